@@ -1,0 +1,79 @@
+"""Content hashes: the identity of prompts, completions, requests and tables.
+
+Everything that must survive a restart is named by what it holds, never by a counter or a position, so the same
+content has the same name in every process and on every machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import unicodedata
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from types import ModuleType
+from typing import Any
+
+ID_LENGTH = 24  # hex digits, 96 bits: a collision among 10^9 ids has a chance of about 10^-11
+
+
+def canonical_json(value: Any) -> str:
+    """Serialise `value` in the one form that is hashed: sorted keys, no spaces, no NaN, UTF-8 as it is.
+
+    Raises ValueError for NaN or infinity and TypeError for anything that JSON cannot hold.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """`object_pairs_hook` for json.loads: a key that stands twice in an object is an error, not a silent choice."""
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return value
+
+
+def fingerprint(*parts: Any) -> str:
+    """The full sha256 (64 hex digits) of the canonical JSON of `parts`."""
+    return hashlib.sha256(canonical_json(parts).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def short_id(*parts: Any) -> str:
+    return fingerprint(*parts)[:ID_LENGTH]
+
+
+@lru_cache(maxsize=64)
+def source_hash(*modules: ModuleType) -> str:
+    """Hash of the modules' source: what they made is made again after their code has changed."""
+    return fingerprint([inspect.getsource(module) for module in modules])
+
+
+def draw(*parts: Any) -> float:
+    """A number in [0, 1) that depends on `parts` alone: the only source of randomness outside the models.
+
+    >>> draw("seed", "a") == draw("seed", "a")
+    True
+    """
+    return int(fingerprint(*parts)[:13], 16) / 16**13
+
+
+def seed_of(*parts: Any) -> int:
+    """A 31-bit seed that depends on `parts` alone (31 bits: the largest that every backend takes)."""
+    return int(fingerprint(*parts)[:8], 16) & 0x7FFFFFFF
+
+
+def normalised(text: str) -> str:
+    """The form of a text that decides whether two are the same: NFC, `\\n` line ends, no outer white space."""
+    return unicodedata.normalize("NFC", text).replace("\r\n", "\n").replace("\r", "\n").strip()
+
+
+def prompt_id(messages: Sequence[Mapping[str, str]], system_prompt: str | None) -> str:
+    """Identity of a prompt: its chat and system prompt after normalisation, wherever it was read from."""
+    chat = [[message["role"], normalised(message["content"])] for message in messages]
+    return short_id("prompt", chat, normalised(system_prompt or ""))
+
+
+def completion_id(prompt_id: str, member: str, sample: int, evolution: int, parent_id: str | None, text: str) -> str:
+    """Identity of a completion: who wrote it, for what, after which parent, and what it says."""
+    return short_id("completion", prompt_id, member, sample, evolution, parent_id or "", text)

@@ -1,0 +1,187 @@
+"""The tables, as pandera schemas: strict, so that a missing, foreign or mistyped column is an error.
+
+One fact a row. Joins go by id, never by position. `TABLES` is the one list of what exists.
+"""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from typing import Any
+
+import pandas as pd
+import pandera.pandas as pa
+
+from pairsmith.errors import TableError
+
+
+class Reason(StrEnum):
+    """Why a row, a prompt or a completion went no further."""
+
+    UNREADABLE = "unreadable"  # the row is not valid JSON, CSV, UTF-8
+    MISSING = "missing"  # the prompt's column is absent or null
+    WRONG_TYPE = "wrong_type"  # the prompt's column holds something else than text or a chat
+    BAD_CHAT = "bad_chat"  # roles, order or content of a chat are wrong
+    BLANK = "blank"
+    TOO_LONG = "too_long"
+    DUPLICATE = "duplicate"
+    NO_COMPLETION = "no_completion"  # no member gave an answer
+    FAILED = "failed"  # the request failed for a passing reason; the next run asks again
+    REFUSED = "refused"  # the request would fail again, as one longer than the model's context
+    EMPTY = "empty"
+    TRUNCATED = "truncated"
+    EVOLUTION_FAILED = "evolution_failed"
+    SUPERSEDED = "superseded"  # an earlier round, where only the last is kept
+    UNRATED = "unrated"  # a judge gave no usable rating
+    TOO_FEW = "too_few"  # fewer than two candidates
+    TIE = "tie"
+    MARGIN = "margin"
+    IDENTICAL = "identical"
+    SIMILAR = "similar"
+    NO_MATCH = "no_match"  # no two candidates that the strategy may pair
+
+
+class Stage(StrEnum):
+    LOAD = "load"
+    PAIR = "pair"
+
+
+def _json_chat(value: str) -> bool:
+    try:
+        chat = json.loads(value)
+    except ValueError:
+        return False
+    return bool(chat) and all(set(message) == {"role", "content"} for message in chat)
+
+
+def _text(nullable: bool = False, **options: Any) -> pa.Column:
+    return pa.Column("str", nullable=nullable, **options)
+
+
+def _integer(*checks: pa.Check, nullable: bool = False) -> pa.Column:
+    return pa.Column("Int64" if nullable else "int64", list(checks), nullable=nullable)
+
+
+def _number(*checks: pa.Check, nullable: bool = False) -> pa.Column:
+    return pa.Column("float64", list(checks), nullable=nullable)
+
+
+def _schema(name: str, unique: list[str] | None = None, **columns: pa.Column) -> pa.DataFrameSchema:
+    return pa.DataFrameSchema(columns, strict=True, ordered=True, unique=unique, name=name)
+
+
+Prompts = _schema(
+    "prompts",
+    unique=["prompt_id"],
+    prompt_id=_text(),
+    messages=_text(checks=pa.Check(_json_chat, element_wise=True, error="not a JSON chat")),
+    system_prompt=_text(nullable=True),
+    source=_text(),
+    reference=_text(nullable=True),
+)
+
+Completions = _schema(
+    "completions",
+    unique=["completion_id"],
+    completion_id=_text(),
+    prompt_id=_text(),
+    member=_text(),
+    model=_text(),
+    revision=_text(nullable=True),
+    system_prompt=_text(nullable=True),
+    text=_text(),
+    finish_reason=_text(nullable=True),
+    n_tokens=_integer(pa.Check.ge(0)),
+    sample=_integer(pa.Check.ge(0)),
+    seed=_integer(pa.Check.ge(0)),
+    evolution=_integer(pa.Check.ge(0)),
+    parent_id=_text(nullable=True),
+    method=_text(nullable=True),
+    error=_text(nullable=True),
+)
+
+Ratings = _schema(
+    "ratings",
+    unique=["completion_id", "judge", "aspect"],
+    completion_id=_text(),
+    prompt_id=_text(),
+    judge=_text(),
+    aspect=_text(),
+    protocol=_text(checks=pa.Check.isin(["listwise", "pointwise"])),
+    position=_integer(pa.Check.ge(0), nullable=True),
+    rating=_integer(pa.Check.in_range(1, 10), nullable=True),
+    score=_number(pa.Check.in_range(1, 10), nullable=True),
+    rationale=_text(nullable=True),
+    reply=_text(),
+    error=_text(nullable=True),
+)
+
+Pairs = _schema(
+    "pairs",
+    unique=["chosen_id", "rejected_id"],
+    prompt_id=_text(),
+    chosen_id=_text(),
+    rejected_id=_text(),
+    chosen_member=_text(),
+    rejected_member=_text(),
+    chosen_model=_text(),
+    rejected_model=_text(),
+    chosen_score=_number(nullable=True),
+    rejected_score=_number(nullable=True),
+    margin=_number(nullable=True),
+    similarity=_number(pa.Check.in_range(0, 1)),
+    strategy=_text(),
+)
+
+# A row without completion_id is about the whole prompt (or row of the input): it left the run there.
+# A row with one is about a completion that could not be a candidate or a pair that was passed over.
+Rejections = _schema(
+    "rejections",
+    prompt_id=_text(nullable=True),
+    completion_id=_text(nullable=True),
+    stage=_text(checks=pa.Check.isin(list(Stage))),
+    reason=_text(checks=pa.Check.isin(list(Reason))),
+    detail=_text(),
+)
+
+TABLES: dict[str, pa.DataFrameSchema] = {
+    "prompts": Prompts,
+    "completions": Completions,
+    "ratings": Ratings,
+    "pairs": Pairs,
+    "rejections": Rejections,
+}
+
+
+def frame(table: str, rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Build a table from rows (absent optional columns become null) and validate it.
+
+    Raises TableError that names the table, column and offending values.
+    """
+    schema = TABLES[table]
+    data = pd.DataFrame(rows, columns=list(schema.columns))
+    return validated(table, data.astype({name: str(column.dtype) for name, column in schema.columns.items()}))
+
+
+def validated(table: str, data: pd.DataFrame) -> pd.DataFrame:
+    """Return `data` if it fits the schema of `table`, else raise TableError."""
+    schema = TABLES[table]
+    try:
+        schema.validate(data, lazy=True)
+    except (pa.errors.SchemaErrors, pa.errors.SchemaError) as error:
+        raise TableError(f"table {table}: {_summary(error)}") from None
+    if table == "pairs" and (data["chosen_id"] == data["rejected_id"]).any():
+        raise TableError("table pairs: a completion is both chosen and rejected")
+    return data
+
+
+def rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows as dicts with None for every null, ready for JSON and for pure functions."""
+    return table.astype(object).where(table.notna(), None).to_dict("records")  # type: ignore[return-value]
+
+
+def _summary(error: pa.errors.SchemaErrors | pa.errors.SchemaError) -> str:
+    if isinstance(error, pa.errors.SchemaError):
+        return str(error)
+    cases = error.failure_cases[["column", "check", "failure_case"]].head(3)
+    return "; ".join(f"{case.column}: {case.check} ({case.failure_case!r})" for case in cases.itertuples())

@@ -1,0 +1,115 @@
+"""Jinja templates: sandboxed, strict, and bounded in size.
+
+What prompts and completions say is only ever a value, never a template. In a request such texts stand between lines
+with a nonce that does not occur in them, so that no text can pretend to end and to speak for pairsmith.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+from jinja2.exceptions import SecurityError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from pairsmith.errors import ConfigError
+from pairsmith.ids import fingerprint
+
+MAX_RENDERED = 4_000_000  # characters
+_NONCE_LENGTH = 6
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    """Jinja's sandbox, with products and powers bounded too: they could fill the memory in one expression."""
+
+    intercepted_binops = frozenset({"*", "**"})
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        sizes = [len(side) if hasattr(side, "__len__") else abs(side) for side in (left, right)]
+        if max(sizes) > MAX_RENDERED or (sizes[0] * sizes[1] > MAX_RENDERED if operator == "*" else sizes[1] > 64):
+            raise SecurityError(f"{operator} with operands that large is not allowed in a template")
+        return super().call_binop(context, operator, left, right)
+
+
+@lru_cache(maxsize=1)
+def _environment() -> _Environment:
+    return _Environment(
+        loader=jinja2.PackageLoader("pairsmith"),
+        undefined=jinja2.StrictUndefined,
+        autoescape=jinja2.select_autoescape(enabled_extensions=("html.jinja",), default_for_string=False),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=False,
+    )
+
+
+def render(name: str, **values: Any) -> str:
+    """Render a template that ships with pairsmith, such as `judge/helpfulness.jinja`."""
+    return _environment().get_template(name).render(values).strip()
+
+
+def render_text(template: str, where: str, values: Mapping[str, Any]) -> str:
+    """Render a template of a recipe, bounded in size; raises ConfigError that names `where` it stands."""
+    parts, size = [], 0
+    try:
+        for part in compile_text(template, where).generate(values):
+            size += len(part)
+            if size > MAX_RENDERED:
+                raise ConfigError(f"{where}: renders to more than {MAX_RENDERED} characters")
+            parts.append(part)
+    except ConfigError:
+        raise
+    except Exception as error:  # whatever an expression does with the values that it meets
+        raise ConfigError(f"{where}: {type(error).__name__}: {error}") from error
+    return "".join(parts).strip()
+
+
+@lru_cache(maxsize=256)
+def compile_text(template: str, where: str) -> jinja2.Template:
+    try:
+        return _environment().from_string(template)
+    except jinja2.TemplateError as error:
+        raise ConfigError(f"{where}: not a valid template: {error}") from error
+
+
+@lru_cache(maxsize=1)
+def principle_texts() -> dict[str, list[str]]:
+    """Principle -> system prompts, from `templates/principles.yaml`."""
+    text = resources.files("pairsmith").joinpath("templates", "principles.yaml").read_text(encoding="utf-8")
+    return dict(yaml.safe_load(text))
+
+
+@lru_cache(maxsize=8)
+def template_hash(prefix: str) -> str:
+    """Hash of the sources of all templates whose path begins with `prefix`: changes when any of them does."""
+    root = Path(str(resources.files("pairsmith"))) / "templates"
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    named = [(path.relative_to(root).as_posix(), path) for path in files]
+    return fingerprint([[name, path.read_text(encoding="utf-8")] for name, path in named if name.startswith(prefix)])
+
+
+def nonces(count: int, texts: Iterable[str], *seed: Any) -> list[str]:
+    """`count` different hex marks, decided by `seed`, none of which occurs in any of `texts`.
+
+    The seed includes ids made from the texts themselves, so whoever writes a text cannot know its mark.
+    """
+    everything, found, attempt = "\n".join(texts).lower(), list[str](), 0
+    while len(found) < count:
+        mark = fingerprint("nonce", attempt, *seed)[:_NONCE_LENGTH]
+        attempt += 1
+        if mark not in everything and mark not in found and not mark.isdigit():
+            found.append(mark)
+    return found
+
+
+def transcript(messages: Iterable[dict[str, str]], system_prompt: str | None = None) -> str:
+    """A chat as readable text; a single user turn is just its content."""
+    chat = ([{"role": "system", "content": system_prompt}] if system_prompt else []) + list(messages)
+    if len(chat) == 1:
+        return chat[0]["content"]
+    return "\n\n".join(f"{message['role'].capitalize()}: {message['content']}" for message in chat)
