@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from pairsmith.config import ModelSpec, Sampling
+from pairsmith.errors import ConfigError, DataError
+from pairsmith.ledger import Ledger, Recorded
+from pairsmith.llms.base import Finished, Identity, Reply, Request
+from pairsmith.llms.echo import Echo
+from tests.runs import generate
+
+WHO = Identity("echo", "m")
+
+
+def request(text: str, seed: int = 0, sample: int = 0, **sampling: object) -> Request:
+    return Request(({"role": "user", "content": text},), Sampling(**sampling), seed, sample)  # type: ignore[arg-type]
+
+
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(f"sqlite:///{tmp_path}/deep/ledger.sqlite")
+
+
+class Counting:
+    """Echo that counts, and fails the requests that say so."""
+
+    def __init__(self) -> None:
+        self.identity, self.asked = WHO, 0
+        self._echo = Echo(ModelSpec(backend="echo", model="m"))
+
+    def stream(self, requests: Sequence[Request]) -> Iterator[Finished]:
+        for finished in self._echo.stream(requests):
+            self.asked += len(finished)
+            yield finished
+
+
+def test_replies_come_back_as_they_were(tmp_path: Path) -> None:
+    reply = Reply("a\0b\u2028\ud800", "stop", 3, 4, {"1": -0.5}, None)
+    ledger(tmp_path).put(WHO, {"k": reply})
+    assert ledger(tmp_path).get(["k", "other"]) == {"k": reply}
+
+
+def test_the_first_reply_stays(tmp_path: Path) -> None:
+    book = ledger(tmp_path)
+    book.put(WHO, {"k": Reply("first", "stop")})
+    book.put(WHO, {"k": Reply("second", "stop")})
+    assert book.get(["k"])["k"].text == "first"
+
+
+def test_many_keys(tmp_path: Path) -> None:
+    book = ledger(tmp_path)
+    replies = {str(n): Reply(str(n), "stop", 1, 2) for n in range(3000)}
+    book.put(WHO, replies)
+    assert book.get(replies) == replies
+    assert book.totals() == [
+        {"backend": "echo", "model": "m", "calls": 3000, "n_prompt_tokens": 3000, "n_tokens": 6000}
+    ]
+
+
+def test_nothing_is_asked_twice_and_the_order_is_kept(tmp_path: Path) -> None:
+    llm, book = Counting(), ledger(tmp_path)
+    requests = [request(text) for text in ("a", "b", "a", "c")]
+    first = generate(Recorded(llm, book), requests)
+    assert llm.asked == 3
+    assert first[0] == first[2]
+    again = Recorded(llm, book)
+    assert generate(again, [*requests, request("d")]) == [*first, generate(llm, [request("d")])[0]]
+    assert again.calls == 1
+
+
+def test_errors_are_passed_on_and_asked_again(tmp_path: Path) -> None:
+    llm, book = Counting(), ledger(tmp_path)
+    for _ in range(2):
+        assert generate(Recorded(llm, book), [request("[echo: fail]")])[0].error
+    assert llm.asked == 2
+
+
+def test_errors_that_would_come_again_are_recorded_and_so_are_probabilities_that_are_none(tmp_path: Path) -> None:
+    class Failing(Counting):
+        def stream(self, requests: Sequence[Request]) -> Iterator[Finished]:
+            self.asked += len(requests)
+            yield [(0, Reply("", error="context: too long", final=True)), (1, Reply("4", logprobs={"4": math.nan}))]
+
+    llm, book = Failing(), ledger(tmp_path)
+    for _ in range(2):
+        replies = generate(Recorded(llm, book), [request("a"), request("b")])
+        assert [reply.error for reply in replies] == ["context: too long", "the probabilities are not finite"]
+    assert llm.asked == 2
+
+
+def test_a_reply_is_durable_before_it_is_used(tmp_path: Path) -> None:
+    stream = Recorded(Counting(), ledger(tmp_path)).stream([request("a"), request("b")])
+    next(stream)
+    assert ledger(tmp_path).totals()[0]["calls"] == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"text": "b"}, {"seed": 1}, {"sample": 1}, {"temperature": 0.1}, {"top_p": 0.9}, {"top_k": 5},
+        {"max_tokens": 7}, {"stop": ("x",)},
+    ],
+)  # fmt: skip
+def test_f16_every_field_that_can_change_an_answer_is_in_the_key(change: dict[str, object]) -> None:
+    base: dict[str, object] = {"text": "a"}
+    assert request(**base).key(WHO) != request(**(base | change)).key(WHO)  # type: ignore[arg-type]
+    assert request("a").key(WHO) != request("a").key(Identity("echo", "m", "revision 2"))
+
+
+def test_two_threads_and_two_ledgers_on_one_file(tmp_path: Path) -> None:
+    books = [ledger(tmp_path), ledger(tmp_path)]
+
+    def fill(book: Ledger, start: int) -> None:
+        for n in range(start, start + 100):
+            book.put(WHO, {str(n): Reply(str(n), "stop")})
+
+    threads = [threading.Thread(target=fill, args=(book, 50 * i)) for i, book in enumerate(books)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(books[0].get(map(str, range(150)))) == 150
+
+
+def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+    (tmp_path / "ledger.sqlite").write_bytes(b"random bytes, but no database at all" * 9)
+    with pytest.raises(DataError, match="ledger.sqlite: cannot be opened"):
+        Ledger(f"sqlite:///{tmp_path}/ledger.sqlite")
+
+
+def test_a_url_that_is_none() -> None:
+    with pytest.raises(ConfigError, match="ledger"):
+        Ledger("not a url")
+    with pytest.raises(ConfigError, match="ledger"):
+        Ledger("nodatabase://x")
