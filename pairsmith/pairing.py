@@ -1,0 +1,285 @@
+"""Pair selection: completions and ratings -> pairs and rejections.
+
+Every prompt leaves with at least one pair or with exactly one rejection that says why. A strategy is a function that
+puts the pairs it may form in order of preference; the first that passes all checks is taken, so a pair that is too
+alike gives way to the next best. Nothing depends on the order of rows: ties are broken by a draw on the ids.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+from rapidfuzz import fuzz
+
+from pairsmith.config import Pairing
+from pairsmith.ids import draw, normalised
+from pairsmith.readouts import NOT_APPLICABLE
+from pairsmith.schemas import Reason, Stage, frame, rows
+
+STAGE = "pair"
+EPSILON = 1e-9  # scores nearer than this are a tie
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A completion that may be chosen or rejected. `root`: the completion that it was evolved from, or itself."""
+
+    row: dict[str, Any]
+    score: float | None
+    root: str
+
+    @property
+    def id(self) -> str:
+        return str(self.row["completion_id"])
+
+
+@dataclass
+class Selection:
+    """What became of one prompt."""
+
+    pairs: list[dict[str, Any]] = field(default_factory=list)
+    rejections: list[dict[str, Any]] = field(default_factory=list)
+
+
+Ordered = Iterator[tuple[Candidate, Candidate]]
+
+
+def pair(
+    prompts: pd.DataFrame,
+    completions: pd.DataFrame,
+    ratings: pd.DataFrame | None,
+    pairing: Pairing,
+    scored: bool,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Select pairs for all prompts; returns (pairs, rejections). `scored`: whether the strategy needs scores."""
+    by_prompt: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows(completions):
+        by_prompt[row["prompt_id"]].append(row)
+    table = scores(rows(ratings) if ratings is not None else [], pairing)
+    pairs: list[dict[str, Any]] = []
+    rejections: list[dict[str, Any]] = []
+    for prompt_id in prompts["prompt_id"]:
+        selection = select(prompt_id, by_prompt[prompt_id], table, pairing, scored)
+        pairs += selection.pairs
+        rejections += selection.rejections
+    left = {row["prompt_id"] for row in rejections if row["completion_id"] is None}
+    if {row["prompt_id"] for row in pairs} ^ left != set(prompts["prompt_id"]):
+        raise AssertionError("a prompt was lost, or both paired and rejected")
+    return frame("pairs", pairs), frame("rejections", rejections)
+
+
+def scores(ratings: Sequence[dict[str, Any]], pairing: Pairing) -> dict[str, float | None]:
+    """completion_id -> its score: the weighted mean over aspects of the mean over judges.
+
+    An aspect that a judge called not applicable is left out; one that a judge failed to rate makes the score null,
+    since a mean over fewer aspects cannot be compared. Critiques do not count.
+    """
+    by_completion: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    for row in ratings:
+        if row["aspect"] != "critique":
+            by_completion[row["completion_id"]][row["aspect"]].append(row)
+    return {name: _score(aspects, pairing.aspect_weights) for name, aspects in by_completion.items()}
+
+
+def _score(aspects: dict[str, list[dict[str, Any]]], weights: Any) -> float | None:
+    total = weight_sum = 0.0
+    for aspect in sorted(aspects):
+        weight = float(weights.get(aspect, 1.0))
+        applicable = [row["score"] for row in aspects[aspect] if row["error"] != NOT_APPLICABLE]
+        if not applicable or weight == 0:
+            continue
+        if any(score is None for score in applicable):
+            return None
+        total += weight * sum(sorted(applicable)) / len(applicable)
+        weight_sum += weight
+    return total / weight_sum if weight_sum else None
+
+
+def select(
+    prompt_id: str,
+    completions: Sequence[dict[str, Any]],
+    table: dict[str, float | None],
+    pairing: Pairing,
+    scored: bool,
+) -> Selection:
+    """The pairs of one prompt, or why there are none."""
+    selection = Selection()
+    candidates: list[Candidate] = []
+    barred: Counter[Reason] = Counter()
+    parents = {row["completion_id"]: row["parent_id"] for row in completions}
+    for row in sorted(completions, key=lambda row: row["completion_id"]):
+        reason = _barred(row, table, pairing, scored)
+        if reason:
+            barred[reason] += 1
+            selection.rejections.append(_rejection(prompt_id, reason, row["error"] or "", row["completion_id"]))
+        else:
+            candidates.append(Candidate(row, table.get(row["completion_id"]), _root(row["completion_id"], parents)))
+    passed_over: Counter[Reason] = Counter()
+    most = (pairing.max_pairs or len(candidates) ** 2) if pairing.strategy == "all-above-margin" else 1
+    for chosen, rejected in STRATEGIES[pairing.strategy](candidates, pairing):
+        reason, similarity = _unfit(chosen, rejected, pairing, scored)
+        if reason:
+            passed_over[reason] += 1
+            selection.rejections.append(_rejection(prompt_id, reason, f"as chosen against {rejected.id}", chosen.id))
+            continue
+        selection.pairs.append(_pair(prompt_id, chosen, rejected, similarity, pairing))
+        if len(selection.pairs) == most:
+            break
+    if not selection.pairs:
+        reason, detail = _why(completions, candidates, barred, passed_over)
+        selection.rejections.append(_rejection(prompt_id, reason, detail))
+    return selection
+
+
+def _barred(row: dict[str, Any], table: dict[str, float | None], pairing: Pairing, scored: bool) -> Reason | None:
+    if row["error"]:
+        return Reason(row["error"].split(":")[0])
+    if not row["text"].strip():
+        return Reason.EMPTY
+    if row["finish_reason"] == "length" and not pairing.allow_truncated:
+        return Reason.TRUNCATED
+    if scored and table.get(row["completion_id"]) is None:
+        return Reason.UNRATED
+    return None
+
+
+def _unfit(chosen: Candidate, rejected: Candidate, pairing: Pairing, scored: bool) -> tuple[Reason | None, float]:
+    """Why two candidates make no pair, and how alike their texts are (measured only where nothing else bars them)."""
+    if normalised(chosen.row["text"]) == normalised(rejected.row["text"]):
+        return Reason.IDENTICAL, 1.0
+    margin = _margin(chosen, rejected)
+    if scored and margin is not None:
+        if abs(margin) <= EPSILON:
+            return Reason.TIE, math.nan
+        if margin < max(pairing.min_margin - EPSILON, 0):
+            return Reason.MARGIN, math.nan
+    similarity = fuzz.ratio(chosen.row["text"], rejected.row["text"]) / 100
+    return (Reason.SIMILAR if similarity > pairing.max_similarity else None), similarity
+
+
+def _why(
+    completions: Sequence[dict[str, Any]],
+    candidates: Sequence[Candidate],
+    barred: Counter[Reason],
+    passed_over: Counter[Reason],
+) -> tuple[Reason, str]:
+    """The one reason for which a prompt has no pair: what stopped most of its pairs, else most of its texts."""
+    if not completions:
+        return Reason.NO_COMPLETION, "no member answered"
+    told = ", ".join(f"{count} {reason}" for reason, count in sorted((barred + passed_over).items()))
+    if passed_over:
+        return passed_over.most_common(1)[0][0], f"no pair passed: {told}"
+    if len(candidates) < 2:
+        reason = Reason.NO_COMPLETION if all(row["error"] for row in completions) else Reason.TOO_FEW
+        return (
+            reason,
+            f"{len(candidates)} of {len(completions)} completions can be used: {told or 'no other'}",
+        )
+    return Reason.NO_MATCH, f"none of {len(candidates)} candidates fit the strategy" + (f": {told}" if told else "")
+
+
+def _pair(
+    prompt_id: str, chosen: Candidate, rejected: Candidate, similarity: float, pairing: Pairing
+) -> dict[str, Any]:
+    return {
+        "prompt_id": prompt_id,
+        "chosen_id": chosen.id,
+        "rejected_id": rejected.id,
+        "chosen_member": chosen.row["member"],
+        "rejected_member": rejected.row["member"],
+        "chosen_model": chosen.row["model"],
+        "rejected_model": rejected.row["model"],
+        "chosen_score": chosen.score,
+        "rejected_score": rejected.score,
+        "margin": _margin(chosen, rejected),
+        "similarity": similarity,
+        "strategy": pairing.strategy,
+    }
+
+
+def _margin(chosen: Candidate, rejected: Candidate) -> float | None:
+    if chosen.score is None or rejected.score is None:
+        return None
+    return chosen.score - rejected.score
+
+
+def _rejection(prompt_id: str, reason: Reason, detail: str, completion_id: str | None = None) -> dict[str, Any]:
+    return {
+        "prompt_id": prompt_id,
+        "completion_id": completion_id,
+        "stage": Stage.PAIR,
+        "reason": reason,
+        "detail": detail,
+    }
+
+
+def _root(completion_id: str, parents: dict[str, str | None]) -> str:
+    while parents.get(completion_id):
+        completion_id = parents[completion_id]  # type: ignore[assignment]
+    return completion_id
+
+
+def _ranked(candidates: Sequence[Candidate], pairing: Pairing) -> list[Candidate]:
+    """Best first; equal scores in an order drawn by the recipe's seed."""
+    return sorted(candidates, key=lambda c: (-(c.score or 0.0), draw("tie", pairing.seed, c.id)))
+
+
+def _in_order(ranked: Sequence[Candidate]) -> Ordered:
+    for place, chosen in enumerate(ranked):
+        for rejected in ranked[place + 1 :]:
+            yield chosen, rejected
+
+
+def best_vs_worst(candidates: Sequence[Candidate], pairing: Pairing) -> Ordered:
+    """Widest margin first; among equal margins the better chosen first."""
+    ranked = _ranked(candidates, pairing)
+    places = {candidate.id: place for place, candidate in enumerate(ranked)}
+    yield from sorted(
+        _in_order(ranked),
+        key=lambda p: (-((p[0].score or 0.0) - (p[1].score or 0.0)), places[p[0].id], -places[p[1].id]),
+    )
+
+
+def best_vs_second(candidates: Sequence[Candidate], pairing: Pairing) -> Ordered:
+    """The best against the next below it."""
+    yield from _in_order(_ranked(candidates, pairing))
+
+
+def best_vs_random(candidates: Sequence[Candidate], pairing: Pairing) -> Ordered:
+    """The best against another drawn at random (UltraFeedback-binarized)."""
+    ranked = _ranked(candidates, pairing)
+    for place, chosen in enumerate(ranked):
+        others = sorted(ranked[place + 1 :], key=lambda c: draw("rejected", pairing.seed, chosen.id, c.id))
+        yield from ((chosen, rejected) for rejected in others)
+
+
+def evolved_vs_original(candidates: Sequence[Candidate], pairing: Pairing) -> Ordered:
+    """An evolved text against the one it came from, latest round first."""
+    originals = {c.id: c for c in candidates if c.row["evolution"] == 0}
+    evolved = [c for c in candidates if c.row["evolution"] > 0 and c.root in originals]
+    evolved.sort(key=lambda c: (-c.row["evolution"], -(c.score or 0.0), draw("tie", pairing.seed, c.id)))
+    yield from ((c, originals[c.root]) for c in evolved)
+
+
+def member_order(candidates: Sequence[Candidate], pairing: Pairing) -> Ordered:
+    """A stronger member's answer against a weaker one's, without a judge (delta learning, arXiv 2507.06187)."""
+    rank = {name: place for place, name in enumerate(pairing.member_order)}
+    known = [c for c in candidates if c.row["member"] in rank]
+    known.sort(key=lambda c: (rank[c.row["member"]], c.row["sample"], c.id))
+    between = [(a, b) for a, b in _in_order(known) if rank[a.row["member"]] < rank[b.row["member"]]]
+    yield from sorted(between, key=lambda p: (rank[p[0].row["member"]], -rank[p[1].row["member"]]))
+
+
+STRATEGIES: dict[str, Callable[[Sequence[Candidate], Pairing], Ordered]] = {
+    "best-vs-worst": best_vs_worst,
+    "best-vs-random": best_vs_random,
+    "best-vs-second": best_vs_second,
+    "evolved-vs-original": evolved_vs_original,
+    "member-order": member_order,
+    "all-above-margin": best_vs_worst,
+}

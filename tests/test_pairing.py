@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import itertools
+import random
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pairsmith.config import Pairing, Strategy
+from pairsmith.pairing import STRATEGIES, scores, select
+from pairsmith.schemas import Reason
+from tests.runs import completion, rating
+
+WORDS = ["amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "haven"]
+
+
+def pool(*values: float | None, **fields: Any) -> tuple[list[dict[str, Any]], dict[str, float | None]]:
+    """Completions c0, c1, ... of quite different texts, with these scores."""
+    made = [completion(f"c{n}", member=f"m{n}", text=WORDS[n] * 9, **fields) for n in range(len(values))]
+    return made, {f"c{n}": value for n, value in enumerate(values)}
+
+
+def ids(selection: Any) -> list[tuple[str, str]]:
+    return [(pair["chosen_id"], pair["rejected_id"]) for pair in selection.pairs]
+
+
+def reason(selection: Any) -> str:
+    (row,) = [row for row in selection.rejections if row["completion_id"] is None]
+    return str(row["reason"])
+
+
+def test_every_strategy_is_implemented() -> None:
+    assert set(get_args(Strategy)) == set(STRATEGIES)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "expected"),
+    [("best-vs-worst", ("c1", "c2")), ("best-vs-second", ("c1", "c3"))],
+)
+def test_by_rank(strategy: Any, expected: tuple[str, str]) -> None:
+    assert ids(select("p", *pool(3.0, 5.0, 1.0, 4.0), Pairing(strategy=strategy), True)) == [expected]
+
+
+def test_best_vs_random_draws_among_all_others() -> None:
+    rejected = set()
+    for seed in range(40):
+        ((chosen, other),) = ids(
+            select("p", *pool(3.0, 5.0, 1.0, 4.0), Pairing(strategy="best-vs-random", seed=seed), True)
+        )
+        assert chosen == "c1"
+        rejected.add(other)
+    assert rejected == {"c0", "c2", "c3"}
+
+
+def test_all_above_margin() -> None:
+    settings = Pairing(strategy="all-above-margin", min_margin=2)
+    assert set(ids(select("p", *pool(1.0, 2.0, 3.0, 5.0), settings, True))) == {
+        ("c3", "c0"), ("c3", "c1"), ("c3", "c2"), ("c2", "c0"),
+    }  # fmt: skip
+    capped = settings.model_copy(update={"max_pairs": 1})
+    assert ids(select("p", *pool(1.0, 2.0, 3.0, 5.0), capped, True)) == [("c3", "c0")]
+
+
+def test_evolved_vs_original() -> None:
+    made = [
+        completion("o", text="amber " * 5),
+        completion("e1", evolution=1, parent_id="o", text="birch " * 5),
+        completion("e2", evolution=2, parent_id="e1", text="cedar " * 5),
+    ]
+    table = {"o": 3.0, "e1": 4.0, "e2": 2.0}
+    settings = Pairing(strategy="evolved-vs-original")
+    checked = select("p", made, table, settings, True)
+    assert ids(checked) == [("e1", "o")]
+    assert {row["reason"] for row in checked.rejections} == {Reason.MARGIN}
+    assert ids(select("p", made, {}, settings.model_copy(update={"checked": False}), False)) == [("e2", "o")]
+
+
+def test_member_order_needs_no_scores() -> None:
+    made, _ = pool(None, None, None)
+    settings = Pairing(strategy="member-order", member_order=("m2", "m0"))
+    assert ids(select("p", made, {}, settings, False)) == [("c2", "c0")]
+    same = [completion("a", member="m0", text="amber"), completion("b", member="m0", text="birch")]
+    assert reason(select("p", same, {}, settings, False)) == "no_match"
+
+
+@pytest.mark.parametrize(
+    ("values", "fields", "settings", "expected"),
+    [
+        ((3.0, 3.0), {}, {}, "tie"),
+        ((3.0, 3.5), {}, {"min_margin": 1}, "margin"),
+        ((3.0, None), {}, {}, "too_few"),
+        ((3.0, 5.0), {"text": "same text\n"}, {}, "identical"),
+        ((3.0, 5.0), {"finish_reason": "length"}, {}, "too_few"),
+        ((3.0, 5.0), {"text": " "}, {}, "too_few"),
+        ((3.0, 5.0), {"error": "failed: 500"}, {}, "no_completion"),
+        ((3.0,), {}, {}, "too_few"),
+        ((), {}, {}, "no_completion"),
+    ],
+)
+def test_a_prompt_without_a_pair_says_why(
+    values: tuple[float | None, ...], fields: dict[str, Any], settings: dict[str, Any], expected: str
+) -> None:
+    made, table = pool(*values)
+    made = [row | fields for row in made]
+    selection = select("p", made, table, Pairing(**settings), True)
+    assert not selection.pairs
+    assert reason(selection) == expected
+
+
+def test_the_next_best_pair_is_tried() -> None:
+    made = [
+        completion("a", text="amber " * 20),
+        completion("b", text="amber " * 20 + "x"),
+        completion("c", text="cedar " * 20),
+    ]
+    selection = select("p", made, {"a": 5.0, "b": 1.0, "c": 2.0}, Pairing(), True)
+    assert ids(selection) == [("a", "c")]
+    assert [(row["completion_id"], row["reason"]) for row in selection.rejections] == [("a", Reason.SIMILAR)]
+
+
+def test_truncated_texts_are_candidates_where_the_recipe_says_so() -> None:
+    made, table = pool(1.0, 5.0, finish_reason="length")
+    assert ids(select("p", made, table, Pairing(allow_truncated=True), True)) == [("c1", "c0")]
+
+
+def test_scores_weigh_aspects_and_leave_out_what_does_not_apply() -> None:
+    ratings = [
+        rating("c", 4.0, "helpfulness"), rating("c", 2.0, "honesty"),
+        rating("c", 2.0, "helpfulness", judge="k"), rating("c", 9.0, "critique"),
+    ]  # fmt: skip
+    assert scores(ratings, Pairing()) == {"c": pytest.approx(2.5)}
+    assert scores(ratings, Pairing(aspect_weights={"helpfulness": 3.0})) == {"c": pytest.approx(2.75)}
+    assert scores(ratings, Pairing(aspect_weights={"honesty": 0.0})) == {"c": pytest.approx(3.0)}
+    not_applicable = rating("c", None, "truthfulness", error="not_applicable")
+    assert scores([*ratings, not_applicable], Pairing()) == {"c": pytest.approx(2.5)}
+    assert scores([*ratings, rating("c", None, "truthfulness")], Pairing()) == {"c": None}
+    assert scores([not_applicable], Pairing()) == {"c": None}
+
+
+completions = st.lists(
+    st.fixed_dictionaries(
+        {
+            "text": st.sampled_from(["", "same", "same ", *WORDS]),
+            "member": st.sampled_from(["a", "b", "c"]),
+            "finish_reason": st.sampled_from(["stop", "stop", "length"]),
+            "error": st.sampled_from([None, None, None, "empty", "failed: x"]),
+            "score": st.sampled_from([None, 1.0, 2.0, 3.0, 3.0, 5.0]),
+            "parent": st.integers(-3, 6),
+        }
+    ),
+    max_size=7,
+)
+
+
+@settings(max_examples=300)
+@given(completions, st.sampled_from(sorted(STRATEGIES)), st.randoms(use_true_random=False), st.floats(0, 2))
+def test_every_prompt_leaves_once_and_order_never_matters(
+    drawn: list[dict[str, Any]], strategy: Any, rng: random.Random, min_margin: float
+) -> None:
+    made, table = [], {}
+    for n, fields in enumerate(drawn):
+        parent = f"c{fields['parent']}" if 0 <= fields["parent"] < n else None
+        row = {key: fields[key] for key in ("text", "member", "finish_reason", "error")}
+        made.append(completion(f"c{n}", parent_id=parent, evolution=1 if parent else 0, **row))
+        table[f"c{n}"] = fields["score"]
+    config = Pairing(strategy=strategy, min_margin=min_margin, member_order=("a", "b", "c"))
+    scored = strategy != "member-order"
+    selection = select("p", made, table, config, scored)
+    whole = [row for row in selection.rejections if row["completion_id"] is None]
+    assert len(whole) == (0 if selection.pairs else 1)
+    for pair in selection.pairs:
+        chosen, rejected = (
+            next(row for row in made if row["completion_id"] == pair[f"{side}_id"]) for side in ("chosen", "rejected")
+        )
+        assert chosen["text"].strip() != rejected["text"].strip()
+        assert not chosen["error"]
+        assert not rejected["error"]
+        assert chosen["finish_reason"] == rejected["finish_reason"] == "stop"
+        if scored:
+            assert pair["margin"] > 0
+            assert pair["margin"] >= min_margin - 1e-6
+    shuffled = rng.sample(made, len(made))
+    assert select("p", shuffled, table, config, scored) == selection
+
+
+def test_equal_scores_break_by_the_seed_not_by_the_id() -> None:
+    chosen = {ids(select("p", *pool(5.0, 5.0, 1.0), Pairing(seed=seed), True))[0][0] for seed in range(20)}
+    assert chosen == {"c0", "c1"}
+
+
+def test_all_permutations_of_one_prompt_agree() -> None:
+    made, table = pool(3.0, 5.0, 5.0, 1.0)
+    for strategy in STRATEGIES:
+        config = Pairing(strategy=strategy, member_order=("m0", "m1", "m2"))
+        found = [select("p", list(order), table, config, True).pairs for order in itertools.permutations(made)]
+        assert all(pairs == found[0] for pairs in found)
