@@ -1,0 +1,334 @@
+"""Publish: pairs -> a versioned data set folder that `datasets.load_dataset` opens, and the Hub on request.
+
+A version is built aside, renamed into place and never changed; `latest` then moves to it in one step, so a reader
+sees a whole version whatever happens. Publishing the same content again changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from pairsmith import __version__
+from pairsmith.config import Publishing, Recipe, models_in
+from pairsmith.errors import ConfigError, RunError
+from pairsmith.generation import with_system
+from pairsmith.ids import canonical_json, draw, fingerprint
+from pairsmith.report import Summary, markdown_table, render_markdown, render_report
+from pairsmith.schemas import rows
+from pairsmith.store import Store
+from pairsmith.tables import LOAD_REJECTIONS, ShardTables
+from pairsmith.templating import render
+
+log = logging.getLogger(__name__)
+SHOWN = 50  # pairs shown in the report
+
+_CHAT = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+_RATINGS = pa.list_(
+    pa.struct(
+        [
+            ("judge", pa.string()),
+            ("aspect", pa.string()),
+            ("rating", pa.int64()),
+            ("score", pa.float64()),
+            ("rationale", pa.string()),
+        ]
+    )
+)
+PREFERENCE = pa.schema(
+    [("prompt", _CHAT), ("chosen", _CHAT), ("rejected", _CHAT)]
+    + [(f"{side}_{what}", kind) for side in ("chosen", "rejected") for what, kind in (
+        ("score", pa.float64()), ("member", pa.string()), ("model", pa.string()), ("id", pa.string()),
+        ("ratings", _RATINGS))]
+    + [("margin", pa.float64()), ("similarity", pa.float64()), ("strategy", pa.string())]
+    + [("source", pa.string()), ("prompt_id", pa.string())]
+)  # fmt: skip
+KTO = pa.schema([("prompt", _CHAT), ("completion", _CHAT), ("label", pa.bool_()), ("prompt_id", pa.string())])
+
+
+Models = list[dict[str, Any]]  # role, name, model, revision of every model of a run
+
+
+@dataclass(frozen=True)
+class Published:
+    """Where a version stands and what it holds. `new` is false where the same content had been published before."""
+
+    folder: str
+    version: str
+    pairs: int
+    digest: str
+    new: bool
+
+
+def publish(recipe: Recipe, store: Store, tables: Iterable[ShardTables], summary: Summary, models: Models) -> Published:
+    """Build the next version of the data set from the tables, unless the latest one holds the same.
+
+    Raises RunError where there is no pair to publish.
+    """
+    if not summary.pairs:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in summary.prompt_reasons.most_common())
+        raise RunError(f"no pair to publish: {summary.loaded} prompts, {reasons}")
+    scratch_parent = store.root if store.is_local else None
+    if scratch_parent:
+        Path(scratch_parent).mkdir(parents=True, exist_ok=True)
+        for left_by_a_crash in Path(scratch_parent).glob(".publish-*"):
+            shutil.rmtree(left_by_a_crash, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=scratch_parent, prefix=".publish-") as scratch:
+        folder = Path(scratch) / "version"
+        shown, counts, content = write_data(recipe, folder, tables)
+        digest = fingerprint(content, recipe.publishing.model_dump(mode="json", exclude={"hub"}))
+        latest = latest_version(store)
+        if latest and latest["digest"] == digest and _is_whole(store, latest):
+            return Published(latest["folder"], latest["version"], latest["pairs"], digest, new=False)
+        numbers = [int(name[1:]) for name in store.names_in("versions") if re.fullmatch(r"v\d+", name)]
+        version = f"v{max(numbers, default=0) + 1:04}"
+        # `datasets` caches by folder and file names: those under `latest` must change with what they hold
+        for file in folder.glob("*/*"):
+            file.rename(file.with_stem(f"{file.stem}-{digest[:12]}"))
+        record = {"version": version, "pairs": summary.pairs, "digest": digest, "pairsmith": __version__}
+        record["files"] = {str(f.relative_to(folder)): f.stat().st_size for f in sorted(folder.glob("*/*"))}
+        hub = recipe.publishing.hub
+        where = hub.repo_id if hub else store.url("latest" if store.is_local else f"versions/{version}")
+        (folder / "README.md").write_text(render_card(recipe, summary, where, counts, digest, models), encoding="utf-8")
+        (folder / "report.html").write_text(
+            render_report(recipe, summary, shown, refused_rows(store)),
+            encoding="utf-8",
+        )
+        (folder / "recipe.yaml").write_text(recipe_yaml(recipe), encoding="utf-8")
+        (folder / "version.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+        store.install(folder, f"versions/{version}", "latest")
+        return Published(store.url(f"versions/{version}"), version, summary.pairs, digest, new=True)
+
+
+def latest_version(store: Store) -> dict[str, Any] | None:
+    """version.json of the version that `latest` points to, with its folder; None before the first or where damaged."""
+    name = store.points_to("latest")
+    if name is None:
+        return None
+    try:
+        record = store.read_json(f"{name}/version.json")
+        return {key: record[key] for key in ("version", "pairs", "digest", "files")} | {"folder": store.url(name)}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        log.warning("%s: version.json cannot be read (%s); the next version takes its place", store.url(name), error)
+        return None
+
+
+def refused_rows(store: Store) -> list[str]:
+    """The first rows refused at load, each with its file's name, line and reason; no folder of this machine."""
+    details = store.read(LOAD_REJECTIONS)["detail"].head(SHOWN)
+    return [detail[detail.partition(": ")[0].rfind("/") + 1 :] for detail in details]
+
+
+def _is_whole(store: Store, latest: dict[str, Any]) -> bool:
+    """Whether the data files of a version are all there, in their sizes."""
+    names = {f"versions/{latest['version']}/{name}": size for name, size in latest["files"].items()}
+    return all(store.exists(name) and store.size(name) == size for name, size in names.items())
+
+
+def write_data(
+    recipe: Recipe, folder: Path, tables: Iterable[ShardTables]
+) -> tuple[list[dict[str, Any]], dict[str, int], str]:
+    """Write all data files; returns the first rows, the number of rows per file group, and a digest of the rows.
+
+    The digest does not depend on the order of the rows or on how they are sharded.
+    """
+    shown: list[dict[str, Any]] = []
+    digests: list[str] = []
+    with _Writers(folder) as writers:
+        for shard in tables:
+            found = published_rows(shard)
+            shown += found[: SHOWN - len(shown)]
+            digests += [hashlib.sha256(canonical_json(row).encode()).hexdigest() for row in found]
+            for split, part in by_split(found, recipe.publishing).items():
+                if not part:
+                    continue
+                writers.write(f"data/{split}", PREFERENCE, part)
+                if "kto" in recipe.publishing.exports:
+                    writers.write(f"kto/{split}", KTO, kto_rows(part))
+                if "jsonl" in recipe.publishing.exports:
+                    writers.write_lines(f"jsonl/{split}", part)
+    return shown, dict(writers.counts), hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()
+
+
+def published_rows(tables: ShardTables) -> list[dict[str, Any]]:
+    """The pairs of a shard in TRL's conversational preference format, with scores, ratings and provenance.
+
+    Format: https://huggingface.co/docs/trl/dataset_formats
+    """
+    prompts = {row["prompt_id"]: row for row in rows(tables.prompts)}
+    texts = {row["completion_id"]: row["text"] for row in rows(tables.completions)}
+    ratings: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows(tables.ratings):
+        ratings[row["completion_id"]].append({field.name: row[field.name] for field in _RATINGS.value_type})
+    published = []
+    for pair in rows(tables.pairs):
+        prompt = prompts[pair["prompt_id"]]
+        row = {name: pair.get(name) for name in PREFERENCE.names}
+        row["prompt"] = with_system(json.loads(prompt["messages"]), prompt["system_prompt"])
+        row["source"] = prompt["source"]
+        for side in ("chosen", "rejected"):
+            row[side] = [{"role": "assistant", "content": texts[pair[f"{side}_id"]]}]
+            row[f"{side}_ratings"] = ratings[pair[f"{side}_id"]]
+        published.append(row)
+    return published
+
+
+def by_split(found: Iterable[dict[str, Any]], publishing: Publishing) -> dict[str, list[dict[str, Any]]]:
+    """Rows by split, drawn by prompt, so that no prompt is in both and none moves when others are added."""
+    splits: dict[str, list[dict[str, Any]]] = {"train": []}
+    for row in found:
+        test = draw("test", publishing.seed, row["prompt_id"]) < publishing.test_fraction
+        splits.setdefault("test" if test else "train", []).append(row)
+    return splits
+
+
+def kto_rows(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Prompt, completion, label: each completion once; one that is chosen here and rejected there is left out."""
+    labels: dict[str, set[bool]] = defaultdict(set)
+    made: dict[str, dict[str, Any]] = {}
+    for row in found:
+        for side, label in (("chosen", True), ("rejected", False)):
+            name = row[f"{side}_id"]
+            labels[name].add(label)
+            made[name] = {
+                "prompt": row["prompt"], "completion": row[side], "label": label, "prompt_id": row["prompt_id"]
+            }  # fmt: skip
+    return [row for name, row in made.items() if len(labels[name]) == 1]
+
+
+def render_card(
+    recipe: Recipe, summary: Summary, where: str, counts: dict[str, int], digest: str, models: Models
+) -> str:
+    """README.md with the YAML front matter that the Hub and `load_dataset` read."""
+    configs = []
+    for name, folder in (("default", "data"), ("kto", "kto")):
+        splits = sorted((key.split("/")[1] for key in counts if key.startswith(f"{folder}/")), reverse=True)
+        if splits:
+            files = [{"split": split, "path": f"{folder}/{split}-{digest[:12]}.parquet"} for split in splits]
+            configs.append({"config_name": name, "data_files": files})
+    front = {
+        "license": recipe.publishing.license,
+        "language": list(recipe.publishing.language) or None,
+        "tags": ["preference", "dpo", "synthetic", "pairsmith"],
+        "size_categories": [_size_category(summary.pairs)],
+        "configs": configs,
+    }
+    exports = ['`load_dataset(..., "kto")` (prompt, completion, label)'] if "kto" in recipe.publishing.exports else []
+    exports += ["`jsonl/` (one pair a line)"] if "jsonl" in recipe.publishing.exports else []
+    return (
+        render(
+            "card.md.jinja",
+            recipe=recipe,
+            where=where,
+            front_matter=yaml.safe_dump({k: v for k, v in front.items() if v}, sort_keys=False).strip(),
+            summary_markdown=render_markdown(recipe, summary),
+            exports=", ".join(exports),
+            version=__version__,
+            models=markdown_table(models),
+            recipe_yaml=recipe_yaml(recipe).strip(),
+        )
+        + "\n"
+    )
+
+
+def recipe_yaml(recipe: Recipe) -> str:
+    """The recipe as it ran, without defaults and without folders, endpoints and devices of this machine."""
+    data = recipe.model_dump(mode="json", exclude_defaults=True, exclude={"workspace", "ledger"})
+    specs = models_in(data)
+    for spec in specs:
+        for machine in ("endpoint", "local"):
+            spec.pop(machine, None)
+    for place, key in [
+        *((source, "path") for source in data["prompts"]["sources"]),
+        *((spec, "model") for spec in specs),
+    ]:
+        place[key] = Path(place[key]).name if os.path.isabs(place[key]) else place[key]
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+
+
+def push_to_hub(recipe: Recipe, store: Store, published: Published) -> str | None:
+    """Upload a version to the Hub (private unless the recipe says otherwise) unless it is there; returns its URL.
+
+    What was pushed is noted in the store, so a push that failed is made up for by the next run.
+    """
+    import huggingface_hub
+
+    hub = recipe.publishing.hub
+    assert hub is not None
+    mark = {"repo_id": hub.repo_id, "digest": published.digest}
+    if store.exists("pushed.json") and store.read_json("pushed.json") == mark:
+        return None
+    token = os.environ.get(hub.token_env)
+    if not token:
+        raise ConfigError(f"publishing.hub: the environment variable {hub.token_env} holds no token")
+    api = huggingface_hub.HfApi(token=token)
+    api.create_repo(hub.repo_id, repo_type="dataset", private=hub.private, exist_ok=True)
+    if hub.private and not api.dataset_info(hub.repo_id).private:
+        raise ConfigError(f"publishing.hub: {hub.repo_id} is public; say private: false, or choose another repo_id")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = published.folder
+        if not store.is_local:
+            store.fs.get(f"{store.path(f'versions/{published.version}')}/", scratch, recursive=True)
+            folder = scratch
+        api.upload_folder(
+            repo_id=hub.repo_id,
+            repo_type="dataset",
+            folder_path=folder,
+            commit_message=f"{recipe.name} {published.version}",
+            delete_patterns=["data/*", "kto/*", "jsonl/*"],
+        )
+    store.write_json("pushed.json", mark)
+    return f"{api.endpoint}/datasets/{hub.repo_id}"
+
+
+class _Writers:
+    """Open files of one version, by file group (`data/train`), written in one pass."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._parquet: dict[str, pq.ParquetWriter] = {}
+        self._lines: dict[str, Any] = {}
+        self.counts: dict[str, int] = defaultdict(int)
+
+    def __enter__(self) -> _Writers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in [*self._parquet.values(), *self._lines.values()]:
+            file.close()
+
+    def write(self, group: str, schema: pa.Schema, part: list[dict[str, Any]]) -> None:
+        if group not in self._parquet:
+            self._parquet[group] = pq.ParquetWriter(self._path(group, ".parquet"), schema)
+        self._parquet[group].write_table(pa.Table.from_pylist(part, schema=schema))
+        self.counts[group] += len(part)
+
+    def write_lines(self, group: str, part: list[dict[str, Any]]) -> None:
+        if group not in self._lines:
+            self._lines[group] = open(self._path(group, ".jsonl"), "w", encoding="utf-8")  # noqa: SIM115
+        self._lines[group].writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in part)
+        self.counts[group] += len(part)
+
+    def _path(self, group: str, suffix: str) -> Path:
+        path = self._folder / f"{group}{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+
+def _size_category(n_rows: int) -> str:
+    bounds = [(1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M")]
+    return next((name for bound, name in bounds if n_rows < bound), "n>1M")

@@ -1,0 +1,103 @@
+"""Which shards hold the prompts of a run: immutable, named by their content, appended to and never rewritten.
+
+A run that reads the same prompts gets the same shards; one that reads a few more gets those and one more shard, so
+it costs what is new. Where prompts have gone, the shards that held them are left out and what remains of them is put
+into new ones; the ledger still has every reply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pairsmith.errors import DataError
+from pairsmith.ids import fingerprint
+from pairsmith.schemas import frame, rows
+from pairsmith.store import Store
+from pairsmith.tables import LOAD_REJECTIONS, prompts_ref
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a run works on: shard name -> number of prompts, in the order of the input."""
+
+    shards: dict[str, int]
+    rejected: int
+    new: int = 0
+
+    @property
+    def accepted(self) -> int:
+        return sum(self.shards.values())
+
+
+def shard_prompts(read: Iterable[dict[str, Any]], store: Store, size: int) -> Loaded:
+    """Write prompts that are new to `store` in shards of `size`; returns the shards that hold exactly those read.
+
+    `read`: rows as `prompts.read_prompts` yields them. Raises DataError when not one prompt was accepted.
+    """
+    known = {shard: [_digest(row) for row in _prompts(store, shard)] for shard in store.shards()}
+    homes = {digest: shard for shard, digests in known.items() for digest in digests}
+    order: dict[str, int] = {}
+    rejected: list[dict[str, Any]] = []
+    waiting: list[dict[str, Any]] = []
+    made: dict[str, list[str]] = {}
+    for row in read:
+        if "reason" in row:
+            rejected.append(row)
+            continue
+        digest = _digest(row)
+        order[digest] = len(order)
+        if digest not in homes:
+            waiting.append(row)
+            if len(waiting) == size:
+                made |= _write(store, waiting)
+                waiting = []
+    new = len(waiting) + sum(len(digests) for digests in made.values())
+    whole = _whole(known, order)
+    covered = {digest for digests in whole.values() for digest in digests}
+    scattered = {digest: homes[digest] for digest in order if digest in homes and digest not in covered}
+    for shard in sorted(set(scattered.values())):
+        waiting += [row for row in _prompts(store, shard) if scattered.get(_digest(row)) == shard]
+    waiting.sort(key=lambda row: order[_digest(row)])
+    for start in range(0, len(waiting), size):
+        made |= _write(store, waiting[start : start + size])
+    store.write(LOAD_REJECTIONS, frame("rejections", rejected), "")
+    used = sorted((whole | made).items(), key=lambda item: min(order[digest] for digest in item[1]))
+    if not used:
+        raise no_prompts(rejected)
+    return Loaded({shard: len(digests) for shard, digests in used}, len(rejected), new)
+
+
+def no_prompts(rejected: Sequence[dict[str, Any]]) -> DataError:
+    """The error for sources of which not one row was accepted."""
+    reasons = "; ".join(row["detail"] for row in rejected[:3]) or "the sources hold no rows"
+    return DataError(f"no prompts: {len(rejected)} rows read, none accepted. {reasons}")
+
+
+def _whole(known: dict[str, list[str]], order: dict[str, int]) -> dict[str, list[str]]:
+    """Known shards of which every prompt was read, the largest first, none that overlaps one already taken."""
+    taken: set[str] = set()
+    whole = {}
+    for shard, digests in sorted(known.items(), key=lambda item: (-len(item[1]), item[0])):
+        if all(digest in order and digest not in taken for digest in digests):
+            whole[shard] = digests
+            taken.update(digests)
+    return whole
+
+
+def _prompts(store: Store, shard: str) -> list[dict[str, Any]]:
+    """The prompts of a shard; none where its table is damaged: they are then new again, and cost no call."""
+    stored = store.fresh(prompts_ref(shard), shard)
+    return rows(stored.data) if stored else []
+
+
+def _digest(row: dict[str, Any]) -> str:
+    return fingerprint({key: value for key, value in row.items() if value is not None})
+
+
+def _write(store: Store, prompts: list[dict[str, Any]]) -> dict[str, list[str]]:
+    digests = [_digest(row) for row in prompts]
+    shard = fingerprint(digests)[:16]
+    store.write(prompts_ref(shard), frame("prompts", prompts), shard)
+    return {shard: digests}

@@ -1,0 +1,208 @@
+"""One function per stage: read tables, call the stage's pure function, write a table.
+
+Each table's fingerprint covers its inputs, the part of the recipe that can change it, and the code and templates
+that make it; a stage whose table is fresh does nothing. A table with rows that failed for a passing reason is stored
+but never fresh, so the next run asks for just those again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pandas as pd
+
+from pairsmith import (
+    evolution,
+    generation,
+    pairing,
+    prompts,
+    publishing,
+    rating,
+    readouts,
+    schemas,
+    templating,
+)
+from pairsmith.config import Config, Evolver, Judge, Member, ModelSpec, Recipe
+from pairsmith.evolution import evolve
+from pairsmith.generation import generate
+from pairsmith.ids import fingerprint, source_hash
+from pairsmith.ledger import Recorded, open_ledger
+from pairsmith.llms.base import open_llm
+from pairsmith.pairing import pair
+from pairsmith.progress import Progress, emit
+from pairsmith.publishing import Published, publish
+from pairsmith.rating import rate
+from pairsmith.report import Summary, summarise
+from pairsmith.schemas import Reason
+from pairsmith.sharding import Loaded, shard_prompts
+from pairsmith.store import Store, TableRef
+from pairsmith.tables import (
+    completion_refs,
+    evolution_ref,
+    judge_ref,
+    pairs_ref,
+    pool_ref,
+    pool_refs,
+    prompts_ref,
+    rating_refs,
+    rejections_ref,
+    walk,
+)
+
+STAGES = (generation.STAGE, evolution.STAGE, rating.STAGE, pairing.STAGE)
+INCOMPLETE = "incomplete"  # the fingerprint of a table that is to be tried again
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a stage did to a shard. `calls` and `tokens` count what models were asked, not what the ledger knew."""
+
+    stage: str
+    shard: str
+    part: str
+    rows: int
+    calls: int = 0
+    tokens: int = 0
+    failed: int = 0
+
+
+def open_store(recipe: Recipe) -> Store:
+    return Store(f"{recipe.workspace.rstrip('/')}/{recipe.name}")
+
+
+def stages_of(recipe: Recipe) -> list[str]:
+    """The stages that a recipe has, in their order."""
+    absent = {evolution.STAGE: recipe.evolution is None, rating.STAGE: recipe.rating is None}
+    return [stage for stage in STAGES if not absent.get(stage)]
+
+
+def load(recipe: Recipe) -> Loaded:
+    """Read all sources and lay the prompts out in shards."""
+    return shard_prompts(prompts.read_prompts(recipe.prompts), open_store(recipe), recipe.shard_size)
+
+
+def generate_shard(recipe: Recipe, shard: str, member_name: str) -> Done:
+    """Let one member answer the prompts of a shard."""
+    store, pool = open_store(recipe), recipe.pool
+    member = next(member for member in pool.members if member.name == member_name)
+    llm, source = _recorded(recipe, member), store.load(prompts_ref(shard))
+    drawn_from = [pool.draw, pool.seed, [other.name for other in pool.members]] if pool.draw else None
+    code = [source_hash(generation), templating.template_hash("principles") if member.principles else None]
+    mark = fingerprint(code, source.digest, _dump(member, llm), drawn_from)
+    return _build(
+        store,
+        pool_ref(shard, member.name),
+        mark,
+        llm,
+        Progress(generation.STAGE, len(source.data) / len(pool.members)),
+        lambda: generate(source.data, pool, member, llm),
+    )
+
+
+def evolve_shard(recipe: Recipe, shard: str) -> Done:
+    """Evolve the completions of a shard, all rounds."""
+    settings = recipe.evolution
+    assert settings is not None
+    store, llm = open_store(recipe), _recorded(recipe, settings.evolver)
+    source = store.load(prompts_ref(shard))
+    parents = store.load_all(pool_refs(recipe, shard))
+    code = [source_hash(evolution), templating.template_hash("evolve")]
+    plan = settings.model_dump(mode="json", exclude={"evolver"})
+    mark = fingerprint(code, source.digest, parents.digest, plan, _dump(settings.evolver, llm))
+    return _build(
+        store,
+        evolution_ref(shard),
+        mark,
+        llm,
+        Progress(evolution.STAGE, len(source.data)),
+        lambda: evolve(source.data, parents.data, settings, llm),
+    )
+
+
+def rate_shard(recipe: Recipe, shard: str, judge_name: str) -> Done:
+    """Let one judge rate the completions of a shard."""
+    settings = recipe.rating
+    assert settings is not None
+    judge = next(judge for judge in settings.judges if judge.name == judge_name)
+    store, llm = open_store(recipe), _recorded(recipe, judge)
+    source = store.load(prompts_ref(shard))
+    completions = store.load_all(completion_refs(recipe, shard))
+    code = [source_hash(rating, readouts), templating.template_hash("judge")]
+    mark = fingerprint(code, source.digest, completions.digest, settings.aspects, _dump(judge, llm))
+    return _build(
+        store,
+        judge_ref(shard, judge.name),
+        mark,
+        llm,
+        Progress(rating.STAGE, len(source.data) / len(settings.judges)),
+        lambda: rate(source.data, completions.data, settings, judge, llm),
+    )
+
+
+def pair_shard(recipe: Recipe, shard: str) -> Done:
+    """Select the pairs of a shard. Never calls a model."""
+    store = open_store(recipe)
+    source = store.load(prompts_ref(shard))
+    completions = store.load_all(completion_refs(recipe, shard))
+    ratings = store.load_all(rating_refs(recipe, shard)) if recipe.rating else None
+    digests = [source.digest, completions.digest, ratings.digest if ratings else None]
+    mark = fingerprint(source_hash(pairing), digests, recipe.pairing.model_dump(mode="json"), recipe.needs_scores)
+    stored, others = store.fresh(pairs_ref(shard), mark), store.fresh(rejections_ref(shard), mark)
+    emit(Progress(pairing.STAGE, len(source.data)))
+    if stored and others:
+        return Done(pairing.STAGE, shard, "all", len(stored.data))
+    rated = ratings.data if ratings else schemas.frame("ratings", [])
+    pairs, rejections = pair(source.data, completions.data, rated, recipe.pairing, recipe.needs_scores)
+    store.write(rejections_ref(shard), rejections, mark)
+    store.write(pairs_ref(shard), pairs, mark)
+    return Done(pairing.STAGE, shard, "all", len(pairs))
+
+
+def publish_run(recipe: Recipe, loaded: Loaded) -> tuple[Published, Summary]:
+    """Count the run, check that no prompt was lost, and publish the next version."""
+    store = open_store(recipe)
+    summary = summarise(recipe, store, loaded)
+    return publish(recipe, store, walk(recipe, store, loaded.shards), summary, models_of(recipe)), summary
+
+
+def push(recipe: Recipe, published: Published) -> str | None:
+    """Upload a version to the Hub; None where it is there already."""
+    return publishing.push_to_hub(recipe, open_store(recipe), published)
+
+
+def models_of(recipe: Recipe) -> publishing.Models:
+    """Every model of a recipe with the revision that its ids and ledger keys name."""
+    specs: list[tuple[str, Member | Evolver | Judge]] = [("member", member) for member in recipe.pool.members]
+    specs += [("evolver", recipe.evolution.evolver)] if recipe.evolution else []
+    specs += [("judge", judge) for judge in (recipe.rating.judges if recipe.rating else ())]
+    return [
+        {"role": role, "name": spec.name, "model": spec.model, "revision": open_llm(spec).identity.revision}
+        for role, spec in specs
+    ]
+
+
+def _recorded(recipe: Recipe, spec: ModelSpec) -> Recorded:
+    return Recorded(open_llm(spec), open_ledger(recipe.ledger_url))
+
+
+def _dump(config: Config, llm: Recorded) -> Any:
+    """A member, evolver or judge as far as it can change an answer."""
+    return [
+        asdict(llm.identity),
+        config.model_dump(mode="json", exclude={"local", "endpoint", "backend", "model", "revision"}),
+    ]
+
+
+def _build(
+    store: Store, ref: TableRef, mark: str, llm: Recorded, whole: Progress, make: Callable[[], pd.DataFrame]
+) -> Done:
+    stored = store.fresh(ref, mark)
+    if stored:
+        emit(whole)
+        return Done(whole.stage, ref.shard, ref.part, len(stored.data))
+    data = make()
+    failed = int(data["error"].str.startswith(str(Reason.FAILED)).fillna(False).sum())
+    store.write(ref, data, INCOMPLETE if failed else mark)
+    return Done(whole.stage, ref.shard, ref.part, len(data), llm.calls, llm.tokens, failed)

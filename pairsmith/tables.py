@@ -1,0 +1,74 @@
+"""Where the tables of a recipe stand in the store, and how to read those of a shard together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import pandas as pd
+
+from pairsmith.config import Recipe
+from pairsmith.schemas import frame
+from pairsmith.store import Store, TableRef
+
+LOAD_REJECTIONS = TableRef("rejections", "load")
+
+
+def prompts_ref(shard: str) -> TableRef:
+    return TableRef("prompts", shard)
+
+
+def pool_ref(shard: str, member: str) -> TableRef:
+    return TableRef("completions", shard, f"pool-{member}")
+
+
+def evolution_ref(shard: str) -> TableRef:
+    return TableRef("completions", shard, "evolution")
+
+
+def judge_ref(shard: str, judge: str) -> TableRef:
+    return TableRef("ratings", shard, f"judge-{judge}")
+
+
+def pairs_ref(shard: str) -> TableRef:
+    return TableRef("pairs", shard)
+
+
+def rejections_ref(shard: str) -> TableRef:
+    return TableRef("rejections", shard)
+
+
+def pool_refs(recipe: Recipe, shard: str) -> list[TableRef]:
+    return [pool_ref(shard, member.name) for member in recipe.pool.members]
+
+
+def completion_refs(recipe: Recipe, shard: str) -> list[TableRef]:
+    """The pool's completions, then the evolved ones."""
+    return pool_refs(recipe, shard) + ([evolution_ref(shard)] if recipe.evolution else [])
+
+
+def rating_refs(recipe: Recipe, shard: str) -> list[TableRef]:
+    return [judge_ref(shard, judge.name) for judge in (recipe.rating.judges if recipe.rating else ())]
+
+
+@dataclass(frozen=True)
+class ShardTables:
+    """All tables of one shard."""
+
+    prompts: pd.DataFrame
+    completions: pd.DataFrame
+    ratings: pd.DataFrame
+    pairs: pd.DataFrame
+    rejections: pd.DataFrame
+
+
+def walk(recipe: Recipe, store: Store, shards: Iterable[str]) -> Iterator[ShardTables]:
+    """The tables of each shard of a run, one shard in memory at a time."""
+    for shard in shards:
+        yield ShardTables(
+            prompts=store.read(prompts_ref(shard)),
+            completions=store.load_all(completion_refs(recipe, shard)).data,
+            ratings=store.load_all(rating_refs(recipe, shard)).data if recipe.rating else frame("ratings", []),
+            pairs=store.read(pairs_ref(shard)),
+            rejections=store.read(rejections_ref(shard)),
+        )

