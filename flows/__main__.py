@@ -1,0 +1,225 @@
+"""The command line: `pairsmith run recipe.yaml`, and what goes with it.
+
+Exit codes: 0 done; 1 the run failed (what it finished is kept); 2 the recipe or the command is wrong; 3 the input
+data cannot be used; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from pairsmith import __version__
+
+INTERRUPTED = 130
+GRACE_SECONDS = 6.0  # after Ctrl-C or SIGTERM, for threads in the middle of a batch
+
+recipe_argument = click.argument("recipe_path", metavar="RECIPE", type=click.Path(path_type=Path))
+set_option = click.option(
+    "--set",
+    "overrides",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Change a field, e.g. --set pairing.min_margin=0.5",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="pairsmith")
+def main() -> None:
+    """Build preference datasets: prompts in; chosen and rejected answers, scores and reasons out."""
+
+
+@main.command()
+@recipe_argument
+@set_option
+@click.option("--limit", type=click.IntRange(min=1), help="Read no more rows than this.")
+@click.option("--dry-run", is_flag=True, help="Show what would be asked, and ask nothing.")
+@click.option("--verbose", "-v", is_flag=True, help="Show Prefect's log.")
+def run(recipe_path: Path, overrides: tuple[str, ...], limit: int | None, dry_run: bool, verbose: bool) -> None:
+    """Run a recipe and publish its dataset."""
+    with _exit_codes():
+        recipe = _load(recipe_path, overrides, limit)
+        if dry_run:
+            from flows.terminal import show_plan
+            from pairsmith.planning import plan_run
+
+            show_plan(_console(), plan_run(recipe))
+            return
+        _run(recipe, verbose)
+
+
+@main.command()
+@recipe_argument
+@set_option
+def validate(recipe_path: Path, overrides: tuple[str, ...]) -> None:
+    """Check a recipe without running it."""
+    with _exit_codes():
+        recipe = _load(recipe_path, overrides)
+        click.echo(f"{recipe_path}: a valid recipe, {recipe.name}")
+
+
+@main.command()
+@click.argument("dataset", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("-n", "--count", type=click.IntRange(min=1), default=3, show_default=True, help="Pairs to show.")
+def show(dataset: Path, count: int) -> None:
+    """Show pairs of a published dataset side by side."""
+    with _exit_codes():
+        from flows.terminal import read_pairs, show_pairs
+
+        show_pairs(_console(), read_pairs(dataset, count))
+
+
+@main.command()
+@click.argument("workspace", type=click.Path(exists=True, file_okay=False, path_type=Path), default="pairsmith-data")
+def status(workspace: Path) -> None:
+    """Show the datasets of a workspace, how far they are, and what its ledger holds."""
+    with _exit_codes():
+        from flows.terminal import table
+        from pairsmith.status import datasets_of, ledger_of
+
+        console = _console()
+        datasets, ledger = datasets_of(workspace), ledger_of(workspace)
+        console.print(table("Datasets", datasets) if datasets else f"{workspace}: no datasets")
+        if ledger:
+            console.print(table("Ledger", ledger))
+
+
+@main.command()
+def models() -> None:
+    """Fetch the small default models where no hub can be reached."""
+    with _exit_codes():
+        import logging
+
+        from pairsmith.llms.models import fetch
+
+        logging.basicConfig(level=logging.INFO, format="%(message)s")
+        for folder in fetch():
+            click.echo(str(folder))
+
+
+def _load(path: Path, overrides: tuple[str, ...], limit: int | None = None) -> Any:
+    from pairsmith.config import load_recipe
+
+    return load_recipe(path, [*overrides, *([f"prompts.limit={limit}"] if limit else [])])
+
+
+def _run(recipe: Any, verbose: bool) -> None:
+    from flows.terminal import read_pairs, show_pairs, showing_progress
+    from pairsmith.errors import RunError
+    from pairsmith.stages import stages_of
+
+    _prepare_prefect(verbose)
+    console = _console()
+    console.print(f"{recipe.name}: starting Prefect")
+    from flows.preferences import build_preference_dataset
+    from flows.server import start_temporary_server
+
+    start_temporary_server()
+    with showing_progress(console, stages_of(recipe)):
+        try:
+            result: dict[str, Any] = build_preference_dataset(recipe)
+        except RuntimeError as error:
+            if "Failed to reach API" not in str(error):
+                raise
+            hint = "start that Prefect server, or unset PREFECT_API_URL to use a temporary one"
+            raise RunError(f"{error}: {hint}") from None
+    _summarise(console, recipe, result)
+    if "://" not in result["folder"]:
+        show_pairs(console, read_pairs(Path(result["folder"]), 1))
+
+
+def _summarise(console: Any, recipe: Any, result: dict[str, Any]) -> None:
+    from flows.terminal import table
+
+    asked, folder = result["asked"], result["folder"]
+    console.print(table("Funnel", result["funnel"]))
+    _show_refused(console, recipe)
+    console.print(f"Asked the models {asked['calls']:,} times for {asked['tokens']:,} tokens; ", end="")
+    console.print(f"{asked['failed']} failed: run again." if asked["failed"] else "a rerun asks nothing again.")
+    latest = folder if "://" in folder else str(Path(folder).parent.parent / "latest")
+    for what, path in (("dataset", latest), ("card", f"{latest}/README.md"), ("report", f"{latest}/report.html")):
+        console.print(f"{what:>8}: {path}", soft_wrap=True, markup=False)
+    if result.get("hub"):
+        console.print(f"     hub: {result['hub']}", soft_wrap=True, markup=False)
+    news = "new" if result["new"] else "nothing new since"
+    console.print(f" version: {result['version']} ({news}), {result['pairs']:,} pairs")
+
+
+def _show_refused(console: Any, recipe: Any) -> None:
+    """The first rows refused at load, and where all of them stand."""
+    from flows.terminal import plain
+    from pairsmith.stages import open_store
+    from pairsmith.tables import LOAD_REJECTIONS
+
+    store = open_store(recipe)
+    details = store.read(LOAD_REJECTIONS)["detail"].to_list()
+    if details:
+        console.print(
+            f"Refused at load: {len(details):,} rows, all in {store.url(LOAD_REJECTIONS.path)}", soft_wrap=True
+        )
+    for detail in details[:5]:
+        console.print(plain(f"  {detail}"), soft_wrap=True)
+
+
+def _prepare_prefect(verbose: bool) -> None:
+    """Settings for a run from the terminal; whatever the user has set stays. Must come before Prefect's import."""
+    defaults = {
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_LOGGING_LEVEL": "INFO" if verbose else "CRITICAL",
+        "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False)
+
+
+class _exit_codes:
+    """Turns errors into a line on stderr and an exit code; anything unforeseen keeps its traceback."""
+
+    def __enter__(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _interrupt)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        from pairsmith.errors import ConfigError, DataError, PairsmithError
+
+        if isinstance(error, KeyboardInterrupt):
+            _leave()
+        if isinstance(error, PairsmithError):
+            click.echo(f"error: {error}", err=True)
+            sys.exit(2 if isinstance(error, ConfigError) else 3 if isinstance(error, DataError) else 1)
+
+
+def _interrupt(*_: object) -> NoReturn:
+    """Let Prefect note the interruption, but not for longer than the grace."""
+    watchdog = threading.Timer(GRACE_SECONDS, _leave)
+    watchdog.daemon = True
+    watchdog.start()
+    raise KeyboardInterrupt
+
+
+def _leave() -> NoReturn:
+    """End now, with threads in the middle of a batch or not: every reply that came is in the ledger already."""
+    click.echo("interrupted; what was finished is kept, run again to go on", err=True)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    atexit._run_exitfuncs()  # stops Prefect's temporary server, which would outlive us
+    os._exit(INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

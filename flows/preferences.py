@@ -1,0 +1,125 @@
+"""The main flow: a recipe -> a preference data set.
+
+One task run per stage and shard (and member or judge). Several shards are under way at a time, so a shard can be
+rated while the next is generated. When a task fails for good, the shards under way are finished before the flow
+fails; a run after that repeats nothing that was done.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from datetime import UTC, datetime
+from typing import Any, cast
+
+from prefect import flow, get_run_logger
+from prefect.futures import PrefectFuture
+from prefect.runtime import flow_run
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.progress import progress_artifacts
+from pairsmith.config import Recipe
+from pairsmith.errors import ConfigError, RunError
+from pairsmith.progress import Progress, emit
+from pairsmith.stages import open_store, stages_of
+from tasks.evolve import evolve_completions
+from tasks.generate import generate_completions
+from tasks.load import load_prompts
+from tasks.pair import select_pairs
+from tasks.publish import artifact_key, publish_dataset, push_dataset
+from tasks.rate import rate_completions
+
+Futures = list[PrefectFuture[dict[str, Any]]]
+
+
+def run_name() -> str:
+    """Recipe and time, as a person looks for a run."""
+    recipe = flow_run.parameters.get("recipe") or {}
+    name = recipe.get("name") if isinstance(recipe, dict) else recipe.name
+    return f"{name} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+# What both flows have in common. Tasks wait for each other in the runner's threads; how many batches run at a time is
+# for the models to decide.
+FLOW: dict[str, Any] = {
+    "flow_run_name": run_name,
+    "task_runner": ThreadPoolTaskRunner(max_workers=64),
+    "persist_result": False,
+}
+
+
+@flow(name="build preference dataset", **FLOW)
+def build_preference_dataset(recipe: Recipe) -> dict[str, Any]:
+    """Build the data set that `recipe` describes and publish its next version.
+
+    Returns counts, the version and where it stands. Raises RunError when a stage failed for good.
+    """
+    return run_recipe(recipe)
+
+
+def run_recipe(recipe: Recipe) -> dict[str, Any]:
+    """All stages of a recipe, within a flow run."""
+    log = get_run_logger()
+    with open_store(recipe).lock():
+        loaded = load_prompts(recipe)
+        prompts = sum(loaded["shards"].values())
+        log.info(
+            "%d prompts in %d shards (%d new), %d rows rejected",
+            prompts, len(loaded["shards"]), loaded["new"], loaded["rejected"],
+        )  # fmt: skip
+        for stage in stages_of(recipe):
+            emit(Progress(stage, total=prompts))
+        asked: Counter[str] = Counter()
+        failures: list[BaseException] = []
+        with progress_artifacts(artifact_key(recipe.name), stages_of(recipe), prompts):
+            under_way: deque[Futures] = deque()
+            for shard in loaded["shards"]:
+                if failures:
+                    break
+                under_way.append(submit_shard(recipe, shard))
+                if len(under_way) == recipe.shards_in_flight:
+                    failures += finish(under_way.popleft(), asked)
+            while under_way:
+                failures += finish(under_way.popleft(), asked)
+        if failures:
+            kind = ConfigError if any(isinstance(failure, ConfigError) for failure in failures) else RunError
+            raise kind(f"{len(failures)} task runs failed; what was done is kept. First: {failures[0]}")
+        published = publish_dataset(recipe, loaded)
+    if recipe.publishing.hub:
+        published["hub"] = push_dataset(recipe, published)
+    if asked["failed"]:
+        log.warning("%d requests failed and are asked again on the next run", asked["failed"])
+    log.info(
+        "%s %s in %s",
+        "published" if published["new"] else "unchanged:",
+        published["version"],
+        published["folder"],
+    )
+    return published | {"prompts": prompts, "loaded": loaded, "asked": dict(asked)}
+
+
+def submit_shard(recipe: Recipe, shard: str) -> Futures:
+    """Submit all stages of a shard, each waiting for those before it."""
+    futures: Futures = [generate_completions.submit(recipe, shard, member.name) for member in recipe.pool.members]
+    if recipe.evolution:
+        futures += [evolve_completions.submit(recipe, shard, return_state=False, wait_for=list(futures))]
+    if recipe.rating:
+        before = list(futures)
+        futures += [
+            rate_completions.submit(recipe, shard, judge.name, return_state=False, wait_for=before)
+            for judge in recipe.rating.judges
+        ]
+    return [*futures, select_pairs.submit(recipe, shard, return_state=False, wait_for=list(futures))]
+
+
+def finish(futures: Futures, asked: Counter[str]) -> list[BaseException]:
+    """Wait for a shard, add up what its models were asked; returns what failed."""
+    failures: list[BaseException] = []
+    for future in futures:
+        future.wait()
+        if future.state.is_completed():
+            done = future.result()
+            asked.update({"calls": done["calls"], "tokens": done["tokens"], "failed": done["failed"]})
+            asked[done["stage"]] += done["calls"]
+        elif not future.state.is_pending():  # pending: never ran, since one before it failed
+            failures.append(cast("BaseException", future.result(raise_on_failure=False)))
+    return failures

@@ -1,0 +1,1 @@
+"""Thin Prefect tasks, one file a stage: each calls one function of `pairsmith.stages` and returns small JSON."""

@@ -1,0 +1,17 @@
+"""Evolve: completions -> better completions (EvolQuality)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from prefect import task
+
+from pairsmith import stages
+from pairsmith.config import Recipe
+from tasks.options import STAGE
+
+
+@task(name="evolve", task_run_name="evolve {shard}", **STAGE)
+def evolve_completions(recipe: Recipe, shard: str) -> dict[str, Any]:
+    return asdict(stages.evolve_shard(recipe, shard))

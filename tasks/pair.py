@@ -1,0 +1,17 @@
+"""Pair: completions and ratings -> pairs and rejections."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from prefect import task
+
+from pairsmith import stages
+from pairsmith.config import Recipe
+from tasks.options import STAGE
+
+
+@task(name="pair", task_run_name="pair {shard}", **STAGE)
+def select_pairs(recipe: Recipe, shard: str) -> dict[str, Any]:
+    return asdict(stages.pair_shard(recipe, shard))

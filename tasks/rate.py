@@ -1,0 +1,17 @@
+"""Rate: completions x one judge -> ratings (UltraFeedback)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from prefect import task
+
+from pairsmith import stages
+from pairsmith.config import Recipe
+from tasks.options import STAGE
+
+
+@task(name="rate", task_run_name="rate by {judge} {shard}", **STAGE)
+def rate_completions(recipe: Recipe, shard: str, judge: str) -> dict[str, Any]:
+    return asdict(stages.rate_shard(recipe, shard, judge))

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pairsmith.config import Recipe
+from tests.conftest import ROOT
+from tests.runs import run
+
+RECIPE = str(ROOT / "recipes" / "echo.yaml")
+
+
+def cli(*words: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "flows", *words]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "140", **environment}
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=env, timeout=300, check=False)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, flows.__main__; print([m for m in ('prefect', 'pandas', 'pydantic', 'torch') if m in sys.modules])"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True).stdout
+    assert told == "[]\n"
+    assert "Build preference datasets" in cli("--help").stdout
+
+
+def test_validate_and_the_exit_codes(tmp_path: Path) -> None:
+    assert cli("validate", RECIPE).returncode == 0
+    wrong = cli("validate", RECIPE, "--set", "pairing.strategy=best")
+    assert wrong.returncode == 2
+    assert "pairing.strategy" in wrong.stderr
+    assert "best-vs-worst" in wrong.stderr
+    assert cli("validate", str(tmp_path / "no.yaml")).returncode == 2
+    assert cli("run", RECIPE, "--limit", "0").returncode == 2
+    (tmp_path / "empty.jsonl").write_text("")
+    absent = cli("run", RECIPE, "--dry-run", "--set", f"prompts.sources.0.path={tmp_path}/absent.parquet")
+    assert absent.returncode == 2
+    empty = cli("run", RECIPE, "--dry-run", "--set", f"prompts.sources.0.path={tmp_path}/empty.jsonl")
+    assert empty.returncode == 3
+    assert "no prompts" in empty.stderr
+    (tmp_path / "bad.parquet").write_text("")
+    bad = cli("run", RECIPE, "--dry-run", "--set", f"prompts.sources.0.path={tmp_path}/bad.parquet")
+    assert bad.returncode == 3
+    assert "bad.parquet" in bad.stderr
+
+
+def test_a_dry_run_shows_the_plan(tmp_path: Path) -> None:
+    told = cli("run", RECIPE, "--dry-run", "--limit", "5", cwd=tmp_path)
+    assert told.returncode == 0
+    assert "5 prompts" in told.stdout
+    assert "echo-judge" in told.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_show_and_status(echo_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    published, _, _ = run(echo_recipe(5))
+    for place in (published.folder, str(Path(published.folder).parent.parent)):
+        told = cli("show", place, "-n", "2")
+        assert told.returncode == 0
+        assert told.stdout.count("chosen: ") == 2
+    status = cli("status", str(tmp_path / "data"))
+    assert "v0001" in status.stdout
+    assert "echo-judge" in status.stdout
+    assert cli("show", str(tmp_path)).returncode == 3
+    (data,) = Path(published.folder, "data").glob("*.parquet")
+    data.write_bytes(b"PAR1")
+    damaged = cli("show", published.folder)
+    assert damaged.returncode == 3
+    assert data.name in damaged.stderr
+
+
+def test_nothing_that_is_shown_can_steer_the_terminal() -> None:
+    from flows.terminal import plain
+
+    assert plain("a\x1b[2J\x07\x9b[b]\n\t").plain == "a\ufffd[2J\ufffd\ufffd[b]\n\t"
+
+
+@pytest.mark.prefect
+def test_run_prints_the_places_and_a_pair(tmp_path: Path) -> None:
+    told = cli("run", RECIPE, cwd=tmp_path, PREFECT_HOME=str(tmp_path / "prefect"))
+    assert told.returncode == 0, told.stderr
+    for what in ("dataset: ", "card: ", "report: ", "prompts/s", "chosen: ", "rejected: "):
+        assert what in told.stdout
+    assert (tmp_path / "pairsmith-data" / "echo" / "latest" / "report.html").exists()
+
+
+@pytest.mark.prefect
+def test_a_failed_run_exits_with_one(tmp_path: Path) -> None:
+    told = cli("run", RECIPE, "--set", "pairing.min_margin=9", cwd=tmp_path, PREFECT_HOME=str(tmp_path / "prefect"))
+    assert told.returncode == 1
+    assert told.stderr.startswith("error: no pair to publish")
+    assert "Traceback" not in told.stderr
+
+
+@pytest.mark.prefect
+def test_f1_a_killed_run_leaves_no_process_behind(tmp_path: Path) -> None:
+    (tmp_path / "many.jsonl").write_text("".join(json.dumps({"prompt": f"Question {n}?"}) + "\n" for n in range(20000)))
+    command = [sys.executable, "-m", "flows", "run", RECIPE, "--set", f"prompts.sources.0.path={tmp_path}/many.jsonl"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(tmp_path / "prefect")}
+    with subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.DEVNULL, start_new_session=True) as process:
+        ledger = tmp_path / "pairsmith-data" / "ledger.sqlite"
+        deadline = time.monotonic() + 120
+        while not ledger.exists() and time.monotonic() < deadline:
+            time.sleep(0.2)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        process.kill()
+        process.wait()
+    assert children
+    while any(Path(f"/proc/{child}").exists() for child in children) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not [child for child in children if Path(f"/proc/{child}").exists()]
+
+
+@pytest.mark.prefect
+def test_a_server_that_is_down_is_named(tmp_path: Path) -> None:
+    told = cli("run", RECIPE, cwd=tmp_path, PREFECT_API_URL="http://127.0.0.1:9/api")
+    assert told.returncode == 1
+    assert told.stderr.startswith("error: Failed to reach API at http://127.0.0.1:9/api")
+    assert "Traceback" not in told.stderr
+
+
+@pytest.mark.prefect
+@pytest.mark.parametrize("signal", ["SIGTERM", "SIGINT"])
+def test_f2_an_interrupted_run_ends_soon_and_keeps_what_it_has(tmp_path: Path, signal: str) -> None:
+    import signal as signals
+
+    (tmp_path / "many.jsonl").write_text("".join(json.dumps({"prompt": f"Question {n}?"}) + "\n" for n in range(20000)))
+    command = [
+        sys.executable,
+        "-m",
+        "flows",
+        "run",
+        RECIPE,
+        "--set",
+        f"prompts.sources.0.path={tmp_path}/many.jsonl",
+    ]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(tmp_path / "prefect")}
+    with subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        ledger = tmp_path / "pairsmith-data" / "ledger.sqlite"
+        deadline = time.monotonic() + 120
+        while not ledger.exists() and time.monotonic() < deadline:
+            time.sleep(0.2)
+        time.sleep(1)
+        process.send_signal(getattr(signals, signal))
+        begun = time.monotonic()
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert time.monotonic() - begun < 10
+    assert b"run again to go on" in stderr

@@ -1,0 +1,123 @@
+"""The flows on a temporary Prefect server: task runs, artifacts, failures, and what a rerun asks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pairsmith.config import Recipe
+from tests.conftest import ROOT
+from tests.runs import run
+
+pytestmark = [pytest.mark.prefect, pytest.mark.usefixtures("prefect_server")]
+Build = Callable[..., Recipe]
+
+
+async def _read(what: str, **filters: Any) -> list[Any]:
+    from prefect import get_client
+
+    async with get_client() as client:
+        return list(await getattr(client, what)(**filters))
+
+
+def read(what: str, **filters: Any) -> list[Any]:
+    return asyncio.run(_read(what, **filters))
+
+
+def test_a_flow_run_gives_the_data_set_of_a_run_without_prefect(echo_recipe: Build) -> None:
+    from flows.preferences import build_preference_dataset
+
+    expected = run(echo_recipe(20, name="plain", shard_size=8))[0]
+    result = build_preference_dataset(echo_recipe(20, name="flow", shard_size=8))
+    assert result["digest"] == expected.digest
+    assert result["asked"]["calls"] == 0  # the ledger of the workspace had them all
+    names = {task.name for task in read("read_task_runs")}
+    assert {"load prompts", "publish"} <= names
+    assert {name.split()[0] for name in names} >= {"generate", "evolve", "rate", "pair"}
+    artifacts = {artifact.key: artifact for artifact in read("read_artifacts")}
+    assert {"flow-generate", "flow-evolve", "flow-rate", "flow-pair", "flow-funnel", "flow-summary"} <= set(artifacts)
+    assert artifacts["flow-rate"].data == 100.0
+    assert "| paired | 20 |" in artifacts["flow-summary"].data
+
+
+def test_one_task_run_per_stage_shard_and_part(echo_recipe: Build) -> None:
+    from flows.preferences import build_preference_dataset
+
+    before = len(read("read_task_runs"))
+    result = build_preference_dataset(echo_recipe(20, name="count", shard_size=8))
+    assert result["asked"] == {"calls": 120, "tokens": result["asked"]["tokens"], "failed": 0,
+                               "generate": 40, "evolve": 40, "rate": 40, "pair": 0}  # fmt: skip
+    assert len(read("read_task_runs")) - before == 2 + 3 * (2 + 1 + 1 + 1)
+
+
+def test_a_failed_stage_fails_the_run_and_a_rerun_repeats_nothing(
+    echo_recipe: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows.preferences import build_preference_dataset
+    from pairsmith import stages
+    from pairsmith.errors import ConfigError
+
+    recipe = echo_recipe(20, name="fails", shard_size=10)
+    real, broken = stages.rate_shard, []
+
+    def fail_once(recipe: Recipe, shard: str, judge: str) -> stages.Done:
+        if not broken:
+            broken.append(shard)
+            raise ConfigError("no such judge")
+        return real(recipe, shard, judge)
+
+    monkeypatch.setattr(stages, "rate_shard", fail_once)
+    with pytest.raises(ConfigError, match="1 task runs failed.*no such judge"):
+        build_preference_dataset(recipe)
+    assert build_preference_dataset(recipe)["asked"]["calls"] == 20  # that shard's ratings: 10 prompts, 2 aspects
+
+
+def test_a_refresh_asks_only_for_new_prompts_and_publishes_the_next_version(echo_recipe: Build) -> None:
+    from flows.refresh import refresh_preference_dataset
+
+    first = refresh_preference_dataset(echo_recipe(20, name="fresh"))
+    same = refresh_preference_dataset(echo_recipe(20, name="fresh"))
+    more = refresh_preference_dataset(echo_recipe(22, name="fresh"))
+    assert (first["version"], same["version"], more["version"]) == ("v0001", "v0001", "v0002")
+    assert (same["new"], same["asked"]["calls"]) == (False, 0)
+    assert (more["loaded"]["new"], more["asked"]["calls"]) == (2, 12)
+
+
+def test_a_wrong_recipe_is_refused_before_a_run(echo_recipe: Build) -> None:
+    from prefect.exceptions import ParameterTypeError
+
+    from flows.preferences import build_preference_dataset
+
+    wrong = echo_recipe(2).model_dump(mode="json") | {"naem": "x"}
+    with pytest.raises(ParameterTypeError, match="naem"):
+        build_preference_dataset(wrong)
+
+
+def test_deployments_name_flows_that_exist_with_valid_parameters() -> None:
+    import yaml
+    from prefect.flows import load_flow_from_entrypoint
+
+    deployments = yaml.safe_load((ROOT / "deployments" / "prefect.yaml").read_text())["deployments"]
+    assert {deployment["name"] for deployment in deployments} == {"ad-hoc", "nightly"}
+    for deployment in deployments:
+        assert "/" not in deployment["entrypoint"]
+        flow = load_flow_from_entrypoint(deployment["entrypoint"])
+        flow.validate_parameters(deployment["parameters"])
+    assert any(deployment.get("schedules") for deployment in deployments)
+
+
+def test_s2_prefect_keeps_no_result_of_ours(echo_recipe: Build) -> None:
+    from prefect.settings import PREFECT_LOCAL_STORAGE_PATH
+
+    from flows.preferences import build_preference_dataset
+
+    def kept() -> set[Path]:
+        return set(Path(PREFECT_LOCAL_STORAGE_PATH.value()).glob("*"))
+
+    before = kept()
+    build_preference_dataset(echo_recipe(3, name="small"))
+    assert kept() == before
