@@ -106,7 +106,7 @@ def models() -> None:
 
 
 def _load(path: Path, overrides: tuple[str, ...], limit: int | None = None) -> Any:
-    from pairsmith.config import load_recipe
+    from pairsmith.recipes import load_recipe
 
     return load_recipe(path, [*overrides, *([f"prompts.limit={limit}"] if limit else [])])
 

@@ -1,6 +1,6 @@
 """pairsmith: build preference datasets. The library: pure logic, no Prefect.
 
-Start at `pairsmith.config.load_recipe`; each stage is a module of its own: `prompts`, `generation`, `evolution`,
+Start at `pairsmith.recipes.load_recipe`; each stage is a module of its own: `prompts`, `generation`, `evolution`,
 `rating`, `pairing`, `publishing`. The workflow that chains them lives in the packages `tasks` and `flows`.
 """
 

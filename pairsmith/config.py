@@ -1,20 +1,19 @@
 """A recipe: everything that decides what a run does, as frozen pydantic models.
 
-`load_recipe` reads one from YAML; the same models are the parameters of the Prefect flow, so a server refuses a
-wrong value before a run exists. Unknown fields are errors. Whatever a recipe refers to on disk is made absolute
-(data) or read in (templates) at load time, so a recipe means the same on another machine's worker.
+`recipes.load_recipe` reads one from YAML; the same models are the parameters of the Prefect flow, so a server refuses
+a wrong value before a run exists. Unknown fields are errors.
 """
 
 from __future__ import annotations
 
 import glob
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
 
 from pairsmith.errors import ConfigError
 from pairsmith.templating import compile_text, principle_texts
@@ -30,6 +29,7 @@ Strategy = Literal[
     "all-above-margin",
 ]
 METHODS = ("helpfulness", "relevance", "deepening", "creativity", "details")
+SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
 DATA_SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 
 
@@ -94,6 +94,15 @@ class Sampling(Config):
     max_tokens: int = Field(1024, ge=1)
     stop: tuple[str, ...] = ()
     seed: int = 0
+    extra_body: dict[str, JsonValue] = Field({}, description="backend openai: further fields of the request's body")
+
+    @model_validator(mode="after")
+    def _ours(self) -> Self:
+        ours = {"model", "messages", "temperature", "top_p", "max_tokens", "seed", "stop", "n", "stream"}
+        clash = sorted(ours & set(self.extra_body))
+        if clash:
+            raise ValueError(f"sampling.extra_body: {clash} have fields of their own, or are pairsmith's to set")
+        return self
 
 
 class LocalOptions(Config):
@@ -108,16 +117,55 @@ class LocalOptions(Config):
 
 
 class Endpoint(Config):
-    """Where and how the `openai` backend asks; none of it is part of a request's identity."""
+    """Where and how the `openai` backend asks; none of it is part of a request's identity.
+
+    Members and judges that name the same endpoint and model share its limits, in all task runs of a process.
+    """
 
     base_url: str = Field("https://api.openai.com/v1", pattern=r"^https?://[^@?]+$", description="up to and with /v1")
     api_key_env: str | None = Field(
         "OPENAI_API_KEY", description="name of the environment variable that holds the key; null for none"
     )
-    concurrency: int = Field(16, ge=1, le=1000, description="calls at a time, in the whole process")
+    api_key_block: str | None = Field(None, description="name of the Prefect Secret block that holds the key, instead")
+    headers: dict[str, str] = Field({}, description="further headers; no secrets: recipes are stored and shown")
+    mode: Literal["live", "batch"] = Field("live", description="batch: hand requests in as files, collect them later")
+    concurrency: int = Field(16, ge=1, le=1000, description="calls at a time; fewer while the endpoint says 429 or 503")
+    requests_per_minute: float | None = Field(None, gt=0, description="calls started in a minute at most")
+    tokens_per_minute: float | None = Field(
+        None, gt=0, description="tokens in a minute at most: prompt, by its length, and max_tokens"
+    )
+    shared_limit: str | None = Field(
+        None,
+        description="Prefect global concurrency limit of which each shard's task holds a slot; "
+        "a process has the share of the limits above that its slots are of all",
+    )
     attempts: int = Field(5, ge=1, le=100, description="calls for one reply at most")
     deadline: float = Field(600, gt=0, description="seconds for one reply, waits and attempts included")
+    breaker: int = Field(20, ge=1, description="failures in a row after which nothing is asked for a while")
+    breaker_seconds: float = Field(30, gt=0, description="that while; then one call tries again")
     max_tokens_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+
+    @model_validator(mode="after")
+    def _no_secrets(self) -> Self:
+        secret = [name for name in self.headers if SECRET_HEADER.search(name)]
+        if secret:
+            raise ValueError(f"endpoint.headers: {secret} look like secrets; use api_key_env or api_key_block")
+        return self
+
+
+class Price(Config):
+    """What a model costs per million tokens, in any currency that all prices of a recipe share."""
+
+    prompt: float = Field(0.0, ge=0)
+    completion: float = Field(0.0, ge=0)
+
+    def of(self, n_prompt_tokens: int, n_tokens: int) -> float:
+        """The cost of so many tokens.
+
+        >>> Price(prompt=1, completion=2).of(1_000_000, 500_000)
+        2.0
+        """
+        return (self.prompt * n_prompt_tokens + self.completion * n_tokens) / 1e6
 
 
 class ModelSpec(Config):
@@ -126,6 +174,8 @@ class ModelSpec(Config):
     backend: Literal["transformers", "openai", "echo"] = "transformers"
     model: str = Field(min_length=1, description="Hugging Face id or a local folder")
     revision: str | None = None
+    sampling: Sampling = Sampling()
+    price: Price | None = Field(None, description="per million tokens; needed for a budget of cost")
     local: LocalOptions = LocalOptions()
     endpoint: Endpoint | None = Field(None, description="for backend openai")
 
@@ -133,6 +183,8 @@ class ModelSpec(Config):
     def _reachable(self) -> Self:
         if (self.backend == "openai") != (self.endpoint is not None):
             raise ValueError("endpoint goes with backend openai, and only with it")
+        if self.sampling.extra_body and self.backend != "openai":
+            raise ValueError("sampling.extra_body goes with backend openai, and only with it")
         return self
 
 
@@ -162,7 +214,6 @@ class Member(ModelSpec):
     """An entry of the pool: a model with its own way of answering."""
 
     name: Name
-    sampling: Sampling = Sampling()
     system_prompt: str | None = Field(None, min_length=1, description="set on top of the prompt's own; not published")
     principles: Principles | None = None
     samples: int = Field(1, ge=1, le=1024, description="answers per prompt")
@@ -192,7 +243,6 @@ class Pool(Config):
 
 class Evolver(ModelSpec):
     name: Name = "evolver"
-    sampling: Sampling = Sampling()
 
 
 class Evolution(Config):
@@ -220,7 +270,7 @@ class Evolution(Config):
                 "others need an entry in evolution.templates"
             )
         for name, text in self.templates.items():
-            if _names_a_file(text):
+            if names_a_file(text):
                 raise ValueError(f"evolution.templates.{name}: give the text itself; {text} was not read in")
             _compiles(text, f"evolution.templates.{name}")
         return self
@@ -287,6 +337,13 @@ class Publishing(Config):
     hub: Hub | None = None
 
 
+class Budget(Config):
+    """What a data set may cost in all its runs together; nothing is asked that could exceed it."""
+
+    tokens: int | None = Field(None, ge=0, description="prompt and completion tokens")
+    cost: float | None = Field(None, ge=0, description="in the currency of the prices")
+
+
 class Recipe(Config):
     """Everything that decides what a run does."""
 
@@ -298,6 +355,7 @@ class Recipe(Config):
     ledger: str | None = Field(
         None, description="SQLAlchemy URL of the ledger; a SQLite file in the workspace when absent"
     )
+    budget: Budget = Budget()
     shard_size: int = Field(256, ge=1, le=100_000, description="prompts in a shard")
     shards_in_flight: int = Field(4, ge=1, le=256, description="shards worked on at the same time")
     prompts: Prompts
@@ -330,11 +388,21 @@ class Recipe(Config):
             raise ValueError("workspace: a ? would end the ledger's URL; name the ledger, or choose another folder")
         if "://" in self.workspace and not self.ledger:
             raise ValueError("ledger: a workspace on object storage needs a ledger URL, such as postgresql://...")
+        if self.budget.cost is not None:
+            free = [spec.model for spec in self.specs if spec.price is None]
+            if free:
+                raise ValueError(f"budget.cost needs a price for every model (0 is one); {free} have none")
         if self.evolution:
             _known("evolution.of", self.evolution.of, members)
             if self.evolution.evolver.name in members:
                 raise ValueError(f"evolution.evolver.name {self.evolution.evolver.name} is a member's name too")
         return self
+
+    @property
+    def specs(self) -> list[Member | Evolver | Judge]:
+        """Every model of the recipe, in the order of the stages."""
+        evolvers = [self.evolution.evolver] if self.evolution else []
+        return [*self.pool.members, *evolvers, *(self.rating.judges if self.rating else ())]
 
     @property
     def needs_scores(self) -> bool:
@@ -355,7 +423,9 @@ def _unique(where: str, names: Iterable[str]) -> None:
 def _differ(where: str, those: Iterable[Member | Judge]) -> None:
     alike: dict[str, str] = {}
     for one in those:
-        first = alike.setdefault(one.model_dump_json(exclude={"name", "samples", "local", "endpoint"}), one.name)
+        first = alike.setdefault(
+            one.model_dump_json(exclude={"name", "samples", "local", "endpoint", "price"}), one.name
+        )
         if first != one.name:
             raise ValueError(
                 f"{where}: {first} and {one.name} would give the same answers; give one another sampling.seed"
@@ -375,133 +445,11 @@ def _known(where: str, names: Iterable[str], known: Iterable[str]) -> None:
         raise ValueError(f"{where}: unknown {unknown}; known are {sorted(known)}")
 
 
-def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
-    """Read a recipe from YAML and apply `key=value` overrides (dotted keys, YAML values).
-
-    Raises ConfigError that names the file, the field and what is wrong with it.
-    """
-    path = Path(path)
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such recipe") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from error
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path}: a recipe is a mapping with name, prompts, pool, ...; see recipes/echo.yaml")
-    data = _unshared(data)
-    for override in overrides:
-        _override(data, override)
-    return parse_recipe(data, base=path.parent, where=str(path))
-
-
-def parse_recipe(data: Mapping[str, Any], base: Path, where: str = "recipe") -> Recipe:
-    """Validate a recipe, read in the templates it names and make its paths absolute.
-
-    Paths are looked for in `base`, then in the working directory.
-    """
-    try:
-        recipe = Recipe.model_validate(_with_templates(data, base))
-    except ValidationError as error:
-        raise ConfigError(f"{where}:\n" + "\n".join(_complaints(error))) from None
-    resolved = recipe.model_dump(mode="json")
-    for source in resolved["prompts"]["sources"]:
-        source["path"] = _resolve(source["path"], base)
-        suffix = Path(source["path"]).suffix.lower()
-        if source["format"] == "auto" and Path(source["path"]).is_file() and suffix not in DATA_SUFFIXES:
-            raise ConfigError(
-                f"{source['path']}: what format is it? Set the source's format to jsonl, json, csv or parquet"
-            )
-    for spec in models_in(resolved):
-        folder = base / Path(spec["model"]).expanduser()
-        spec["model"] = str(folder.resolve()) if folder.is_dir() else spec["model"]
-    if "://" not in recipe.workspace:
-        resolved["workspace"] = str(Path(recipe.workspace).expanduser().resolve())
-    return Recipe.model_validate(resolved)
-
-
-def models_in(data: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The members, evolver and judges in a recipe's dumped data."""
-    evolution, rating = data.get("evolution"), data.get("rating")
-    return [
-        *data["pool"]["members"],
-        *([evolution["evolver"]] if evolution else []),
-        *(rating["judges"] if rating else []),
-    ]
-
-
-def _complaints(error: ValidationError) -> Iterable[str]:
-    for item in error.errors(include_url=False):
-        field = ".".join(str(part) for part in item["loc"]) or "recipe"
-        message = item["msg"].removeprefix("Value error, ")
-        given = f" (given: {item['input']!r})" if not isinstance(item["input"], dict | list) else ""
-        if item["type"] == "extra_forbidden":
-            message, given = "there is no such field", ""
-        yield f"  {field}: {message}{given}"
-
-
-def _override(data: dict[str, Any], override: str) -> None:
-    key, equals, value = override.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"--set {override}: write it as key=value, for example pairing.min_margin=0.5")
-    *parents, last = key.split(".")
-    target: Any = data
-    try:
-        for part in parents:
-            if isinstance(target, list):
-                target = target[int(part)]
-            else:
-                target[part] = {} if target.get(part) is None else target[part]
-                target = target[part]
-        target[int(last) if isinstance(target, list) else last] = yaml.safe_load(value)
-    except (ValueError, IndexError, TypeError, AttributeError) as error:
-        raise ConfigError(f"--set {override}: the recipe has no place {key} ({error})") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {override}: the value is not valid YAML: {error}") from error
-
-
 def is_local(path: str) -> bool:
     """Whether `path` is meant as something on disk rather than a data set's id."""
     return path.startswith((".", "/", "~")) or Path(path).suffix in DATA_SUFFIXES or glob.has_magic(path)
 
 
-def _resolve(path: str, base: Path) -> str:
-    for folder in (base, Path.cwd()):
-        candidate = folder / Path(path).expanduser()
-        if candidate.exists() or (glob.has_magic(path) and glob.glob(str(candidate), recursive=True)):
-            return str(candidate.absolute())
-    if is_local(path):
-        raise ConfigError(f"prompts.sources: {path} is neither in {base.absolute()} nor in {Path.cwd()}")
-    return path
-
-
-def _names_a_file(text: str) -> bool:
+def names_a_file(text: str) -> bool:
+    """Whether a template is given as the name of a file rather than as text."""
     return text.endswith((".jinja", ".txt")) and "\n" not in text
-
-
-def _with_templates(data: Mapping[str, Any], base: Path) -> Mapping[str, Any]:
-    """The recipe with the text of each template file in place of the file's name."""
-    evolution = data.get("evolution")
-    templates = evolution.get("templates") if isinstance(evolution, Mapping) else None
-    if not isinstance(evolution, Mapping) or not isinstance(templates, Mapping):
-        return data
-    texts = {name: _read_in(text, base) for name, text in templates.items()}
-    return {**data, "evolution": {**evolution, "templates": texts}}
-
-
-def _read_in(text: Any, base: Path) -> Any:
-    if not isinstance(text, str) or not _names_a_file(text):
-        return text
-    try:
-        return (base / text).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"evolution.templates: {base / text} cannot be read: {error}") from error
-
-
-def _unshared(value: Any) -> Any:
-    """A copy in which nothing stands twice: a YAML anchor gives one object to several places."""
-    if isinstance(value, dict):
-        return {key: _unshared(part) for key, part in value.items()}
-    return [_unshared(part) for part in value] if isinstance(value, list) else value

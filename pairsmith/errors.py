@@ -6,6 +6,7 @@ PairsmithError
 ├── DataError         input or stored data is not what it should be
 │   └── TableError    a stored table is damaged, foreign or fails its schema
 └── RunError          a run ended without finishing its work
+    └── BudgetSpent   nothing more can be asked within the budget
 """
 
 
@@ -31,3 +32,7 @@ class TableError(DataError):
 
 class RunError(PairsmithError):
     """A run ended without finishing its work; what it finished is kept."""
+
+
+class BudgetSpent(RunError):
+    """Nothing more can be asked within the budget."""

@@ -1,26 +1,33 @@
 """Every model reply ever paid for, durable, keyed by its request.
 
-SQLite in WAL mode by default, or any database that SQLAlchemy speaks to, by URL. A reply is committed before
-anything else sees it, so after a crash only the calls in flight are asked again. `Recorded` wraps a backend with
-the ledger: known requests are answered without loading the model at all.
+SQLite in WAL mode by default, or PostgreSQL by URL where several machines share it. A reply is committed before
+anything else sees it, so after a crash only the calls in flight are asked again. Threads that record at the same moment
+share one commit. `Recorded` wraps a backend with the ledger: known requests are answered without loading the model.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+import threading
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+import tenacity
 from sqlalchemy.dialects import postgresql, sqlite
 
-from pairsmith.errors import ConfigError, DataError
+from pairsmith.config import Price
+from pairsmith.errors import ConfigError, DataError, RunError
 from pairsmith.llms.base import LLM, Finished, Identity, Reply, Request
 
+log = logging.getLogger(__name__)
 _metadata = sa.MetaData()
 _replies = sa.Table(
     "replies",
@@ -29,12 +36,26 @@ _replies = sa.Table(
     sa.Column("backend", sa.String(32), nullable=False),
     sa.Column("model", sa.Text, nullable=False),
     sa.Column("revision", sa.Text),
+    sa.Column("dataset", sa.Text, nullable=False),  # the one that paid for it; others may use it too
     sa.Column("reply", sa.Text, nullable=False),
+    sa.Column("checksum", sa.String(64), nullable=False),
     sa.Column("n_prompt_tokens", sa.Integer, nullable=False),
     sa.Column("n_tokens", sa.Integer, nullable=False),
+    sa.Column("cost", sa.Float),  # in the currency of the recipe's prices; null where it names none
     sa.Column("recorded_at", sa.DateTime(timezone=True), server_default=sa.func.now(), nullable=False),
+    sa.Index("replies_by_dataset", "dataset"),
 )
 _KEYS_A_QUERY = 500  # well under SQLite's limit on bound parameters
+_WIDE = 10_000  # rows that a walk over the whole ledger holds in memory
+
+
+@dataclass
+class _Group:
+    """Rows that are committed together."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    committed: bool = False
+    error: BaseException | None = None
 
 
 class Ledger:
@@ -48,78 +69,177 @@ class Ledger:
             self._engine = sa.create_engine(parsed)
             if parsed.get_backend_name() == "sqlite":
                 sa.event.listen(self._engine, "connect", _durable_sqlite)
-            with self._engine.begin() as connection:
-                _create(connection)
+            columns = _create(self._engine)
         except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ModuleNotFoundError) as error:
-            raise ConfigError(f"ledger: not a usable database URL: {error}") from None
+            raise ConfigError(f"ledger: not a usable database URL: {error}{_driver_hint(url)}") from None
         except (sa.exc.DatabaseError, OSError) as error:
             reason = error.orig if isinstance(error, sa.exc.DatabaseError) else error
-            raise DataError(f"ledger {url}: cannot be opened ({reason}); if it is damaged, move it away") from None
+            told = f"ledger {parsed.render_as_string(hide_password=True)}: cannot be opened ({reason})"
+            raise DataError(f"{told}; if it is damaged, move it away") from None
+        if columns != set(_replies.columns.keys()):
+            raise DataError(f"ledger {parsed.render_as_string()}: made by another version of pairsmith; move it away")
         self._insert: Any = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}.get(self._engine.dialect.name)
         if self._insert is None:
             raise ConfigError(f"ledger: {self._engine.dialect.name} is not supported; use SQLite or PostgreSQL")
+        self._gathering, self._group = threading.Lock(), _Group()
+        self._writing = threading.Lock()
 
     def get(self, keys: Iterable[str]) -> dict[str, Reply]:
-        """The replies recorded under those of `keys` that are known."""
-        wanted, found = list(dict.fromkeys(keys)), {}
+        """The replies recorded under those of `keys` that are known; a damaged one is not, and is asked for again."""
+        wanted, found = list(dict.fromkeys(keys)), dict[str, Reply]()
+        columns = (_replies.c.key, _replies.c.reply, _replies.c.checksum)
+        damaged = []
         with self._engine.connect() as connection:
             for start in range(0, len(wanted), _KEYS_A_QUERY):
                 chunk = wanted[start : start + _KEYS_A_QUERY]
-                query = sa.select(_replies.c.key, _replies.c.reply).where(_replies.c.key.in_(chunk))
-                found.update({key: Reply(**json.loads(reply)) for key, reply in connection.execute(query)})
+                for key, reply, checksum in connection.execute(sa.select(*columns).where(_replies.c.key.in_(chunk))):
+                    if checksum_of(key, reply) == checksum:
+                        found[key] = Reply(**json.loads(reply))
+                    else:
+                        damaged.append(key)
+        if damaged:
+            log.warning("ledger: %d damaged replies are dropped and asked for again", len(damaged))
+            self.drop(damaged)
         return found
 
-    def put(self, identity: Identity, replies: Mapping[str, Reply]) -> None:
-        """Record replies, durable on return; a key that is already there keeps its first reply."""
-        if not replies:
-            return
-        values = [
-            {
-                "key": key,
-                **asdict(identity),
-                "reply": json.dumps(asdict(reply), ensure_ascii=True, allow_nan=False),
-                "n_prompt_tokens": reply.n_prompt_tokens,
-                "n_tokens": reply.n_tokens,
-            }
-            for key, reply in replies.items()
-        ]
-        with self._engine.begin() as connection:
-            connection.execute(self._insert(_replies).on_conflict_do_nothing(), values)
+    def put(
+        self, identity: Identity, replies: Mapping[str, Reply], dataset: str = "", price: Price | None = None
+    ) -> None:
+        """Record replies, durable on return; a key that is already there keeps its first reply.
+
+        `dataset` pays for them, at `price`.
+        """
+        if replies:
+            who = asdict(identity) | {"dataset": dataset}
+            self._commit([_row(who, key, reply, price) for key, reply in replies.items()])
+
+    def _commit(self, rows: list[dict[str, Any]]) -> None:
+        """Insert rows together with those of every thread that waits for the database at this moment."""
+        with self._gathering:
+            group = self._group
+            group.rows += rows
+        with self._writing:
+            with self._gathering:
+                if self._group is group:
+                    self._group = _Group()
+            if not group.committed and group.error is None:
+                try:
+                    with self._engine.begin() as connection:
+                        connection.execute(self._insert(_replies).on_conflict_do_nothing(), group.rows)
+                    group.committed = True
+                except BaseException as error:
+                    group.error = error
+        if group.error:
+            raise DataError(f"ledger: replies cannot be recorded: {_told(group.error)}") from group.error
 
     def totals(self) -> list[dict[str, Any]]:
-        """Calls and tokens by model, most calls first."""
+        """Calls, tokens and cost by model, most calls first."""
         calls = sa.func.count().label("calls")
-        query = (
-            sa.select(
-                _replies.c.backend,
-                _replies.c.model,
-                calls,
-                sa.func.sum(_replies.c.n_prompt_tokens).label("n_prompt_tokens"),
-                sa.func.sum(_replies.c.n_tokens).label("n_tokens"),
-            )
-            .group_by(_replies.c.backend, _replies.c.model)
-            .order_by(calls.desc())
-        )
+        names = (_replies.c.backend, _replies.c.model)
+        query = sa.select(*names, calls, *_sums()).group_by(*names).order_by(calls.desc(), *names)
         with self._engine.connect() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 
+    def spent(self, dataset: str) -> tuple[int, float]:
+        """Tokens and cost of all replies that `dataset` paid for."""
+        with self._engine.connect() as connection:
+            row = connection.execute(sa.select(*_sums()).where(_replies.c.dataset == dataset)).one()
+        return int(row.n_prompt_tokens or 0) + int(row.n_tokens or 0), float(row.cost or 0)
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """All rows, by key, a few thousand in memory at a time."""
+        last = ""
+        while True:
+            query = sa.select(_replies).where(_replies.c.key > last).order_by(_replies.c.key).limit(_WIDE)
+            with self._engine.connect() as connection:
+                page = [dict(row) for row in connection.execute(query).mappings()]
+            yield from page
+            if len(page) < _WIDE:
+                return
+            last = page[-1]["key"]
+
+    def add(self, rows: Iterable[dict[str, Any]]) -> int:
+        """Insert rows as `rows` gives them; returns how many were new."""
+        before, page = self.count(), list[dict[str, Any]]()
+        for row in rows:
+            page.append(row)
+            if len(page) == _KEYS_A_QUERY:
+                self._commit(page)
+                page = []
+        if page:
+            self._commit(page)
+        return self.count() - before
+
+    def drop(self, keys: Collection[str]) -> None:
+        """Forget replies: they are asked for again when they are wanted."""
+        wanted = list(keys)
+        with self._writing, self._engine.begin() as connection:
+            for start in range(0, len(wanted), _KEYS_A_QUERY):
+                connection.execute(sa.delete(_replies).where(_replies.c.key.in_(wanted[start : start + _KEYS_A_QUERY])))
+
+    def count(self) -> int:
+        with self._engine.connect() as connection:
+            return int(connection.execute(sa.select(sa.func.count()).select_from(_replies)).scalar_one())
+
+    def compact(self) -> None:
+        """Give the space of dropped replies back to the disk."""
+        with self._writing, self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(sa.text("VACUUM"))
+
+    def size(self) -> int:
+        """Bytes that the ledger takes on disk."""
+        if self._engine.dialect.name == "sqlite":
+            file = str(self._engine.url.database)
+            return sum(Path(file + suffix).stat().st_size for suffix in ("", "-wal") if Path(file + suffix).exists())
+        with self._engine.connect() as connection:
+            return int(connection.execute(sa.text("SELECT pg_total_relation_size('replies')")).scalar_one())
+
+    @contextmanager
+    def lock(self, dataset: str) -> Iterator[None]:
+        """Hold a data set for one run among all machines that share this ledger; RunError where another holds it.
+
+        PostgreSQL ends the lock with the connection that holds it, however the run ended. SQLite serves one machine,
+        where the store's own lock does.
+        """
+        if self._engine.dialect.name != "postgresql":
+            yield
+            return
+        number = int.from_bytes(hashlib.sha256(dataset.encode()).digest()[:8], "big", signed=True)
+        with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            if not connection.execute(sa.select(sa.func.pg_try_advisory_lock(number))).scalar_one():
+                raise RunError(f"{dataset}: a run on another machine works on this data set")
+            try:
+                yield
+            finally:
+                connection.execute(sa.select(sa.func.pg_advisory_unlock(number)))
+
 
 @lru_cache(maxsize=8)
+def _opened(url: str) -> Ledger:
+    return Ledger(url)
+
+
+_opening = threading.Lock()
+
+
 def open_ledger(url: str) -> Ledger:
     """The ledger at `url`, opened once per process."""
-    return Ledger(url)
+    with _opening:
+        return _opened(url)
 
 
 class Recorded:
     """A backend whose replies go through the ledger: known ones come from it, new ones are recorded first.
 
-    Replies that failed for a passing reason are handed on but not recorded: the next run asks again.
+    Replies that failed for a passing reason are handed on but not recorded: the next run asks again. What is recorded
+    is charged to `dataset`.
     """
 
-    def __init__(self, llm: LLM, ledger: Ledger) -> None:
+    def __init__(self, llm: LLM, ledger: Ledger, dataset: str = "", price: Price | None = None) -> None:
         self.identity = llm.identity
         self.calls = self.tokens = 0  # asked of the model itself, not answered from the ledger
-        self._llm, self._ledger = llm, ledger
+        self.cost = 0.0
+        self._llm, self._ledger, self._dataset, self._price = llm, ledger, dataset, price
 
     def stream(self, requests: Sequence[Request]) -> Iterator[Finished]:
         places: dict[str, list[int]] = {}
@@ -134,27 +254,77 @@ class Recorded:
         for finished in self._llm.stream([requests[places[key][0]] for key in keys]):
             finished = [(i, _storable(reply)) for i, reply in finished]
             lasting = {keys[i]: reply for i, reply in finished if reply.error is None or reply.final}
-            self._ledger.put(self.identity, lasting)
+            self._ledger.put(self.identity, lasting, self._dataset, self._price)
             self.calls += len(finished)
             self.tokens += sum(reply.n_tokens for _, reply in finished)
+            if self._price:
+                self.cost += sum(self._price.of(reply.n_prompt_tokens, reply.n_tokens) for _, reply in finished)
             yield [(index, reply) for i, reply in finished for index in places[keys[i]]]
+
+
+def checksum_of(key: str, reply: str) -> str:
+    """What tells a damaged row: sha256 over the key and the reply's JSON as it is stored."""
+    return hashlib.sha256(f"{key}\n{reply}".encode()).hexdigest()
+
+
+def _row(who: dict[str, Any], key: str, reply: Reply, price: Price | None) -> dict[str, Any]:
+    stored = json.dumps(vars(reply), ensure_ascii=True, allow_nan=False)
+    return {
+        "key": key,
+        **who,
+        "reply": stored,
+        "checksum": checksum_of(key, stored),
+        "n_prompt_tokens": reply.n_prompt_tokens,
+        "n_tokens": reply.n_tokens,
+        "cost": price.of(reply.n_prompt_tokens, reply.n_tokens) if price else None,
+    }
+
+
+def _sums() -> list[sa.Label[Any]]:
+    return [sa.func.sum(_replies.c[name]).label(name) for name in ("n_prompt_tokens", "n_tokens", "cost")]
 
 
 def _storable(reply: Reply) -> Reply:
     """A reply that JSON and tables can hold: lone surrogates replaced; NaN or infinity make it a failed one."""
     if reply.logprobs and not all(math.isfinite(value) for value in reply.logprobs.values()):
         return Reply("", n_prompt_tokens=reply.n_prompt_tokens, error="the probabilities are not finite", final=True)
-    text = reply.text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    text = reply.text
+    if not text.isascii():
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return reply if text == reply.text else replace(reply, text=text)
 
 
-def _create(connection: sa.Connection) -> None:
-    if connection.dialect.name == "postgresql":  # two processes may create the table at the same time
-        connection.execute(sa.text("SELECT pg_advisory_xact_lock(72177351)"))
-    connection.execute(sa.schema.CreateTable(_replies, if_not_exists=True))
+@tenacity.retry(
+    retry=tenacity.retry_if_exception(
+        lambda error: isinstance(error, sa.exc.OperationalError) and "locked" in str(error)
+    ),
+    wait=tenacity.wait_random(0.01, 0.2),
+    stop=tenacity.stop_after_delay(60),
+    reraise=True,
+)
+def _create(engine: sa.Engine) -> set[str]:
+    """Make the table where it is not there yet; returns the columns that it has.
+
+    SQLite answers "locked" at once, whatever its timeout, while another process turns a new file to WAL mode.
+    """
+    with engine.begin() as connection:
+        if connection.dialect.name == "postgresql":  # two processes may create the table at the same time
+            connection.execute(sa.text("SELECT pg_advisory_xact_lock(72177351)"))
+        connection.execute(sa.schema.CreateTable(_replies, if_not_exists=True))
+        for index in _replies.indexes:
+            connection.execute(sa.schema.CreateIndex(index, if_not_exists=True))
+        return {column["name"] for column in sa.inspect(connection).get_columns("replies")}
 
 
 def _durable_sqlite(connection: Any, _record: Any) -> None:
     """WAL with a sync at each commit: readers never wait, and a committed reply survives a power cut."""
     for pragma in ("busy_timeout=60000", "journal_mode=WAL", "synchronous=FULL"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _told(error: BaseException) -> str:
+    return str(error.orig) if isinstance(error, sa.exc.DBAPIError) else str(error)
+
+
+def _driver_hint(url: str) -> str:
+    return "; install pairsmith[postgres]" if url.startswith("postgres") else ""

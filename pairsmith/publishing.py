@@ -24,10 +24,11 @@ import pyarrow.parquet as pq
 import yaml
 
 from pairsmith import __version__
-from pairsmith.config import Publishing, Recipe, models_in
+from pairsmith.config import Publishing, Recipe
 from pairsmith.errors import ConfigError, RunError
 from pairsmith.generation import with_system
 from pairsmith.ids import canonical_json, draw, fingerprint
+from pairsmith.recipes import models_in
 from pairsmith.report import Summary, markdown_table, render_markdown, render_report
 from pairsmith.schemas import rows
 from pairsmith.store import Store

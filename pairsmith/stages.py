@@ -24,7 +24,8 @@ from pairsmith import (
     schemas,
     templating,
 )
-from pairsmith.config import Config, Evolver, Judge, Member, ModelSpec, Recipe
+from pairsmith.budget import Budgeted, purse_of
+from pairsmith.config import Budget, Config, Evolver, Judge, Member, ModelSpec, Recipe
 from pairsmith.evolution import evolve
 from pairsmith.generation import generate
 from pairsmith.ids import fingerprint, source_hash
@@ -174,24 +175,26 @@ def push(recipe: Recipe, published: Published) -> str | None:
 
 def models_of(recipe: Recipe) -> publishing.Models:
     """Every model of a recipe with the revision that its ids and ledger keys name."""
-    specs: list[tuple[str, Member | Evolver | Judge]] = [("member", member) for member in recipe.pool.members]
-    specs += [("evolver", recipe.evolution.evolver)] if recipe.evolution else []
-    specs += [("judge", judge) for judge in (recipe.rating.judges if recipe.rating else ())]
+    role = {Member: "member", Evolver: "evolver", Judge: "judge"}
     return [
-        {"role": role, "name": spec.name, "model": spec.model, "revision": open_llm(spec).identity.revision}
-        for role, spec in specs
+        {"role": role[type(spec)], "name": spec.name, "model": spec.model, "revision": open_llm(spec).identity.revision}
+        for spec in recipe.specs
     ]
 
 
 def _recorded(recipe: Recipe, spec: ModelSpec) -> Recorded:
-    return Recorded(open_llm(spec), open_ledger(recipe.ledger_url))
+    """A model of a recipe, held to its budget, its replies kept in the ledger."""
+    llm, ledger, budget = open_llm(spec), open_ledger(recipe.ledger_url), recipe.budget
+    if budget != Budget():
+        llm = Budgeted(llm, purse_of(recipe.ledger_url, recipe.name, budget), spec.price)
+    return Recorded(llm, ledger, recipe.name, spec.price)
 
 
 def _dump(config: Config, llm: Recorded) -> Any:
     """A member, evolver or judge as far as it can change an answer."""
     return [
         asdict(llm.identity),
-        config.model_dump(mode="json", exclude={"local", "endpoint", "backend", "model", "revision"}),
+        config.model_dump(mode="json", exclude={"local", "endpoint", "price", "backend", "model", "revision"}),
     ]
 
 

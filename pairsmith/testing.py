@@ -1,90 +1,219 @@
 """Rehearse a recipe at no cost: a fake endpoint on the loopback address that answers like `echo` and fails as told.
 
+In a test or a notebook:
+
     with FakeEndpoint(faults=[Fault(429, headers={"retry-after": "1"})]) as endpoint:
         ...  # a member with backend: openai, endpoint: {base_url: endpoint.url, api_key_env: null}
 
-Each request takes the next fault of the list, if one is left, else it is answered after `latency` seconds. Every
-request that arrives is in `journal`, in order.
+From a shell, to rehearse a recipe whose members name `base_url: http://127.0.0.1:8900/v1`:
+
+    python -m pairsmith.testing --port 8900 --latency 0.2 --spread 0.5 --errors 0.3 --journal calls.jsonl
+
+An answer depends on the request alone, and which calls meet a fault of the `Weather` depends on the request, how often
+it was asked and the seed, so a rehearsal can be repeated. The journal has a line for each call that arrived.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pairsmith.config import ModelSpec, Sampling
+from pairsmith.ids import draw, fingerprint
 from pairsmith.llms.base import Request
 from pairsmith.llms.echo import Echo
 
 
 @dataclass(frozen=True)
 class Fault:
-    """An answer that is none: a status with headers and body, or no answer for `hang` seconds."""
+    """An answer that is none, or a bad one.
+
+    `hang`: seconds before anything is said. `cut`: bytes after which the connection is broken. `drip`: seconds between
+    one byte and the next. `size`: bytes of a body that is nothing but blanks.
+    """
 
     status: int = 500
     body: str = '{"error": {"message": "told to fail"}}'
     headers: dict[str, str] = field(default_factory=dict)
     hang: float = 0.0
+    cut: int | None = None
+    drip: float = 0.0
+    size: int = 0
+
+
+KINDS: dict[str, Fault] = {
+    "500": Fault(500),
+    "503": Fault(503),
+    "429": Fault(429, headers={"retry-after-ms": "200"}),
+    "reset": Fault(200, cut=0),
+    "cut": Fault(200, '{"id": "fake", "choices": [{"index": 0, "mess', cut=30),
+    "garbage": Fault(200, "<html>try again</html>"),
+    "blank": Fault(200, '{"choices": []}'),
+    "hang": Fault(hang=3600),
+}
+
+
+@dataclass(frozen=True)
+class Weather:
+    """How an endpoint behaves when nothing else is told.
+
+    `latency` in seconds, drawn evenly from latency * (1 - spread) to latency * (1 + spread). `errors`: share of calls
+    that fail, in one of `kinds`. For the last `storm` seconds of every `storm_every`, every call gets a 429.
+    """
+
+    latency: float = 0.0
+    spread: float = 0.0
+    errors: float = 0.0
+    kinds: tuple[str, ...] = ("500", "503", "reset")
+    storm: float = 0.0
+    storm_every: float = 5.0
+    seed: int = 0
+
+    def seconds(self, mark: str) -> float:
+        return self.latency * (1 + self.spread * (2 * draw("latency", self.seed, mark) - 1))
+
+    def fault(self, mark: str, elapsed: float) -> Fault | None:
+        """What befalls the call `mark` that comes `elapsed` seconds after the endpoint was opened."""
+        if self.storm and elapsed % self.storm_every > self.storm_every - self.storm:
+            return KINDS["429"]
+        if self.errors and draw("error", self.seed, mark) < self.errors:
+            return KINDS[self.kinds[int(draw("kind", self.seed, mark) * len(self.kinds))]]
+        return None
 
 
 class FakeEndpoint:
-    """A chat completions server in a thread; use it as a context manager."""
+    """A chat completions server; as a context manager it runs in a thread of its own.
 
-    def __init__(self, faults: Iterable[Fault] = (), latency: float = 0.0) -> None:
+    Each request meets the next fault of the list, if one is left, else the weather. What arrives is noted in `journal`
+    (the bodies, in order) and `times` where `keep` is true, and in the file `log` where one is given. `replay`: a log
+    of an earlier rehearsal with responses, which are given again for the same requests.
+    """
+
+    def __init__(
+        self,
+        faults: Iterable[Fault] = (),
+        latency: float = 0.0,
+        weather: Weather | None = None,
+        log: Path | None = None,
+        replay: Path | None = None,
+        keep: bool = True,
+    ) -> None:
         self.journal: list[dict[str, Any]] = []
         self.times: list[float] = []
         self.busiest = 0
-        self._faults, self._latency, self._busy = list(faults), latency, 0
+        self.asked: Counter[str] = Counter()  # how often each request arrived
+        self._faults, self._weather = list(faults), weather or Weather(latency)
+        self._keep, self._busy = keep, 0
+        self._log = open(log, "a", buffering=1, encoding="utf-8") if log else None  # noqa: SIM115 - closed at exit
+        self._replay = _responses(replay) if replay else {}
+        self._echo: dict[str, Echo] = {}
+        self._stopping: asyncio.Event | None = None
 
     def fail(self, *faults: Fault) -> None:
         """Let the next requests meet these faults."""
         self._faults += faults
 
     def __enter__(self) -> FakeEndpoint:
-        import uvicorn
-        from starlette.applications import Starlette
-        from starlette.routing import Route
-
-        self._socket = socket.socket()
-        self._socket.bind(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}/v1"
-        app = Starlette(routes=[Route("/v1/chat/completions", self._answer, methods=["POST"])])
-        self._server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off"))
-        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True)
+        ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self.serve(0, ready)), daemon=True)
         self._thread.start()
-        while not self._server.started:
-            time.sleep(0.01)
+        ready.wait()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.should_exit = self._server.force_exit = True
+        self._loop.call_soon_threadsafe(self._stopping.set)  # type: ignore[union-attr]
         self._thread.join()
-        self._socket.close()
+        if self._log:
+            self._log.close()
+
+    async def serve(self, port: int, ready: threading.Event | None = None) -> None:
+        """Serve on the loopback address until told to stop; port 0 takes a free one."""
+        from aiohttp import web
+
+        self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+        server = web.Server(self._answer, handler_cancellation=True, access_log=None, keepalive_timeout=3600)
+        runner = web.ServerRunner(server, shutdown_timeout=0)
+        await runner.setup()
+        listening = socket.socket()
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(("127.0.0.1", port))
+        await web.SockSite(runner, listening, backlog=4096).start()
+        self.url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
+        self._opened = time.monotonic()
+        if ready:
+            ready.set()
+        else:
+            print(self.url, flush=True)
+        await self._stopping.wait()
+        await runner.cleanup()
 
     async def _answer(self, http: Any) -> Any:
-        from starlette.responses import JSONResponse, Response
+        from aiohttp import web
 
-        body = await http.json()
-        self.journal.append(body)
-        self.times.append(time.monotonic())
-        fault = self._faults.pop(0) if self._faults else None
+        if not http.path.endswith("/chat/completions"):
+            told = {"calls": sum(self.asked.values()), "different": len(self.asked), "busiest": self.busiest}
+            return web.json_response(told)
+        body = json.loads(await http.read())
+        name = fingerprint(body)
+        self.asked[name] += 1
+        mark = f"{name} {self.asked[name]}"
+        fault = self._faults.pop(0) if self._faults else self._weather.fault(mark, time.monotonic() - self._opened)
+        if self._keep:
+            self.journal.append(body)
+            self.times.append(time.monotonic())
         self._busy += 1
         self.busiest = max(self.busiest, self._busy)
         try:
-            await asyncio.sleep(fault.hang if fault else self._latency)
+            await asyncio.sleep(fault.hang if fault and fault.hang else self._weather.seconds(mark))
         finally:
             self._busy -= 1
+        response = None if fault else self._replay.get(name) or completion(body, self._echo)
+        if self._log:
+            line = {"hash": name, "model": body.get("model"), "status": fault.status if fault else 200}
+            self._log.write(json.dumps(line | {"response": response}) + "\n")
         if fault:
-            return Response(fault.body, fault.status, fault.headers, media_type="application/json")
-        return JSONResponse(completion(body))
+            return await _misbehave(http, fault)
+        return web.Response(body=json.dumps(response).encode(), content_type="application/json")
 
 
-def completion(body: dict[str, Any]) -> dict[str, Any]:
+async def _misbehave(http: Any, fault: Fault) -> Any:
+    from aiohttp import web
+
+    content = b" " * min(fault.size, 65536) if fault.size else fault.body.encode()
+    if fault.cut is None and not fault.drip and not fault.size:
+        return web.Response(body=content, status=fault.status, headers=fault.headers, content_type="application/json")
+    answer = web.StreamResponse(status=fault.status, headers=fault.headers)
+    answer.content_length = fault.size or len(content) + 1
+    if fault.cut != 0:
+        await answer.prepare(http)
+        if fault.size:
+            for _ in range(0, fault.size, len(content)):
+                await answer.write(content)
+        for place in range(len(content) if fault.drip else 0):
+            await answer.write(content[place : place + 1])
+            await asyncio.sleep(fault.drip)
+        if fault.cut:
+            await answer.write(content[: fault.cut])
+    if http.transport:
+        http.transport.abort()
+    return answer
+
+
+def _responses(log: Path) -> dict[str, dict[str, Any]]:
+    lines = (json.loads(line) for line in log.read_text(encoding="utf-8").split("\n") if line)
+    return {line["hash"]: line["response"] for line in lines if line["response"]}
+
+
+def completion(body: dict[str, Any], echoes: dict[str, Echo] | None = None) -> dict[str, Any]:
     """The response of the chat completions API that `echo` would give to a request's body."""
     wants_choices = bool(body.get("logprobs"))
     request = Request(
@@ -98,18 +227,13 @@ def completion(body: dict[str, Any]) -> dict[str, Any]:
         schema=body["response_format"]["json_schema"]["schema"] if "response_format" in body else None,
         choices=tuple("12345") if wants_choices else None,
     )
-    reply = Echo(ModelSpec(backend="echo", model=body["model"])).answer(request)
+    echoes = {} if echoes is None else echoes
+    if body["model"] not in echoes:
+        echoes[body["model"]] = Echo(ModelSpec(backend="echo", model=body["model"]))
+    reply = echoes[body["model"]].answer(request)
     top = [{"token": token, "logprob": value, "bytes": None} for token, value in (reply.logprobs or {}).items()]
-    logprobs = {
-        "content": [
-            {
-                "token": reply.text[:1],
-                "logprob": max((reply.logprobs or {"": 0.0}).values()),
-                "bytes": None,
-                "top_logprobs": top,
-            }
-        ]
-    }
+    most = max((reply.logprobs or {"": 0.0}).values())
+    first = {"token": reply.text[:1], "logprob": most, "bytes": None, "top_logprobs": top}
     usage = {"prompt_tokens": reply.n_prompt_tokens, "completion_tokens": reply.n_tokens}
     return {
         "id": "fake",
@@ -121,8 +245,31 @@ def completion(body: dict[str, Any]) -> dict[str, Any]:
                 "index": 0,
                 "message": {"role": "assistant", "content": reply.text},
                 "finish_reason": reply.finish_reason,
-                "logprobs": logprobs if wants_choices else None,
+                "logprobs": {"content": [first]} if wants_choices else None,
             }
         ],
         "usage": usage | {"total_tokens": sum(usage.values())},
     }
+
+
+def main() -> None:
+    """The command line: every field of the weather, the port, and the files."""
+    import argparse
+
+    parser = argparse.ArgumentParser(prog="python -m pairsmith.testing", description="A fake endpoint.")
+    parser.add_argument("--port", type=int, default=0, help="0 takes a free one; the address is printed")
+    parser.add_argument("--journal", type=Path, help="file for a line per call that arrived")
+    parser.add_argument("--replay", type=Path, help="journal of an earlier rehearsal, to be answered from")
+    for name, value in asdict(Weather()).items():
+        kind = str if name == "kinds" else type(value)
+        default = ",".join(value) if name == "kinds" else value
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=default, help=f"default {default}")
+    given = vars(parser.parse_args())
+    port, journal, replay = (given.pop(name) for name in ("port", "journal", "replay"))
+    weather = Weather(**given | {"kinds": tuple(given["kinds"].split(","))})
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(FakeEndpoint(weather=weather, log=journal, replay=replay, keep=False).serve(port))
+
+
+if __name__ == "__main__":
+    main()

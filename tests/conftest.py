@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from pairsmith.config import Recipe, parse_recipe
+from pairsmith.config import Recipe
+from pairsmith.recipes import parse_recipe
 
 ROOT = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("PAIRSMITH_TEST_DATA", ROOT.parent / "shared" / "data"))

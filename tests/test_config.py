@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pairsmith.config import Recipe, load_recipe
+from pairsmith.config import Recipe
 from pairsmith.errors import ConfigError
+from pairsmith.recipes import load_recipe
 from tests.conftest import ROOT
 
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import math
+import sqlite3
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -57,7 +61,7 @@ def test_many_keys(tmp_path: Path) -> None:
     book.put(WHO, replies)
     assert book.get(replies) == replies
     assert book.totals() == [
-        {"backend": "echo", "model": "m", "calls": 3000, "n_prompt_tokens": 3000, "n_tokens": 6000}
+        {"backend": "echo", "model": "m", "calls": 3000, "n_prompt_tokens": 3000, "n_tokens": 6000, "cost": None}
     ]
 
 
@@ -137,3 +141,38 @@ def test_a_url_that_is_none() -> None:
         Ledger("not a url")
     with pytest.raises(ConfigError, match="ledger"):
         Ledger("nodatabase://x")
+
+
+OPEN = """
+import sys, time
+from pairsmith.ledger import Ledger
+time.sleep(max(0, float(sys.argv[2]) - time.time()))
+Ledger(sys.argv[1])
+"""
+
+
+def test_many_processes_may_open_a_new_ledger_at_the_same_moment(tmp_path: Path) -> None:
+    for attempt in range(3):
+        start = str(time.time() + 3)
+        command = [sys.executable, "-c", OPEN, f"sqlite:///{tmp_path}/{attempt}.sqlite", start]
+        processes = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(6)]
+        for process in processes:
+            assert process.communicate()[1] == b""
+            assert process.returncode == 0
+
+
+def test_a_damaged_reply_is_asked_for_again(tmp_path: Path) -> None:
+    book, llm = ledger(tmp_path), Counting()
+    (reply,) = generate(Recorded(llm, book), [request("a")])
+    with sqlite3.connect(tmp_path / "deep" / "ledger.sqlite") as connection:
+        connection.execute("UPDATE replies SET reply = replace(reply, 'stop', 'stap')")
+    assert generate(Recorded(llm, book), [request("a")]) == [reply]
+    assert llm.asked == 2
+    assert len(book.get([request("a").key(WHO)])) == 1
+
+
+def test_a_ledger_of_another_version_is_refused_by_name(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "old.sqlite") as connection:
+        connection.execute("CREATE TABLE replies (key TEXT PRIMARY KEY, dataset TEXT)")
+    with pytest.raises(DataError, match=r"old\.sqlite: made by another version"):
+        Ledger(f"sqlite:///{tmp_path}/old.sqlite")

@@ -7,7 +7,6 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from pairsmith.config import Endpoint, ModelSpec, Recipe, Sampling
 from pairsmith.errors import ConfigError
 from pairsmith.ledger import Ledger, Recorded
 from pairsmith.llms import openai as backend
+from pairsmith.llms import wire
 from pairsmith.llms.base import Reply, Request, open_llm
 from pairsmith.llms.echo import Echo
 from pairsmith.testing import FakeEndpoint, Fault
@@ -32,7 +32,7 @@ SCHEMA = {
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backend, "backoff", lambda attempt: 0.01)
+    monkeypatch.setattr(backend, "backoff", lambda state: 0.01)
 
 
 def spec(endpoint: FakeEndpoint | str, model: str = "m", **fields: Any) -> ModelSpec:
@@ -103,7 +103,7 @@ def test_f7_a_wait_longer_than_the_deadline_gives_up_and_says_so() -> None:
      ({"retry-after-ms": "1500"}, 1.5), ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0)],
 )  # fmt: skip
 def test_f7_forms_of_retry_after(headers: dict[str, str], seconds: float) -> None:
-    assert backend.retry_after(headers) == seconds
+    assert wire.retry_after(headers) == seconds
 
 
 @pytest.mark.parametrize(
@@ -153,9 +153,9 @@ def test_odd_usage_and_lone_surrogates_stop_nothing(usage: Any, tmp_path: Path) 
     assert reply.n_tokens == 0
 
 
-def _token(token: str, logprob: float, **top: float) -> SimpleNamespace:
-    others = [SimpleNamespace(token=name.strip("_"), logprob=value) for name, value in top.items()]
-    return SimpleNamespace(token=token, logprob=logprob, top_logprobs=others)
+def _token(token: str, logprob: float, **top: float) -> dict[str, Any]:
+    others = [{"token": name.strip("_"), "logprob": value} for name, value in top.items()]
+    return {"token": token, "logprob": logprob, "top_logprobs": others}
 
 
 def test_probabilities_are_read_where_the_answer_begins() -> None:
@@ -163,13 +163,13 @@ def test_probabilities_are_read_where_the_answer_begins() -> None:
     noise = _token("<think>", 0.0, _1=-12.0, _2=-13.0)
     thought = [noise, _token("hm", 0.0), _token("</think>", 0.0), _token("\n", 0.0), five]
     for tokens in ([five], [_token("**", 0.0), five], thought):
-        choice = SimpleNamespace(logprobs=SimpleNamespace(content=tokens))
-        found = backend.choice_logprobs(choice, tuple("12345"))
+        choice = {"logprobs": {"content": tokens}}
+        found = wire.choice_logprobs(choice, tuple("12345"))
         assert found is not None
         assert (found["5"], found["4"]) == (-0.1, -2.4)
     for tokens in ([noise], [_token("Well", 0.0, _3=-9.0), five], []):
-        choice = SimpleNamespace(logprobs=SimpleNamespace(content=tokens))
-        assert backend.choice_logprobs(choice, tuple("12345")) is None
+        choice = {"logprobs": {"content": tokens}}
+        assert wire.choice_logprobs(choice, tuple("12345")) is None
 
 
 def test_f10_a_hanging_endpoint_is_left_at_the_deadline() -> None:

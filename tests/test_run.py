@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from pairsmith import templating
-from pairsmith.config import Recipe, load_recipe
+from pairsmith.config import Recipe
 from pairsmith.errors import RunError
 from pairsmith.planning import plan_run
+from pairsmith.recipes import load_recipe
 from pairsmith.stages import open_store
 from pairsmith.tables import completion_refs, rating_refs
 from tests.conftest import ROOT, shared

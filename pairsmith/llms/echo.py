@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 import re
 from collections.abc import Iterator, Sequence
 
@@ -68,7 +69,7 @@ class Echo:
 
 
 def _prose(key: str, n_words: int) -> str:
-    words = [_WORDS[seed_of(key, position) % len(_WORDS)] for position in range(n_words)]
+    words = random.Random(key).choices(_WORDS, k=n_words)
     return " ".join(words).capitalize() + "."
 
 

@@ -1,33 +1,36 @@
 """`openai`: any endpoint that speaks OpenAI's chat completions: vLLM, SGLang, TGI, llama.cpp, Ollama, hosted ones.
 
-One event loop in a thread of its own serves all members and judges that name the same endpoint and model, so the
-concurrency of the recipe holds for the whole process. A passing failure (429, 5xx, a broken connection) is tried again
-with jitter, never earlier than Retry-After says and within the deadline; a wrong key, model or URL stops the run; any
-other refusal is that request's error alone. Replies are handed over as they arrive.
+One event loop in a thread of its own serves all endpoints of a process. Members and judges that name the same endpoint
+and model share an engine, and so its limits. Requests wait in the engine's queue and are asked first come, first
+served; replies are handed over as they arrive. A passing failure (429, 5xx, a broken connection) is tried again with
+jitter, never earlier than Retry-After says and within the deadline; a wrong key, model or URL stops the run; any other
+refusal is that request's error alone.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
+import json
 import queue
-import random
-import re
 import threading
-from collections.abc import Iterator, Sequence
-from email.utils import parsedate_to_datetime
-from typing import Any
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import tenacity
 
 from pairsmith.config import Endpoint, ModelSpec
 from pairsmith.errors import ConfigError
 from pairsmith.llms.base import Finished, Identity, Reply, Request
+from pairsmith.llms.keys import NO_KEY, key_of
+from pairsmith.llms.limits import Adaptive, Breaker, Rates
+from pairsmith.llms.wire import PATH, body_of, readout_hint, reply_of, retry_after
 
-_THOUGHT = re.compile(r"\A\s*(?:<think>)?(.*?)</think>\s*", re.DOTALL)
 PASSING = {408, 409, 425, 429}  # and all of 500 and above
-STOPPING = {401, 402, 404, 405}
-_NO_PROBABILITY = -1e4  # of a choice that is not among the most likely tokens
-_engines: dict[tuple[str, str], Engine] = {}
-_engines_lock = threading.Lock()
+OVERLOADED = {429, 503}
+STOPPING = {301, 302, 303, 307, 308, 401, 402, 404, 405}
+backoff = tenacity.wait_exponential_jitter(initial=0.5, max=60, jitter=0.5)
 
 
 class OpenAI:
@@ -39,207 +42,228 @@ class OpenAI:
         self._endpoint = spec.endpoint
 
     def stream(self, requests: Sequence[Request]) -> Iterator[Finished]:
-        shared = (self._endpoint.model_dump_json(), self.identity.model)
-        with _engines_lock:
-            if shared not in _engines:
-                _engines[shared] = Engine(self._endpoint, self.identity.model)
-            engine = _engines[shared]
-        yield from engine.stream(requests)
+        yield from engine_for(self._endpoint, self.identity.model).stream(requests)
+
+
+class Failure(Exception):
+    """An attempt that failed in passing. `wait`: seconds that the endpoint asks to wait."""
+
+    def __init__(self, problem: str, wait: float = 0.0, overloaded: bool = False, noted: bool = True) -> None:
+        super().__init__(problem)
+        self.wait, self.overloaded, self.noted = wait, overloaded, noted
+
+
+@dataclass(eq=False)
+class Job:
+    """A request in an engine's queue, and where its reply goes."""
+
+    index: int
+    request: Request
+    arrived: queue.SimpleQueue[tuple[int, Reply] | BaseException]
+    task: asyncio.Task[None] | None = field(default=None)
 
 
 class Engine:
-    """A client with its event loop and its limit on calls at a time."""
+    """One model at one endpoint: a queue of requests, and the limits on how they are asked."""
 
-    def __init__(self, endpoint: Endpoint, model: str) -> None:
-        from openai import AsyncOpenAI
+    def __init__(self, endpoint: Endpoint, model: str, key: str) -> None:
+        from pairsmith.llms.client import Client
 
-        key = os.environ.get(endpoint.api_key_env) if endpoint.api_key_env else "none"
-        if not key:
-            raise ConfigError(
-                f"endpoint {endpoint.base_url}: the environment variable {endpoint.api_key_env} holds no key"
-            )
         self._endpoint, self._model, self._key = endpoint, model, key
-        self._client = AsyncOpenAI(base_url=endpoint.base_url, api_key=key, max_retries=0, timeout=endpoint.deadline)
-        self._places = asyncio.Semaphore(endpoint.concurrency)
+        self._client = Client(loop(), endpoint.base_url, key, endpoint.headers)
+        self._queue: deque[Job] = deque()
+        self._busy: set[Job] = set()
+        self._places = Adaptive(endpoint.concurrency)
+        self._breaker = Breaker(endpoint.breaker, endpoint.breaker_seconds)
+        self._wakes: asyncio.TimerHandle | None = None
         self._answered = False
-        self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name=f"endpoint {model}", daemon=True).start()
+        self.divide(1.0)
+
+    def divide(self, share: float) -> None:
+        """Take no more than this share of the endpoint's rates; other processes have the rest."""
+        calls, tokens = self._endpoint.requests_per_minute, self._endpoint.tokens_per_minute
+        self._rates = Rates(calls and calls * share, tokens and tokens * share)
 
     def stream(self, requests: Sequence[Request]) -> Iterator[Finished]:
         arrived: queue.SimpleQueue[tuple[int, Reply] | BaseException] = queue.SimpleQueue()
-        asking = asyncio.run_coroutine_threadsafe(self._ask_all(requests, arrived), self._loop)
-        left = len(requests)
+        jobs = [Job(index, request, arrived) for index, request in enumerate(requests)]
+        loop().call_soon_threadsafe(self._take_in, jobs)
+        left, failures = len(jobs), list[BaseException]()
         try:
             while left:
                 group = [arrived.get()]
                 while not arrived.empty():
                     group.append(arrived.get())
+                left -= len(group)
+                failures += [item for item in group if isinstance(item, BaseException)]
                 finished = [item for item in group if not isinstance(item, BaseException)]
                 if finished:
                     yield finished
-                failures = [item for item in group if isinstance(item, BaseException)]
-                if failures:
-                    raise failures[0]
-                left -= len(finished)
         finally:
-            asking.cancel()
+            if left:
+                loop().call_soon_threadsafe(self._drop, set(jobs))
+        if failures:  # only now: what was in flight beside it has been answered, and paid for
+            raise failures[0]
 
-    async def _ask_all(self, requests: Sequence[Request], arrived: queue.SimpleQueue[Any]) -> None:
-        """Ask with as many workers as there are places, so that waiting requests cost no memory."""
-        waiting = iter(enumerate(requests))
+    def _take_in(self, jobs: list[Job]) -> None:
+        self._breaker.try_again()
+        self._queue += jobs
+        self._pump()
 
-        async def work() -> None:
-            for index, request in waiting:
-                async with self._places:
-                    try:
-                        arrived.put((index, await self._ask(request)))
-                    except BaseException as error:
-                        arrived.put(error)
-                        raise
+    def _drop(self, jobs: set[Job]) -> None:
+        self._queue = deque(job for job in self._queue if job not in jobs)
+        for job in jobs & self._busy:
+            if job.task:
+                job.task.cancel()
 
-        workers = min(self._endpoint.concurrency, len(requests))
-        await asyncio.gather(*(work() for _ in range(workers)), return_exceptions=True)
+    def _pump(self) -> None:
+        """Start as many waiting jobs as the limits allow."""
+        if self._wakes:
+            self._wakes.cancel()
+            self._wakes = None
+        if self._breaker.given_up:
+            self._end_queue(self._down())
+        now = loop().time()
+        while self._queue and len(self._busy) < self._places.now:
+            pause = self._breaker.pause(now)
+            if pause:
+                self._wakes = loop().call_later(pause, self._pump)
+                return
+            job = self._queue.popleft()
+            self._busy.add(job)
+            job.task = loop().create_task(self._work(job, self._breaker.let_out(now)))
 
-    async def _ask(self, request: Request) -> Reply:
+    def _end_queue(self, outcome: Reply | BaseException) -> None:
+        for job in self._queue:
+            job.arrived.put(outcome if isinstance(outcome, BaseException) else (job.index, outcome))
+        self._queue.clear()
+
+    async def _work(self, job: Job, probe: bool) -> None:
+        try:
+            job.arrived.put((job.index, await self._ask(job.request, probe)))
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            job.arrived.put(error)
+            self._end_queue(error)
+        finally:
+            self._busy.discard(job)
+            self._pump()
+
+    async def _ask(self, request: Request, probe: bool) -> Reply:
         """One reply within the deadline, after as many attempts as the recipe allows."""
-        problem, ends = "no attempt was made", self._loop.time() + self._endpoint.deadline
+        await self._rates.take(request)
+        deadline, attempts = self._endpoint.deadline, self._endpoint.attempts
+        ends, last = loop().time() + deadline, Failure("none was answered", noted=False)
+
+        async def attempt() -> Reply:
+            nonlocal probe, last
+            try:
+                return await self._attempt(request, probe)
+            except Failure as failure:
+                probe, last = False, failure
+                if loop().time() + failure.wait > ends:
+                    raise TimeoutError from None
+                raise
+
+        async def take_again(_: tenacity.RetryCallState) -> None:
+            await self._rates.take(request)
+
+        retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception_type(Failure),
+            wait=lambda state: max(last.wait, backoff(state)),
+            stop=tenacity.stop_after_attempt(attempts),
+            before_sleep=take_again,
+            reraise=True,
+        )
         try:
             async with asyncio.timeout_at(ends):
-                for attempt in range(1, self._endpoint.attempts + 1):
-                    outcome = await self._attempt(request)
-                    if isinstance(outcome, Reply):
-                        return outcome
-                    problem, told_to_wait = outcome
-                    if self._loop.time() + told_to_wait > ends:
-                        return Reply("", error=f"told to wait {told_to_wait:g} s, longer than the deadline: {problem}")
-                    if attempt < self._endpoint.attempts:
-                        await asyncio.sleep(max(told_to_wait, backoff(attempt)))
+                return await retrying(attempt)
+        except Failure as failure:
+            problem = f"{attempts} attempts failed; the last: {failure}"
         except TimeoutError:
-            return Reply("", error=f"no answer within {self._endpoint.deadline:g} s; last problem: {problem}")
-        return Reply("", error=f"{self._endpoint.attempts} attempts failed; the last: {problem}")
+            late = f"no answer within {deadline:g} s; last problem: {last}"
+            problem = f"told to wait {last.wait:g} s, longer than the deadline: {last}" if last.wait else late
+        if last.overloaded or not last.noted:
+            self._breaker.note(problem, loop().time(), probe)
+        return Reply("", error=problem)
 
-    async def _attempt(self, request: Request) -> Reply | tuple[str, float]:
-        """A reply, or what went wrong in passing and how many seconds the endpoint asks to wait."""
-        import openai
-
+    async def _attempt(self, request: Request, probe: bool) -> Reply:
+        """A reply. Raises Failure where another attempt may help, ConfigError where none can."""
+        if self._breaker.given_up:
+            return self._down()
+        pause = 0.0 if probe else self._breaker.pause(loop().time())
+        if pause:
+            raise Failure(f"the endpoint is down: {self._breaker.problem}", pause)
+        probe = probe or self._breaker.let_out(loop().time())
+        body = body_of(request, self._model, self._endpoint.max_tokens_name)
         try:
-            response = await self._client.chat.completions.create(**arguments(request, self._model, self._endpoint))
-        except openai.APIStatusError as error:
-            return self._refusal(error, request)
-        except (openai.APIError, ValueError) as error:  # broken connections, answers that are no JSON
-            return f"{type(error).__name__}: {self._clean(error)}", 0.0
+            status, headers, content = await self._client.post(PATH, body)
+            if not 200 <= status < 300:
+                return self._refused(status, headers, content, request, probe)
+            reply = reply_of(json.loads(content), request)
+        except (ConnectionError, ValueError, RecursionError) as error:  # broken connections, answers that are no JSON
+            problem = f"{type(error).__name__}: {self._clean(error)}"
+            self._note(problem, probe)
+            raise Failure(problem) from None
         self._answered = True
-        try:
-            return to_reply(response, request)
-        except (AttributeError, IndexError, TypeError) as error:
-            return f"an answer without a choice ({error})", 0.0
+        self._note(None, probe)
+        return reply
 
-    def _refusal(self, error: Any, request: Request) -> Reply | tuple[str, float]:
+    def _down(self) -> Reply:
+        return Reply("", error=f"not asked, the endpoint is down: {self._breaker.problem}")
+
+    def _refused(self, status: int, headers: Mapping[str, str], content: bytes, request: Request, probe: bool) -> Reply:
         """What a status means: try again, stop the run, or an error of this request alone.
 
         Only a prompt that is too large is refused for good; another setting may make the rest work on the next run.
         """
-        status, problem = error.status_code, self._clean(error)
+        problem = self._clean(f"status {status}: {content.decode(errors='replace')}")
         if status in PASSING or status >= 500:
-            return problem, retry_after(error.response.headers)
+            overloaded = status in OVERLOADED
+            self._note(problem, probe, overloaded)
+            raise Failure(problem, retry_after(headers), overloaded)
         if status in STOPPING or (status == 403 and not self._answered):  # some use 403 for a prompt they dislike
-            raise ConfigError(f"endpoint {self._endpoint.base_url}, model {self._model}: {problem}") from None
+            moved = headers.get("location")
+            hint = f"; it redirects to {moved}, which is not followed: name that address" if moved else ""
+            told = f"endpoint {self._endpoint.base_url}, model {self._model}: {problem}{self._clean(hint)}"
+            raise ConfigError(told)
+        self._note(None, probe)
         too_large = status == 413 or "context length" in problem.lower()
         return Reply("", error=f"refused: {problem}{readout_hint(request)}", final=too_large)
 
-    def _clean(self, error: Exception) -> str:
+    def _note(self, problem: str | None, probe: bool, overloaded: bool = False) -> None:
+        """An answer came, or none: what the limits make of it.
+
+        Overload is for the places; the breaker hears of it when all attempts of a request ended in it.
+        """
+        self._places.note(overloaded)
+        if not overloaded:
+            self._breaker.note(problem, loop().time(), probe)
+
+    def _clean(self, error: object) -> str:
         """An error's text, which may quote the request, without the key."""
-        return str(error).replace(self._key, "***")[:500]
+        text = str(error)
+        return (text if self._key == NO_KEY else text.replace(self._key, "***"))[:500]
 
 
-def arguments(request: Request, model: str, endpoint: Endpoint) -> dict[str, Any]:
-    """A request as arguments of the SDK's `chat.completions.create`."""
-    sampling = request.sampling
-    made: dict[str, Any] = {
-        "model": model,
-        "messages": list(request.messages),
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        endpoint.max_tokens_name: sampling.max_tokens,
-        "seed": request.seed,
-    }
-    if sampling.stop:
-        made["stop"] = list(sampling.stop)
-    if sampling.top_k:
-        made["extra_body"] = {"top_k": sampling.top_k}
-    if request.schema:
-        schema = {"name": "reply", "schema": request.schema, "strict": True}
-        made["response_format"] = {"type": "json_schema", "json_schema": schema}
-    if request.choices:
-        made |= {"logprobs": True, "top_logprobs": 20}
+_lock = threading.Lock()
+_engines: dict[tuple[str, str, str], Engine] = {}
+
+
+def engine_for(endpoint: Endpoint, model: str) -> Engine:
+    """The engine of this process for a model at an endpoint."""
+    key = key_of(endpoint)
+    name = (endpoint.model_dump_json(), model, key)
+    with _lock:
+        if name not in _engines:
+            _engines[name] = Engine(endpoint, model, key)
+        return _engines[name]
+
+
+@lru_cache(maxsize=1)
+def loop() -> asyncio.AbstractEventLoop:
+    """The event loop of this process for all endpoints, in a thread of its own."""
+    made = asyncio.new_event_loop()
+    threading.Thread(target=made.run_forever, name="endpoints", daemon=True).start()
     return made
-
-
-def to_reply(response: Any, request: Request) -> Reply:
-    """The first choice of a response; what a model thought aloud is kept apart from what it answered."""
-    choice, usage = response.choices[0], response.usage
-    text = choice.message.content or ""
-    thought = _THOUGHT.match(text)
-    error = None
-    if choice.finish_reason not in ("stop", "length"):
-        error = f"the endpoint ended with {choice.finish_reason}"
-    logprobs = choice_logprobs(choice, request.choices) if request.choices else None
-    if request.choices and logprobs is None:
-        error = f"no probability for any of {', '.join(request.choices)}: does the endpoint support readout logprobs?"
-    return Reply(
-        text=text[thought.end() :] if thought else text,
-        finish_reason=choice.finish_reason if error is None else None,
-        n_prompt_tokens=int(getattr(usage, "prompt_tokens", 0) or 0),
-        n_tokens=int(getattr(usage, "completion_tokens", 0) or 0),
-        logprobs=logprobs,
-        error=error,
-        final=choice.finish_reason == "content_filter",
-        reasoning=thought[1].strip() if thought else getattr(choice.message, "reasoning_content", None),
-    )
-
-
-def choice_logprobs(choice: Any, choices: Sequence[str]) -> dict[str, float] | None:
-    """Log probabilities of `choices` where the answer begins: at its first word, after any thought.
-
-    None where the answer does not begin with one of them: what little they got there is no verdict.
-    """
-    tokens = list(choice.logprobs.content or ()) if choice.logprobs else []
-    closing = [place for place, token in enumerate(tokens) if "</think>" in token.token]
-    begins = next(
-        (token for token in tokens[closing[-1] + 1 if closing else 0 :] if token.token.strip(' \n*_`"')), None
-    )
-    if begins is None or begins.token.strip() not in choices:
-        return None
-    found = {begins.token.strip(): begins.logprob}
-    for token in begins.top_logprobs or ():
-        name = token.token.strip()
-        if name in choices:
-            found[name] = max(token.logprob, found.get(name, _NO_PROBABILITY))
-    return {name: max(found.get(name, _NO_PROBABILITY), _NO_PROBABILITY) for name in choices}
-
-
-def readout_hint(request: Request) -> str:
-    """What to try where an endpoint refuses a request for its readout."""
-    if request.schema:
-        return " (if the endpoint knows no json_schema, use readout text or logprobs)"
-    return " (if the endpoint gives no logprobs, use readout text or json)" if request.choices else ""
-
-
-def backoff(attempt: int) -> float:
-    """Seconds to wait after a failed attempt, jittered so that callers do not come back together."""
-    return float(random.uniform(0.5, 1) * min(2.0 ** (attempt - 1), 60))
-
-
-def retry_after(headers: Any) -> float:
-    """Seconds that a response asks to wait: Retry-After in seconds or as a date, or in milliseconds; 0 without."""
-    try:
-        if "retry-after-ms" in headers:
-            return max(float(headers["retry-after-ms"]) / 1000, 0.0)
-        value = headers.get("retry-after", "0")
-        if re.fullmatch(r"[+-]?\d+(\.\d+)?", value):
-            return max(float(value), 0.0)
-        from datetime import UTC, datetime
-
-        return max((parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds(), 0.0)
-    except (ValueError, TypeError):
-        return 0.0

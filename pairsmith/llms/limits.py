@@ -1,0 +1,116 @@
+"""What holds an endpoint's callers back: how many calls at a time, how many a minute, and none while it is down.
+
+All of it lives in the one event loop that serves the endpoints of a process; times are those of its monotonic clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from aiolimiter import AsyncLimiter
+
+from pairsmith.llms.base import Request
+
+_TOLERATED = 0.1  # share of calls refused for overload that is taken for chance
+_PROBES = 3  # failed, one after another, until an endpoint is given up
+_CHARS_A_TOKEN = 4
+
+
+class Adaptive:
+    """How many calls may be under way: fewer while the endpoint refuses some for overload, then more again.
+
+    Judged once per as many answers as calls may be under way, since that many were sent before the last change.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most, self._now = most, float(most)
+        self._answers = self._refusals = 0
+
+    @property
+    def now(self) -> int:
+        return max(1, int(self._now))
+
+    def note(self, overloaded: bool) -> None:
+        self._answers += 1
+        self._refusals += overloaded
+        if self._answers < self.now:
+            return
+        share = self._refusals / self._answers
+        self._now = max(1.0, self._now * (1 - share / 2)) if share > _TOLERATED else self._now * 1.25 + 1
+        self._now = min(self._now, self._most)
+        self._answers = self._refusals = 0
+
+
+class Breaker:
+    """Stops calls to an endpoint that fails every time: a pause, one probe, another pause, and after three given up.
+
+    Given up is until the next stream of requests, which begins with a probe.
+    """
+
+    def __init__(self, failures: int, seconds: float) -> None:
+        self._most, self._seconds = failures, seconds
+        self._in_a_row = self._probes = 0
+        self._until = 0.0
+        self.problem = ""
+
+    @property
+    def given_up(self) -> bool:
+        return self._probes >= _PROBES
+
+    @property
+    def _is_open(self) -> bool:
+        return self._in_a_row >= self._most
+
+    def pause(self, now: float) -> float:
+        """Seconds until the next call may go out; 0 when one may go now."""
+        return max(self._until - now, 0.0) if self._is_open else 0.0
+
+    def let_out(self, now: float) -> bool:
+        """Note that a call goes out, `pause` being 0; whether it is a probe, beside which no other call goes out."""
+        if self._is_open:
+            self._until = now + self._seconds
+        return self._is_open
+
+    def note(self, problem: str | None, now: float, probe: bool) -> None:
+        """Note an answer; `problem` says why it is none."""
+        if problem is None:
+            self._in_a_row = self._probes = 0
+            return
+        was_open = self._is_open
+        self.problem, self._in_a_row = problem, self._in_a_row + 1
+        self._probes += probe
+        if probe or (self._is_open and not was_open):
+            self._until = now + self._seconds
+
+    def try_again(self) -> None:
+        """Allow one more probe to an endpoint that was given up."""
+        if self.given_up:
+            self._probes, self._until = _PROBES - 1, 0.0
+
+
+class Rates:
+    """Calls and tokens a minute, evened out: no more than a second's worth of calls goes out at once."""
+
+    def __init__(self, calls: float | None, tokens: float | None) -> None:
+        period = max(1.0, 60 / calls) if calls else 1.0
+        self._calls = AsyncLimiter(calls * period / 60, period) if calls else None
+        self._tokens = AsyncLimiter(max(tokens / 60, 1.0), 1 if tokens >= 60 else 60 / tokens) if tokens else None
+
+    async def take(self, request: Request) -> None:
+        """Wait until a call for `request` may go out."""
+        if self._calls:
+            await self._calls.acquire()
+        if self._tokens:
+            left = float(tokens_at_most([request]))
+            while left > 0:
+                part = min(left, self._tokens.max_rate)
+                await self._tokens.acquire(part)
+                left -= part
+
+
+def tokens_at_most(requests: Iterable[Request]) -> int:
+    """Tokens that requests are reckoned at before they are asked: the prompt by its length, and max_tokens."""
+    return sum(
+        sum(len(message["content"]) // _CHARS_A_TOKEN + 4 for message in request.messages) + request.sampling.max_tokens
+        for request in requests
+    )

@@ -1,0 +1,141 @@
+"""Read a recipe: YAML and overrides -> a `Recipe`, with its files found and every mistake named.
+
+Whatever a recipe refers to on disk is made absolute (data) or read in (templates) here, so a recipe means the same on
+another machine's worker.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from pairsmith.config import DATA_SUFFIXES, Recipe, is_local, names_a_file
+from pairsmith.errors import ConfigError
+
+
+def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
+    """Read a recipe from YAML and apply `key=value` overrides (dotted keys, YAML values).
+
+    Raises ConfigError that names the file, the field and what is wrong with it.
+    """
+    path = Path(path)
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such recipe") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: a recipe is a mapping with name, prompts, pool, ...; see recipes/echo.yaml")
+    data = _unshared(data)
+    for override in overrides:
+        _override(data, override)
+    return parse_recipe(data, base=path.parent, where=str(path))
+
+
+def parse_recipe(data: Mapping[str, Any], base: Path, where: str = "recipe") -> Recipe:
+    """Validate a recipe, read in the templates it names and make its paths absolute.
+
+    Paths are looked for in `base`, then in the working directory.
+    """
+    try:
+        recipe = Recipe.model_validate(_with_templates(data, base))
+    except ValidationError as error:
+        raise ConfigError(f"{where}:\n" + "\n".join(_complaints(error))) from None
+    resolved = recipe.model_dump(mode="json")
+    for source in resolved["prompts"]["sources"]:
+        source["path"] = _resolve(source["path"], base)
+        suffix = Path(source["path"]).suffix.lower()
+        if source["format"] == "auto" and Path(source["path"]).is_file() and suffix not in DATA_SUFFIXES:
+            raise ConfigError(
+                f"{source['path']}: what format is it? Set the source's format to jsonl, json, csv or parquet"
+            )
+    for spec in models_in(resolved):
+        folder = base / Path(spec["model"]).expanduser()
+        spec["model"] = str(folder.resolve()) if folder.is_dir() else spec["model"]
+    if "://" not in recipe.workspace:
+        resolved["workspace"] = str(Path(recipe.workspace).expanduser().resolve())
+    return Recipe.model_validate(resolved)
+
+
+def models_in(data: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The members, evolver and judges in a recipe's dumped data."""
+    evolution, rating = data.get("evolution"), data.get("rating")
+    return [
+        *data["pool"]["members"],
+        *([evolution["evolver"]] if evolution else []),
+        *(rating["judges"] if rating else []),
+    ]
+
+
+def _complaints(error: ValidationError) -> Iterable[str]:
+    for item in error.errors(include_url=False):
+        field = ".".join(str(part) for part in item["loc"]) or "recipe"
+        message = item["msg"].removeprefix("Value error, ")
+        given = f" (given: {item['input']!r})" if not isinstance(item["input"], dict | list) else ""
+        if item["type"] == "extra_forbidden":
+            message, given = "there is no such field", ""
+        yield f"  {field}: {message}{given}"
+
+
+def _override(data: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {override}: write it as key=value, for example pairing.min_margin=0.5")
+    *parents, last = key.split(".")
+    target: Any = data
+    try:
+        for part in parents:
+            if isinstance(target, list):
+                target = target[int(part)]
+            else:
+                target[part] = {} if target.get(part) is None else target[part]
+                target = target[part]
+        target[int(last) if isinstance(target, list) else last] = yaml.safe_load(value)
+    except (ValueError, IndexError, TypeError, AttributeError) as error:
+        raise ConfigError(f"--set {override}: the recipe has no place {key} ({error})") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override}: the value is not valid YAML: {error}") from error
+
+
+def _resolve(path: str, base: Path) -> str:
+    for folder in (base, Path.cwd()):
+        candidate = folder / Path(path).expanduser()
+        if candidate.exists() or (glob.has_magic(path) and glob.glob(str(candidate), recursive=True)):
+            return str(candidate.absolute())
+    if is_local(path):
+        raise ConfigError(f"prompts.sources: {path} is neither in {base.absolute()} nor in {Path.cwd()}")
+    return path
+
+
+def _with_templates(data: Mapping[str, Any], base: Path) -> Mapping[str, Any]:
+    """The recipe with the text of each template file in place of the file's name."""
+    evolution = data.get("evolution")
+    templates = evolution.get("templates") if isinstance(evolution, Mapping) else None
+    if not isinstance(evolution, Mapping) or not isinstance(templates, Mapping):
+        return data
+    texts = {name: _read_in(text, base) for name, text in templates.items()}
+    return {**data, "evolution": {**evolution, "templates": texts}}
+
+
+def _read_in(text: Any, base: Path) -> Any:
+    if not isinstance(text, str) or not names_a_file(text):
+        return text
+    try:
+        return (base / text).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"evolution.templates: {base / text} cannot be read: {error}") from error
+
+
+def _unshared(value: Any) -> Any:
+    """A copy in which nothing stands twice: a YAML anchor gives one object to several places."""
+    if isinstance(value, dict):
+        return {key: _unshared(part) for key, part in value.items()}
+    return [_unshared(part) for part in value] if isinstance(value, list) else value
