@@ -20,7 +20,7 @@ from flows.progress import progress_artifacts
 from pairsmith.config import Recipe
 from pairsmith.errors import ConfigError, RunError
 from pairsmith.progress import Progress, emit
-from pairsmith.stages import open_store, stages_of
+from pairsmith.stages import open_store, stages_of, unfinished
 from tasks.evolve import evolve_completions
 from tasks.generate import generate_completions
 from tasks.load import load_prompts
@@ -72,7 +72,7 @@ def run_recipe(recipe: Recipe) -> dict[str, Any]:
         failures: list[BaseException] = []
         with progress_artifacts(artifact_key(recipe.name), stages_of(recipe), prompts):
             under_way: deque[Futures] = deque()
-            for shard in loaded["shards"]:
+            for shard in unfinished(recipe, loaded["shards"]):
                 if failures:
                     break
                 under_way.append(submit_shard(recipe, shard))

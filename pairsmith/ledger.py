@@ -21,7 +21,6 @@ from typing import Any
 
 import sqlalchemy as sa
 import tenacity
-from sqlalchemy.dialects import postgresql, sqlite
 
 from pairsmith.config import Price
 from pairsmith.errors import ConfigError, DataError, RunError
@@ -45,6 +44,8 @@ _replies = sa.Table(
     sa.Column("recorded_at", sa.DateTime(timezone=True), server_default=sa.func.now(), nullable=False),
     sa.Index("replies_by_dataset", "dataset"),
 )
+_STORED = [column.name for column in _replies.columns if column.name != "recorded_at"]
+_ROWS_AN_INSERT = 90
 _KEYS_A_QUERY = 500  # well under SQLite's limit on bound parameters
 _WIDE = 10_000  # rows that a walk over the whole ledger holds in memory
 
@@ -78,9 +79,10 @@ class Ledger:
             raise DataError(f"{told}; if it is damaged, move it away") from None
         if columns != set(_replies.columns.keys()):
             raise DataError(f"ledger {parsed.render_as_string()}: made by another version of pairsmith; move it away")
-        self._insert: Any = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}.get(self._engine.dialect.name)
-        if self._insert is None:
+        mark = {"sqlite": "?", "postgresql": "%s"}.get(self._engine.dialect.name)
+        if mark is None:
             raise ConfigError(f"ledger: {self._engine.dialect.name} is not supported; use SQLite or PostgreSQL")
+        self._marks = f"({', '.join([mark] * len(_STORED))})"
         self._gathering, self._group = threading.Lock(), _Group()
         self._writing = threading.Lock()
 
@@ -125,12 +127,19 @@ class Ledger:
             if not group.committed and group.error is None:
                 try:
                     with self._engine.begin() as connection:
-                        connection.execute(self._insert(_replies).on_conflict_do_nothing(), group.rows)
+                        for start in range(0, len(group.rows), _ROWS_AN_INSERT):
+                            connection.exec_driver_sql(*self._insert(group.rows[start : start + _ROWS_AN_INSERT]))
                     group.committed = True
                 except BaseException as error:
                     group.error = error
         if group.error:
             raise DataError(f"ledger: replies cannot be recorded: {_told(group.error)}") from group.error
+
+    def _insert(self, rows: Sequence[dict[str, Any]]) -> tuple[str, tuple[Any, ...]]:
+        """One statement for all rows: with one a row, the driver would wait for Python's lock at each."""
+        marks = ", ".join([self._marks] * len(rows))
+        statement = f"INSERT INTO replies ({', '.join(_STORED)}) VALUES {marks} ON CONFLICT DO NOTHING"  # noqa: S608 - names of ours alone
+        return statement, tuple(row[name] for row in rows for name in _STORED)
 
     def totals(self) -> list[dict[str, Any]]:
         """Calls, tokens and cost by model, most calls first."""

@@ -32,7 +32,7 @@ from pairsmith.recipes import models_in
 from pairsmith.report import Summary, markdown_table, render_markdown, render_report
 from pairsmith.schemas import rows
 from pairsmith.store import Store
-from pairsmith.tables import LOAD_REJECTIONS, ShardTables
+from pairsmith.tables import LOAD_REJECTIONS, ShardTables, published_ref
 from pairsmith.templating import render
 
 log = logging.getLogger(__name__)
@@ -75,14 +75,20 @@ class Published:
     new: bool
 
 
-def publish(recipe: Recipe, store: Store, tables: Iterable[ShardTables], summary: Summary, models: Models) -> Published:
-    """Build the next version of the data set from the tables, unless the latest one holds the same.
+def publish(
+    recipe: Recipe, store: Store, shards: Iterable[str], content: int, summary: Summary, models: Models
+) -> Published:
+    """Build the next version of the data set from its shards, unless the latest one holds the same.
 
-    Raises RunError where there is no pair to publish.
+    `content`: sum of the shards' `content_digest`. Raises RunError where there is no pair to publish.
     """
     if not summary.pairs:
         reasons = ", ".join(f"{count} {reason}" for reason, count in summary.prompt_reasons.most_common())
         raise RunError(f"no pair to publish: {summary.loaded} prompts, {reasons}")
+    digest = fingerprint(f"{content:064x}", recipe.publishing.model_dump(mode="json", exclude={"hub"}))
+    latest = latest_version(store)
+    if latest and latest["digest"] == digest and _is_whole(store, latest):
+        return Published(latest["folder"], latest["version"], latest["pairs"], digest, new=False)
     scratch_parent = store.root if store.is_local else None
     if scratch_parent:
         Path(scratch_parent).mkdir(parents=True, exist_ok=True)
@@ -90,11 +96,7 @@ def publish(recipe: Recipe, store: Store, tables: Iterable[ShardTables], summary
             shutil.rmtree(left_by_a_crash, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=scratch_parent, prefix=".publish-") as scratch:
         folder = Path(scratch) / "version"
-        shown, counts, content = write_data(recipe, folder, tables)
-        digest = fingerprint(content, recipe.publishing.model_dump(mode="json", exclude={"hub"}))
-        latest = latest_version(store)
-        if latest and latest["digest"] == digest and _is_whole(store, latest):
-            return Published(latest["folder"], latest["version"], latest["pairs"], digest, new=False)
+        shown, counts = write_data(recipe, folder, (store.read_arrow(published_ref(shard)) for shard in shards))
         numbers = [int(name[1:]) for name in store.names_in("versions") if re.fullmatch(r"v\d+", name)]
         version = f"v{max(numbers, default=0) + 1:04}"
         # `datasets` caches by folder and file names: those under `latest` must change with what they hold
@@ -140,29 +142,31 @@ def _is_whole(store: Store, latest: dict[str, Any]) -> bool:
     return all(store.exists(name) and store.size(name) == size for name, size in names.items())
 
 
-def write_data(
-    recipe: Recipe, folder: Path, tables: Iterable[ShardTables]
-) -> tuple[list[dict[str, Any]], dict[str, int], str]:
-    """Write all data files; returns the first rows, the number of rows per file group, and a digest of the rows.
-
-    The digest does not depend on the order of the rows or on how they are sharded.
-    """
+def write_data(recipe: Recipe, folder: Path, tables: Iterable[pa.Table]) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """Write all data files from tables of pairs; returns the first rows and the number of rows per file group."""
     shown: list[dict[str, Any]] = []
-    digests: list[str] = []
     with _Writers(folder) as writers:
-        for shard in tables:
-            found = published_rows(shard)
-            shown += found[: SHOWN - len(shown)]
-            digests += [hashlib.sha256(canonical_json(row).encode()).hexdigest() for row in found]
-            for split, part in by_split(found, recipe.publishing).items():
-                if not part:
-                    continue
+        for table in tables:
+            shown += table.slice(0, SHOWN - len(shown)).to_pylist()
+            for split, part in by_split(table, recipe.publishing).items():
                 writers.write(f"data/{split}", PREFERENCE, part)
                 if "kto" in recipe.publishing.exports:
-                    writers.write(f"kto/{split}", KTO, kto_rows(part))
+                    writers.write(f"kto/{split}", KTO, pa.Table.from_pylist(kto_rows(part.to_pylist()), schema=KTO))
                 if "jsonl" in recipe.publishing.exports:
-                    writers.write_lines(f"jsonl/{split}", part)
-    return shown, dict(writers.counts), hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()
+                    writers.write_lines(f"jsonl/{split}", part.to_pylist())
+    return shown, dict(writers.counts)
+
+
+def content_digest(found: Iterable[dict[str, Any]]) -> int:
+    """A number that stands for a set of rows, whatever their order; that of two sets together is the sum of theirs.
+
+    Addition modulo 2^256 of the rows' sha256: https://doi.org/10.1007/3-540-69053-0_13 (AdHash).
+    """
+    return sum(int(hashlib.sha256(canonical_json(row).encode()).hexdigest(), 16) for row in found) % 2**256
+
+
+def to_table(found: list[dict[str, Any]]) -> pa.Table:
+    return pa.Table.from_pylist(found, schema=PREFERENCE)
 
 
 def published_rows(tables: ShardTables) -> list[dict[str, Any]]:
@@ -188,13 +192,13 @@ def published_rows(tables: ShardTables) -> list[dict[str, Any]]:
     return published
 
 
-def by_split(found: Iterable[dict[str, Any]], publishing: Publishing) -> dict[str, list[dict[str, Any]]]:
+def by_split(table: pa.Table, publishing: Publishing) -> dict[str, pa.Table]:
     """Rows by split, drawn by prompt, so that no prompt is in both and none moves when others are added."""
-    splits: dict[str, list[dict[str, Any]]] = {"train": []}
-    for row in found:
-        test = draw("test", publishing.seed, row["prompt_id"]) < publishing.test_fraction
-        splits.setdefault("test" if test else "train", []).append(row)
-    return splits
+    names = table.column("prompt_id").to_pylist()
+    test = [draw("test", publishing.seed, name) < publishing.test_fraction for name in names]
+    parts = {"train": table.filter(pa.array([not drawn for drawn in test], pa.bool_())) if any(test) else table}
+    parts["test"] = table.filter(pa.array(test, pa.bool_()))
+    return {split: part for split, part in parts.items() if len(part)}
 
 
 def kto_rows(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -312,10 +316,10 @@ class _Writers:
         for file in [*self._parquet.values(), *self._lines.values()]:
             file.close()
 
-    def write(self, group: str, schema: pa.Schema, part: list[dict[str, Any]]) -> None:
+    def write(self, group: str, schema: pa.Schema, part: pa.Table) -> None:
         if group not in self._parquet:
             self._parquet[group] = pq.ParquetWriter(self._path(group, ".parquet"), schema)
-        self._parquet[group].write_table(pa.Table.from_pylist(part, schema=schema))
+        self._parquet[group].write_table(part)
         self.counts[group] += len(part)
 
     def write_lines(self, group: str, part: list[dict[str, Any]]) -> None:

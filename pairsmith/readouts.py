@@ -62,6 +62,15 @@ class Read:
     error: str | None = None
 
 
+@dataclass(frozen=True)
+class _RatingLine:
+    """A line that gives a rating, and the mark that it binds it to."""
+
+    number: int
+    value: str
+    mark: str | None
+
+
 # A thought before the answer, closed (whether or not it was opened in the reply) or never ended.
 _THINK = re.compile(
     r"\A.*</(?:think|thinking|reasoning)>|\A\s*<(?:think|thinking|reasoning)>.*\Z", re.DOTALL | re.IGNORECASE
@@ -70,6 +79,15 @@ _DECORATION = r"[\s#*_`\-•\[\]()]*+(?:\d{1,2}[.)]\s++)?[*_`]*+"
 _DRESSING = r"[\s*_`\[\]()]*+"  # around a value; a minus sign is not dressing
 _SEPARATOR = r"(?::|：|=|\bis\b|[-–—](?=\s))"
 _LABEL_OF_RATING = r"(?:(?:my|the|final|overall|revised|updated|corrected|new)\s+){0,3}(?:rating|score)"
+_MARK = r"(?P<mark>[0-9a-f]{6})"  # what `templating.nonces` makes; which of them is ours is looked at afterwards
+_HEADER = re.compile(
+    rf"^{_DECORATION}(?:text|answer|response)?{_DECORATION}{_MARK}\b[\s\])*_`#]*(?P<rest>.*)$", re.IGNORECASE
+)
+_VALUE = rf"{_DRESSING}{_SEPARATOR}{_DRESSING}(?P<value>.*)$"
+_PLAIN = re.compile(rf"^{_DECORATION}{_LABEL_OF_RATING}{_VALUE}", re.IGNORECASE)
+_BOUND = re.compile(
+    rf"^{_DECORATION}{_LABEL_OF_RATING}(?:\s+(?:for|of))?(?:\s+text)?\W{{0,8}}{_MARK}{_VALUE}", re.IGNORECASE
+)
 # Anything that, quoted by a judge, could be taken for the judge's own rating, and any rating that we cannot place.
 _COULD_BE_A_RATING = re.compile(
     r"(?:rating|score)(?:\s+(?:for|of)\b[^\n:]{0,40})?[\s\W_]*(?:is\b[\s\W_]*)?"
@@ -102,8 +120,10 @@ def read_text(reply: str, sheet: Sheet, cut: bool = False) -> dict[str, Read]:
     body = _THINK.sub("", reply.replace("\r\n", "\n").replace("\r", "\n"))
     if cut:
         body = body.rpartition("\n")[0]
-    sections = _sections(body, [text.mark for text in sheet.texts])
-    return {text.mark: _read_text(body, sections[text.mark], text.mark, sheet) for text in sheet.texts}
+    lines = body.split("\n")
+    sections = _sections(lines, [text.mark for text in sheet.texts])
+    bound = _rating_lines(lines, _BOUND)
+    return {text.mark: _read_text(lines, sections[text.mark], bound, text.mark, sheet) for text in sheet.texts}
 
 
 def could_be_quoted(text: str) -> bool:
@@ -111,43 +131,41 @@ def could_be_quoted(text: str) -> bool:
     return bool(_COULD_BE_A_RATING.search(text))
 
 
-def _sections(body: str, marks: Sequence[str]) -> dict[str, list[str] | None]:
+def _sections(lines: Sequence[str], marks: Sequence[str]) -> dict[str, list[str] | None]:
     """Mark -> the lines of its sections, None without any. A single text without a header owns the whole reply."""
-    header = re.compile(
-        rf"^{_DECORATION}(?:text|answer|response)?{_DECORATION}({'|'.join(marks)})\b([\s\])*_`#]*)(.*)$", re.IGNORECASE
-    )
     sections: dict[str, list[str] | None] = dict.fromkeys(marks)
     current: str | None = None
-    lines = body.split("\n")
     for line in lines:
-        found = header.match(line)
-        if found:
-            heads = not found[3] or found[3][0] in ":：-–—("  # else it is prose that begins with a mark
-            current = found[1].lower() if heads else None
+        found = _HEADER.match(line)
+        if found and found["mark"].lower() in sections:
+            rest = found["rest"]
+            heads = not rest or rest[0] in ":：-–—("  # else it is prose that begins with a mark
+            current = found["mark"].lower() if heads else None
             if current is not None:
-                sections[current] = [*(sections[current] or []), found[3].lstrip(":：-–— \t*_`")]
+                sections[current] = [*(sections[current] or []), rest.lstrip(":：-–— \t*_`")]
         elif current is not None:
             sections[current].append(line)  # type: ignore[union-attr]
     if len(marks) == 1 and sections[marks[0]] is None:
-        sections[marks[0]] = lines
+        sections[marks[0]] = list(lines)
     return sections
 
 
-def _read_text(body: str, section: list[str] | None, mark: str, sheet: Sheet) -> Read:
-    bound = rf"{_LABEL_OF_RATING}(?:\s+(?:for|of))?(?:\s+text)?\W{{0,8}}{mark}"
-    lines = body.split("\n")
-    found = _rating_lines(lines, bound)
+def _read_text(
+    lines: Sequence[str], section: list[str] | None, bound: Sequence[_RatingLine], mark: str, sheet: Sheet
+) -> Read:
+    found = [line for line in bound if line.mark == mark]
     if not found and section is None:
         return Read(error="no section for this text")
-    plain = _rating_lines(section or [], _LABEL_OF_RATING)
+    plain = _rating_lines(section or [], _PLAIN)
     if not found and plain and not sheet.unbound:
         return Read(error="a rating without the text's mark, which may be a quotation")
-    ours = {number for number, _ in (_rating_lines(section or [], bound) if found else plain)}
+    in_section = [line for line in _rating_lines(section or [], _BOUND) if line.mark == mark] if found else plain
+    ours = {line.number for line in in_section}
     rationale = _rationale([line for number, line in enumerate(section or []) if number not in ours])
     searched = [line if mark in line else "" for line in lines] if found else section or []
-    placed = {number for number, _ in found or plain}
+    placed = {line.number for line in found or plain}
     unplaced = any(number not in placed and could_be_quoted(line) for number, line in enumerate(searched))
-    values = {_value(value, sheet) for _, value in found or plain}
+    values = {_value(line.value, sheet) for line in found or plain}
     if not values:
         return Read(rationale=rationale, error="no rating")
     if len(values) > 1 or unplaced:
@@ -161,15 +179,17 @@ def _as_read(value: int | str, rationale: str | None) -> Read:
     return Read(value, float(value), rationale)
 
 
-def _rating_lines(lines: Sequence[str], label: str) -> list[tuple[int, str]]:
-    """(line number, what follows the label); a label alone on its line takes the next line that says something."""
-    pattern = re.compile(rf"^{_DECORATION}{label}{_DRESSING}{_SEPARATOR}{_DRESSING}(.*)$", re.IGNORECASE)
+def _rating_lines(lines: Sequence[str], pattern: re.Pattern[str]) -> list[_RatingLine]:
+    """The lines that give a rating; a label alone on its line takes the next line that says something."""
     found = []
     for number, line in enumerate(lines):
         match = pattern.match(line)
         if match:
-            value = match[1].strip() or _alone(next((later for later in lines[number + 1 :] if later.strip()), ""))
-            found.append((number, value.lstrip("*_`[(<\"' ")))
+            value = match["value"].strip() or _alone(
+                next((later for later in lines[number + 1 :] if later.strip()), "")
+            )
+            mark = match.groupdict().get("mark")
+            found.append(_RatingLine(number, value.lstrip("*_`[(<\"' "), mark.lower() if mark else None))
     return found
 
 

@@ -1,6 +1,6 @@
 """The numbers and pictures a person looks at: the funnel, reasons, scores by member, and a page of pairs.
 
-`summarise` walks over the tables shard by shard and keeps counts only, so its memory does not grow with the data.
+Counts are kept per shard and added up, so their memory does not grow with the data.
 Everything that comes from prompts, completions or rationales is escaped where it is shown.
 """
 
@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import pandas as pd
 
 from pairsmith.config import Recipe
 from pairsmith.schemas import Reason
-from pairsmith.sharding import Loaded
-from pairsmith.store import Store
-from pairsmith.tables import LOAD_REJECTIONS, ShardTables, walk
+from pairsmith.tables import ShardTables
 from pairsmith.templating import render
 
 
@@ -78,6 +76,28 @@ class Summary:
             _tally(self.members, str(member), f"sum {aspect}", float(group["score"].sum()))
             _tally(self.members, str(member), f"n {aspect}", int(group["score"].notna().sum()))
 
+    def merge(self, other: Summary) -> None:
+        """Add another's counts to these."""
+        for part in fields(self):
+            mine, its = getattr(self, part.name), getattr(other, part.name)
+            if isinstance(mine, Counter):
+                mine.update(its)
+            elif isinstance(mine, dict):
+                for name, counts in its.items():
+                    for key, value in counts.items():
+                        _tally(mine, name, key, value)
+            else:
+                setattr(self, part.name, mine + its)
+
+    def to_json(self) -> dict[str, Any]:
+        return vars(self) | {"wins": [[*names, count] for names, count in self.wins.items()]}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Summary:
+        counted = {part.name: Counter(value[part.name]) for part in fields(cls) if part.name.endswith("_reasons")}
+        wins = Counter({(chosen, rejected): count for chosen, rejected, count in value["wins"]})
+        return cls(**value | counted | {"wins": wins})
+
     def lost(self) -> list[dict[str, Any]]:
         """The funnel with the reasons for which rows and prompts went no further."""
         reasons = {"loaded": self.load_reasons, "paired": self.prompt_reasons}
@@ -131,20 +151,6 @@ class Summary:
                 "rejected characters": _ratio(self.rejected_chars, self.pairs),
             }
         ]
-
-
-def summarise(recipe: Recipe, store: Store, loaded: Loaded) -> Summary:
-    """Count a run; raises AssertionError where a prompt was lost on the way."""
-    summary = Summary()
-    at_load = store.read(LOAD_REJECTIONS)
-    summary.load_reasons.update(at_load["reason"])
-    for tables in walk(recipe, store, loaded.shards):
-        summary.add(tables)
-    summary.rows_read = loaded.accepted + len(at_load)
-    rejected = sum(summary.prompt_reasons.values())
-    if summary.loaded != loaded.accepted or summary.loaded != summary.paired + rejected:
-        raise AssertionError(f"{loaded.accepted} prompts in, {summary.paired} paired + {rejected} rejected")
-    return summary
 
 
 def render_report(recipe: Recipe, summary: Summary, shown: list[dict[str, Any]], refused: list[str]) -> str:

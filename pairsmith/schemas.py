@@ -154,13 +154,10 @@ TABLES: dict[str, pa.DataFrameSchema] = {
 
 
 def frame(table: str, rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """Build a table from rows (absent optional columns become null) and validate it.
-
-    Raises TableError that names the table, column and offending values.
-    """
+    """Build a table from rows; absent optional columns become null. It is validated when it is stored."""
     schema = TABLES[table]
     data = pd.DataFrame(rows, columns=list(schema.columns))
-    return validated(table, data.astype({name: str(column.dtype) for name, column in schema.columns.items()}))
+    return data.astype({name: str(column.dtype) for name, column in schema.columns.items()})
 
 
 def validated(table: str, data: pd.DataFrame) -> pd.DataFrame:
@@ -177,7 +174,16 @@ def validated(table: str, data: pd.DataFrame) -> pd.DataFrame:
 
 def rows(table: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows as dicts with None for every null, ready for JSON and for pure functions."""
-    return table.astype(object).where(table.notna(), None).to_dict("records")  # type: ignore[return-value]
+    columns = [table[name].array.to_numpy(dtype=object) for name in table.columns]
+    nulls = [table[name].isna().to_numpy() for name in table.columns]
+    lists = []
+    for values, null in zip(columns, nulls, strict=True):
+        if null.any():
+            values = values.copy()
+            values[null] = None
+        lists.append(values.tolist())
+    names = [str(name) for name in table.columns]
+    return [dict(zip(names, values, strict=True)) for values in zip(*lists, strict=True)]
 
 
 def _summary(error: pa.errors.SchemaErrors | pa.errors.SchemaError) -> str:

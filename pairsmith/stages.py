@@ -7,7 +7,7 @@ but never fresh, so the next run asks for just those again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,25 +21,30 @@ from pairsmith import (
     publishing,
     rating,
     readouts,
+    report,
     schemas,
     templating,
 )
 from pairsmith.budget import Budgeted, purse_of
 from pairsmith.config import Budget, Config, Evolver, Judge, Member, ModelSpec, Recipe
+from pairsmith.errors import TableError
 from pairsmith.evolution import evolve
 from pairsmith.generation import generate
 from pairsmith.ids import fingerprint, source_hash
 from pairsmith.ledger import Recorded, open_ledger
-from pairsmith.llms.base import open_llm
+from pairsmith.llms.base import Identity, open_llm
 from pairsmith.pairing import pair
 from pairsmith.progress import Progress, emit
 from pairsmith.publishing import Published, publish
 from pairsmith.rating import rate
-from pairsmith.report import Summary, summarise
+from pairsmith.report import Summary
 from pairsmith.schemas import Reason
 from pairsmith.sharding import Loaded, shard_prompts
 from pairsmith.store import Store, TableRef
 from pairsmith.tables import (
+    LOAD_REJECTIONS,
+    ShardTables,
+    all_refs,
     completion_refs,
     evolution_ref,
     judge_ref,
@@ -47,9 +52,10 @@ from pairsmith.tables import (
     pool_ref,
     pool_refs,
     prompts_ref,
+    published_ref,
     rating_refs,
+    record_name,
     rejections_ref,
-    walk,
 )
 
 STAGES = (generation.STAGE, evolution.STAGE, rating.STAGE, pairing.STAGE)
@@ -91,7 +97,7 @@ def generate_shard(recipe: Recipe, shard: str, member_name: str) -> Done:
     llm, source = _recorded(recipe, member), store.load(prompts_ref(shard))
     drawn_from = [pool.draw, pool.seed, [other.name for other in pool.members]] if pool.draw else None
     code = [source_hash(generation), templating.template_hash("principles") if member.principles else None]
-    mark = fingerprint(code, source.digest, _dump(member, llm), drawn_from)
+    mark = fingerprint(code, source.digest, _dump(member, llm.identity), drawn_from)
     return _build(
         store,
         pool_ref(shard, member.name),
@@ -111,7 +117,7 @@ def evolve_shard(recipe: Recipe, shard: str) -> Done:
     parents = store.load_all(pool_refs(recipe, shard))
     code = [source_hash(evolution), templating.template_hash("evolve")]
     plan = settings.model_dump(mode="json", exclude={"evolver"})
-    mark = fingerprint(code, source.digest, parents.digest, plan, _dump(settings.evolver, llm))
+    mark = fingerprint(code, source.digest, parents.digest, plan, _dump(settings.evolver, llm.identity))
     return _build(
         store,
         evolution_ref(shard),
@@ -131,7 +137,7 @@ def rate_shard(recipe: Recipe, shard: str, judge_name: str) -> Done:
     source = store.load(prompts_ref(shard))
     completions = store.load_all(completion_refs(recipe, shard))
     code = [source_hash(rating, readouts), templating.template_hash("judge")]
-    mark = fingerprint(code, source.digest, completions.digest, settings.aspects, _dump(judge, llm))
+    mark = fingerprint(code, source.digest, completions.digest, settings.aspects, _dump(judge, llm.identity))
     return _build(
         store,
         judge_ref(shard, judge.name),
@@ -143,29 +149,84 @@ def rate_shard(recipe: Recipe, shard: str, judge_name: str) -> Done:
 
 
 def pair_shard(recipe: Recipe, shard: str) -> Done:
-    """Select the pairs of a shard. Never calls a model."""
+    """Select the pairs of a shard, and record what came of it. Never calls a model."""
     store = open_store(recipe)
     source = store.load(prompts_ref(shard))
-    completions = store.load_all(completion_refs(recipe, shard))
-    ratings = store.load_all(rating_refs(recipe, shard)) if recipe.rating else None
-    digests = [source.digest, completions.digest, ratings.digest if ratings else None]
-    mark = fingerprint(source_hash(pairing), digests, recipe.pairing.model_dump(mode="json"), recipe.needs_scores)
-    stored, others = store.fresh(pairs_ref(shard), mark), store.fresh(rejections_ref(shard), mark)
+    parts = [store.load(ref) for ref in (*completion_refs(recipe, shard), *rating_refs(recipe, shard))]
+    completions = store.load_all(completion_refs(recipe, shard)).data
+    ratings = store.load_all(rating_refs(recipe, shard)).data if recipe.rating else schemas.frame("ratings", [])
+    pairs, rejections = pair(source.data, completions, ratings, recipe.pairing, recipe.needs_scores)
+    store.write(rejections_ref(shard), rejections, "")
+    store.write(pairs_ref(shard), pairs, "")
+    tables = ShardTables(source.data, completions, ratings, pairs, rejections)
+    published = publishing.published_rows(tables)
+    store.write_arrow(published_ref(shard), publishing.to_table(published))
+    summary = Summary()
+    summary.add(tables)
+    complete = all(part.fingerprint != INCOMPLETE for part in parts)
+    record = {
+        "mark": shard_mark(recipe, shard) if complete else INCOMPLETE,
+        "files": {ref.path: store.file_digest(ref.path) for ref in all_refs(recipe, shard)},
+        "content": f"{publishing.content_digest(published):064x}",
+        "summary": summary.to_json(),
+    }
+    store.write_json(record_name(shard), record)
     emit(Progress(pairing.STAGE, len(source.data)))
-    if stored and others:
-        return Done(pairing.STAGE, shard, "all", len(stored.data))
-    rated = ratings.data if ratings else schemas.frame("ratings", [])
-    pairs, rejections = pair(source.data, completions.data, rated, recipe.pairing, recipe.needs_scores)
-    store.write(rejections_ref(shard), rejections, mark)
-    store.write(pairs_ref(shard), pairs, mark)
     return Done(pairing.STAGE, shard, "all", len(pairs))
 
 
+def shard_mark(recipe: Recipe, shard: str) -> str:
+    """Fingerprint of all that decides what comes of a shard: its prompts, the recipe, code and templates."""
+    code = source_hash(generation, evolution, rating, readouts, pairing, publishing, report)
+    templates = [templating.template_hash(prefix) for prefix in ("principles", "evolve", "judge")]
+    models = [[_dump(spec, open_llm(spec).identity), getattr(spec, "samples", None)] for spec in recipe.specs]
+    plan = recipe.model_dump(mode="json", include={"pool": {"draw", "seed"}, "pairing": True})
+    evolution_plan = recipe.evolution and recipe.evolution.model_dump(mode="json", exclude={"evolver"})
+    aspects = recipe.rating and recipe.rating.aspects
+    return fingerprint(shard, code, templates, models, plan, evolution_plan, aspects)
+
+
+def unfinished(recipe: Recipe, shards: Mapping[str, int]) -> list[str]:
+    """Those shards whose tables are not all there, whole, and made by this recipe; the others count as done."""
+    store, left = open_store(recipe), []
+    for shard, size in shards.items():
+        record = _record(store, shard)
+        if record and record["mark"] == shard_mark(recipe, shard) and _is_untouched(store, record):
+            for stage in stages_of(recipe):
+                emit(Progress(stage, size))
+        else:
+            left.append(shard)
+    return left
+
+
+def _record(store: Store, shard: str) -> dict[str, Any] | None:
+    try:
+        record = store.read_json(record_name(shard))
+        return record if set(record) == {"mark", "files", "content", "summary"} else None
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _is_untouched(store: Store, record: dict[str, Any]) -> bool:
+    return all(store.file_digest(name) == digest for name, digest in record["files"].items())
+
+
 def publish_run(recipe: Recipe, loaded: Loaded) -> tuple[Published, Summary]:
-    """Count the run, check that no prompt was lost, and publish the next version."""
-    store = open_store(recipe)
-    summary = summarise(recipe, store, loaded)
-    return publish(recipe, store, walk(recipe, store, loaded.shards), summary, models_of(recipe)), summary
+    """Add up what came of the shards, check that no prompt was lost, and publish the next version."""
+    store, summary, content = open_store(recipe), Summary(), 0
+    at_load = store.read(LOAD_REJECTIONS)
+    for shard in loaded.shards:
+        record = _record(store, shard)
+        if record is None:
+            raise TableError(f"{store.path(record_name(shard))}: damaged; run again")
+        summary.merge(Summary.from_json(record["summary"]))
+        content = (content + int(record["content"], 16)) % 2**256
+    summary.load_reasons.update(at_load["reason"])
+    summary.rows_read = loaded.accepted + len(at_load)
+    rejected = sum(summary.prompt_reasons.values())
+    if summary.loaded != loaded.accepted or summary.loaded != summary.paired + rejected:
+        raise AssertionError(f"{loaded.accepted} prompts in, {summary.paired} paired + {rejected} rejected")
+    return publish(recipe, store, loaded.shards, content, summary, models_of(recipe)), summary
 
 
 def push(recipe: Recipe, published: Published) -> str | None:
@@ -190,10 +251,10 @@ def _recorded(recipe: Recipe, spec: ModelSpec) -> Recorded:
     return Recorded(llm, ledger, recipe.name, spec.price)
 
 
-def _dump(config: Config, llm: Recorded) -> Any:
+def _dump(config: Config, identity: Identity) -> Any:
     """A member, evolver or judge as far as it can change an answer."""
     return [
-        asdict(llm.identity),
+        asdict(identity),
         config.model_dump(mode="json", exclude={"local", "endpoint", "price", "backend", "model", "revision"}),
     ]
 

@@ -14,6 +14,7 @@ import io
 import json
 import logging
 import os
+import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -33,6 +34,10 @@ from pairsmith.schemas import TABLES, validated
 
 log = logging.getLogger(__name__)
 _FINGERPRINT, _DIGEST = b"pairsmith.fingerprint", b"pairsmith.digest"
+# Tables that this process wrote or read last: the next stage of a shard needs them again.
+_REMEMBERED = 64
+_recent: dict[str, tuple[tuple[int, ...] | None, Stored]] = {}
+_recent_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -77,17 +82,54 @@ class Store:
         digest = digest_of(data)
         table = pa.Table.from_pandas(data, preserve_index=False)
         metadata = {_FINGERPRINT: mark.encode(), _DIGEST: digest.encode()}
+        self.write_arrow(ref, table.replace_schema_metadata({**(table.schema.metadata or {}), **metadata}))
+        stored = Stored(data, mark, digest)
+        self._remember(ref, stored)
+        return stored
+
+    def write_arrow(self, ref: TableRef, table: pa.Table) -> None:
         buffer = io.BytesIO()
-        pq.write_table(
-            table.replace_schema_metadata({**(table.schema.metadata or {}), **metadata}),
-            buffer,
-            write_page_checksum=True,
-        )
+        pq.write_table(table, buffer, write_page_checksum=True)
         self.write_bytes(ref.path, buffer.getvalue())
-        return Stored(data, mark, digest)
+
+    def read_arrow(self, ref: TableRef) -> pa.Table:
+        """A stored table with lists in it. Raises TableError when damaged or absent."""
+        try:
+            with self.fs.open(self.path(ref.path), "rb") as file:
+                return pq.read_table(file, page_checksum_verification=True)
+        except Exception as error:
+            told = f"{self.path(ref.path)}: not a readable table: {type(error).__name__}: {error}"
+            raise TableError(told) from error
 
     def load(self, ref: TableRef) -> Stored:
-        """Read and validate a table. Raises TableError that names the file, when damaged, foreign or absent."""
+        """Read and validate a table, or take it from memory where this process did so and the file is untouched.
+
+        Raises TableError that names the file, when damaged, foreign or absent.
+        """
+        known = _recent.get(self.path(ref.path))
+        if known and known[0] == self._state(ref):
+            return known[1]
+        stored = self._load(ref)
+        self._remember(ref, stored)
+        return stored
+
+    def _remember(self, ref: TableRef, stored: Stored) -> None:
+        if self.is_local:
+            with _recent_lock:
+                _recent.pop(self.path(ref.path), None)
+                _recent[self.path(ref.path)] = (self._state(ref), stored)
+                while len(_recent) > _REMEMBERED:
+                    del _recent[next(iter(_recent))]
+
+    def _state(self, ref: TableRef) -> tuple[int, ...] | None:
+        """What changes when a local file does; None where there is none."""
+        try:
+            stat = os.stat(self.path(ref.path))
+        except OSError:
+            return None
+        return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+    def _load(self, ref: TableRef) -> Stored:
         path = self.path(ref.path)
         try:
             with self.fs.open(path, "rb") as file:
@@ -127,6 +169,13 @@ class Store:
             log.warning("%s; it will be rebuilt", error)
             return None
         return stored if stored.fingerprint == mark else None
+
+    def file_digest(self, name: str) -> str:
+        """sha256 of a file's bytes; of nothing where it is not there."""
+        try:
+            return hashlib.sha256(self.fs.cat_file(self.path(name))).hexdigest()
+        except FileNotFoundError:
+            return hashlib.sha256(b"").hexdigest()
 
     def exists(self, name: str) -> bool:
         return bool(self.fs.exists(self.path(name)))

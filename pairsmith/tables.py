@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import pandas as pd
 
 from pairsmith.config import Recipe
-from pairsmith.schemas import frame
-from pairsmith.store import Store, TableRef
+from pairsmith.store import TableRef
 
 LOAD_REJECTIONS = TableRef("rejections", "load")
 
@@ -62,13 +60,16 @@ class ShardTables:
     rejections: pd.DataFrame
 
 
-def walk(recipe: Recipe, store: Store, shards: Iterable[str]) -> Iterator[ShardTables]:
-    """The tables of each shard of a run, one shard in memory at a time."""
-    for shard in shards:
-        yield ShardTables(
-            prompts=store.read(prompts_ref(shard)),
-            completions=store.load_all(completion_refs(recipe, shard)).data,
-            ratings=store.load_all(rating_refs(recipe, shard)).data if recipe.rating else frame("ratings", []),
-            pairs=store.read(pairs_ref(shard)),
-            rejections=store.read(rejections_ref(shard)),
-        )
+def published_ref(shard: str) -> TableRef:
+    return TableRef("published", shard)
+
+
+def record_name(shard: str) -> str:
+    """The file that says what came of a shard."""
+    return f"tables/{shard}/shard.json"
+
+
+def all_refs(recipe: Recipe, shard: str) -> list[TableRef]:
+    """Every table of a shard, in the order in which they are made."""
+    made = [pairs_ref(shard), rejections_ref(shard), published_ref(shard)]
+    return [prompts_ref(shard), *completion_refs(recipe, shard), *rating_refs(recipe, shard), *made]

@@ -18,7 +18,7 @@ def run(recipe: Recipe) -> tuple[Published, Summary, Counter[str]]:
     """All stages in order; returns what was published, the counts, and the model calls by stage."""
     loaded, calls = stages.load(recipe), Counter[str]()
     done = []
-    for shard in loaded.shards:
+    for shard in stages.unfinished(recipe, loaded.shards):
         done += [stages.generate_shard(recipe, shard, member.name) for member in recipe.pool.members]
         if recipe.evolution:
             done.append(stages.evolve_shard(recipe, shard))

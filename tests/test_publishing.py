@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import yaml
 
@@ -144,13 +145,13 @@ def test_a_workspace_on_object_storage(echo_recipe: Build, tmp_path: Path) -> No
 
 
 def test_splits_keep_prompts_together_and_never_move_them() -> None:
-    rows = [{"prompt_id": str(n // 2)} for n in range(200)]
+    table = pa.table({"prompt_id": [str(n // 2) for n in range(200)]})
     publishing = Publishing(test_fraction=0.2)
-    splits = by_split(rows, publishing)
-    train, test = ({row["prompt_id"] for row in splits[name]} for name in ("train", "test"))
+    splits = by_split(table, publishing)
+    train, test = (set(splits[name]["prompt_id"].to_pylist()) for name in ("train", "test"))
     assert not train & test
     assert 5 <= len(test) <= 35
-    assert {row["prompt_id"] for row in by_split(rows[:50], publishing)["train"]} <= train
+    assert set(by_split(table.slice(0, 50), publishing)["train"]["prompt_id"].to_pylist()) <= train
 
 
 def test_kto_leaves_out_what_is_both_chosen_and_rejected() -> None:
