@@ -27,6 +27,7 @@ from pairsmith.llms.keys import NO_KEY, key_of
 from pairsmith.llms.limits import Adaptive, Breaker, Rates
 from pairsmith.llms.wire import PATH, body_of, readout_hint, reply_of, retry_after
 
+GATHER_SECONDS = 0.01  # that replies wait for others, to be recorded together
 PASSING = {408, 409, 425, 429}  # and all of 500 and above
 OVERLOADED = {429, 503}
 STOPPING = {301, 302, 303, 307, 308, 401, 402, 404, 405}
@@ -53,13 +54,41 @@ class Failure(Exception):
         self.wait, self.overloaded, self.noted = wait, overloaded, noted
 
 
+Outcome = tuple[int, Reply] | BaseException
+
+
+class Arrivals:
+    """Carries outcomes from the event loop to the thread that waits for them, some at a time.
+
+    A thread that woke for each would fight with the loop for Python's lock, and the ledger would commit each alone.
+    """
+
+    def __init__(self) -> None:
+        self._gathered: list[Outcome] = []
+        self._queue: queue.SimpleQueue[list[Outcome]] = queue.SimpleQueue()
+
+    def put(self, outcome: Outcome) -> None:
+        """Called in the event loop."""
+        if not self._gathered:
+            loop().call_later(GATHER_SECONDS, self._hand_over)
+        self._gathered.append(outcome)
+
+    def get(self) -> list[Outcome]:
+        """Wait for outcomes; called in the thread."""
+        return self._queue.get()
+
+    def _hand_over(self) -> None:
+        self._queue.put(self._gathered)
+        self._gathered = []
+
+
 @dataclass(eq=False)
 class Job:
     """A request in an engine's queue, and where its reply goes."""
 
     index: int
     request: Request
-    arrived: queue.SimpleQueue[tuple[int, Reply] | BaseException]
+    arrived: Arrivals
     task: asyncio.Task[None] | None = field(default=None)
 
 
@@ -85,15 +114,13 @@ class Engine:
         self._rates = Rates(calls and calls * share, tokens and tokens * share)
 
     def stream(self, requests: Sequence[Request]) -> Iterator[Finished]:
-        arrived: queue.SimpleQueue[tuple[int, Reply] | BaseException] = queue.SimpleQueue()
+        arrived = Arrivals()
         jobs = [Job(index, request, arrived) for index, request in enumerate(requests)]
         loop().call_soon_threadsafe(self._take_in, jobs)
         left, failures = len(jobs), list[BaseException]()
         try:
             while left:
-                group = [arrived.get()]
-                while not arrived.empty():
-                    group.append(arrived.get())
+                group = arrived.get()
                 left -= len(group)
                 failures += [item for item in group if isinstance(item, BaseException)]
                 finished = [item for item in group if not isinstance(item, BaseException)]
