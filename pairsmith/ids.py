@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 ID_LENGTH = 24  # hex digits, 96 bits: a collision among 10^9 ids has a chance of about 10^-11
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def canonical_json(value: Any) -> str:
@@ -23,7 +24,7 @@ def canonical_json(value: Any) -> str:
 
     Raises ValueError for NaN or infinity and TypeError for anything that JSON cannot hold.
     """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _CANONICAL.encode(value)
 
 
 def no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

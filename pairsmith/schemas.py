@@ -9,8 +9,11 @@ import json
 from enum import StrEnum
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pandera.pandas as pa
+from pandera.dtypes import immutable
+from pandera.engines import pandas_engine
 
 from pairsmith.errors import TableError
 
@@ -54,8 +57,25 @@ def _json_chat(value: str) -> bool:
     return bool(chat) and all(set(message) == {"role", "content"} for message in chat)
 
 
+@pandas_engine.Engine.register_dtype
+@immutable
+class Text(pandas_engine.DataType):
+    """Text in pandas' own string type, which can hold nothing else: a look at the type will do for all values.
+
+    Pandera's string types look at each value, and write a report of the failures even where there are none.
+    """
+
+    type = pd.StringDtype(na_value=np.nan)
+
+    def check(self, pandera_dtype: Any, data_container: Any = None) -> bool:
+        return isinstance(data_container.dtype, pd.StringDtype) if data_container is not None else False
+
+    def __str__(self) -> str:
+        return "str"
+
+
 def _text(nullable: bool = False, **options: Any) -> pa.Column:
-    return pa.Column("str", nullable=nullable, **options)
+    return pa.Column(Text, nullable=nullable, **options)
 
 
 def _integer(*checks: pa.Check, nullable: bool = False) -> pa.Column:

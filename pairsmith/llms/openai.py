@@ -82,6 +82,12 @@ class Arrivals:
         self._gathered = []
 
 
+def _wait(state: tenacity.RetryCallState) -> float:
+    """Seconds until the next attempt: with jitter, and never less than the endpoint asked for."""
+    failure = state.outcome.exception() if state.outcome else None
+    return max(failure.wait if isinstance(failure, Failure) else 0.0, backoff(state))
+
+
 @dataclass(eq=False)
 class Job:
     """A request in an engine's queue, and where its reply goes."""
@@ -104,6 +110,12 @@ class Engine:
         self._busy: set[Job] = set()
         self._places = Adaptive(endpoint.concurrency)
         self._breaker = Breaker(endpoint.breaker, endpoint.breaker_seconds)
+        self._retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception_type(Failure),
+            wait=_wait,
+            stop=tenacity.stop_after_attempt(endpoint.attempts),
+            reraise=True,
+        )
         self._wakes: asyncio.TimerHandle | None = None
         self._answered = False
         self.divide(1.0)
@@ -179,8 +191,7 @@ class Engine:
 
     async def _ask(self, request: Request, probe: bool) -> Reply:
         """One reply within the deadline, after as many attempts as the recipe allows."""
-        await self._rates.take(request)
-        deadline, attempts = self._endpoint.deadline, self._endpoint.attempts
+        deadline = self._endpoint.deadline
         ends, last = loop().time() + deadline, Failure("none was answered", noted=False)
 
         async def attempt() -> Reply:
@@ -193,21 +204,11 @@ class Engine:
                     raise TimeoutError from None
                 raise
 
-        async def take_again(_: tenacity.RetryCallState) -> None:
-            await self._rates.take(request)
-
-        retrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception_type(Failure),
-            wait=lambda state: max(last.wait, backoff(state)),
-            stop=tenacity.stop_after_attempt(attempts),
-            before_sleep=take_again,
-            reraise=True,
-        )
         try:
             async with asyncio.timeout_at(ends):
-                return await retrying(attempt)
+                return await self._retrying.copy()(attempt)
         except Failure as failure:
-            problem = f"{attempts} attempts failed; the last: {failure}"
+            problem = f"{self._endpoint.attempts} attempts failed; the last: {failure}"
         except TimeoutError:
             late = f"no answer within {deadline:g} s; last problem: {last}"
             problem = f"told to wait {last.wait:g} s, longer than the deadline: {last}" if last.wait else late
@@ -224,6 +225,7 @@ class Engine:
             raise Failure(f"the endpoint is down: {self._breaker.problem}", pause)
         probe = probe or self._breaker.let_out(loop().time())
         body = body_of(request, self._model, self._endpoint.max_tokens_name)
+        await self._rates.take(request)
         try:
             status, headers, content = await self._client.post(PATH, body)
             if not 200 <= status < 300:
