@@ -7,18 +7,22 @@ fails; a run after that repeats nothing that was done.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from datetime import UTC, datetime
 from typing import Any, cast
 
 from prefect import flow, get_run_logger
+from prefect.artifacts import create_table_artifact
 from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows.memory import patient_collector
 from flows.progress import progress_artifacts
 from pairsmith.config import Recipe
 from pairsmith.errors import ConfigError, RunError
+from pairsmith.ledger import open_ledger
+from pairsmith.pairing import STAGE as PAIRING
 from pairsmith.progress import Progress, emit
 from pairsmith.stages import open_store, stages_of, unfinished
 from tasks.evolve import evolve_completions
@@ -29,6 +33,8 @@ from tasks.publish import artifact_key, publish_dataset, push_dataset
 from tasks.rate import rate_completions
 
 Futures = list[PrefectFuture[dict[str, Any]]]
+COUNTED = ("calls", "prompt_tokens", "tokens", "cost", "failed")
+Usage = dict[tuple[str, str], dict[str, float]]  # (stage, who) -> what was asked in this run
 
 
 def run_name() -> str:
@@ -59,7 +65,8 @@ def build_preference_dataset(recipe: Recipe) -> dict[str, Any]:
 def run_recipe(recipe: Recipe) -> dict[str, Any]:
     """All stages of a recipe, within a flow run."""
     log = get_run_logger()
-    with open_store(recipe).lock():
+    ledger, dataset = open_ledger(recipe.ledger_url), open_store(recipe)
+    with patient_collector(), dataset.lock(), ledger.lock(dataset.root):
         loaded = load_prompts(recipe)
         prompts = sum(loaded["shards"].values())
         log.info(
@@ -68,7 +75,7 @@ def run_recipe(recipe: Recipe) -> dict[str, Any]:
         )  # fmt: skip
         for stage in stages_of(recipe):
             emit(Progress(stage, total=prompts))
-        asked: Counter[str] = Counter()
+        usage: Usage = {}
         failures: list[BaseException] = []
         with progress_artifacts(artifact_key(recipe.name), stages_of(recipe), prompts):
             under_way: deque[Futures] = deque()
@@ -77,24 +84,26 @@ def run_recipe(recipe: Recipe) -> dict[str, Any]:
                     break
                 under_way.append(submit_shard(recipe, shard))
                 if len(under_way) == recipe.shards_in_flight:
-                    failures += finish(under_way.popleft(), asked)
+                    failures += finish(under_way.popleft(), usage)
             while under_way:
-                failures += finish(under_way.popleft(), asked)
+                failures += finish(under_way.popleft(), usage)
         if failures:
             kind = ConfigError if any(isinstance(failure, ConfigError) for failure in failures) else RunError
             raise kind(f"{len(failures)} task runs failed; what was done is kept. First: {failures[0]}")
         published = publish_dataset(recipe, loaded)
     if recipe.publishing.hub:
         published["hub"] = push_dataset(recipe, published)
-    if asked["failed"]:
-        log.warning("%d requests failed and are asked again on the next run", asked["failed"])
+    table: list[dict[str, Any]] = [{"stage": stage, "who": who, **counts} for (stage, who), counts in usage.items()]
+    create_table_artifact(table, key=f"{artifact_key(recipe.name)}-usage", description="What this run asked of models")
+    if failed := sum(row["failed"] for row in table):
+        log.warning("%d requests failed and are asked again on the next run", failed)
     log.info(
         "%s %s in %s",
         "published" if published["new"] else "unchanged:",
         published["version"],
         published["folder"],
     )
-    return published | {"prompts": prompts, "loaded": loaded, "asked": dict(asked)}
+    return published | {"prompts": prompts, "loaded": loaded, "usage": table}
 
 
 def submit_shard(recipe: Recipe, shard: str) -> Futures:
@@ -111,15 +120,17 @@ def submit_shard(recipe: Recipe, shard: str) -> Futures:
     return [*futures, select_pairs.submit(recipe, shard, return_state=False, wait_for=list(futures))]
 
 
-def finish(futures: Futures, asked: Counter[str]) -> list[BaseException]:
-    """Wait for a shard, add up what its models were asked; returns what failed."""
+def finish(futures: Futures, usage: Usage) -> list[BaseException]:
+    """Wait for a shard, add to `usage` what its models were asked; returns what failed."""
     failures: list[BaseException] = []
     for future in futures:
         future.wait()
         if future.state.is_completed():
             done = future.result()
-            asked.update({"calls": done["calls"], "tokens": done["tokens"], "failed": done["failed"]})
-            asked[done["stage"]] += done["calls"]
+            if done["stage"] != PAIRING:  # asks nothing
+                counts = usage.setdefault((done["stage"], done["who"]), dict.fromkeys(COUNTED, 0))
+                for name in COUNTED:
+                    counts[name] += done[name]
         elif not future.state.is_pending():  # pending: never ran, since one before it failed
             failures.append(cast("BaseException", future.result(raise_on_failure=False)))
     return failures

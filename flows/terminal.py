@@ -98,7 +98,7 @@ def table(title: str, rows: list[dict[str, Any]]) -> Table:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}" if isinstance(value, float) else str(value)
 
 
 def show_plan(console: Console, plan: Plan) -> None:
@@ -106,6 +106,7 @@ def show_plan(console: Console, plan: Plan) -> None:
     console.print(f"{plan.accepted:,} prompts, {len(plan.rejected):,} rows rejected")
     for row in plan.rejected[:5]:
         console.print(plain(f"  {row['detail']}", style="yellow"))
+    priceless = all(line.cost is None for line in plan.lines)
     rows = [
         {
             "stage": line.stage,
@@ -113,11 +114,15 @@ def show_plan(console: Console, plan: Plan) -> None:
             "model": line.model,
             "calls": line.calls,
             "known already": line.known if line.known is not None else "not counted",
+            "prompt tokens, about": line.prompt_tokens,
             "new tokens at most": line.max_tokens,
+            **({} if priceless else {"cost at most": line.cost}),
         }
         for line in plan.lines
     ]
     console.print(table("Plan (upper bounds; nothing was asked or written)", rows))
+    if not priceless:
+        console.print(f"Cost at most: {sum(line.cost or 0 for line in plan.lines):,.4f} in the currency of the prices")
 
 
 def show_pairs(console: Console, rows: Iterable[dict[str, Any]]) -> None:

@@ -240,6 +240,9 @@ class Pool(Config):
             raise ValueError(f"pool.draw is {self.draw} but there are {len(self.members)} members")
         return self
 
+    def member(self, name: str) -> Member:
+        return next(member for member in self.members if member.name == name)
+
 
 class Evolver(ModelSpec):
     name: Name = "evolver"
@@ -306,6 +309,9 @@ class Rating(Config):
         _differ("rating.judges", self.judges)
         _unique("rating.aspects", self.aspects)
         return self
+
+    def judge(self, name: str) -> Judge:
+        return next(judge for judge in self.judges if judge.name == name)
 
 
 class Pairing(Config):

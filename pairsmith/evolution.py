@@ -129,6 +129,7 @@ def to_row(
         "evolution": number,
         "parent_id": parent["completion_id"],
         "method": method,
+        "request": request.key(identity),
         "error": error,
     }
 

@@ -92,6 +92,7 @@ def to_rows(
             "sample": item.request.sample,
             "seed": item.request.seed,
             "evolution": 0,
+            "request": item.request.key(identity),
             "error": trouble(reply),
         }
         for item, reply in zip(planned, replies, strict=True)

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,6 @@ _replies = sa.Table(
     sa.Column("recorded_at", sa.DateTime(timezone=True), server_default=sa.func.now(), nullable=False),
     sa.Index("replies_by_dataset", "dataset"),
 )
-_STORED = [column.name for column in _replies.columns if column.name != "recorded_at"]
 _ROWS_AN_INSERT = 90
 _KEYS_A_QUERY = 500  # well under SQLite's limit on bound parameters
 _WIDE = 10_000  # rows that a walk over the whole ledger holds in memory
@@ -82,7 +82,7 @@ class Ledger:
         mark = {"sqlite": "?", "postgresql": "%s"}.get(self._engine.dialect.name)
         if mark is None:
             raise ConfigError(f"ledger: {self._engine.dialect.name} is not supported; use SQLite or PostgreSQL")
-        self._marks = f"({', '.join([mark] * len(_STORED))})"
+        self._mark = mark
         self._gathering, self._group = threading.Lock(), _Group()
         self._writing = threading.Lock()
 
@@ -137,9 +137,10 @@ class Ledger:
 
     def _insert(self, rows: Sequence[dict[str, Any]]) -> tuple[str, tuple[Any, ...]]:
         """One statement for all rows: with one a row, the driver would wait for Python's lock at each."""
-        marks = ", ".join([self._marks] * len(rows))
-        statement = f"INSERT INTO replies ({', '.join(_STORED)}) VALUES {marks} ON CONFLICT DO NOTHING"  # noqa: S608 - names of ours alone
-        return statement, tuple(row[name] for row in rows for name in _STORED)
+        names = list(rows[0])
+        marks = ", ".join([f"({', '.join([self._mark] * len(names))})"] * len(rows))
+        statement = f"INSERT INTO replies ({', '.join(names)}) VALUES {marks} ON CONFLICT DO NOTHING"  # noqa: S608 - names of ours alone
+        return statement, tuple(row[name] for row in rows for name in names)
 
     def totals(self) -> list[dict[str, Any]]:
         """Calls, tokens and cost by model, most calls first."""
@@ -167,17 +168,25 @@ class Ledger:
                 return
             last = page[-1]["key"]
 
-    def add(self, rows: Iterable[dict[str, Any]]) -> int:
-        """Insert rows as `rows` gives them; returns how many were new."""
-        before, page = self.count(), list[dict[str, Any]]()
-        for row in rows:
-            page.append(row)
-            if len(page) == _KEYS_A_QUERY:
+    def add(self, rows: Iterable[dict[str, Any]]) -> tuple[int, int]:
+        """Insert rows as `rows` gives them; returns how many there were, and how many were new."""
+        before, read, page = self.count(), 0, list[dict[str, Any]]()
+        try:
+            for row in rows:
+                page.append(row | {"recorded_at": self._moment(row["recorded_at"])})
+                read += 1
+                if len(page) == _KEYS_A_QUERY:
+                    self._commit(page)
+                    page = []
+        finally:
+            if page:
                 self._commit(page)
-                page = []
-        if page:
-            self._commit(page)
-        return self.count() - before
+        return read, self.count() - before
+
+    def _moment(self, moment: datetime) -> str:
+        """A moment as the database takes it: SQLite knows no time zones and is given UTC."""
+        known = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return str(known.astimezone(UTC).replace(tzinfo=None) if self._mark == "?" else known)
 
     def drop(self, keys: Collection[str]) -> None:
         """Forget replies: they are asked for again when they are wanted."""
@@ -246,7 +255,8 @@ class Recorded:
 
     def __init__(self, llm: LLM, ledger: Ledger, dataset: str = "", price: Price | None = None) -> None:
         self.identity = llm.identity
-        self.calls = self.tokens = 0  # asked of the model itself, not answered from the ledger
+        # asked of the model itself, not answered from the ledger
+        self.calls = self.prompt_tokens = self.tokens = 0
         self.cost = 0.0
         self._llm, self._ledger, self._dataset, self._price = llm, ledger, dataset, price
 
@@ -265,6 +275,7 @@ class Recorded:
             lasting = {keys[i]: reply for i, reply in finished if reply.error is None or reply.final}
             self._ledger.put(self.identity, lasting, self._dataset, self._price)
             self.calls += len(finished)
+            self.prompt_tokens += sum(reply.n_prompt_tokens for _, reply in finished)
             self.tokens += sum(reply.n_tokens for _, reply in finished)
             if self._price:
                 self.cost += sum(self._price.of(reply.n_prompt_tokens, reply.n_tokens) for _, reply in finished)

@@ -1,4 +1,7 @@
-"""What a run would do and cost, without doing it: calls, how many the ledger knows, and tokens at most."""
+"""What a run would do and cost, without doing it: calls, how many the ledger knows, tokens and money at most.
+
+Prompt tokens are reckoned at four characters each; what is generated, at max_tokens.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +11,31 @@ from pathlib import Path
 from typing import Any
 
 from pairsmith import evolution, generation, rating
-from pairsmith.config import ModelSpec, Recipe
+from pairsmith.config import Member, ModelSpec, Recipe
 from pairsmith.ledger import open_ledger
 from pairsmith.llms.base import open_llm
 from pairsmith.prompts import read_prompts
 from pairsmith.sharding import no_prompts
 
+CHARS_A_TOKEN = 4
+EVOLVING, JUDGING = 150, 300  # tokens of our own words in a request
+
 
 @dataclass(frozen=True)
 class PlanLine:
-    """One line of a plan. `calls` and `max_tokens` are upper bounds; `known` is exact where it is given."""
+    """One line of a plan. `calls`, `max_tokens` and `cost` are upper bounds; `known` is exact where it is given.
+
+    `prompt_tokens` is an estimate, `cost` null where the model has no price.
+    """
 
     stage: str
     who: str
     model: str
     calls: int
     known: int | None
+    prompt_tokens: int
     max_tokens: int
+    cost: float | None
 
 
 @dataclass(frozen=True)
@@ -47,29 +58,39 @@ def plan_run(recipe: Recipe) -> Plan:
         for member in recipe.pool.members
     }
     candidates = sum(answers.values())
+    question = sum(len(p["messages"]) // CHARS_A_TOKEN for p in prompts) // len(prompts)
+    answer = max(member.sampling.max_tokens for member in recipe.pool.members)
     if recipe.evolution:
         settings = recipe.evolution
         parents = sum(n for name, n in answers.items() if not settings.of or name in settings.of)
         calls = parents * settings.rounds
         candidates += parents if settings.keep == "last" else calls
-        lines.append(_line(evolution.STAGE, settings.evolver.name, settings.evolver, calls, settings.evolver.sampling))
+        answer = max(answer, settings.evolver.sampling.max_tokens)
+        evolver = settings.evolver
+        lines.append(_line(evolution.STAGE, evolver.name, evolver, calls, calls * (question + answer + EVOLVING)))
     for judge in recipe.rating.judges if recipe.rating else ():
         assert recipe.rating is not None
-        each = len(prompts) if judge.protocol == "listwise" else candidates
-        calls = each * len(recipe.rating.aspects) + (candidates if judge.critique else 0)
-        lines.append(_line(rating.STAGE, judge.name, judge, calls, judge.sampling))
+        n_aspects, critiques = len(recipe.rating.aspects), candidates if judge.critique else 0
+        calls = (len(prompts) if judge.protocol == "listwise" else candidates) * n_aspects + critiques
+        shown = (candidates * n_aspects + critiques) * answer  # each text once per aspect, whatever the protocol
+        lines.append(_line(rating.STAGE, judge.name, judge, calls, calls * (question + JUDGING) + shown))
     return Plan(len(prompts), rejected, lines)
 
 
-def _line(stage: str, who: str, spec: ModelSpec, calls: int, sampling: Any, known: int | None = None) -> PlanLine:
-    return PlanLine(stage, who, spec.model, calls, known, (calls - (known or 0)) * sampling.max_tokens)
+def _line(stage: str, who: str, spec: ModelSpec, calls: int, prompt_tokens: int, known: int | None = None) -> PlanLine:
+    new = calls - (known or 0)
+    prompt_tokens = prompt_tokens * new // calls if calls else 0
+    most = new * spec.sampling.max_tokens
+    cost = spec.price.of(prompt_tokens, most) if spec.price else None
+    return PlanLine(stage, who, spec.model, calls, known, prompt_tokens, most, cost)
 
 
-def _pool_line(recipe: Recipe, member: Any, prompts: Sequence[dict[str, Any]]) -> PlanLine:
+def _pool_line(recipe: Recipe, member: Member, prompts: Sequence[dict[str, Any]]) -> PlanLine:
     identity = open_llm(member).identity
-    keys = {item.request.key(identity) for item in generation.plan(prompts, recipe.pool, member)}
-    known = len(open_ledger(recipe.ledger_url).get(keys)) if _has_ledger(recipe) else 0
-    return _line(generation.STAGE, member.name, member, len(keys), member.sampling, known)
+    requests = {item.request.key(identity): item.request for item in generation.plan(prompts, recipe.pool, member)}
+    known = len(open_ledger(recipe.ledger_url).get(requests)) if _has_ledger(recipe) else 0
+    chars = sum(len(message["content"]) for request in requests.values() for message in request.messages)
+    return _line(generation.STAGE, member.name, member, len(requests), chars // CHARS_A_TOKEN, known)
 
 
 def _has_ledger(recipe: Recipe) -> bool:

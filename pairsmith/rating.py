@@ -18,7 +18,7 @@ import pandas as pd
 from pairsmith.config import Judge, Rating
 from pairsmith.generation import trouble
 from pairsmith.ids import draw, fingerprint, seed_of
-from pairsmith.llms.base import LLM, Reply, Request
+from pairsmith.llms.base import LLM, Identity, Reply, Request
 from pairsmith.progress import ask
 from pairsmith.readouts import (
     Read,
@@ -58,7 +58,7 @@ def rate(prompts: pd.DataFrame, completions: pd.DataFrame, rating: Rating, judge
     replies = ask(llm, [item.request for item in asked], STAGE, len(prompts) / len(rating.judges))
     return frame(
         "ratings",
-        [row for item, reply in zip(asked, replies, strict=True) for row in to_rows(item, reply, judge)],
+        [row for item, reply in zip(asked, replies, strict=True) for row in to_rows(item, reply, judge, llm.identity)],
     )
 
 
@@ -127,7 +127,7 @@ def _asked(prompt: dict[str, Any], group: Sequence[dict[str, Any]], aspect: str,
     return Asked(prompt["prompt_id"], aspect, sheet, request, readout, protocol)
 
 
-def to_rows(item: Asked, reply: Reply, judge: Judge) -> list[dict[str, Any]]:
+def to_rows(item: Asked, reply: Reply, judge: Judge, identity: Identity) -> list[dict[str, Any]]:
     """Exactly one row of the ratings table for each text of a request, whatever the reply says."""
     failure = {text.mark: Read(error=trouble(reply)) for text in item.sheet.texts}
     found = failure if reply.error else read(item, reply)
@@ -143,6 +143,7 @@ def to_rows(item: Asked, reply: Reply, judge: Judge) -> list[dict[str, Any]]:
             "score": found[text.mark].score,
             "rationale": found[text.mark].rationale,
             "reply": reply.text,
+            "request": item.request.key(identity),
             "error": found[text.mark].error,
         }
         for position, text in enumerate(item.sheet.texts)

@@ -117,6 +117,7 @@ Completions = _schema(
     evolution=_integer(pa.Check.ge(0)),
     parent_id=_text(nullable=True),
     method=_text(nullable=True),
+    request=_text(),  # the ledger's key of the request that it is the reply to
     error=_text(nullable=True),
 )
 
@@ -133,6 +134,7 @@ Ratings = _schema(
     score=_number(pa.Check.in_range(1, 10), nullable=True),
     rationale=_text(nullable=True),
     reply=_text(),
+    request=_text(),
     error=_text(nullable=True),
 )
 

@@ -64,14 +64,19 @@ INCOMPLETE = "incomplete"  # the fingerprint of a table that is to be tried agai
 
 @dataclass(frozen=True)
 class Done:
-    """What a stage did to a shard. `calls` and `tokens` count what models were asked, not what the ledger knew."""
+    """What a stage did to a shard, `who` being the member, evolver or judge.
+
+    `calls`, tokens and `cost` count what models were asked, not what the ledger knew.
+    """
 
     stage: str
     shard: str
-    part: str
+    who: str
     rows: int
     calls: int = 0
+    prompt_tokens: int = 0
     tokens: int = 0
+    cost: float = 0.0
     failed: int = 0
 
 
@@ -93,7 +98,7 @@ def load(recipe: Recipe) -> Loaded:
 def generate_shard(recipe: Recipe, shard: str, member_name: str) -> Done:
     """Let one member answer the prompts of a shard."""
     store, pool = open_store(recipe), recipe.pool
-    member = next(member for member in pool.members if member.name == member_name)
+    member = pool.member(member_name)
     llm, source = _recorded(recipe, member), store.load(prompts_ref(shard))
     drawn_from = [pool.draw, pool.seed, [other.name for other in pool.members]] if pool.draw else None
     code = [source_hash(generation), templating.template_hash("principles") if member.principles else None]
@@ -102,6 +107,7 @@ def generate_shard(recipe: Recipe, shard: str, member_name: str) -> Done:
         store,
         pool_ref(shard, member.name),
         mark,
+        member.name,
         llm,
         Progress(generation.STAGE, len(source.data) / len(pool.members)),
         lambda: generate(source.data, pool, member, llm),
@@ -122,6 +128,7 @@ def evolve_shard(recipe: Recipe, shard: str) -> Done:
         store,
         evolution_ref(shard),
         mark,
+        settings.evolver.name,
         llm,
         Progress(evolution.STAGE, len(source.data)),
         lambda: evolve(source.data, parents.data, settings, llm),
@@ -132,7 +139,7 @@ def rate_shard(recipe: Recipe, shard: str, judge_name: str) -> Done:
     """Let one judge rate the completions of a shard."""
     settings = recipe.rating
     assert settings is not None
-    judge = next(judge for judge in settings.judges if judge.name == judge_name)
+    judge = settings.judge(judge_name)
     store, llm = open_store(recipe), _recorded(recipe, judge)
     source = store.load(prompts_ref(shard))
     completions = store.load_all(completion_refs(recipe, shard))
@@ -142,6 +149,7 @@ def rate_shard(recipe: Recipe, shard: str, judge_name: str) -> Done:
         store,
         judge_ref(shard, judge.name),
         mark,
+        judge.name,
         llm,
         Progress(rating.STAGE, len(source.data) / len(settings.judges)),
         lambda: rate(source.data, completions.data, settings, judge, llm),
@@ -260,13 +268,14 @@ def _dump(config: Config, identity: Identity) -> Any:
 
 
 def _build(
-    store: Store, ref: TableRef, mark: str, llm: Recorded, whole: Progress, make: Callable[[], pd.DataFrame]
+    store: Store, ref: TableRef, mark: str, who: str, llm: Recorded, whole: Progress, make: Callable[[], pd.DataFrame]
 ) -> Done:
     stored = store.fresh(ref, mark)
     if stored:
         emit(whole)
-        return Done(whole.stage, ref.shard, ref.part, len(stored.data))
+        return Done(whole.stage, ref.shard, who, len(stored.data))
     data = make()
     failed = int(data["error"].str.startswith(str(Reason.FAILED)).fillna(False).sum())
     store.write(ref, data, INCOMPLETE if failed else mark)
-    return Done(whole.stage, ref.shard, ref.part, len(data), llm.calls, llm.tokens, failed)
+    used = (llm.calls, llm.prompt_tokens, llm.tokens, llm.cost)
+    return Done(whole.stage, ref.shard, who, len(data), *used, failed)

@@ -9,9 +9,12 @@ from prefect import task
 
 from pairsmith import stages
 from pairsmith.config import Recipe
+from tasks.endpoints import at_endpoint
 from tasks.options import STAGE
 
 
 @task(name="evolve", task_run_name="evolve {shard}", **STAGE)
 def evolve_completions(recipe: Recipe, shard: str) -> dict[str, Any]:
-    return asdict(stages.evolve_shard(recipe, shard))
+    assert recipe.evolution is not None
+    with at_endpoint(recipe.evolution.evolver):
+        return asdict(stages.evolve_shard(recipe, shard))

@@ -9,9 +9,11 @@ from prefect import task
 
 from pairsmith import stages
 from pairsmith.config import Recipe
+from tasks.endpoints import at_endpoint
 from tasks.options import STAGE
 
 
 @task(name="generate", task_run_name="generate {member} {shard}", **STAGE)
 def generate_completions(recipe: Recipe, shard: str, member: str) -> dict[str, Any]:
-    return asdict(stages.generate_shard(recipe, shard, member))
+    with at_endpoint(recipe.pool.member(member)):
+        return asdict(stages.generate_shard(recipe, shard, member))

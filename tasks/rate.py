@@ -9,9 +9,12 @@ from prefect import task
 
 from pairsmith import stages
 from pairsmith.config import Recipe
+from tasks.endpoints import at_endpoint
 from tasks.options import STAGE
 
 
 @task(name="rate", task_run_name="rate by {judge} {shard}", **STAGE)
 def rate_completions(recipe: Recipe, shard: str, judge: str) -> dict[str, Any]:
-    return asdict(stages.rate_shard(recipe, shard, judge))
+    assert recipe.rating is not None
+    with at_endpoint(recipe.rating.judge(judge)):
+        return asdict(stages.rate_shard(recipe, shard, judge))

@@ -40,7 +40,7 @@ def completion(name: str, **fields: Any) -> dict[str, Any]:
     row = {
         "completion_id": name, "prompt_id": "p", "member": "m", "model": "x", "revision": None, "system_prompt": None,
         "text": f"the text of {name}", "finish_reason": "stop", "n_tokens": 3, "sample": 0, "seed": 0, "evolution": 0,
-        "parent_id": None, "method": None, "error": None,
+        "parent_id": None, "method": None, "request": "r", "error": None,
     }  # fmt: skip
     return row | fields
 
@@ -50,6 +50,6 @@ def rating(name: str, score: float | None, aspect: str = "overall", judge: str =
     row = {
         "completion_id": name, "prompt_id": "p", "judge": judge, "aspect": aspect, "protocol": "pointwise",
         "position": 0, "rating": None if score is None else round(score), "score": score, "rationale": None,
-        "reply": "", "error": None if score is not None else "no rating",
+        "reply": "", "request": "r", "error": None if score is not None else "no rating",
     }  # fmt: skip
     return row | fields

@@ -28,13 +28,17 @@ def read(what: str, **filters: Any) -> list[Any]:
     return asyncio.run(_read(what, **filters))
 
 
+def calls(result: dict[str, Any]) -> int:
+    return sum(row["calls"] for row in result["usage"])
+
+
 def test_a_flow_run_gives_the_data_set_of_a_run_without_prefect(echo_recipe: Build) -> None:
     from flows.preferences import build_preference_dataset
 
     expected = run(echo_recipe(20, name="plain", shard_size=8))[0]
     result = build_preference_dataset(echo_recipe(20, name="flow", shard_size=8))
     assert result["digest"] == expected.digest
-    assert result["asked"]["calls"] == 0  # the ledger of the workspace had them all
+    assert calls(result) == 0  # the ledger of the workspace had them all
     names = {task.name for task in read("read_task_runs")}
     assert {"load prompts", "publish"} <= names
     assert {name.split()[0] for name in names} >= {"generate", "evolve", "rate", "pair"}
@@ -49,8 +53,10 @@ def test_one_task_run_per_stage_shard_and_part(echo_recipe: Build) -> None:
 
     before = len(read("read_task_runs"))
     result = build_preference_dataset(echo_recipe(20, name="count", shard_size=8))
-    assert result["asked"] == {"calls": 120, "tokens": result["asked"]["tokens"], "failed": 0,
-                               "generate": 40, "evolve": 40, "rate": 40, "pair": 0}  # fmt: skip
+    asked = [(row["stage"], row["who"], row["calls"], row["failed"]) for row in result["usage"]]
+    generated = [("generate", name, 20, 0) for name in ("brief", "long")]
+    assert asked == [*generated, ("evolve", "evolver", 40, 0), ("rate", "judge", 40, 0)]
+    assert all(row["tokens"] > 0 and row["prompt_tokens"] > 0 for row in result["usage"])
     assert len(read("read_task_runs")) - before == 2 + 3 * (2 + 1 + 1 + 1)
 
 
@@ -73,7 +79,7 @@ def test_a_failed_stage_fails_the_run_and_a_rerun_repeats_nothing(
     monkeypatch.setattr(stages, "rate_shard", fail_once)
     with pytest.raises(ConfigError, match="1 task runs failed.*no such judge"):
         build_preference_dataset(recipe)
-    assert build_preference_dataset(recipe)["asked"]["calls"] == 20  # that shard's ratings: 10 prompts, 2 aspects
+    assert calls(build_preference_dataset(recipe)) == 20  # that shard's ratings: 10 prompts, 2 aspects
 
 
 def test_a_refresh_asks_only_for_new_prompts_and_publishes_the_next_version(echo_recipe: Build) -> None:
@@ -83,8 +89,8 @@ def test_a_refresh_asks_only_for_new_prompts_and_publishes_the_next_version(echo
     same = refresh_preference_dataset(echo_recipe(20, name="fresh"))
     more = refresh_preference_dataset(echo_recipe(22, name="fresh"))
     assert (first["version"], same["version"], more["version"]) == ("v0001", "v0001", "v0002")
-    assert (same["new"], same["asked"]["calls"]) == (False, 0)
-    assert (more["loaded"]["new"], more["asked"]["calls"]) == (2, 12)
+    assert (same["new"], calls(same)) == (False, 0)
+    assert (more["loaded"]["new"], calls(more)) == (2, 12)
 
 
 def test_a_wrong_recipe_is_refused_before_a_run(echo_recipe: Build) -> None:

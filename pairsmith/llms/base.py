@@ -40,9 +40,15 @@ class Request:
     sample: int = 0
     schema: dict[str, Any] | None = None
     choices: tuple[str, ...] | None = None
+    _keys: dict[Identity, str] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def key(self, identity: Identity) -> str:
         """The ledger's key: sha256 over the model and every field that can change the answer."""
+        if identity not in self._keys:
+            self._keys[identity] = self._key(identity)
+        return self._keys[identity]
+
+    def _key(self, identity: Identity) -> str:
         sampling = self.sampling.model_dump(mode="json", exclude={"seed"})
         return fingerprint(asdict(identity), self.messages, sampling, self.seed, self.sample, self.schema, self.choices)
 

@@ -1,0 +1,77 @@
+"""What a task needs from Prefect before it asks an endpoint: keys from Secret blocks, and a share of its rates.
+
+Several workers that share an endpoint name a global concurrency limit of Prefect's in `endpoint.shared_limit`. A
+shard's task holds one of its slots while it works, and the process takes that share of the calls and tokens a minute:
+with a limit of 4 and 3 shards under way, three quarters. It costs one call to the server per shard, not per request.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from prefect.blocks.system import Secret
+from prefect.client.orchestration import get_client
+from prefect.concurrency.sync import concurrency
+
+from pairsmith.config import ModelSpec
+from pairsmith.errors import ConfigError
+from pairsmith.llms.keys import hand_over
+
+_held: Counter[tuple[str, str]] = Counter()  # slots that this process holds, by limit and engine
+_lock = threading.Lock()
+
+
+@contextmanager
+def at_endpoint(spec: ModelSpec) -> Iterator[None]:
+    """Make a model's endpoint ready for the tasks of one shard."""
+    endpoint = spec.endpoint
+    if endpoint is None:
+        yield
+        return
+    if endpoint.api_key_block:
+        hand_over(endpoint.api_key_block, secret(endpoint.api_key_block))
+    if endpoint.shared_limit is None:
+        yield
+        return
+    slots = slots_of(endpoint.shared_limit)
+    with concurrency(endpoint.shared_limit, occupy=1, strict=True):
+        _take(spec, slots, 1)
+        try:
+            yield
+        finally:
+            _take(spec, slots, -1)
+
+
+def secret(block: str) -> str:
+    """The text of a Secret block. Raises ConfigError where there is none."""
+    try:
+        found: Any = Secret.load(block)
+    except ValueError:
+        raise ConfigError(f"there is no Secret block {block}; make one in the Prefect UI under Blocks") from None
+    return str(found.get())
+
+
+def slots_of(limit: str) -> int:
+    """How many slots a global concurrency limit has. Raises ConfigError where there is no such limit."""
+    from prefect.exceptions import ObjectNotFound
+
+    with get_client(sync_client=True) as client:
+        try:
+            return int(client.read_global_concurrency_limit_by_name(limit).limit)
+        except ObjectNotFound:
+            made = f"prefect gcl create {limit} --limit 4"
+            raise ConfigError(f"there is no concurrency limit {limit}; make it with `{made}`") from None
+
+
+def _take(spec: ModelSpec, slots: int, change: int) -> None:
+    from pairsmith.llms.openai import engine_for
+
+    assert spec.endpoint is not None
+    name = (str(spec.endpoint.shared_limit), f"{spec.endpoint.base_url} {spec.model}")
+    with _lock:
+        _held[name] += change
+        engine_for(spec.endpoint, spec.model).divide(min(1.0, max(_held[name], 1) / slots))
