@@ -196,8 +196,10 @@ def _run(recipe: Any, verbose: bool) -> None:
     console = _console()
     console.print(f"{recipe.name}: starting Prefect")
     from flows.preferences import build_preference_dataset
-    from flows.server import start_temporary_server
+    from flows.server import start_temporary_server, warn_of_open_server
 
+    if warning := warn_of_open_server():
+        click.echo(f"warning: {warning}", err=True)
     start_temporary_server()
     with showing_progress(console, stages_of(recipe)):
         try:

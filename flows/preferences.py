@@ -19,6 +19,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.memory import patient_collector
 from flows.progress import progress_artifacts
+from flows.server import warn_of_open_server
 from pairsmith.config import Recipe
 from pairsmith.errors import ConfigError, RunError
 from pairsmith.ledger import open_ledger
@@ -65,6 +66,8 @@ def build_preference_dataset(recipe: Recipe) -> dict[str, Any]:
 def run_recipe(recipe: Recipe) -> dict[str, Any]:
     """All stages of a recipe, within a flow run."""
     log = get_run_logger()
+    if warning := warn_of_open_server():
+        log.warning(warning)
     ledger, dataset = open_ledger(recipe.ledger_url), open_store(recipe)
     with patient_collector(), dataset.lock(), ledger.lock(dataset.root):
         loaded = load_prompts(recipe)

@@ -1,8 +1,34 @@
-"""The temporary Prefect server of a run from the terminal, which must not outlive the run however that ends."""
+"""The Prefect server of a run: a temporary one that must not outlive it, or one that should not be open to all."""
 
 from __future__ import annotations
 
+import ipaddress
 import subprocess
+from urllib.parse import urlsplit
+
+
+def warning_for(api_url: str | None, has_auth: bool) -> str | None:
+    """What is dangerous about a Prefect API at `api_url`; None where nothing is, or where it is a temporary one."""
+    host = urlsplit(api_url or "").hostname
+    if host is None or has_auth or host == "localhost" or host.endswith(".localhost"):
+        return None
+    try:
+        if ipaddress.ip_address(host).is_loopback:
+            return None
+    except ValueError:
+        pass
+    return (
+        f"the Prefect API at {host} is used without authentication: whoever reaches it can start runs and read what "
+        "they show; set PREFECT_SERVER_API_AUTH_STRING where it runs and PREFECT_API_AUTH_STRING here"
+    )
+
+
+def warn_of_open_server() -> str | None:
+    """The warning for the server of this process's settings, if there is one."""
+    from prefect.settings import get_current_settings
+
+    api = get_current_settings().api
+    return warning_for(api.url, bool(api.auth_string or api.key))
 
 
 def start_temporary_server() -> None:

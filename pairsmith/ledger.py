@@ -46,8 +46,31 @@ _replies = sa.Table(
     sa.Index("replies_by_dataset", "dataset"),
 )
 _ROWS_AN_INSERT = 90
+_batches = sa.Table(
+    "batches",
+    _metadata,
+    sa.Column("token", sa.String(32), primary_key=True),
+    sa.Column("id", sa.Text),
+    sa.Column("endpoint", sa.Text, nullable=False),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("keys", sa.Text, nullable=False),
+)
 _KEYS_A_QUERY = 500  # well under SQLite's limit on bound parameters
 _WIDE = 10_000  # rows that a walk over the whole ledger holds in memory
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Requests that were submitted together and not collected yet. `id` is the endpoint's, null until it gave one."""
+
+    token: str
+    id: str | None
+    endpoint: str
+    model: str
+    keys: tuple[str, ...]
+
+    def with_id(self, given: str) -> Batch:
+        return replace(self, id=given)
 
 
 @dataclass
@@ -141,6 +164,22 @@ class Ledger:
         marks = ", ".join([f"({', '.join([self._mark] * len(names))})"] * len(rows))
         statement = f"INSERT INTO replies ({', '.join(names)}) VALUES {marks} ON CONFLICT DO NOTHING"  # noqa: S608 - names of ours alone
         return statement, tuple(row[name] for row in rows for name in names)
+
+    def note_batch(self, batch: Batch) -> None:
+        """Note a batch, or the id that it was given."""
+        with self._writing, self._engine.begin() as connection:
+            connection.execute(sa.delete(_batches).where(_batches.c.token == batch.token))
+            connection.execute(sa.insert(_batches).values(asdict(batch) | {"keys": json.dumps(batch.keys)}))
+
+    def open_batches(self, endpoint: str, model: str) -> list[Batch]:
+        query = sa.select(_batches).where(_batches.c.endpoint == endpoint, _batches.c.model == model)
+        with self._engine.connect() as connection:
+            found = [dict(row) for row in connection.execute(query).mappings()]
+        return [Batch(**row | {"keys": tuple(json.loads(row["keys"]))}) for row in found]
+
+    def close_batch(self, batch: Batch) -> None:
+        with self._writing, self._engine.begin() as connection:
+            connection.execute(sa.delete(_batches).where(_batches.c.token == batch.token))
 
     def totals(self) -> list[dict[str, Any]]:
         """Calls, tokens and cost by model, most calls first."""
@@ -330,7 +369,8 @@ def _create(engine: sa.Engine) -> set[str]:
     with engine.begin() as connection:
         if connection.dialect.name == "postgresql":  # two processes may create the table at the same time
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(72177351)"))
-        connection.execute(sa.schema.CreateTable(_replies, if_not_exists=True))
+        for table in _metadata.sorted_tables:
+            connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
         for index in _replies.indexes:
             connection.execute(sa.schema.CreateIndex(index, if_not_exists=True))
         return {column["name"] for column in sa.inspect(connection).get_columns("replies")}

@@ -32,7 +32,8 @@ from pairsmith.evolution import evolve
 from pairsmith.generation import generate
 from pairsmith.ids import fingerprint, source_hash
 from pairsmith.ledger import Recorded, open_ledger
-from pairsmith.llms.base import Identity, open_llm
+from pairsmith.llms.base import LLM, Identity, open_llm
+from pairsmith.llms.batch import Batched
 from pairsmith.pairing import pair
 from pairsmith.progress import Progress, emit
 from pairsmith.publishing import Published, publish
@@ -253,7 +254,8 @@ def models_of(recipe: Recipe) -> publishing.Models:
 
 def _recorded(recipe: Recipe, spec: ModelSpec) -> Recorded:
     """A model of a recipe, held to its budget, its replies kept in the ledger."""
-    llm, ledger, budget = open_llm(spec), open_ledger(recipe.ledger_url), recipe.budget
+    ledger, budget = open_ledger(recipe.ledger_url), recipe.budget
+    llm: LLM = Batched(spec, ledger) if spec.endpoint and spec.endpoint.mode == "batch" else open_llm(spec)
     if budget != Budget():
         llm = Budgeted(llm, purse_of(recipe.ledger_url, recipe.name, budget), spec.price)
     return Recorded(llm, ledger, recipe.name, spec.price)

@@ -94,8 +94,8 @@ class FakeEndpoint:
     """A chat completions server; as a context manager it runs in a thread of its own.
 
     Each request meets the next fault of the list, if one is left, else the weather. What arrives is noted in `journal`
-    (the bodies, in order) and `times` where `keep` is true, and in the file `log` where one is given. `replay`: a log
-    of an earlier rehearsal with responses, which are given again for the same requests.
+    (the bodies, in order), `headers` and `times` where `keep` is true, and in the file `log` where one is given.
+    `replay`: a log of an earlier rehearsal with responses, which are given again for the same requests.
     """
 
     def __init__(
@@ -108,6 +108,7 @@ class FakeEndpoint:
         keep: bool = True,
     ) -> None:
         self.journal: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []  # by lower-case name
         self.times: list[float] = []
         self.busiest = 0
         self.asked: Counter[str] = Counter()  # how often each request arrived
@@ -117,10 +118,21 @@ class FakeEndpoint:
         self._replay = _responses(replay) if replay else {}
         self._echo: dict[str, Echo] = {}
         self._stopping: asyncio.Event | None = None
+        self._batches = _FakeBatches(self)
 
     def fail(self, *faults: Fault) -> None:
         """Let the next requests meet these faults."""
         self._faults += faults
+
+    def note(self, body: dict[str, Any], headers: dict[str, str] | None = None) -> str:
+        """Journal a request; returns the hash that names it."""
+        name = fingerprint(body)
+        self.asked[name] += 1
+        if self._keep:
+            self.journal.append(body)
+            self.headers.append(headers or {})
+            self.times.append(time.monotonic())
+        return name
 
     def __enter__(self) -> FakeEndpoint:
         ready = threading.Event()
@@ -159,17 +171,15 @@ class FakeEndpoint:
     async def _answer(self, http: Any) -> Any:
         from aiohttp import web
 
+        if "/files" in http.path or "/batches" in http.path:
+            return await self._batches.answer(http)
         if not http.path.endswith("/chat/completions"):
             told = {"calls": sum(self.asked.values()), "different": len(self.asked), "busiest": self.busiest}
             return web.json_response(told)
         body = json.loads(await http.read())
-        name = fingerprint(body)
-        self.asked[name] += 1
+        name = self.note(body, {name.lower(): value for name, value in http.headers.items()})
         mark = f"{name} {self.asked[name]}"
         fault = self._faults.pop(0) if self._faults else self._weather.fault(mark, time.monotonic() - self._opened)
-        if self._keep:
-            self.journal.append(body)
-            self.times.append(time.monotonic())
         self._busy += 1
         self.busiest = max(self.busiest, self._busy)
         try:
@@ -183,6 +193,55 @@ class FakeEndpoint:
         if fault:
             return await _misbehave(http, fault)
         return web.Response(body=json.dumps(response).encode(), content_type="application/json")
+
+
+class _FakeBatches:
+    """The files and batches of a fake endpoint. A batch is done when it was asked after `polls` times."""
+
+    polls = 2
+
+    def __init__(self, endpoint: FakeEndpoint) -> None:
+        self._endpoint = endpoint
+        self._files: dict[str, bytes] = {}
+        self._made: dict[str, dict[str, Any]] = {}
+
+    async def answer(self, http: Any) -> Any:
+        from aiohttp import web
+
+        *_, kind, last = http.path.rstrip("/").split("/")
+        if last == "content":
+            return web.Response(body=self._files[kind])
+        if last == "files":
+            return web.json_response(self._keep((await http.post())["file"].file.read()))
+        if last == "batches" and http.method == "GET":
+            return web.json_response({"object": "list", "data": list(self._made.values()), "has_more": False})
+        if last == "batches":
+            return web.json_response(self._make(await http.json()))
+        return web.json_response(self._poll(self._made[last]))
+
+    def _keep(self, content: bytes) -> dict[str, Any]:
+        name = f"file-{len(self._files)}"
+        self._files[name] = content
+        about = {"id": name, "object": "file", "purpose": "batch", "filename": name, "status": "processed"}
+        return about | {"bytes": len(content), "created_at": 0}
+
+    def _make(self, asked: dict[str, Any]) -> dict[str, Any]:
+        made = asked | {"id": f"batch-{len(self._made)}", "object": "batch", "status": "in_progress", "created_at": 0}
+        self._made[made["id"]] = made | {"polled": 0, "output_file_id": None, "error_file_id": None}
+        return self._made[made["id"]]
+
+    def _poll(self, batch: dict[str, Any]) -> dict[str, Any]:
+        batch["polled"] += 1
+        if batch["polled"] >= self.polls and batch["status"] == "in_progress":
+            done = []
+            for line in self._files[batch["input_file_id"]].splitlines():
+                entry = json.loads(line)
+                self._endpoint.note(entry["body"])
+                response = {"status_code": 200, "body": completion(entry["body"])}
+                done.append(json.dumps({"custom_id": entry["custom_id"], "response": response, "error": None}))
+            output = self._keep("\n".join(reversed(done)).encode())  # the order is not promised
+            batch |= {"status": "completed", "output_file_id": output["id"]}
+        return batch
 
 
 async def _misbehave(http: Any, fault: Fault) -> Any:

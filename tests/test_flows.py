@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pairsmith.config import Recipe
+from pairsmith.errors import ConfigError
 from tests.conftest import ROOT
 from tests.runs import run
 
@@ -17,15 +18,19 @@ pytestmark = [pytest.mark.prefect, pytest.mark.usefixtures("prefect_server")]
 Build = Callable[..., Recipe]
 
 
-async def _read(what: str, **filters: Any) -> list[Any]:
+async def _call(what: str, **words: Any) -> Any:
     from prefect import get_client
 
     async with get_client() as client:
-        return list(await getattr(client, what)(**filters))
+        return await getattr(client, what)(**words)
+
+
+def read_one(what: str, **words: Any) -> Any:
+    return asyncio.run(_call(what, **words))
 
 
 def read(what: str, **filters: Any) -> list[Any]:
-    return asyncio.run(_read(what, **filters))
+    return list(read_one(what, **filters))
 
 
 def calls(result: dict[str, Any]) -> int:
@@ -127,3 +132,52 @@ def test_s2_prefect_keeps_no_result_of_ours(echo_recipe: Build) -> None:
     before = kept()
     build_preference_dataset(echo_recipe(3, name="small"))
     assert kept() == before
+
+
+def at_endpoint(echo_recipe: Build, url: str, **endpoint: Any) -> Recipe:
+    where = {"backend": "openai", "endpoint": {"base_url": url, **endpoint}}
+    members = [{"name": name, "model": name, **where} for name in ("a", "b")]
+    judges = [{"name": "j", "model": "j", **where}]
+    return echo_recipe(6, name="fake", pool={"members": members}, evolution=None, rating={"judges": judges})
+
+
+def test_a_key_comes_from_a_secret_block_and_is_stored_nowhere_else(echo_recipe: Build) -> None:
+    from prefect.blocks.system import Secret
+
+    from flows.preferences import build_preference_dataset
+    from pairsmith.testing import FakeEndpoint
+
+    with FakeEndpoint() as endpoint:
+        recipe = at_endpoint(echo_recipe, endpoint.url, api_key_block="pairsmith-test-key")
+        with pytest.raises(ConfigError, match="no Secret block pairsmith-test-key"):
+            build_preference_dataset(recipe)
+        assert not endpoint.asked
+        Secret(value="sk-canary").save("pairsmith-test-key")
+        build_preference_dataset(recipe)
+        assert {headers["authorization"] for headers in endpoint.headers} == {"Bearer sk-canary"}
+    assert not [file for file in Path(recipe.workspace).rglob("*") if file.is_file() and b"canary" in file.read_bytes()]
+    assert "canary" not in str([run.model_dump() for run in read("read_flow_runs")])
+    assert "canary" not in str([run.model_dump() for run in read("read_task_runs")])
+
+
+def test_workers_share_an_endpoint_by_a_limit_of_prefects(echo_recipe: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
+
+    from flows.preferences import build_preference_dataset
+    from pairsmith.llms.openai import Engine
+    from pairsmith.testing import FakeEndpoint
+
+    shares: list[float] = []
+    real = Engine.divide
+    monkeypatch.setattr(Engine, "divide", lambda self, share: (shares.append(share), real(self, share))[1])
+    with FakeEndpoint() as endpoint:
+        recipe = at_endpoint(
+            echo_recipe, endpoint.url, api_key_env=None, shared_limit="pairsmith-test", requests_per_minute=6000
+        )
+        with pytest.raises(ConfigError, match="prefect gcl create pairsmith-test"):
+            build_preference_dataset(recipe)
+        made = GlobalConcurrencyLimitCreate(name="pairsmith-test", limit=4, active=True)
+        read_one("create_global_concurrency_limit", concurrency_limit=made)
+        build_preference_dataset(recipe)
+        assert sum(endpoint.asked.values()) == 24
+    assert {0.25} < set(shares) <= {0.25, 0.5, 1.0}

@@ -217,7 +217,7 @@ def batches(rows: list[Row], size: int, workers: int) -> list[list[Row]]:
     alike: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
     for row in rows:
         request = row.request
-        sampling = request.sampling.model_copy(update={"seed": 0})
+        sampling = request.sampling.model_dump_json(exclude={"seed"})
         instructions = request.messages[0]["content"] if request.messages[0]["role"] == "system" else None
         alike[sampling, request.choices, request.schema is not None, instructions].append(row)
     made = []
