@@ -6,11 +6,11 @@ data cannot be used; 130 interrupted.
 
 from __future__ import annotations
 
-import atexit
 import os
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,6 +20,8 @@ from pairsmith import __version__
 
 INTERRUPTED = 130
 GRACE_SECONDS = 6.0  # after Ctrl-C or SIGTERM, for threads in the middle of a batch
+ENDING = (signal.SIGINT, signal.SIGTERM)
+_interrupted = threading.Event()
 
 recipe_argument = click.argument("recipe_path", metavar="RECIPE", type=click.Path(path_type=Path))
 set_option = click.option(
@@ -279,36 +281,57 @@ def _console() -> Any:
 
 
 class _exit_codes:
-    """Turns errors into a line on stderr and an exit code; anything unforeseen keeps its traceback."""
+    """Turns errors into a line on stderr and an exit code; anything unforeseen keeps its traceback.
+
+    A signal to end is noticed whoever handles it: Prefect puts a handler of its own in place while a flow runs, which
+    waits for all that is under way.
+    """
 
     def __enter__(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        told, tell = os.pipe()
+        os.set_blocking(tell, False)
+        self._tell, self._before = tell, signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
+        threading.Thread(target=_watch, args=(told,), daemon=True).start()
+        for number in ENDING:
             signal.signal(number, _interrupt)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         from pairsmith.errors import ConfigError, DataError, PairsmithError
 
-        if isinstance(error, KeyboardInterrupt):
+        signal.set_wakeup_fd(self._before)
+        os.close(self._tell)
+        if isinstance(error, KeyboardInterrupt) or (error and _interrupted.is_set()):  # some libraries wrap it
             _leave()
         if isinstance(error, PairsmithError):
             click.echo(f"error: {error}", err=True)
             sys.exit(2 if isinstance(error, ConfigError) else 3 if isinstance(error, DataError) else 1)
+        if isinstance(error, OSError):  # a disk that is full, a file that may not be written
+            click.echo(f"error: {error}", err=True)
+            sys.exit(1)
 
 
 def _interrupt(*_: object) -> NoReturn:
-    """Let Prefect note the interruption, but not for longer than the grace."""
-    watchdog = threading.Timer(GRACE_SECONDS, _leave)
-    watchdog.daemon = True
-    watchdog.start()
     raise KeyboardInterrupt
 
 
+def _watch(signals: int) -> None:
+    """Let Prefect note an interruption, but not for longer than the grace."""
+    with open(signals, "rb", buffering=0) as told:
+        while number := told.read(1):
+            if number[0] in ENDING:
+                _interrupted.set()
+                time.sleep(GRACE_SECONDS)
+                _leave()
+
+
 def _leave() -> NoReturn:
-    """End now, with threads in the middle of a batch or not: every reply that came is in the ledger already."""
+    """End now, with threads in the middle of a batch or not: every reply that came is in the ledger already.
+
+    Prefect's temporary server ends by itself when this process is gone.
+    """
     click.echo("interrupted; what was finished is kept, run again to go on", err=True)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    atexit._run_exitfuncs()  # stops Prefect's temporary server, which would outlive us
     os._exit(INTERRUPTED)
 
 

@@ -20,6 +20,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows.memory import patient_collector
 from flows.progress import progress_artifacts
 from flows.server import warn_of_open_server
+from flows.stale import take_over
 from pairsmith.config import Recipe
 from pairsmith.errors import ConfigError, RunError
 from pairsmith.ledger import open_ledger
@@ -70,6 +71,7 @@ def run_recipe(recipe: Recipe) -> dict[str, Any]:
         log.warning(warning)
     ledger, dataset = open_ledger(recipe.ledger_url), open_store(recipe)
     with patient_collector(), dataset.lock(), ledger.lock(dataset.root):
+        take_over(recipe)
         loaded = load_prompts(recipe)
         prompts = sum(loaded["shards"].values())
         log.info(

@@ -11,6 +11,8 @@ import hashlib
 import json
 import logging
 import math
+import os
+import socket
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -56,6 +58,10 @@ _batches = sa.Table(
     sa.Column("keys", sa.Text, nullable=False),
 )
 _KEYS_A_QUERY = 500  # well under SQLite's limit on bound parameters
+_HOLDER = """
+    SELECT activity.application_name FROM pg_locks AS held JOIN pg_stat_activity AS activity ON activity.pid = held.pid
+    WHERE held.locktype = 'advisory' AND held.granted AND (held.classid::bigint << 32) | held.objid::bigint = :number
+"""
 _WIDE = 10_000  # rows that a walk over the whole ledger holds in memory
 
 
@@ -79,6 +85,7 @@ class _Group:
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     committed: bool = False
+    all_new: bool = False
     error: BaseException | None = None
 
 
@@ -129,17 +136,22 @@ class Ledger:
 
     def put(
         self, identity: Identity, replies: Mapping[str, Reply], dataset: str = "", price: Price | None = None
-    ) -> None:
+    ) -> dict[str, Reply]:
         """Record replies, durable on return; a key that is already there keeps its first reply.
 
-        `dataset` pays for them, at `price`.
+        `dataset` pays for them, at `price`. Returns those that another run was faster with, as the ledger keeps them.
         """
-        if replies:
-            who = asdict(identity) | {"dataset": dataset}
-            self._commit([_row(who, key, reply, price) for key, reply in replies.items()])
+        if not replies:
+            return {}
+        who = asdict(identity) | {"dataset": dataset}
+        all_new = self._commit([_row(who, key, reply, price) for key, reply in replies.items()])
+        return {} if all_new else {key: kept for key, kept in self.get(replies).items() if kept != replies[key]}
 
-    def _commit(self, rows: list[dict[str, Any]]) -> None:
-        """Insert rows together with those of every thread that waits for the database at this moment."""
+    def _commit(self, rows: list[dict[str, Any]]) -> bool:
+        """Insert rows together with those of every thread that waits for the database at this moment.
+
+        Returns whether all that were committed together were new.
+        """
         with self._gathering:
             group = self._group
             group.rows += rows
@@ -149,14 +161,17 @@ class Ledger:
                     self._group = _Group()
             if not group.committed and group.error is None:
                 try:
+                    inserted = 0
                     with self._engine.begin() as connection:
                         for start in range(0, len(group.rows), _ROWS_AN_INSERT):
-                            connection.exec_driver_sql(*self._insert(group.rows[start : start + _ROWS_AN_INSERT]))
-                    group.committed = True
+                            statement = self._insert(group.rows[start : start + _ROWS_AN_INSERT])
+                            inserted += connection.exec_driver_sql(*statement).rowcount
+                    group.committed, group.all_new = True, inserted == len(group.rows)
                 except BaseException as error:
                     group.error = error
         if group.error:
             raise DataError(f"ledger: replies cannot be recorded: {_told(group.error)}") from group.error
+        return group.all_new
 
     def _insert(self, rows: Sequence[dict[str, Any]]) -> tuple[str, tuple[Any, ...]]:
         """One statement for all rows: with one a row, the driver would wait for Python's lock at each."""
@@ -262,9 +277,12 @@ class Ledger:
             yield
             return
         number = int.from_bytes(hashlib.sha256(dataset.encode()).digest()[:8], "big", signed=True)
+        me = f"pairsmith process {os.getpid()} on {socket.gethostname()}"[:63]  # PostgreSQL cuts what is longer
         with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(sa.text("SELECT set_config('application_name', :me, false)"), {"me": me})
             if not connection.execute(sa.select(sa.func.pg_try_advisory_lock(number))).scalar_one():
-                raise RunError(f"{dataset}: a run on another machine works on this data set")
+                holder = connection.execute(sa.text(_HOLDER), {"number": number}).scalar() or "it has just ended"
+                raise RunError(f"{dataset}: another run works on this data set, perhaps on another machine ({holder})")
             try:
                 yield
             finally:
@@ -312,13 +330,13 @@ class Recorded:
         for finished in self._llm.stream([requests[places[key][0]] for key in keys]):
             finished = [(i, _storable(reply)) for i, reply in finished]
             lasting = {keys[i]: reply for i, reply in finished if reply.error is None or reply.final}
-            self._ledger.put(self.identity, lasting, self._dataset, self._price)
+            kept = self._ledger.put(self.identity, lasting, self._dataset, self._price)
             self.calls += len(finished)
             self.prompt_tokens += sum(reply.n_prompt_tokens for _, reply in finished)
             self.tokens += sum(reply.n_tokens for _, reply in finished)
             if self._price:
                 self.cost += sum(self._price.of(reply.n_prompt_tokens, reply.n_tokens) for _, reply in finished)
-            yield [(index, reply) for i, reply in finished for index in places[keys[i]]]
+            yield [(index, kept.get(keys[i], reply)) for i, reply in finished for index in places[keys[i]]]
 
 
 def checksum_of(key: str, reply: str) -> str:

@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import re
-import shutil
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable
@@ -86,24 +85,21 @@ def publish(
         reasons = ", ".join(f"{count} {reason}" for reason, count in summary.prompt_reasons.most_common())
         raise RunError(f"no pair to publish: {summary.loaded} prompts, {reasons}")
     digest = fingerprint(f"{content:064x}", recipe.publishing.model_dump(mode="json", exclude={"hub"}))
-    latest = latest_version(store)
-    if latest and latest["digest"] == digest and _is_whole(store, latest):
-        return Published(latest["folder"], latest["version"], latest["pairs"], digest, new=False)
-    scratch_parent = store.root if store.is_local else None
-    if scratch_parent:
-        Path(scratch_parent).mkdir(parents=True, exist_ok=True)
-        for left_by_a_crash in Path(scratch_parent).glob(".publish-*"):
-            shutil.rmtree(left_by_a_crash, ignore_errors=True)
-    with tempfile.TemporaryDirectory(dir=scratch_parent, prefix=".publish-") as scratch:
+    latest, newest = latest_version(store), newest_version(store)
+    for found in filter(None, (latest, newest)):
+        if found["digest"] == digest and _is_whole(store, found):
+            if found != latest:  # a crash came between the two steps of its publishing
+                store.point("latest", f"versions/{found['version']}")
+            return Published(found["folder"], found["version"], found["pairs"], digest, new=found != latest)
+    with tempfile.TemporaryDirectory(dir=store.scratch() if store.is_local else None) as scratch:
         folder = Path(scratch) / "version"
         shown, counts = write_data(recipe, folder, (store.read_arrow(published_ref(shard)) for shard in shards))
-        numbers = [int(name[1:]) for name in store.names_in("versions") if re.fullmatch(r"v\d+", name)]
-        version = f"v{max(numbers, default=0) + 1:04}"
+        version = version_name(max(version_numbers(store), default=0) + 1)
         # `datasets` caches by folder and file names: those under `latest` must change with what they hold
         for file in folder.glob("*/*"):
             file.rename(file.with_stem(f"{file.stem}-{digest[:12]}"))
         record = {"version": version, "pairs": summary.pairs, "digest": digest, "pairsmith": __version__}
-        record["files"] = {str(f.relative_to(folder)): f.stat().st_size for f in sorted(folder.glob("*/*"))}
+        record["files"] = {str(f.relative_to(folder)): _sha256(f) for f in sorted(folder.glob("*/*"))}
         hub = recipe.publishing.hub
         where = hub.repo_id if hub else store.url("latest" if store.is_local else f"versions/{version}")
         (folder / "README.md").write_text(render_card(recipe, summary, where, counts, digest, models), encoding="utf-8")
@@ -120,8 +116,24 @@ def publish(
 def latest_version(store: Store) -> dict[str, Any] | None:
     """version.json of the version that `latest` points to, with its folder; None before the first or where damaged."""
     name = store.points_to("latest")
-    if name is None:
-        return None
+    return _version(store, name) if name else None
+
+
+def newest_version(store: Store) -> dict[str, Any] | None:
+    """version.json of the version with the highest number, whether or not `latest` points to it."""
+    numbers = version_numbers(store)
+    return _version(store, f"versions/{version_name(max(numbers))}") if numbers else None
+
+
+def version_numbers(store: Store) -> list[int]:
+    return [int(name[1:]) for name in store.names_in("versions") if re.fullmatch(r"v\d+", name)]
+
+
+def version_name(number: int) -> str:
+    return f"v{number:04}"
+
+
+def _version(store: Store, name: str) -> dict[str, Any] | None:
     try:
         record = store.read_json(f"{name}/version.json")
         return {key: record[key] for key in ("version", "pairs", "digest", "files")} | {"folder": store.url(name)}
@@ -137,9 +149,15 @@ def refused_rows(store: Store) -> list[str]:
 
 
 def _is_whole(store: Store, latest: dict[str, Any]) -> bool:
-    """Whether the data files of a version are all there, in their sizes."""
-    names = {f"versions/{latest['version']}/{name}": size for name, size in latest["files"].items()}
-    return all(store.exists(name) and store.size(name) == size for name, size in names.items())
+    """Whether the data files of a version are all there, as they were written."""
+    return all(
+        store.file_digest(f"versions/{latest['version']}/{name}") == digest for name, digest in latest["files"].items()
+    )
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_data(recipe: Recipe, folder: Path, tables: Iterable[pa.Table]) -> tuple[list[dict[str, Any]], dict[str, int]]:

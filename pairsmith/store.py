@@ -14,6 +14,7 @@ import io
 import json
 import logging
 import os
+import shutil
 import threading
 import time
 import uuid
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 _FINGERPRINT, _DIGEST = b"pairsmith.fingerprint", b"pairsmith.digest"
 # Tables that this process wrote or read last: the next stage of a shard needs them again.
 _REMEMBERED = 64
+SCRATCH = ".scratch"
 _recent: dict[str, tuple[tuple[int, ...] | None, Stored]] = {}
 _recent_lock = threading.Lock()
 
@@ -173,15 +175,13 @@ class Store:
     def file_digest(self, name: str) -> str:
         """sha256 of a file's bytes; of nothing where it is not there."""
         try:
-            return hashlib.sha256(self.fs.cat_file(self.path(name))).hexdigest()
+            with self.fs.open(self.path(name), "rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
         except FileNotFoundError:
             return hashlib.sha256(b"").hexdigest()
 
     def exists(self, name: str) -> bool:
         return bool(self.fs.exists(self.path(name)))
-
-    def size(self, name: str) -> int:
-        return int(self.fs.size(self.path(name)))
 
     def shards(self) -> Iterator[str]:
         """Names of all shards that have a prompts table, sorted."""
@@ -200,37 +200,53 @@ class Store:
             self.fs.pipe_file(path, content)
             return path
         target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
-        try:
-            with open(temporary, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, target)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        sync_folder(target.parent)
+        with _naming(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = self.scratch() / uuid.uuid4().hex
+            try:
+                with open(temporary, "wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(temporary, target)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+            sync_folder(target.parent)
         return path
+
+    def scratch(self) -> Path:
+        """A folder of a local store for what is not in its place yet; whatever a crash left there goes with `lock`."""
+        folder = Path(self.path(SCRATCH))
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     def install(self, folder: Path, name: str, pointer: str) -> None:
         """Move a finished local folder to the new `name`, then let `pointer` point to it; each step whole or not."""
         target = self.path(name)
         if not self.is_local:
             self.fs.put(f"{folder}/", f"{target}/", recursive=True)
+            self.point(pointer, name)
+            return
+        with _naming(Path(target)):
+            for path in [file for file in folder.rglob("*") if file.is_file()]:
+                with open(path, "rb") as file:
+                    os.fsync(file.fileno())
+            Path(target).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(folder, target)
+            sync_folder(Path(target).parent)
+        self.point(pointer, name)
+
+    def point(self, pointer: str, name: str) -> None:
+        """Let `pointer` lead to `name`, in one step."""
+        if not self.is_local:
             self.write_json(f"{pointer}.json", {"name": name})
             return
-        for path in [file for file in folder.rglob("*") if file.is_file()]:
-            with open(path, "rb") as file:
-                os.fsync(file.fileno())
-        Path(target).parent.mkdir(parents=True, exist_ok=True)
-        os.replace(folder, target)
-        sync_folder(Path(target).parent)
-        link = Path(self.path(f".{pointer}.{uuid.uuid4().hex[:8]}"))
-        link.symlink_to(name)
-        os.replace(link, self.path(pointer))
-        sync_folder(link.parent)
+        with _naming(Path(self.path(pointer))):
+            link = self.scratch() / uuid.uuid4().hex
+            link.symlink_to(name)
+            os.replace(link, self.path(pointer))
+            sync_folder(Path(self.root))
 
     def points_to(self, pointer: str) -> str | None:
         """The name that a pointer made by `install` points to; None where there is none."""
@@ -268,7 +284,22 @@ class Store:
             file.truncate(0)
             file.write(f"process {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
             file.flush()
-            yield
+            shutil.rmtree(self.path(SCRATCH), ignore_errors=True)
+            try:
+                yield
+            finally:
+                shutil.rmtree(self.path(SCRATCH), ignore_errors=True)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Let an error of the system that names no file name this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def digest_of(data: pd.DataFrame) -> str:

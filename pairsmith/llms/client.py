@@ -27,7 +27,7 @@ class Client:
     def __init__(self, loop: asyncio.AbstractEventLoop, base_url: str, key: str, headers: Mapping[str, str]) -> None:
         self.sdk = openai.AsyncOpenAI(base_url=base_url, api_key=key, max_retries=0, default_headers=dict(headers))
         told = {k: v for k, v in (self.sdk.default_headers | self.sdk.auth_headers).items() if isinstance(v, str)}
-        self._headers = told | {"content-type": "application/json", "accept-encoding": "identity"}
+        self._headers = told | {"Accept-Encoding": "identity"}
         self._address = str(self.sdk.base_url).rstrip("/")
         self._session: aiohttp.ClientSession | None = None
         atexit.register(lambda: asyncio.run_coroutine_threadsafe(self._close(), loop).result(2))

@@ -2,9 +2,10 @@
 
 One event loop in a thread of its own serves all endpoints of a process. Members and judges that name the same endpoint
 and model share an engine, and so its limits. Requests wait in the engine's queue and are asked first come, first
-served; replies are handed over as they arrive. A passing failure (429, 5xx, a broken connection) is tried again with
-jitter, never earlier than Retry-After says and within the deadline; a wrong key, model or URL stops the run; any other
-refusal is that request's error alone.
+served; replies are handed over as they arrive, and a call counts as under way until whoever asked has come back for
+more: by then its reply is in the ledger. A passing failure (429, 5xx, a broken connection) is tried again with jitter,
+never earlier than Retry-After says and within the deadline; a wrong key, model or URL stops the run; any other refusal
+is that request's error alone.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import tenacity
 
@@ -27,7 +28,8 @@ from pairsmith.llms.keys import NO_KEY, key_of
 from pairsmith.llms.limits import Adaptive, Breaker, Rates
 from pairsmith.llms.wire import PATH, body_of, readout_hint, reply_of, retry_after
 
-GATHER_SECONDS = 0.01  # that replies wait for others, to be recorded together
+GATHER_SECONDS = 0.003  # that replies wait for others, to be recorded together
+MOST_UNDER_WAY = 4  # times the concurrency: jobs that have a place or wait for their next attempt
 PASSING = {408, 409, 425, 429}  # and all of 500 and above
 OVERLOADED = {429, 503}
 STOPPING = {301, 302, 303, 307, 308, 401, 402, 404, 405}
@@ -61,9 +63,11 @@ class Arrivals:
     """Carries outcomes from the event loop to the thread that waits for them, some at a time.
 
     A thread that woke for each would fight with the loop for Python's lock, and the ledger would commit each alone.
+    `places`: those of answered calls whose replies may not be recorded yet; looked at in the event loop alone.
     """
 
     def __init__(self) -> None:
+        self.places = 0
         self._gathered: list[Outcome] = []
         self._queue: queue.SimpleQueue[list[Outcome]] = queue.SimpleQueue()
 
@@ -107,12 +111,15 @@ class Engine:
         self._endpoint, self._model, self._key = endpoint, model, key
         self._client = Client(loop(), endpoint.base_url, key, endpoint.headers)
         self._queue: deque[Job] = deque()
-        self._busy: set[Job] = set()
+        self._under_way: set[Job] = set()
+        self._calls = 0  # places taken; a job that waits for its next attempt has none
+        self._returning: deque[asyncio.Future[None]] = deque()  # those that wait for a place again, served first
         self._places = Adaptive(endpoint.concurrency)
         self._breaker = Breaker(endpoint.breaker, endpoint.breaker_seconds)
         self._retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception_type(Failure),
             wait=_wait,
+            sleep=self._step_aside,
             stop=tenacity.stop_after_attempt(endpoint.attempts),
             reraise=True,
         )
@@ -138,9 +145,9 @@ class Engine:
                 finished = [item for item in group if not isinstance(item, BaseException)]
                 if finished:
                     yield finished
+                loop().call_soon_threadsafe(self._recorded, arrived, len(group))
         finally:
-            if left:
-                loop().call_soon_threadsafe(self._drop, set(jobs))
+            loop().call_soon_threadsafe(self._leave, jobs, arrived)
         if failures:  # only now: what was in flight beside it has been answered, and paid for
             raise failures[0]
 
@@ -149,11 +156,21 @@ class Engine:
         self._queue += jobs
         self._pump()
 
-    def _drop(self, jobs: set[Job]) -> None:
-        self._queue = deque(job for job in self._queue if job not in jobs)
-        for job in jobs & self._busy:
+    def _recorded(self, arrived: Arrivals, replies: int) -> None:
+        """Give the places of calls back whose replies have been dealt with."""
+        given_back = min(replies, arrived.places)
+        arrived.places -= given_back
+        self._calls -= given_back
+        self._pump()
+
+    def _leave(self, jobs: list[Job], arrived: Arrivals) -> None:
+        """Forget what nobody waits for any more."""
+        dropped = set(jobs)
+        self._queue = deque(job for job in self._queue if job not in dropped)
+        for job in dropped & self._under_way:
             if job.task:
                 job.task.cancel()
+        self._recorded(arrived, arrived.places)
 
     def _pump(self) -> None:
         """Start as many waiting jobs as the limits allow."""
@@ -163,14 +180,38 @@ class Engine:
         if self._breaker.given_up:
             self._end_queue(self._down())
         now = loop().time()
-        while self._queue and len(self._busy) < self._places.now:
-            pause = self._breaker.pause(now)
-            if pause:
+        while self._calls < self._places.now:
+            while self._returning and self._returning[0].done():  # cancelled
+                self._returning.popleft()
+            if self._returning:
+                self._calls += 1
+                self._returning.popleft().set_result(None)
+                continue
+            if not self._queue or len(self._under_way) >= MOST_UNDER_WAY * self._endpoint.concurrency:
+                return
+            if pause := self._breaker.pause(now):
                 self._wakes = loop().call_later(pause, self._pump)
                 return
+            self._calls += 1
             job = self._queue.popleft()
-            self._busy.add(job)
+            self._under_way.add(job)
             job.task = loop().create_task(self._work(job, self._breaker.let_out(now)))
+            job.task.add_done_callback(partial(self._ended, job))
+
+    async def _step_aside(self, seconds: float) -> None:
+        """Wait for the next attempt without a place, then for a place."""
+        place = loop().create_future()
+        self._calls -= 1
+        self._pump()
+        try:
+            await asyncio.sleep(seconds)
+            self._returning.append(place)
+            self._pump()
+            await place
+        except asyncio.CancelledError:
+            if not place.done() or place.cancelled():
+                self._calls += 1  # for the end of the work to give back
+            raise
 
     def _end_queue(self, outcome: Reply | BaseException) -> None:
         for job in self._queue:
@@ -185,9 +226,15 @@ class Engine:
         except BaseException as error:
             job.arrived.put(error)
             self._end_queue(error)
-        finally:
-            self._busy.discard(job)
-            self._pump()
+
+    def _ended(self, job: Job, task: asyncio.Task[None]) -> None:
+        """A job's place goes with its reply; only one whose reply nobody waits for gives it back at once."""
+        self._under_way.discard(job)
+        if task.cancelled():
+            self._calls -= 1
+        else:
+            job.arrived.places += 1
+        self._pump()
 
     async def _ask(self, request: Request, probe: bool) -> Reply:
         """One reply within the deadline, after as many attempts as the recipe allows."""
