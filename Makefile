@@ -1,12 +1,13 @@
 # make demo: install what is needed and build a preference dataset with two small models
 # make test: install what is needed and run all tests
+# make faults: run the fault tests in full, with 100 kills, and print a table of what was lost and repeated
 # Needs Python 3.11 or newer and make; everything else goes into .venv and .cache.
 
 PYTHON ?= python3
 BIN := .venv/bin
 export PAIRSMITH_MODELS ?= $(CURDIR)/.cache/models
 
-.PHONY: demo test fast lint models install clean
+.PHONY: demo test fast faults lint models install clean
 
 demo: models
 	$(BIN)/pairsmith run recipes/demo.yaml
@@ -15,7 +16,10 @@ test: lint models
 	$(BIN)/pytest
 
 fast: install
-	$(BIN)/pytest -m "not prefect and not model and not packaging"
+	$(BIN)/pytest -m "not prefect and not model and not postgres and not packaging" --ignore=tests/faults
+
+faults: install
+	PAIRSMITH_KILLS=100 $(BIN)/pytest tests/faults --timeout=3600
 
 lint: install
 	$(BIN)/ruff check .

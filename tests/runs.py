@@ -1,15 +1,18 @@
-"""Run a recipe without Prefect, and look at what it made."""
+"""Run a recipe without Prefect, or the reading of prompts alone, and look at what came of it."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from pairsmith import stages
-from pairsmith.config import Recipe
+from pairsmith.config import Prompts, Recipe, Source
 from pairsmith.llms.base import LLM, Reply, Request
 from pairsmith.progress import ask
+from pairsmith.prompts import read_prompts
 from pairsmith.publishing import Published
 from pairsmith.report import Summary
 
@@ -33,6 +36,18 @@ def run(recipe: Recipe) -> tuple[Published, Summary, Counter[str]]:
 def generate(llm: LLM, requests: Sequence[Request]) -> list[Reply]:
     """All replies, in the order of the requests."""
     return ask(llm, requests, "test", 0)
+
+
+def read(
+    path: Path | str, limit: int | None = None, **source: Any
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """(accepted, rejected) of one source."""
+    rows = list(read_prompts(Prompts(sources=(Source(path=str(path), **source),), limit=limit)))
+    return [row for row in rows if "reason" not in row], [row for row in rows if "reason" in row]
+
+
+def contents(prompts: list[dict[str, Any]]) -> list[str]:
+    return [json.loads(prompt["messages"])[-1]["content"] for prompt in prompts]
 
 
 def completion(name: str, **fields: Any) -> dict[str, Any]:

@@ -102,19 +102,6 @@ def test_a_reply_is_durable_before_it_is_used(tmp_path: Path) -> None:
     assert ledger(tmp_path).totals()[0]["calls"] == 1
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"text": "b"}, {"seed": 1}, {"sample": 1}, {"temperature": 0.1}, {"top_p": 0.9}, {"top_k": 5},
-        {"max_tokens": 7}, {"stop": ("x",)},
-    ],
-)  # fmt: skip
-def test_f16_every_field_that_can_change_an_answer_is_in_the_key(change: dict[str, object]) -> None:
-    base: dict[str, object] = {"text": "a"}
-    assert request(**base).key(WHO) != request(**(base | change)).key(WHO)  # type: ignore[arg-type]
-    assert request("a").key(WHO) != request("a").key(Identity("echo", "m", "revision 2"))
-
-
 def test_two_threads_and_two_ledgers_on_one_file(tmp_path: Path) -> None:
     books = [ledger(tmp_path), ledger(tmp_path)]
 

@@ -14,28 +14,7 @@ from pairsmith.config import Prompts, Source
 from pairsmith.errors import DataError
 from pairsmith.prompts import Refused, read_prompts, to_prompt
 from tests.conftest import shared
-
-
-def read(
-    path: Path | str, limit: int | None = None, **source: Any
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """(accepted, rejected) of one source."""
-    rows = list(read_prompts(Prompts(sources=(Source(path=str(path), **source),), limit=limit)))
-    return [row for row in rows if "reason" not in row], [row for row in rows if "reason" in row]
-
-
-def contents(prompts: list[dict[str, Any]]) -> list[str]:
-    return [json.loads(prompt["messages"])[-1]["content"] for prompt in prompts]
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Any:
-    def write(name: str, content: str | bytes) -> Path:
-        path = tmp_path / name
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-        return path
-
-    return write
+from tests.runs import contents, read
 
 
 def test_jsonl_keeps_texts_to_the_byte_and_says_where_rows_failed(file: Any) -> None:
@@ -267,34 +246,6 @@ def test_any_row_is_accepted_or_refused(row: dict[str, Any]) -> None:
     except Refused:
         return
     assert json.loads(prompt["messages"])[-1]["role"] == "user"
-
-
-def test_f15_every_hostile_string_is_byte_exact_or_rejected(file: Any) -> None:
-    strings = json.loads(shared("hostile/blns.json").read_text(encoding="utf-8"))
-    path = file("a.jsonl", "".join(json.dumps({"prompt": text}) + "\n" for text in strings))
-    accepted, rejected = read(path)
-    assert len(accepted) + len(rejected) == len(strings)
-    assert set(contents(accepted)) <= set(strings)
-    assert {row["reason"] for row in rejected} <= {"blank", "duplicate"}
-
-
-def test_f15_the_json_test_suite_never_crashes_the_reader() -> None:
-    for path in sorted(shared("hostile/JSONTestSuite").glob("*.json")):
-        accepted, rejected = read(path)
-        if path.name.startswith("n_"):
-            assert not accepted, path.name
-            assert len(rejected) == 1, path.name
-
-
-def test_f15_csv_spectrum_and_bad_parquet() -> None:
-    for path in sorted(shared("hostile/csv_spectrum").glob("*.csv")):
-        header = path.read_text(encoding="utf-8").splitlines()[0].split(",")
-        read(path, columns={"prompt": header[0].strip('"')})
-    for path in sorted(shared("hostile/parquet_bad_data").glob("*.parquet")):
-        try:
-            read(path)
-        except DataError as error:
-            assert path.name in str(error)
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,9 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from pairsmith import templating
 from pairsmith.config import Recipe
 from pairsmith.errors import RunError
 from pairsmith.planning import plan_run
@@ -37,47 +35,6 @@ def test_ten_percent_more_prompts_ask_exactly_for_those(echo_recipe: Build) -> N
     published, _, calls = run(echo_recipe(22))
     assert calls == {"generate": 4, "evolve": 4, "rate": 4}
     assert (published.version, published.new) == ("v0002", True)
-
-
-def test_f16_a_changed_judge_template_asks_only_for_those_ratings(
-    echo_recipe: Build, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run(echo_recipe(20))
-    render = templating.render
-
-    def changed(name: str, **values: Any) -> str:
-        return render(name, **values) + (" Be strict." if name == "judge/honesty.jinja" else "")
-
-    monkeypatch.setattr("pairsmith.rating.render", changed)
-    monkeypatch.setattr("pairsmith.templating.template_hash", lambda prefix: f"changed {prefix}")
-    assert run(echo_recipe(20))[2] == {"rate": 20}
-
-
-@pytest.mark.parametrize(
-    ("change", "asked"),
-    [
-        ({"pairing": {"min_margin": 1.0}}, {}),
-        ({"publishing": {"test_fraction": 0.5}}, {}),
-        ({"shard_size": 3}, {}),
-        ({"rating": {"aspects": ["helpfulness"]}}, {}),
-        ({"rating": {"aspects": ["helpfulness", "overall"]}}, {"rate": 12}),
-        ({"evolution": {"methods": ["details"]}}, {"evolve", "rate"}),
-        ({"evolution": None}, {"rate"}),
-    ],
-)
-def test_f16_a_changed_field_asks_for_what_it_affects(echo_recipe: Build, change: dict[str, Any], asked: Any) -> None:
-    run(echo_recipe(12))
-    calls = run(echo_recipe(12, **change))[2]
-    assert (set(calls) if isinstance(asked, set) else dict(calls)) == asked
-
-
-@pytest.mark.parametrize("size", [1, 7, 64])
-def test_f17_shards_and_order_change_nothing(echo_recipe: Build, size: int, tmp_path: Path) -> None:
-    expected = run(echo_recipe(20, name="expected"))[0].digest
-    lines = (tmp_path / "prompts.jsonl").read_text().splitlines()
-    (tmp_path / "turned.jsonl").write_text("\n".join(reversed(lines)))
-    turned = {"sources": [{"path": str(tmp_path / "turned.jsonl"), "columns": {"source": "{{ 'prompts.jsonl' }}"}}]}
-    assert run(echo_recipe(20, shard_size=size, prompts=turned))[0].digest == expected
 
 
 def test_any_table_can_be_deleted_and_is_rebuilt_without_a_call(echo_recipe: Build) -> None:

@@ -1,16 +1,13 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from pairsmith.errors import ConfigError, RunError, TableError
+from pairsmith.errors import ConfigError, TableError
 from pairsmith.schemas import frame, rows
 from pairsmith.store import Store, TableRef, digest_of
-from tests.conftest import ROOT
 
 REF = TableRef("rejections", "abc")
 TABLE = frame(
@@ -32,35 +29,6 @@ def test_object_storage_by_url() -> None:
     store = Store("memory://bucket/data")
     store.write(REF, TABLE, "mark")
     assert rows(store.read(REF)) == rows(TABLE)
-
-
-@pytest.mark.parametrize("damage", ["truncate", "empty", "foreign", "other table"])
-def test_f4_damage_is_detected(tmp_path: Path, damage: str) -> None:
-    store = Store(str(tmp_path))
-    store.write(REF, TABLE, "mark")
-    path = Path(store.path(REF.path))
-    content = path.read_bytes()
-    if damage == "other table":
-        store.write(TableRef("pairs", "abc"), frame("pairs", []), "mark")
-        path.write_bytes(Path(store.path(TableRef("pairs", "abc").path)).read_bytes())
-    elif damage == "foreign":
-        pd.DataFrame({"x": [1]}).to_parquet(path)
-    else:
-        path.write_bytes({"truncate": content[:-20], "empty": b""}[damage])
-    with pytest.raises(TableError, match="rejections.all.parquet"):
-        store.read(REF)
-    assert store.fresh(REF, "mark") is None
-
-
-def test_f4_no_flipped_byte_goes_unseen(tmp_path: Path) -> None:
-    store = Store(str(tmp_path))
-    store.write(REF, TABLE, "mark")
-    path = Path(store.path(REF.path))
-    content = path.read_bytes()
-    for place in range(0, len(content), 17):
-        path.write_bytes(content[:place] + bytes([content[place] ^ 0x10]) + content[place + 1 :])
-        stored = store.fresh(REF, "mark")
-        assert stored is None or rows(stored.data) == rows(TABLE), f"byte {place}"
 
 
 def test_a_table_that_breaks_its_schema_is_not_written(tmp_path: Path) -> None:
@@ -107,25 +75,3 @@ def test_a_workspace_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be written"), Store(str(tmp_path / "file" / "x")).lock():
         pass
-
-
-HOLD = """
-import sys, time
-from pairsmith.store import Store
-with Store(sys.argv[1]).lock():
-    print("held", flush=True)
-    time.sleep(60)
-"""
-
-
-def test_f5_a_second_run_says_who_holds_the_lock(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", HOLD, str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"held\n"
-        with pytest.raises(RunError, match=f"process {process.pid}"), Store(str(tmp_path)).lock():
-            pass
-        process.kill()
-        process.wait()
-        with Store(str(tmp_path)).lock():
-            pass
