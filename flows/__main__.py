@@ -302,12 +302,11 @@ class _exit_codes:
         os.close(self._tell)
         if isinstance(error, KeyboardInterrupt) or (error and _interrupted.is_set()):  # some libraries wrap it
             _leave()
-        if isinstance(error, PairsmithError):
-            click.echo(f"error: {error}", err=True)
+        if isinstance(error, PairsmithError | OSError):  # of the system: a full disk, a file that may not be written
+            from flows.terminal import plain
+
+            click.echo(f"error: {plain(str(error))}", err=True)
             sys.exit(2 if isinstance(error, ConfigError) else 3 if isinstance(error, DataError) else 1)
-        if isinstance(error, OSError):  # a disk that is full, a file that may not be written
-            click.echo(f"error: {error}", err=True)
-            sys.exit(1)
 
 
 def _interrupt(*_: object) -> NoReturn:

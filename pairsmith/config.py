@@ -337,7 +337,10 @@ class Hub(Config):
 class Publishing(Config):
     test_fraction: float = Field(0.0, ge=0, lt=1, description="share of the prompts in a test split")
     seed: int = 0
-    exports: tuple[Literal["kto", "jsonl"], ...] = ()
+    exports: tuple[Literal["kto", "jsonl", "csv"], ...] = Field(
+        (),
+        description="also: prompt-completion-label rows (kto), one pair a line (jsonl), a table for spreadsheets (csv)",
+    )
     license: str | None = Field(None, description="licence id for the card, such as apache-2.0")
     language: tuple[str, ...] = ()
     hub: Hub | None = None

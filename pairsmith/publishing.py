@@ -6,6 +6,7 @@ sees a whole version whatever happens. Publishing the same content again changes
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import logging
@@ -32,7 +33,7 @@ from pairsmith.report import Summary, markdown_table, render_markdown, render_re
 from pairsmith.schemas import rows
 from pairsmith.store import Store
 from pairsmith.tables import LOAD_REJECTIONS, ShardTables, published_ref
-from pairsmith.templating import render
+from pairsmith.templating import render, transcript
 
 log = logging.getLogger(__name__)
 SHOWN = 50  # pairs shown in the report
@@ -57,6 +58,9 @@ PREFERENCE = pa.schema(
     + [("margin", pa.float64()), ("similarity", pa.float64()), ("strategy", pa.string())]
     + [("source", pa.string()), ("prompt_id", pa.string())]
 )  # fmt: skip
+CSV = ("prompt", "chosen", "rejected", "chosen_score", "rejected_score", "margin", "chosen_member", "rejected_member",
+       "source", "prompt_id")  # fmt: skip
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the beginning of a command
 KTO = pa.schema([("prompt", _CHAT), ("completion", _CHAT), ("label", pa.bool_()), ("prompt_id", pa.string())])
 
 
@@ -172,6 +176,8 @@ def write_data(recipe: Recipe, folder: Path, tables: Iterable[pa.Table]) -> tupl
                     writers.write(f"kto/{split}", KTO, pa.Table.from_pylist(kto_rows(part.to_pylist()), schema=KTO))
                 if "jsonl" in recipe.publishing.exports:
                     writers.write_lines(f"jsonl/{split}", part.to_pylist())
+                if "csv" in recipe.publishing.exports:
+                    writers.write_cells(f"csv/{split}", part.to_pylist())
     return shown, dict(writers.counts)
 
 
@@ -250,8 +256,12 @@ def render_card(
         "size_categories": [_size_category(summary.pairs)],
         "configs": configs,
     }
-    exports = ['`load_dataset(..., "kto")` (prompt, completion, label)'] if "kto" in recipe.publishing.exports else []
-    exports += ["`jsonl/` (one pair a line)"] if "jsonl" in recipe.publishing.exports else []
+    kinds = {
+        "kto": '`load_dataset(..., "kto")` (prompt, completion, label)',
+        "jsonl": "`jsonl/` (one pair a line)",
+        "csv": "`csv/` (for spreadsheets; what looks like a formula begins with an apostrophe)",
+    }
+    exports = [told for name, told in kinds.items() if name in recipe.publishing.exports]
     return (
         render(
             "card.md.jinja",
@@ -312,7 +322,7 @@ def push_to_hub(recipe: Recipe, store: Store, published: Published) -> str | Non
             repo_type="dataset",
             folder_path=folder,
             commit_message=f"{recipe.name} {published.version}",
-            delete_patterns=["data/*", "kto/*", "jsonl/*"],
+            delete_patterns=["data/*", "kto/*", "jsonl/*", "csv/*"],
         )
     store.write_json("pushed.json", mark)
     return f"{api.endpoint}/datasets/{hub.repo_id}"
@@ -346,10 +356,26 @@ class _Writers:
         self._lines[group].writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in part)
         self.counts[group] += len(part)
 
+    def write_cells(self, group: str, part: list[dict[str, Any]]) -> None:
+        first = group not in self._lines
+        if first:
+            file = open(self._path(group, ".csv"), "w", encoding="utf-8-sig", newline="")  # noqa: SIM115
+            self._lines[group] = file
+        writer = csv.writer(self._lines[group])
+        writer.writerows([CSV] if first else [])
+        writer.writerows([_cell(row[name]) for name in CSV] for row in part)
+        self.counts[group] += len(part)
+
     def _path(self, group: str, suffix: str) -> Path:
         path = self._folder / f"{group}{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
+
+
+def _cell(value: Any) -> Any:
+    """A cell of the CSV export: a chat as text, and no text that a spreadsheet would run."""
+    text = transcript(value) if isinstance(value, list) else value
+    return f"'{text}" if isinstance(text, str) and text.startswith(_FORMULA) else text
 
 
 def _size_category(n_rows: int) -> str:
