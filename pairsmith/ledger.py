@@ -217,7 +217,7 @@ class Ledger:
             query = sa.select(_replies).where(_replies.c.key > last).order_by(_replies.c.key).limit(_WIDE)
             with self._engine.connect() as connection:
                 page = [dict(row) for row in connection.execute(query).mappings()]
-            yield from page
+            yield from (row | {"recorded_at": _in_utc(row["recorded_at"])} for row in page)
             if len(page) < _WIDE:
                 return
             last = page[-1]["key"]
@@ -239,8 +239,8 @@ class Ledger:
 
     def _moment(self, moment: datetime) -> str:
         """A moment as the database takes it: SQLite knows no time zones and is given UTC."""
-        known = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        return str(known.astimezone(UTC).replace(tzinfo=None) if self._mark == "?" else known)
+        known = _in_utc(moment)
+        return str(known.replace(tzinfo=None) if self._mark == "?" else known)
 
     def drop(self, keys: Collection[str]) -> None:
         """Forget replies: they are asked for again when they are wanted."""
@@ -359,6 +359,10 @@ def _row(who: dict[str, Any], key: str, reply: Reply, price: Price | None) -> di
 
 def _sums() -> list[sa.Label[Any]]:
     return [sa.func.sum(_replies.c[name]).label(name) for name in ("n_prompt_tokens", "n_tokens", "cost")]
+
+
+def _in_utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _storable(reply: Reply) -> Reply:

@@ -26,6 +26,7 @@ from pairsmith.readouts import (
     Sheet,
     Text,
     could_be_quoted,
+    ends_a_thought,
     read_json,
     read_logprobs,
     read_text,
@@ -96,6 +97,7 @@ def _asked(prompt: dict[str, Any], group: Sequence[dict[str, Any]], aspect: str,
         scale=SCALES.get(aspect, Scale(1, 5)),
         may_be_na=aspect in MAY_BE_NA,
         unbound=not any(could_be_quoted(text) for text in everything),
+        thoughts=not any(ends_a_thought(text) for text in everything),
     )
     critique = aspect == CRITIQUE
     readout = "text" if critique and judge.readout == "logprobs" else judge.readout

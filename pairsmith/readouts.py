@@ -18,6 +18,7 @@ from pairsmith.ids import no_doubles
 from pairsmith.llms.base import Reply
 
 NOT_APPLICABLE = "not_applicable"
+_MOST_LOGPROB = 0.01  # that of certainty is 0; a little more is rounding
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,14 @@ class Text:
 @dataclass(frozen=True)
 class Sheet:
     """What a judge was asked to fill in. `unbound`: whether a rating line without a mark can be trusted, which it
-    cannot where a text or the prompt holds such a line itself, since the judge may be quoting it."""
+    cannot where a text or the prompt holds such a line itself, since the judge may be quoting it. `thoughts`: whether
+    a `</think>` in the reply ends a thought, which it may not where a text holds one, for the same reason."""
 
     texts: tuple[Text, ...]
     scale: Scale
     may_be_na: bool
     unbound: bool = True
+    thoughts: bool = True
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ class _RatingLine:
 _THINK = re.compile(
     r"\A.*</(?:think|thinking|reasoning)>|\A\s*<(?:think|thinking|reasoning)>.*\Z", re.DOTALL | re.IGNORECASE
 )
-_DECORATION = r"[\s#*_`\-•\[\]()]*+(?:\d{1,2}[.)]\s++)?[*_`]*+"
+_DECORATION = r"[\s>#*_`\-•\[\]()]*+(?:\d{1,2}[.)]\s++)?[*_`]*+"
 _DRESSING = r"[\s*_`\[\]()]*+"  # around a value; a minus sign is not dressing
 _SEPARATOR = r"(?::|：|=|\bis\b|[-–—](?=\s))"
 _LABEL_OF_RATING = r"(?:(?:my|the|final|overall|revised|updated|corrected|new)\s+){0,3}(?:rating|score)"
@@ -91,7 +94,7 @@ _BOUND = re.compile(
 # Anything that, quoted by a judge, could be taken for the judge's own rating, and any rating that we cannot place.
 _COULD_BE_A_RATING = re.compile(
     r"(?:rating|score)(?:\s+(?:for|of)\b[^\n:]{0,40})?[\s\W_]*(?:is\b[\s\W_]*)?"
-    r"(?:\d|(?:one|two|three|four|five|six|seven|eight|nine|ten)\b)",
+    r"(?:\d|(?:one|two|three|four|five|six|seven|eight|nine|ten)\b|n/?\.?a\b|not applicable)",
     re.IGNORECASE,
 )
 _NA = re.compile(r"^(?:n/?\.?a\.?|not applicable)\b", re.IGNORECASE)
@@ -117,7 +120,9 @@ def read_text(reply: str, sheet: Sheet, cut: bool = False) -> dict[str, Read]:
     section do. Lines that disagree make the rating null. The last line of a reply that was `cut` counts for nothing:
     a 1 may have been a 10.
     """
-    body = _THINK.sub("", reply.replace("\r\n", "\n").replace("\r", "\n"))
+    body = reply.replace("\r\n", "\n").replace("\r", "\n")
+    if sheet.thoughts:
+        body = _THINK.sub("", body)
     if cut:
         body = body.rpartition("\n")[0]
     lines = body.split("\n")
@@ -129,6 +134,11 @@ def read_text(reply: str, sheet: Sheet, cut: bool = False) -> dict[str, Read]:
 def could_be_quoted(text: str) -> bool:
     """Whether a text holds something that, quoted by a judge, would look like the judge's own rating."""
     return bool(_COULD_BE_A_RATING.search(text))
+
+
+def ends_a_thought(text: str) -> bool:
+    """Whether a text holds what, quoted by a judge, would look like the end of the judge's own thought."""
+    return bool(re.search(r"</(?:think|thinking|reasoning)>", text, re.IGNORECASE))
 
 
 def _sections(lines: Sequence[str], marks: Sequence[str]) -> dict[str, list[str] | None]:
@@ -164,7 +174,8 @@ def _read_text(
     rationale = _rationale([line for number, line in enumerate(section or []) if number not in ours])
     searched = [line if mark in line else "" for line in lines] if found else section or []
     placed = {line.number for line in found or plain}
-    unplaced = any(number not in placed and could_be_quoted(line) for number, line in enumerate(searched))
+    unmarked = [line.replace(mark, "") for line in searched]
+    unplaced = any(number not in placed and could_be_quoted(line) for number, line in enumerate(unmarked))
     values = {_value(line.value, sheet) for line in found or plain}
     if not values:
         return Read(rationale=rationale, error="no rating")
@@ -256,7 +267,7 @@ def _read_entry(entry: Any, sheet: Sheet) -> Read:
 def read_logprobs(reply: Reply, sheet: Sheet) -> Read:
     """The rating with the largest probability, and as score the mean of all ratings weighted by theirs."""
     logprobs, numbers = reply.logprobs or {}, range(sheet.scale.low, sheet.scale.high + 1)
-    if any(not math.isfinite(logprobs.get(str(number), math.nan)) for number in numbers):
+    if any(not -math.inf < logprobs.get(str(number), math.nan) <= _MOST_LOGPROB for number in numbers):
         return Read(error="the reply has no probability for some rating")
     rationale = re.sub(r"^\W*\w(?:\W+|$)", "", reply.text).strip() or None
     weights = {number: math.exp(logprobs[str(number)]) for number in numbers}

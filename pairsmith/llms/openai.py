@@ -314,7 +314,7 @@ class Engine:
         Overload is for the places; the breaker hears of it when all attempts of a request ended in it.
         """
         self._places.note(overloaded)
-        if not overloaded:
+        if probe or not overloaded:
             self._breaker.note(problem, loop().time(), probe)
 
     def _clean(self, error: object) -> str:

@@ -18,6 +18,7 @@ PATH = "/chat/completions"
 _THOUGHT = re.compile(r"\A\s*(?:<think>)?(.*?)</think>\s*", re.DOTALL)
 _UNFINISHED_THOUGHT = re.compile(r"\A\s*<think>(?!.*</think>)(.*)\Z", re.DOTALL)
 _NO_PROBABILITY = -1e4  # of a choice that is not among the most likely tokens
+_MOST_TOKENS = 2**31  # that a database takes; more is no count
 _ENDS = {"eos_token": "stop", "stop_sequence": "stop", "end_turn": "stop", "max_tokens": "length"}  # TGI and others
 
 
@@ -60,8 +61,10 @@ def reply_of(response: Any, request: Request) -> Reply:
     except (AttributeError, IndexError, KeyError, TypeError) as trouble:
         raise NoReply(f"an answer without a choice ({type(trouble).__name__}: {trouble})") from None
     text = content if isinstance(content, str) else ""
-    reason = _ENDS.get(reason, reason)
-    thought = _THOUGHT.match(text) or _UNFINISHED_THOUGHT.match(text)
+    reason = _ENDS.get(reason, reason) if isinstance(reason, str) else None
+    quotable = any("</think>" in turn["content"] for turn in request.messages)  # then it may end no thought
+    opened = text.lstrip().startswith("<think>") or not quotable
+    thought = (_THOUGHT.match(text) or _UNFINISHED_THOUGHT.match(text)) if opened else None
     told = message.get("reasoning_content") or message.get("reasoning")
     error = None if reason in ("stop", "length") else f"the endpoint ended with {reason}"
     logprobs = choice_logprobs(choice, request.choices) if request.choices else None
@@ -97,7 +100,7 @@ def choice_logprobs(choice: Mapping[str, Any], choices: Sequence[str]) -> dict[s
             name = str(other["token"]).strip()
             if name in choices:
                 found[name] = max(float(other["logprob"]), found.get(name, _NO_PROBABILITY))
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
         return None
     return {name: max(found.get(name, _NO_PROBABILITY), _NO_PROBABILITY) for name in choices}
 
@@ -111,17 +114,18 @@ def readout_hint(request: Request) -> str:
 
 def retry_after(headers: Mapping[str, str]) -> float:
     """Seconds that a response asks to wait: Retry-After in seconds or as a date, or in milliseconds; 0 without."""
+    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        value = headers.get(name, "").strip()
+        if re.fullmatch(r"[+-]?\d+(\.\d+)?(e\d+)?", value):
+            return max(float(value) / unit, 0.0)
     try:
-        if "retry-after-ms" in headers:
-            return max(float(headers["retry-after-ms"]) / 1000, 0.0)
-        value = headers.get("retry-after", "0").strip()
-        if re.fullmatch(r"[+-]?\d+(\.\d+)?", value):
-            return max(float(value), 0.0)
-        return max((parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds(), 0.0)
+        told = parsedate_to_datetime(headers.get("retry-after", ""))
     except (ValueError, TypeError):
         return 0.0
+    told = told if told.tzinfo else told.replace(tzinfo=UTC)  # HTTP knows no other zone
+    return max((told - datetime.now(UTC)).total_seconds(), 0.0)
 
 
 def _count(usage: Any, name: str) -> int:
     value = usage.get(name) if isinstance(usage, dict) else None
-    return value if isinstance(value, int) and value >= 0 else 0
+    return value if isinstance(value, int) and 0 <= value < _MOST_TOKENS else 0
