@@ -34,11 +34,12 @@ def test_the_ledger_of_a_workspace_is_shown(echo_recipe: Build) -> None:
     assert cli("--workspace", f"{recipe.workspace}/nowhere").exit_code == 3
 
 
-def test_an_export_fills_another_ledger_and_a_run_from_it_asks_nothing(echo_recipe: Build, tmp_path: Path) -> None:
-    recipe, file = echo_recipe(5), tmp_path / "replies.jsonl"
+def test_an_export_fills_another_ledger_and_a_run_from_it_asks_nothing(
+    echo_recipe: Build, ledger_url: str, tmp_path: Path
+) -> None:
+    recipe, file, url = echo_recipe(5), tmp_path / "replies.jsonl", ledger_url
     expected = run(recipe)[0]
     assert "30 replies written" in cli("--workspace", recipe.workspace, "export", str(file)).output
-    url = f"sqlite:///{tmp_path}/other.sqlite"
     assert "30 replies read, 30 of them new" in cli("--ledger", url, "import", str(file)).output
     assert "30 replies read, 0 of them new" in cli("--ledger", url, "import", str(file)).output
     before, after = open_ledger(recipe.ledger_url), open_ledger(url)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -76,71 +75,6 @@ def test_the_concurrency_holds_for_all_streams_of_a_process() -> None:
         assert len(endpoint.journal) == 30
 
 
-def test_f7_never_earlier_than_told() -> None:
-    with FakeEndpoint(
-        [Fault(429, headers={"retry-after": "1"}), Fault(503, headers={"retry-after-ms": "300"})]
-    ) as endpoint:
-        (reply,) = ask(endpoint, request("Hi"))
-        waits = [later - earlier for earlier, later in zip(endpoint.times, endpoint.times[1:], strict=False)]
-    assert reply.error is None
-    assert waits[0] >= 1
-    assert waits[1] >= 0.3
-
-
-def test_f7_a_wait_longer_than_the_deadline_gives_up_and_says_so() -> None:
-    begun = time.monotonic()
-    with FakeEndpoint([Fault(429, headers={"retry-after": "99999"})]) as endpoint:
-        (reply,) = ask(endpoint, request("Hi"), deadline=0.5)
-    assert time.monotonic() - begun < 5
-    assert reply.error is not None
-    assert "told to wait 99999 s" in reply.error
-    assert not reply.final
-
-
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [({}, 0), ({"retry-after": "2"}, 2), ({"retry-after": "-3"}, 0), ({"retry-after": "soon"}, 0),
-     ({"retry-after-ms": "1500"}, 1.5), ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0)],
-)  # fmt: skip
-def test_f7_forms_of_retry_after(headers: dict[str, str], seconds: float) -> None:
-    assert wire.retry_after(headers) == seconds
-
-
-@pytest.mark.parametrize(
-    "fault", [Fault(500), Fault(503), Fault(200, body="no json"), Fault(200, body='{"choices": []}')]
-)
-def test_f8_f10_passing_failures_are_tried_again_and_bounded(fault: Fault) -> None:
-    with FakeEndpoint([fault, fault]) as endpoint:
-        assert ask(endpoint, request("Hi"))[0].error is None
-        assert len(endpoint.journal) == 3
-    with FakeEndpoint([fault] * 9) as endpoint:
-        (reply,) = ask(endpoint, request("Hi"), attempts=3)
-        assert len(endpoint.journal) == 3
-    assert reply.error is not None
-    assert not reply.final
-
-
-def test_f9_a_bad_request_is_asked_once_and_a_wrong_key_stops_the_run() -> None:
-    with FakeEndpoint([Fault(400)]) as endpoint:
-        (reply,) = ask(endpoint, request("Hi", schema=SCHEMA))
-        assert len(endpoint.journal) == 1
-    assert not reply.final  # another endpoint or setting may take it
-    assert "use readout text or logprobs" in str(reply.error)
-    for status in (401, 402, 403, 404, 405):
-        with FakeEndpoint([Fault(status)] * 50) as endpoint:
-            with pytest.raises(ConfigError, match="told to fail"):
-                ask(endpoint, *(request(f"{n}") for n in range(50)), concurrency=4)
-            assert len(endpoint.journal) <= 8
-
-
-def test_a_403_after_an_answer_is_about_its_prompt_alone() -> None:
-    with FakeEndpoint() as endpoint:
-        assert ask(endpoint, request("Hi"))[0].error is None
-        endpoint.fail(Fault(403))
-        refused, fine = ask(endpoint, request("bad"), request("good"), concurrency=16)
-    assert sorted([refused.error is None, fine.error is None]) == [False, True]
-
-
 @pytest.mark.parametrize("usage", [None, {"total_tokens": 3}, {"prompt_tokens": None, "completion_tokens": None}])
 def test_odd_usage_and_lone_surrogates_stop_nothing(usage: Any, tmp_path: Path) -> None:
     message = {"role": "assistant", "content": "a\ud83d"}
@@ -170,13 +104,6 @@ def test_probabilities_are_read_where_the_answer_begins() -> None:
     for tokens in ([noise], [_token("Well", 0.0, _3=-9.0), five], []):
         choice = {"logprobs": {"content": tokens}}
         assert wire.choice_logprobs(choice, tuple("12345")) is None
-
-
-def test_f10_a_hanging_endpoint_is_left_at_the_deadline() -> None:
-    begun = time.monotonic()
-    with FakeEndpoint([Fault(hang=30)]) as endpoint:
-        assert "no answer within" in str(ask(endpoint, request("Hi"), deadline=0.5)[0].error)
-    assert time.monotonic() - begun < 10
 
 
 def test_s4_the_key_is_in_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
