@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
 
@@ -30,11 +31,14 @@ Strategy = Literal[
 ]
 METHODS = ("helpfulness", "relevance", "deepening", "creativity", "details")
 SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
+SECRET_VALUE = re.compile(r"\s*(bearer|basic|token|digest)\s", re.IGNORECASE)
 DATA_SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 
 
 class Config(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=(), hide_input_in_errors=True
+    )
 
 
 class Columns(Config):
@@ -122,7 +126,7 @@ class Endpoint(Config):
     Members and judges that name the same endpoint and model share its limits, in all task runs of a process.
     """
 
-    base_url: str = Field("https://api.openai.com/v1", pattern=r"^https?://[^@?]+$", description="up to and with /v1")
+    base_url: str = Field("https://api.openai.com/v1", pattern=r"^https?://[^@?#]+$", description="up to and with /v1")
     api_key_env: str | None = Field(
         "OPENAI_API_KEY", description="name of the environment variable that holds the key; null for none"
     )
@@ -147,7 +151,9 @@ class Endpoint(Config):
 
     @model_validator(mode="after")
     def _no_secrets(self) -> Self:
-        secret = [name for name in self.headers if SECRET_HEADER.search(name)]
+        secret = [
+            name for name, value in self.headers.items() if SECRET_HEADER.search(name) or SECRET_VALUE.match(value)
+        ]
         if secret:
             raise ValueError(f"endpoint.headers: {secret} look like secrets; use api_key_env or api_key_block")
         return self
@@ -329,7 +335,7 @@ class Pairing(Config):
 
 
 class Hub(Config):
-    repo_id: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
+    repo_id: str = Field(pattern=r"^\w[\w.-]{0,95}/\w[\w.-]{0,95}$")
     private: bool = True
     token_env: str = Field("HF_TOKEN", description="name of the environment variable that holds the token")
 
@@ -391,6 +397,9 @@ class Recipe(Config):
             if min(weights) < 0 or sum(weights) <= 0:
                 raise ValueError("pairing.aspect_weights: weights must be >= 0 and one of them > 0")
         _known("pairing.member_order", pairing.member_order, members)
+        address = urlsplit(self.ledger or "")
+        if address.password or "password" in parse_qs(address.query):
+            raise ValueError("ledger: a password in it would be stored and shown; use PGPASSWORD or a password file")
         if self.name.startswith("ledger.sqlite"):
             raise ValueError("name: the workspace's ledger has that name")
         if "?" in self.workspace and not self.ledger:

@@ -96,6 +96,8 @@ class Ledger:
         try:
             parsed = sa.make_url(url)
             if parsed.get_backend_name() == "sqlite" and parsed.database:
+                if Path(parsed.database).is_symlink():
+                    raise ConfigError(f"ledger: {parsed.database} is a link; name the file that it leads to")
                 Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
             self._engine = sa.create_engine(parsed)
             if parsed.get_backend_name() == "sqlite":

@@ -29,7 +29,7 @@ from pairsmith.errors import ConfigError, RunError
 from pairsmith.generation import with_system
 from pairsmith.ids import canonical_json, draw, fingerprint
 from pairsmith.recipes import models_in
-from pairsmith.report import Summary, markdown_table, render_markdown, render_report
+from pairsmith.report import Summary, markdown_table, markdown_text, render_markdown, render_report
 from pairsmith.schemas import rows
 from pairsmith.store import Store
 from pairsmith.tables import LOAD_REJECTIONS, ShardTables, published_ref
@@ -261,10 +261,14 @@ def render_card(
         "jsonl": "`jsonl/` (one pair a line)",
         "csv": "`csv/` (for spreadsheets; what looks like a formula begins with an apostrophe)",
     }
-    exports = [told for name, told in kinds.items() if name in recipe.publishing.exports]
+    exports = [text for name, text in kinds.items() if name in recipe.publishing.exports]
+    told = recipe_yaml(recipe).strip()
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", told)), default=0))
     return (
         render(
             "card.md.jinja",
+            description=markdown_text(recipe.description or "A preference dataset."),
+            fence=fence,
             recipe=recipe,
             where=where,
             front_matter=yaml.safe_dump({k: v for k, v in front.items() if v}, sort_keys=False).strip(),
@@ -272,7 +276,7 @@ def render_card(
             exports=", ".join(exports),
             version=__version__,
             models=markdown_table(models),
-            recipe_yaml=recipe_yaml(recipe).strip(),
+            recipe_yaml=told,
         )
         + "\n"
     )

@@ -7,6 +7,7 @@ another machine's worker.
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from pydantic import ValidationError
 
 from pairsmith.config import DATA_SUFFIXES, Recipe, is_local, names_a_file
 from pairsmith.errors import ConfigError
+
+SECRET_FIELDS = {"endpoint", "ledger", "hub"}  # values that may hold one are not repeated
 
 
 def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
@@ -58,10 +61,13 @@ def parse_recipe(data: Mapping[str, Any], base: Path, where: str = "recipe") -> 
                 f"{source['path']}: what format is it? Set the source's format to jsonl, json, csv or parquet"
             )
     for spec in models_in(resolved):
-        folder = base / Path(spec["model"]).expanduser()
-        spec["model"] = str(folder.resolve()) if folder.is_dir() else spec["model"]
+        folder = _place(spec["model"], base)
+        spec["model"] = str(folder.resolve()) if folder and folder.is_dir() else spec["model"]
     if "://" not in recipe.workspace:
-        resolved["workspace"] = str(Path(recipe.workspace).expanduser().resolve())
+        try:
+            resolved["workspace"] = str(Path(recipe.workspace).expanduser().resolve())
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ConfigError(f"workspace: {recipe.workspace!r} cannot be a folder: {error}") from None
     return Recipe.model_validate(resolved)
 
 
@@ -79,7 +85,8 @@ def _complaints(error: ValidationError) -> Iterable[str]:
     for item in error.errors(include_url=False):
         field = ".".join(str(part) for part in item["loc"]) or "recipe"
         message = item["msg"].removeprefix("Value error, ")
-        given = f" (given: {item['input']!r})" if not isinstance(item["input"], dict | list) else ""
+        secret = not SECRET_FIELDS.isdisjoint(item["loc"]) or isinstance(item["input"], dict | list)
+        given = "" if secret else f" (given: {item['input']!r})"
         if item["type"] == "extra_forbidden":
             message, given = "there is no such field", ""
         yield f"  {field}: {message}{given}"
@@ -105,9 +112,23 @@ def _override(data: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {override}: the value is not valid YAML: {error}") from error
 
 
+def _place(path: str, base: Path) -> Path | None:
+    """Where a path leads, seen from `base`; None where no file or folder can have that name."""
+    try:
+        found = base / Path(path).expanduser()
+        os.lstat(found)
+    except FileNotFoundError:
+        return found
+    except (OSError, ValueError, RuntimeError):
+        return None
+    return found
+
+
 def _resolve(path: str, base: Path) -> str:
     for folder in (base, Path.cwd()):
-        candidate = folder / Path(path).expanduser()
+        candidate = _place(path, folder)
+        if candidate is None:
+            raise ConfigError(f"prompts.sources: {path!r} cannot be a file")
         if candidate.exists() or (glob.has_magic(path) and glob.glob(str(candidate), recursive=True)):
             return str(candidate.absolute())
     if is_local(path):

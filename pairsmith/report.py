@@ -6,6 +6,7 @@ Everything that comes from prompts, completions or rationales is escaped where i
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -17,6 +18,9 @@ from pairsmith.config import Recipe
 from pairsmith.schemas import Reason
 from pairsmith.tables import ShardTables
 from pairsmith.templating import render
+
+_MARKUP = re.compile(r"[\\`*_\[\]<>&|~!]")
+_BEGINNINGS = re.compile(r"^(\d*)([#+\-=>:.)])")  # of headings, lists, quotes, rules
 
 
 @dataclass
@@ -176,8 +180,14 @@ def markdown_table(table: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def markdown_text(value: Any) -> str:
+    """Text for a line of markdown, of which nothing is read as markup."""
+    text = _MARKUP.sub(r"\\\g<0>", " ".join(str(value).split()))
+    return _BEGINNINGS.sub(r"\1\\\2", text)
+
+
 def _cell(value: Any) -> str:
-    return "" if value is None else str(value).replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    return "" if value is None else markdown_text(value)
 
 
 def _tally(table: dict[str, dict[str, float]], name: str, key: str, value: float) -> None:

@@ -272,7 +272,11 @@ class Store:
             return
         try:
             Path(self.root).mkdir(parents=True, exist_ok=True)
-            file = open(self.path(".lock"), "a+")  # noqa: SIM115 - closed below
+            for folder in (Path(self.root), *Path(self.root).glob("*"), *Path(self.root).glob("tables/*")):
+                if folder.is_symlink() and folder.name != "latest":
+                    raise ConfigError(f"workspace: {folder} is a link; only the workspace itself may be one")
+            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+            file = os.fdopen(os.open(self.path(".lock"), flags, 0o644), "a+")
         except OSError as error:
             raise ConfigError(f"workspace: {self.root} cannot be written: {error}") from error
         with file:

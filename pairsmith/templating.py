@@ -14,31 +14,18 @@ from typing import Any
 
 import jinja2
 import yaml
-from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from pairsmith.errors import ConfigError
 from pairsmith.ids import fingerprint
+from pairsmith.sandbox import MAX_RENDERED, sandbox, time_bound
 
-MAX_RENDERED = 4_000_000  # characters
 _NONCE_LENGTH = 6
 
 
-class _Environment(ImmutableSandboxedEnvironment):
-    """Jinja's sandbox, with products and powers bounded too: they could fill the memory in one expression."""
-
-    intercepted_binops = frozenset({"*", "**"})
-
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        sizes = [len(side) if hasattr(side, "__len__") else abs(side) for side in (left, right)]
-        if max(sizes) > MAX_RENDERED or (sizes[0] * sizes[1] > MAX_RENDERED if operator == "*" else sizes[1] > 64):
-            raise SecurityError(f"{operator} with operands that large is not allowed in a template")
-        return super().call_binop(context, operator, left, right)
-
-
 @lru_cache(maxsize=1)
-def _environment() -> _Environment:
-    return _Environment(
+def _environment() -> ImmutableSandboxedEnvironment:
+    return ImmutableSandboxedEnvironment(
         loader=jinja2.PackageLoader("pairsmith"),
         undefined=jinja2.StrictUndefined,
         autoescape=jinja2.select_autoescape(enabled_extensions=("html.jinja",), default_for_string=False),
@@ -57,11 +44,12 @@ def render_text(template: str, where: str, values: Mapping[str, Any]) -> str:
     """Render a template of a recipe, bounded in size; raises ConfigError that names `where` it stands."""
     parts, size = [], 0
     try:
-        for part in compile_text(template, where).generate(values):
-            size += len(part)
-            if size > MAX_RENDERED:
-                raise ConfigError(f"{where}: renders to more than {MAX_RENDERED} characters")
-            parts.append(part)
+        with time_bound():
+            for part in compile_text(template, where).generate(values):
+                size += len(part)
+                if size > MAX_RENDERED:
+                    raise ConfigError(f"{where}: renders to more than {MAX_RENDERED} characters")
+                parts.append(part)
     except ConfigError:
         raise
     except Exception as error:  # whatever an expression does with the values that it meets
@@ -72,8 +60,8 @@ def render_text(template: str, where: str, values: Mapping[str, Any]) -> str:
 @lru_cache(maxsize=256)
 def compile_text(template: str, where: str) -> jinja2.Template:
     try:
-        return _environment().from_string(template)
-    except jinja2.TemplateError as error:
+        return sandbox().from_string(template)
+    except (jinja2.TemplateError, RecursionError, SyntaxError) as error:
         raise ConfigError(f"{where}: not a valid template: {error}") from error
 
 

@@ -186,7 +186,11 @@ class FakeEndpoint:
             await asyncio.sleep(fault.hang if fault and fault.hang else self._weather.seconds(mark))
         finally:
             self._busy -= 1
-        response = None if fault else self._replay.get(name) or completion(body, self._echo)
+        try:
+            response = None if fault else self._replay.get(name) or completion(body, self._echo)
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            fault = Fault(400, json.dumps({"error": {"message": f"{type(error).__name__}: {error}"}}))
+        response = None if fault else response
         if self._log:
             line = {"hash": name, "model": body.get("model"), "status": fault.status if fault else 200}
             self._log.write(json.dumps(line | {"response": response}) + "\n")

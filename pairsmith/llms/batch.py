@@ -21,8 +21,8 @@ from pairsmith.config import ModelSpec
 from pairsmith.errors import ConfigError
 from pairsmith.ledger import Batch, Ledger
 from pairsmith.llms.base import Finished, Identity, Reply, Request
-from pairsmith.llms.keys import NO_KEY, key_of
-from pairsmith.llms.wire import PATH, NoReply, body_of, reply_of
+from pairsmith.llms.keys import key_of, without
+from pairsmith.llms.wire import PATH, STOPPING, NoReply, body_of, moved_hint, reply_of
 
 log = logging.getLogger(__name__)
 ENDED = {"completed", "failed", "expired", "cancelled"}
@@ -47,11 +47,15 @@ class Batched:
             api_key=self._key,
             max_retries=self._endpoint.attempts - 1,
             default_headers=self._endpoint.headers,
+            http_client=openai.DefaultHttpxClient(follow_redirects=False),
         )
         try:
             yield from self._collected({request.key(self.identity): i for i, request in enumerate(requests)}, requests)
-        except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
-            raise ConfigError(f"endpoint {self._endpoint.base_url}, batches: {self._clean(error)}") from None
+        except openai.APIStatusError as error:
+            if error.status_code not in STOPPING | {403}:
+                raise
+            told = self._clean(f"{error}{moved_hint(error.response.headers)}")
+            raise ConfigError(f"endpoint {self._endpoint.base_url}, batches: {told}") from None
 
     def _collected(self, places: dict[str, int], requests: Sequence[Request]) -> Iterator[Finished]:
         import openai
@@ -150,5 +154,4 @@ class Batched:
             return Reply("", error=str(error))
 
     def _clean(self, error: object) -> str:
-        text = str(error)
-        return (text if self._key == NO_KEY else text.replace(self._key, "***"))[:500]
+        return without(self._key, error)[:500]

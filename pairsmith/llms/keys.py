@@ -6,18 +6,42 @@ Prefect tasks read Secret blocks).
 
 from __future__ import annotations
 
+import base64
+import html
+import json
 import os
+import re
+from urllib.parse import quote, quote_plus
 
 from pairsmith.config import Endpoint
 from pairsmith.errors import ConfigError
 
 NO_KEY = "none"  # what is sent to an endpoint that wants none
+_BASE64 = re.compile(r"[A-Za-z0-9+/_-]{16,}")
 _handed_over: dict[str, str] = {}
 
 
 def hand_over(block: str, key: str) -> None:
     """Make the key of a Secret block known to this process."""
     _handed_over[block] = key
+
+
+def without(key: str, error: object) -> str:
+    """An error's text that does not tell the key: as it is, quoted for an address, JSON or HTML, or in base64."""
+    text = str(error)
+    if key == NO_KEY:
+        return text
+    quoted = {quote(key, safe=""), quote(key), quote_plus(key), html.escape(key)}
+    for form in sorted({key, key.replace("/", "\\/"), json.dumps(key)[1:-1], *quoted}, key=len, reverse=True):
+        text = re.sub(re.escape(form), "***", text, flags=re.IGNORECASE)
+    return _BASE64.sub(lambda found: "***" if key.encode() in _decoded(found[0]) else found[0], text)
+
+
+def _decoded(text: str) -> bytes:
+    """What base64 says, wherever in it a group of four begins."""
+    text = text.replace("+", "-").replace("/", "_")
+    parts = (text[start : start + (len(text) - start) // 4 * 4] for start in range(4))
+    return b"\n".join(base64.urlsafe_b64decode(part) for part in parts)
 
 
 def key_of(endpoint: Endpoint) -> str:

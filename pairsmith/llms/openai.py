@@ -24,15 +24,14 @@ import tenacity
 from pairsmith.config import Endpoint, ModelSpec
 from pairsmith.errors import ConfigError
 from pairsmith.llms.base import Finished, Identity, Reply, Request
-from pairsmith.llms.keys import NO_KEY, key_of
+from pairsmith.llms.keys import key_of, without
 from pairsmith.llms.limits import Adaptive, Breaker, Rates
-from pairsmith.llms.wire import PATH, body_of, readout_hint, reply_of, retry_after
+from pairsmith.llms.wire import PATH, STOPPING, body_of, moved_hint, readout_hint, reply_of, retry_after
 
 GATHER_SECONDS = 0.003  # that replies wait for others, to be recorded together
 MOST_UNDER_WAY = 4  # times the concurrency: jobs that have a place or wait for their next attempt
 PASSING = {408, 409, 425, 429}  # and all of 500 and above
 OVERLOADED = {429, 503}
-STOPPING = {301, 302, 303, 307, 308, 401, 402, 404, 405}
 backoff = tenacity.wait_exponential_jitter(initial=0.5, max=60, jitter=0.5)
 
 
@@ -300,9 +299,9 @@ class Engine:
             self._note(problem, probe, overloaded)
             raise Failure(problem, retry_after(headers), overloaded)
         if status in STOPPING or (status == 403 and not self._answered):  # some use 403 for a prompt they dislike
-            moved = headers.get("location")
-            hint = f"; it redirects to {moved}, which is not followed: name that address" if moved else ""
-            told = f"endpoint {self._endpoint.base_url}, model {self._model}: {problem}{self._clean(hint)}"
+            told = (
+                f"endpoint {self._endpoint.base_url}, model {self._model}: {problem}{self._clean(moved_hint(headers))}"
+            )
             raise ConfigError(told)
         self._note(None, probe)
         too_large = status == 413 or "context length" in problem.lower()
@@ -319,8 +318,7 @@ class Engine:
 
     def _clean(self, error: object) -> str:
         """An error's text, which may quote the request, without the key."""
-        text = str(error)
-        return (text if self._key == NO_KEY else text.replace(self._key, "***"))[:500]
+        return without(self._key, error)[:500]
 
 
 _lock = threading.Lock()

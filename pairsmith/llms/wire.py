@@ -15,6 +15,7 @@ from typing import Any
 from pairsmith.llms.base import Reply, Request
 
 PATH = "/chat/completions"
+STOPPING = {301, 302, 303, 307, 308, 401, 402, 404, 405}  # statuses after which no other request can do better
 _THOUGHT = re.compile(r"\A\s*(?:<think>)?(.*?)</think>\s*", re.DOTALL)
 _UNFINISHED_THOUGHT = re.compile(r"\A\s*<think>(?!.*</think>)(.*)\Z", re.DOTALL)
 _NO_PROBABILITY = -1e4  # of a choice that is not among the most likely tokens
@@ -110,6 +111,12 @@ def readout_hint(request: Request) -> str:
     if request.schema:
         return " (if the endpoint knows no json_schema, use readout text or logprobs)"
     return " (if the endpoint gives no logprobs, use readout text or json)" if request.choices else ""
+
+
+def moved_hint(headers: Mapping[str, str]) -> str:
+    """Where a response redirects to, as the end of an error."""
+    moved = headers.get("location")
+    return f"; it redirects to {moved}, which is not followed: name that address" if moved else ""
 
 
 def retry_after(headers: Mapping[str, str]) -> float:
