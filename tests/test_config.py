@@ -60,8 +60,6 @@ def test_overrides_reach_nested_fields_and_lists(recipe_file: Path) -> None:
         ("pool.members.0.sampling.temperature=-1", "greater than or equal to 0"),
         ("pool.members.1.name=a", "named more than once"),
         ("pool.draw=3", "there are 2 members"),
-        ("name=../x", "name"),
-        ("name=/abs", "name"),
         ("pairing.strategy=member-order", "member_order"),
         ("pairing.strategy=evolved-vs-original", "evolution section"),
         ("pairing.aspect_weights={honesty: 2}", "pairing.aspect_weights: unknown ['honesty']"),
@@ -133,12 +131,6 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     broken.write_text(MINIMAL)
     with pytest.raises(ConfigError, match=r"data\.jsonl is neither in"):
         load_recipe(broken)
-
-
-def test_yaml_tags_run_nothing(recipe_file: Path) -> None:
-    recipe_file.write_text(MINIMAL + "description: !!python/object/apply:os.system ['touch /tmp/never']\n")
-    with pytest.raises(ConfigError, match="not valid YAML"):
-        load_recipe(recipe_file)
 
 
 def test_templates_are_read_in(recipe_file: Path) -> None:

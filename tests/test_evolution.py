@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 from pairsmith.config import METHODS, Evolution, Evolver
-from pairsmith.errors import ConfigError
 from pairsmith.evolution import evolve, flaw, method_for, question_of, request_for
 from pairsmith.llms.echo import Echo
 from pairsmith.schemas import frame, rows
@@ -85,13 +84,6 @@ def test_own_methods_as_criterion_and_as_template() -> None:
     assert "Make it rhyme." in asked
     full = request_for(PROMPT, completion("a"), "full", 1, settings).messages[0]["content"]
     assert full == "Q What is a <RESPONSE>? A the text of a"
-
-
-@pytest.mark.parametrize("template", ["{{ ''.__class__ }}", "{{ nothing }}", "{{ 'x' * 10 ** 9 }}", "{% for"])
-def test_s1_templates_are_sandboxed_strict_and_bounded(template: str) -> None:
-    with pytest.raises((ConfigError, ValueError), match=r"evolution\.templates\.own"):
-        settings = evolution(methods=("own",), templates={"own": template + "{{ completion }}"})
-        request_for(PROMPT, completion("a"), "own", 1, settings)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -121,43 +120,11 @@ def test_deployments_name_flows_that_exist_with_valid_parameters() -> None:
     assert any(deployment.get("schedules") for deployment in deployments)
 
 
-def test_s2_prefect_keeps_no_result_of_ours(echo_recipe: Build) -> None:
-    from prefect.settings import PREFECT_LOCAL_STORAGE_PATH
-
-    from flows.preferences import build_preference_dataset
-
-    def kept() -> set[Path]:
-        return set(Path(PREFECT_LOCAL_STORAGE_PATH.value()).glob("*"))
-
-    before = kept()
-    build_preference_dataset(echo_recipe(3, name="small"))
-    assert kept() == before
-
-
 def at_endpoint(echo_recipe: Build, url: str, **endpoint: Any) -> Recipe:
     where = {"backend": "openai", "endpoint": {"base_url": url, **endpoint}}
     members = [{"name": name, "model": name, **where} for name in ("a", "b")]
     judges = [{"name": "j", "model": "j", **where}]
     return echo_recipe(6, name="fake", pool={"members": members}, evolution=None, rating={"judges": judges})
-
-
-def test_a_key_comes_from_a_secret_block_and_is_stored_nowhere_else(echo_recipe: Build) -> None:
-    from prefect.blocks.system import Secret
-
-    from flows.preferences import build_preference_dataset
-    from pairsmith.testing import FakeEndpoint
-
-    with FakeEndpoint() as endpoint:
-        recipe = at_endpoint(echo_recipe, endpoint.url, api_key_block="pairsmith-test-key")
-        with pytest.raises(ConfigError, match="no Secret block pairsmith-test-key"):
-            build_preference_dataset(recipe)
-        assert not endpoint.asked
-        Secret(value="sk-canary").save("pairsmith-test-key")
-        build_preference_dataset(recipe)
-        assert {headers["authorization"] for headers in endpoint.headers} == {"Bearer sk-canary"}
-    assert not [file for file in Path(recipe.workspace).rglob("*") if file.is_file() and b"canary" in file.read_bytes()]
-    assert "canary" not in str([run.model_dump() for run in read("read_flow_runs")])
-    assert "canary" not in str([run.model_dump() for run in read("read_task_runs")])
 
 
 def test_workers_share_an_endpoint_by_a_limit_of_prefects(echo_recipe: Build, monkeypatch: pytest.MonkeyPatch) -> None:

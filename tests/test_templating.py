@@ -1,26 +1,13 @@
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pairsmith.errors import ConfigError
 from pairsmith.templating import nonces, render_text, template_hash, transcript
 
 
 def test_text_templates_escape_nothing() -> None:
     assert render_text("{{ a }}", "here", {"a": "<b> & 'c'"}) == "<b> & 'c'"
-
-
-@pytest.mark.parametrize(
-    "attack",
-    ["{{ 'x' * 10 ** 9 }}", "{{ 9 ** 9 ** 9 }}", "{{ [1] * 10 ** 9 }}", "{{ 'x' * 3000 * 3000 }}",
-     "{{ range(10 ** 9) }}",
-     "{{ ''.__class__.__mro__ }}", "{{ a.append(1) }}", "{% for i in range(99999) %}{{ 'x' * 999 }}{% endfor %}"],
-)  # fmt: skip
-def test_s1_attacks_end_in_an_error_that_names_the_template(attack: str) -> None:
-    with pytest.raises(ConfigError, match="own template"):
-        render_text(attack, "own template", {"a": []})
 
 
 @given(st.lists(st.text(), max_size=3), st.integers(1, 5))
