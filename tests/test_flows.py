@@ -131,7 +131,7 @@ def test_workers_share_an_endpoint_by_a_limit_of_prefects(echo_recipe: Build, mo
     from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 
     from flows.preferences import build_preference_dataset
-    from pairsmith.llms.openai import Engine
+    from pairsmith.llms.engine import Engine
     from pairsmith.testing import FakeEndpoint
 
     shares: list[float] = []

@@ -13,7 +13,7 @@ import pytest
 from pairsmith.config import Endpoint, ModelSpec, Recipe, Sampling
 from pairsmith.errors import ConfigError
 from pairsmith.ledger import Ledger, Recorded
-from pairsmith.llms import openai as backend
+from pairsmith.llms import engine as backend
 from pairsmith.llms import wire
 from pairsmith.llms.base import Reply, Request, open_llm
 from pairsmith.llms.echo import Echo

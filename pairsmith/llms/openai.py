@@ -1,38 +1,25 @@
 """`openai`: any endpoint that speaks OpenAI's chat completions: vLLM, SGLang, TGI, llama.cpp, Ollama, hosted ones.
 
-One event loop in a thread of its own serves all endpoints of a process. Members and judges that name the same endpoint
-and model share an engine, and so its limits. Requests wait in the engine's queue and are asked first come, first
-served; replies are handed over as they arrive, and a call counts as under way until whoever asked has come back for
-more: by then its reply is in the ledger. A passing failure (429, 5xx, a broken connection) is tried again with jitter,
-never earlier than Retry-After says and within the deadline; a wrong key, model or URL stops the run; any other refusal
-is that request's error alone.
+Members and judges that name the same endpoint and model share an engine, and so its limits. The engines of a process
+run in one event loop in a thread of its own. Those that may have many calls under way run in a process of their own:
+a second processor core then does what a call costs, a third of all the work against a fast endpoint.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import queue
 import threading
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache, partial
-
-import tenacity
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 from pairsmith.config import Endpoint, ModelSpec
-from pairsmith.errors import ConfigError
-from pairsmith.llms.base import Finished, Identity, Reply, Request
-from pairsmith.llms.keys import key_of, without
-from pairsmith.llms.limits import Adaptive, Breaker, Rates
-from pairsmith.llms.wire import PATH, STOPPING, body_of, moved_hint, readout_hint, reply_of, retry_after
+from pairsmith.llms.apart import Apart, Gone
+from pairsmith.llms.base import Finished, Identity, Request
+from pairsmith.llms.engine import Arrivals, Deliver, Engine, Job, Outcome
+from pairsmith.llms.keys import key_of
 
-GATHER_SECONDS = 0.003  # that replies wait for others, to be recorded together
-MOST_UNDER_WAY = 4  # times the concurrency: jobs that have a place or wait for their next attempt
-PASSING = {408, 409, 425, 429}  # and all of 500 and above
-OVERLOADED = {429, 503}
-backoff = tenacity.wait_exponential_jitter(initial=0.5, max=60, jitter=0.5)
+MANY_CALLS = 32  # at a time, from which on an engine has a process of its own
 
 
 class OpenAI:
@@ -44,295 +31,74 @@ class OpenAI:
         self._endpoint = spec.endpoint
 
     def stream(self, requests: Sequence[Request]) -> Iterator[Finished]:
-        yield from engine_for(self._endpoint, self.identity.model).stream(requests)
-
-
-class Failure(Exception):
-    """An attempt that failed in passing. `wait`: seconds that the endpoint asks to wait."""
-
-    def __init__(self, problem: str, wait: float = 0.0, overloaded: bool = False, noted: bool = True) -> None:
-        super().__init__(problem)
-        self.wait, self.overloaded, self.noted = wait, overloaded, noted
-
-
-Outcome = tuple[int, Reply] | BaseException
-
-
-class Arrivals:
-    """Carries outcomes from the event loop to the thread that waits for them, some at a time.
-
-    A thread that woke for each would fight with the loop for Python's lock, and the ledger would commit each alone.
-    `places`: those of answered calls whose replies may not be recorded yet; looked at in the event loop alone.
-    """
-
-    def __init__(self) -> None:
-        self.places = 0
-        self._gathered: list[Outcome] = []
-        self._queue: queue.SimpleQueue[list[Outcome]] = queue.SimpleQueue()
-
-    def put(self, outcome: Outcome) -> None:
-        """Called in the event loop."""
-        if not self._gathered:
-            loop().call_later(GATHER_SECONDS, self._hand_over)
-        self._gathered.append(outcome)
-
-    def get(self) -> list[Outcome]:
-        """Wait for outcomes; called in the thread."""
-        return self._queue.get()
-
-    def _hand_over(self) -> None:
-        self._queue.put(self._gathered)
-        self._gathered = []
-
-
-def _wait(state: tenacity.RetryCallState) -> float:
-    """Seconds until the next attempt: with jitter, and never less than the endpoint asked for."""
-    failure = state.outcome.exception() if state.outcome else None
-    return max(failure.wait if isinstance(failure, Failure) else 0.0, backoff(state))
-
-
-@dataclass(eq=False)
-class Job:
-    """A request in an engine's queue, and where its reply goes."""
-
-    index: int
-    request: Request
-    arrived: Arrivals
-    task: asyncio.Task[None] | None = field(default=None)
-
-
-class Engine:
-    """One model at one endpoint: a queue of requests, and the limits on how they are asked."""
-
-    def __init__(self, endpoint: Endpoint, model: str, key: str) -> None:
-        from pairsmith.llms.client import Client
-
-        self._endpoint, self._model, self._key = endpoint, model, key
-        self._client = Client(loop(), endpoint.base_url, key, endpoint.headers)
-        self._queue: deque[Job] = deque()
-        self._under_way: set[Job] = set()
-        self._calls = 0  # places taken; a job that waits for its next attempt has none
-        self._returning: deque[asyncio.Future[None]] = deque()  # those that wait for a place again, served first
-        self._places = Adaptive(endpoint.concurrency)
-        self._breaker = Breaker(endpoint.breaker, endpoint.breaker_seconds)
-        self._retrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception_type(Failure),
-            wait=_wait,
-            sleep=self._step_aside,
-            stop=tenacity.stop_after_attempt(endpoint.attempts),
-            reraise=True,
-        )
-        self._wakes: asyncio.TimerHandle | None = None
-        self._answered = False
-        self.divide(1.0)
-
-    def divide(self, share: float) -> None:
-        """Take no more than this share of the endpoint's rates; other processes have the rest."""
-        calls, tokens = self._endpoint.requests_per_minute, self._endpoint.tokens_per_minute
-        self._rates = Rates(calls and calls * share, tokens and tokens * share)
-
-    def stream(self, requests: Sequence[Request]) -> Iterator[Finished]:
-        arrived = Arrivals()
-        jobs = [Job(index, request, arrived) for index, request in enumerate(requests)]
-        loop().call_soon_threadsafe(self._take_in, jobs)
-        left, failures = len(jobs), list[BaseException]()
+        outcomes: queue.SimpleQueue[list[Outcome]] = queue.SimpleQueue()
+        asked = engine_for(self._endpoint, self.identity.model).ask(requests, outcomes.put)
+        left, failures = len(requests), list[BaseException]()
         try:
             while left:
-                group = arrived.get()
+                group = outcomes.get()
                 left -= len(group)
+                for item in group:
+                    if isinstance(item, Gone):
+                        raise item
                 failures += [item for item in group if isinstance(item, BaseException)]
                 finished = [item for item in group if not isinstance(item, BaseException)]
                 if finished:
                     yield finished
-                loop().call_soon_threadsafe(self._recorded, arrived, len(group))
+                asked.recorded(len(group))
         finally:
-            loop().call_soon_threadsafe(self._leave, jobs, arrived)
+            asked.leave()
         if failures:  # only now: what was in flight beside it has been answered, and paid for
             raise failures[0]
 
-    def _take_in(self, jobs: list[Job]) -> None:
-        self._breaker.try_again()
-        self._queue += jobs
-        self._pump()
 
-    def _recorded(self, arrived: Arrivals, replies: int) -> None:
-        """Give the places of calls back whose replies have been dealt with."""
-        given_back = min(replies, arrived.places)
-        arrived.places -= given_back
-        self._calls -= given_back
-        self._pump()
+class Here:
+    """An engine of this process, as its threads see it."""
 
-    def _leave(self, jobs: list[Job], arrived: Arrivals) -> None:
-        """Forget what nobody waits for any more."""
-        dropped = set(jobs)
-        self._queue = deque(job for job in self._queue if job not in dropped)
-        for job in dropped & self._under_way:
-            if job.task:
-                job.task.cancel()
-        self._recorded(arrived, arrived.places)
+    def __init__(self, endpoint: Endpoint, model: str, key: str) -> None:
+        self._engine = Engine(endpoint, model, key, loop())
 
-    def _pump(self) -> None:
-        """Start as many waiting jobs as the limits allow."""
-        if self._wakes:
-            self._wakes.cancel()
-            self._wakes = None
-        if self._breaker.given_up:
-            self._end_queue(self._down())
-        now = loop().time()
-        while self._calls < self._places.now:
-            while self._returning and self._returning[0].done():  # cancelled
-                self._returning.popleft()
-            if self._returning:
-                self._calls += 1
-                self._returning.popleft().set_result(None)
-                continue
-            if not self._queue or len(self._under_way) >= MOST_UNDER_WAY * self._endpoint.concurrency:
-                return
-            if pause := self._breaker.pause(now):
-                self._wakes = loop().call_later(pause, self._pump)
-                return
-            self._calls += 1
-            job = self._queue.popleft()
-            self._under_way.add(job)
-            job.task = loop().create_task(self._work(job, self._breaker.let_out(now)))
-            job.task.add_done_callback(partial(self._ended, job))
+    def divide(self, share: float) -> None:
+        """Take no more than this share of the endpoint's rates; other processes have the rest."""
+        loop().call_soon_threadsafe(self._engine.divide, share)
 
-    async def _step_aside(self, seconds: float) -> None:
-        """Wait for the next attempt without a place, then for a place."""
-        place = loop().create_future()
-        self._calls -= 1
-        self._pump()
-        try:
-            await asyncio.sleep(seconds)
-            self._returning.append(place)
-            self._pump()
-            await place
-        except asyncio.CancelledError:
-            if not place.done() or place.cancelled():
-                self._calls += 1  # for the end of the work to give back
-            raise
+    def ask(self, requests: Sequence[Request], deliver: Deliver) -> Asked:
+        """Ask all of `requests`; outcomes go to `deliver`, from the event loop."""
+        arrived = Arrivals(deliver)
+        jobs = [Job(index, request, arrived) for index, request in enumerate(requests)]
+        loop().call_soon_threadsafe(self._engine.take_in, jobs)
+        return Asked(self._engine, jobs, arrived)
 
-    def _end_queue(self, outcome: Reply | BaseException) -> None:
-        for job in self._queue:
-            job.arrived.put(outcome if isinstance(outcome, BaseException) else (job.index, outcome))
-        self._queue.clear()
 
-    async def _work(self, job: Job, probe: bool) -> None:
-        try:
-            job.arrived.put((job.index, await self._ask(job.request, probe)))
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:
-            job.arrived.put(error)
-            self._end_queue(error)
+class Asked:
+    """Requests that an engine of this process works on for one thread."""
 
-    def _ended(self, job: Job, task: asyncio.Task[None]) -> None:
-        """A job's place goes with its reply; only one whose reply nobody waits for gives it back at once."""
-        self._under_way.discard(job)
-        if task.cancelled():
-            self._calls -= 1
-        else:
-            job.arrived.places += 1
-        self._pump()
+    def __init__(self, engine: Engine, jobs: list[Job], arrived: Arrivals) -> None:
+        self._engine, self._jobs, self._arrived = engine, jobs, arrived
 
-    async def _ask(self, request: Request, probe: bool) -> Reply:
-        """One reply within the deadline, after as many attempts as the recipe allows."""
-        deadline = self._endpoint.deadline
-        ends, last = loop().time() + deadline, Failure("none was answered", noted=False)
+    def recorded(self, replies: int) -> None:
+        """So many of the replies are in the ledger."""
+        loop().call_soon_threadsafe(self._engine.recorded, self._arrived, replies)
 
-        async def attempt() -> Reply:
-            nonlocal probe, last
-            try:
-                return await self._attempt(request, probe)
-            except Failure as failure:
-                probe, last = False, failure
-                if loop().time() + failure.wait > ends:
-                    raise TimeoutError from None
-                raise
-
-        try:
-            async with asyncio.timeout_at(ends):
-                return await self._retrying.copy()(attempt)
-        except Failure as failure:
-            problem = f"{self._endpoint.attempts} attempts failed; the last: {failure}"
-        except TimeoutError:
-            late = f"no answer within {deadline:g} s; last problem: {last}"
-            problem = f"told to wait {last.wait:g} s, longer than the deadline: {last}" if last.wait else late
-        if last.overloaded or not last.noted:
-            self._breaker.note(problem, loop().time(), probe)
-        return Reply("", error=problem)
-
-    async def _attempt(self, request: Request, probe: bool) -> Reply:
-        """A reply. Raises Failure where another attempt may help, ConfigError where none can."""
-        if self._breaker.given_up:
-            return self._down()
-        pause = 0.0 if probe else self._breaker.pause(loop().time())
-        if pause:
-            raise Failure(f"the endpoint is down: {self._breaker.problem}", pause)
-        probe = probe or self._breaker.let_out(loop().time())
-        body = body_of(request, self._model, self._endpoint.max_tokens_name)
-        await self._rates.take(request)
-        try:
-            status, headers, content = await self._client.post(PATH, body)
-            if not 200 <= status < 300:
-                return self._refused(status, headers, content, request, probe)
-            reply = reply_of(json.loads(content), request)
-        except (ConnectionError, ValueError, RecursionError) as error:  # broken connections, answers that are no JSON
-            problem = f"{type(error).__name__}: {self._clean(error)}"
-            self._note(problem, probe)
-            raise Failure(problem) from None
-        self._answered = True
-        self._note(None, probe)
-        return reply
-
-    def _down(self) -> Reply:
-        return Reply("", error=f"not asked, the endpoint is down: {self._breaker.problem}")
-
-    def _refused(self, status: int, headers: Mapping[str, str], content: bytes, request: Request, probe: bool) -> Reply:
-        """What a status means: try again, stop the run, or an error of this request alone.
-
-        Only a prompt that is too large is refused for good; another setting may make the rest work on the next run.
-        """
-        problem = self._clean(f"status {status}: {content.decode(errors='replace')}")
-        if status in PASSING or status >= 500:
-            overloaded = status in OVERLOADED
-            self._note(problem, probe, overloaded)
-            raise Failure(problem, retry_after(headers), overloaded)
-        if status in STOPPING or (status == 403 and not self._answered):  # some use 403 for a prompt they dislike
-            told = (
-                f"endpoint {self._endpoint.base_url}, model {self._model}: {problem}{self._clean(moved_hint(headers))}"
-            )
-            raise ConfigError(told)
-        self._note(None, probe)
-        too_large = status == 413 or "context length" in problem.lower()
-        return Reply("", error=f"refused: {problem}{readout_hint(request)}", final=too_large)
-
-    def _note(self, problem: str | None, probe: bool, overloaded: bool = False) -> None:
-        """An answer came, or none: what the limits make of it.
-
-        Overload is for the places; the breaker hears of it when all attempts of a request ended in it.
-        """
-        self._places.note(overloaded)
-        if probe or not overloaded:
-            self._breaker.note(problem, loop().time(), probe)
-
-    def _clean(self, error: object) -> str:
-        """An error's text, which may quote the request, without the key."""
-        return without(self._key, error)[:500]
+    def leave(self) -> None:
+        """Nobody waits for what is left."""
+        loop().call_soon_threadsafe(self._engine.leave, self._jobs, self._arrived)
 
 
 _lock = threading.Lock()
-_engines: dict[tuple[str, str, str], Engine] = {}
+_engines: dict[tuple[str, str, str], Here | Apart] = {}
 
 
-def engine_for(endpoint: Endpoint, model: str) -> Engine:
+def engine_for(endpoint: Endpoint, model: str) -> Here | Apart:
     """The engine of this process for a model at an endpoint."""
     key = key_of(endpoint)
     name = (endpoint.model_dump_json(), model, key)
     with _lock:
-        if name not in _engines:
-            _engines[name] = Engine(endpoint, model, key)
-        return _engines[name]
+        known = _engines.get(name)
+        if known is None or (isinstance(known, Apart) and known.gone):
+            kind = Apart if endpoint.concurrency > MANY_CALLS else Here
+            known = _engines[name] = kind(endpoint, model, key)
+        return known
 
 
 @lru_cache(maxsize=1)

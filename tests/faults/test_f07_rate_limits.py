@@ -19,7 +19,7 @@ import pytest
 
 from pairsmith.config import Recipe
 from pairsmith.ids import fingerprint
-from pairsmith.llms import openai as backend
+from pairsmith.llms import engine as backend
 from pairsmith.llms.wire import retry_after
 from pairsmith.stages import open_store
 from pairsmith.tables import pool_ref

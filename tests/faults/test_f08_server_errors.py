@@ -20,7 +20,7 @@ import tenacity
 
 from pairsmith.config import Recipe
 from pairsmith.ids import fingerprint
-from pairsmith.llms import openai as backend
+from pairsmith.llms import engine as backend
 from pairsmith.testing import KINDS, FakeEndpoint, Fault, Weather
 from tests.faults.harness import repeated
 from tests.runs import run

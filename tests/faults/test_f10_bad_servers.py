@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from pairsmith import testing
 from pairsmith.config import Recipe
 from pairsmith.ledger import Ledger, Recorded
-from pairsmith.llms import openai as backend
+from pairsmith.llms import engine as backend
 from pairsmith.llms.base import Reply, open_llm
 from pairsmith.llms.wire import NoReply, reply_of
 from pairsmith.testing import KINDS, FakeEndpoint, Fault, Weather
@@ -93,10 +93,10 @@ def test_f10_the_deadline_is_that_of_all_attempts_together() -> None:
 
 FLOODED = """
 import resource, sys
-from pairsmith.llms import openai
+from pairsmith.llms import engine
 from tests.test_openai import ask, request
 
-openai.backoff = lambda state: 0.01
+engine.backoff = lambda state: 0.01
 def most() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 

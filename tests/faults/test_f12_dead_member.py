@@ -21,7 +21,7 @@ import pytest
 
 from pairsmith.config import Recipe
 from pairsmith.ledger import open_ledger
-from pairsmith.llms import openai as backend
+from pairsmith.llms import engine as backend
 from pairsmith.stages import open_store
 from pairsmith.tables import pool_ref
 from pairsmith.testing import KINDS, FakeEndpoint, Fault, Weather

@@ -25,7 +25,7 @@ from pairsmith.config import Endpoint, ModelSpec, Recipe, Sampling
 from pairsmith.errors import ConfigError
 from pairsmith.ledger import Ledger, Recorded
 from pairsmith.llms import batch
-from pairsmith.llms import openai as backend
+from pairsmith.llms import engine as backend
 from pairsmith.llms.base import Reply, Request, open_llm
 from pairsmith.llms.batch import Batched
 from pairsmith.recipes import load_recipe, models_in

@@ -19,7 +19,7 @@ from pairsmith.config import Endpoint, ModelSpec, Recipe, Sampling
 from pairsmith.errors import ConfigError
 from pairsmith.ledger import Ledger, Recorded
 from pairsmith.llms import batch
-from pairsmith.llms import openai as backend
+from pairsmith.llms import engine as backend
 from pairsmith.llms.base import Request, open_llm
 from pairsmith.llms.batch import Batched
 from pairsmith.stages import push

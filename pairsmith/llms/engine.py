@@ -1,0 +1,286 @@
+"""The engine behind the `openai` backend: asks one model at one endpoint, within its limits.
+
+Requests wait in a queue and are asked first come, first served; replies are handed over as they arrive, and a call
+counts as under way until whoever asked has come back for more: by then its reply is in the ledger. A passing failure
+(429, 5xx, a broken connection) is tried again with jitter, never earlier than Retry-After says and within the deadline;
+a wrong key, model or URL stops the run; any other refusal is that request's error alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+import tenacity
+
+from pairsmith.config import Endpoint
+from pairsmith.errors import ConfigError
+from pairsmith.llms.base import Reply, Request
+from pairsmith.llms.keys import without
+from pairsmith.llms.limits import Adaptive, Breaker, Rates
+from pairsmith.llms.wire import PATH, STOPPING, body_of, moved_hint, readout_hint, reply_of, retry_after
+
+GATHER_SECONDS = 0.003  # that replies wait for others, to be recorded together
+MOST_UNDER_WAY = 4  # times the concurrency: jobs that have a place or wait for their next attempt
+PASSING = {408, 409, 425, 429}  # and all of 500 and above
+OVERLOADED = {429, 503}
+backoff = tenacity.wait_exponential_jitter(initial=0.5, max=60, jitter=0.5)
+
+
+class Failure(Exception):
+    """An attempt that failed in passing. `wait`: seconds that the endpoint asks to wait."""
+
+    def __init__(self, problem: str, wait: float = 0.0, overloaded: bool = False, noted: bool = True) -> None:
+        super().__init__(problem)
+        self.wait, self.overloaded, self.noted = wait, overloaded, noted
+
+
+Outcome = tuple[int, Reply] | BaseException
+Deliver = Callable[[list[Outcome]], None]
+
+
+class Arrivals:
+    """Hands the outcomes of a stream over to whoever waits for them, some at a time.
+
+    A thread that woke for each would fight with the loop for Python's lock, and the ledger would commit each alone.
+    `places`: those of answered calls whose replies may not be recorded yet. All of it belongs to the event loop.
+    """
+
+    def __init__(self, deliver: Deliver) -> None:
+        self.places = 0
+        self._deliver = deliver
+        self._gathered: list[Outcome] = []
+
+    def put(self, outcome: Outcome) -> None:
+        if not self._gathered:
+            asyncio.get_running_loop().call_later(GATHER_SECONDS, self._hand_over)
+        self._gathered.append(outcome)
+
+    def _hand_over(self) -> None:
+        gathered, self._gathered = self._gathered, []
+        self._deliver(gathered)
+
+
+def _wait(state: tenacity.RetryCallState) -> float:
+    """Seconds until the next attempt: with jitter, and never less than the endpoint asked for."""
+    failure = state.outcome.exception() if state.outcome else None
+    return max(failure.wait if isinstance(failure, Failure) else 0.0, backoff(state))
+
+
+@dataclass(eq=False)
+class Job:
+    """A request in an engine's queue, and where its reply goes."""
+
+    index: int
+    request: Request
+    arrived: Arrivals
+    task: asyncio.Task[None] | None = field(default=None)
+
+
+class Engine:
+    """One model at one endpoint: a queue of requests, and the limits on how they are asked.
+
+    Belongs to one event loop, in which everything but `__init__` is called.
+    """
+
+    def __init__(self, endpoint: Endpoint, model: str, key: str, loop: asyncio.AbstractEventLoop) -> None:
+        from pairsmith.llms.client import Client
+
+        self._endpoint, self._model, self._key, self._loop = endpoint, model, key, loop
+        self._client = Client(loop, endpoint.base_url, key, endpoint.headers)
+        self._queue: deque[Job] = deque()
+        self._under_way: set[Job] = set()
+        self._calls = 0  # places taken; a job that waits for its next attempt has none
+        self._returning: deque[asyncio.Future[None]] = deque()  # those that wait for a place again, served first
+        self._places = Adaptive(endpoint.concurrency)
+        self._breaker = Breaker(endpoint.breaker, endpoint.breaker_seconds)
+        self._retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception_type(Failure),
+            wait=_wait,
+            sleep=self._step_aside,
+            stop=tenacity.stop_after_attempt(endpoint.attempts),
+            reraise=True,
+        )
+        self._wakes: asyncio.TimerHandle | None = None
+        self._answered = False
+        self.divide(1.0)
+
+    def divide(self, share: float) -> None:
+        """Take no more than this share of the endpoint's rates; other processes have the rest."""
+        calls, tokens = self._endpoint.requests_per_minute, self._endpoint.tokens_per_minute
+        self._rates = Rates(calls and calls * share, tokens and tokens * share)
+
+    def take_in(self, jobs: list[Job]) -> None:
+        """Put jobs at the end of the queue."""
+        self._breaker.try_again()
+        self._queue += jobs
+        self._pump()
+
+    def recorded(self, arrived: Arrivals, replies: int) -> None:
+        """Give the places of calls back whose replies have been dealt with."""
+        given_back = min(replies, arrived.places)
+        arrived.places -= given_back
+        self._calls -= given_back
+        self._pump()
+
+    def leave(self, jobs: list[Job], arrived: Arrivals) -> None:
+        """Forget what nobody waits for any more."""
+        dropped = set(jobs)
+        self._queue = deque(job for job in self._queue if job not in dropped)
+        for job in dropped & self._under_way:
+            if job.task:
+                job.task.cancel()
+        self.recorded(arrived, arrived.places)
+
+    def _pump(self) -> None:
+        """Start as many waiting jobs as the limits allow."""
+        if self._wakes:
+            self._wakes.cancel()
+            self._wakes = None
+        if self._breaker.given_up:
+            self._end_queue(self._down())
+        now = self._loop.time()
+        while self._calls < self._places.now:
+            while self._returning and self._returning[0].done():  # cancelled
+                self._returning.popleft()
+            if self._returning:
+                self._calls += 1
+                self._returning.popleft().set_result(None)
+                continue
+            if not self._queue or len(self._under_way) >= MOST_UNDER_WAY * self._endpoint.concurrency:
+                return
+            if pause := self._breaker.pause(now):
+                self._wakes = self._loop.call_later(pause, self._pump)
+                return
+            self._calls += 1
+            job = self._queue.popleft()
+            self._under_way.add(job)
+            job.task = self._loop.create_task(self._work(job, self._breaker.let_out(now)))
+            job.task.add_done_callback(partial(self._ended, job))
+
+    async def _step_aside(self, seconds: float) -> None:
+        """Wait for the next attempt without a place, then for a place."""
+        place = self._loop.create_future()
+        self._calls -= 1
+        self._pump()
+        try:
+            await asyncio.sleep(seconds)
+            self._returning.append(place)
+            self._pump()
+            await place
+        except asyncio.CancelledError:
+            if not place.done() or place.cancelled():
+                self._calls += 1  # for the end of the work to give back
+            raise
+
+    def _end_queue(self, outcome: Reply | BaseException) -> None:
+        for job in self._queue:
+            job.arrived.put(outcome if isinstance(outcome, BaseException) else (job.index, outcome))
+        self._queue.clear()
+
+    async def _work(self, job: Job, probe: bool) -> None:
+        try:
+            job.arrived.put((job.index, await self._ask(job.request, probe)))
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            job.arrived.put(error)
+            self._end_queue(error)
+
+    def _ended(self, job: Job, task: asyncio.Task[None]) -> None:
+        """A job's place goes with its reply; only one whose reply nobody waits for gives it back at once."""
+        self._under_way.discard(job)
+        if task.cancelled():
+            self._calls -= 1
+        else:
+            job.arrived.places += 1
+        self._pump()
+
+    async def _ask(self, request: Request, probe: bool) -> Reply:
+        """One reply within the deadline, after as many attempts as the recipe allows."""
+        deadline = self._endpoint.deadline
+        ends, last = self._loop.time() + deadline, Failure("none was answered", noted=False)
+
+        async def attempt() -> Reply:
+            nonlocal probe, last
+            try:
+                return await self._attempt(request, probe)
+            except Failure as failure:
+                probe, last = False, failure
+                if self._loop.time() + failure.wait > ends:
+                    raise TimeoutError from None
+                raise
+
+        try:
+            async with asyncio.timeout_at(ends):
+                return await self._retrying.copy()(attempt)
+        except Failure as failure:
+            problem = f"{self._endpoint.attempts} attempts failed; the last: {failure}"
+        except TimeoutError:
+            late = f"no answer within {deadline:g} s; last problem: {last}"
+            problem = f"told to wait {last.wait:g} s, longer than the deadline: {last}" if last.wait else late
+        if last.overloaded or not last.noted:
+            self._breaker.note(problem, self._loop.time(), probe)
+        return Reply("", error=problem)
+
+    async def _attempt(self, request: Request, probe: bool) -> Reply:
+        """A reply. Raises Failure where another attempt may help, ConfigError where none can."""
+        if self._breaker.given_up:
+            return self._down()
+        pause = 0.0 if probe else self._breaker.pause(self._loop.time())
+        if pause:
+            raise Failure(f"the endpoint is down: {self._breaker.problem}", pause)
+        probe = probe or self._breaker.let_out(self._loop.time())
+        body = body_of(request, self._model, self._endpoint.max_tokens_name)
+        await self._rates.take(request)
+        try:
+            status, headers, content = await self._client.post(PATH, body)
+            if not 200 <= status < 300:
+                return self._refused(status, headers, content, request, probe)
+            reply = reply_of(json.loads(content), request)
+        except (ConnectionError, ValueError, RecursionError) as error:  # broken connections, answers that are no JSON
+            problem = f"{type(error).__name__}: {self._clean(error)}"
+            self._note(problem, probe)
+            raise Failure(problem) from None
+        self._answered = True
+        self._note(None, probe)
+        return reply
+
+    def _down(self) -> Reply:
+        return Reply("", error=f"not asked, the endpoint is down: {self._breaker.problem}")
+
+    def _refused(self, status: int, headers: Mapping[str, str], content: bytes, request: Request, probe: bool) -> Reply:
+        """What a status means: try again, stop the run, or an error of this request alone.
+
+        Only a prompt that is too large is refused for good; another setting may make the rest work on the next run.
+        """
+        problem = self._clean(f"status {status}: {content.decode(errors='replace')}")
+        if status in PASSING or status >= 500:
+            overloaded = status in OVERLOADED
+            self._note(problem, probe, overloaded)
+            raise Failure(problem, retry_after(headers), overloaded)
+        if status in STOPPING or (status == 403 and not self._answered):  # some use 403 for a prompt they dislike
+            told = (
+                f"endpoint {self._endpoint.base_url}, model {self._model}: {problem}{self._clean(moved_hint(headers))}"
+            )
+            raise ConfigError(told)
+        self._note(None, probe)
+        too_large = status == 413 or "context length" in problem.lower()
+        return Reply("", error=f"refused: {problem}{readout_hint(request)}", final=too_large)
+
+    def _note(self, problem: str | None, probe: bool, overloaded: bool = False) -> None:
+        """An answer came, or none: what the limits make of it.
+
+        Overload is for the places; the breaker hears of it when all attempts of a request ended in it.
+        """
+        self._places.note(overloaded)
+        if probe or not overloaded:
+            self._breaker.note(problem, self._loop.time(), probe)
+
+    def _clean(self, error: object) -> str:
+        """An error's text, which may quote the request, without the key."""
+        return without(self._key, error)[:500]
