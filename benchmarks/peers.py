@@ -24,7 +24,7 @@ from endpoint import CALLS, ROOT, endpoint, measure, stats
 PEERS = {"distilabel": "distilabel[openai]==1.5.3", "curator": "bespokelabs-curator==0.1.31"}
 SECONDS = 900
 
-DISTILABEL = '''
+DISTILABEL = """
 import json, sys, time
 from distilabel.models import OpenAILLM
 from distilabel.pipeline import Pipeline
@@ -50,9 +50,9 @@ def main():
 
 if __name__ == "__main__":
     main()
-'''
+"""
 
-CURATOR = '''
+CURATOR = """
 import json, sys, time
 import tiktoken
 
@@ -85,7 +85,7 @@ def main():
 
 if __name__ == "__main__":
     main()
-'''
+"""
 SCRIPTS = {"distilabel": DISTILABEL, "curator": CURATOR}
 
 
