@@ -119,8 +119,8 @@ def submit_shard(recipe: Recipe, shard: str) -> Futures:
     if recipe.rating:
         before = list(futures)
         futures += [
-            rate_completions.submit(recipe, shard, judge.name, return_state=False, wait_for=before)
-            for judge in recipe.rating.judges
+            rate_completions.submit(recipe, shard, rater, return_state=False, wait_for=before)
+            for rater in recipe.rating.raters
         ]
     return [*futures, select_pairs.submit(recipe, shard, return_state=False, wait_for=list(futures))]
 

@@ -7,11 +7,12 @@ a wrong value before a run exists. Unknown fields are errors.
 from __future__ import annotations
 
 import glob
+import math
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
@@ -20,11 +21,13 @@ from pairsmith.errors import ConfigError
 from pairsmith.templating import compile_text, principle_texts
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
-Aspect = Literal["helpfulness", "honesty", "instruction-following", "truthfulness", "overall"]
+ASPECTS = ("helpfulness", "honesty", "instruction-following", "truthfulness", "overall")
 Strategy = Literal[
     "best-vs-worst",
     "best-vs-random",
     "best-vs-second",
+    "best-vs-low",
+    "per-aspect",
     "evolved-vs-original",
     "member-order",
     "all-above-margin",
@@ -32,6 +35,7 @@ Strategy = Literal[
 METHODS = ("helpfulness", "relevance", "deepening", "creativity", "details")
 SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
 SECRET_VALUE = re.compile(r"\s*(bearer|basic|token|digest)\s", re.IGNORECASE)
+MOST_PATTERN = 2_000_000  # characters with its repeats written out: some 500 MB in the `regex` module
 DATA_SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 
 
@@ -54,6 +58,8 @@ class Columns(Config):
     system_prompt: str | None = Field(None, description="system prompt, part of the published prompt")
     reference: str | None = Field(None, description="a known good answer, shown to the judges")
     source: str | None = Field(None, description="origin of the row, for example a data set's name")
+    instructions: str | None = Field(None, description="IFEval's ids of verifiable instructions: a list of names")
+    instruction_kwargs: str | None = Field(None, description="and their settings: a list of objects")
     turns: Literal["first", "joined"] = Field(
         "first", description="a list of user turns: take the first, or join all into one message"
     )
@@ -83,10 +89,24 @@ class Source(Config):
     seed: int = Field(0, description="seed of the draw")
 
 
+class Decontamination(Config):
+    """Benchmarks that no prompt may come from: one that shares `n` words in a row with an item of theirs is rejected.
+
+    Source: GPT-3's rule, Brown et al. 2020, https://arxiv.org/abs/2005.14165, appendix C.
+    """
+
+    against: tuple[Source, ...] = Field(min_length=1, description="the benchmarks, with columns as in prompts.sources")
+    n: int = Field(13, ge=1, description="words in a row; a text with fewer counts by all its words")
+
+
 class Prompts(Config):
     sources: tuple[Source, ...] = Field(min_length=1)
     limit: int | None = Field(None, ge=1, description="read no more rows than this from all sources together")
     max_chars: int = Field(200_000, ge=1, description="reject longer prompts")
+    near_duplicates: float | None = Field(
+        None, gt=0, le=1, description="reject prompts as alike as this to an earlier one (Jaccard of word pairs)"
+    )
+    decontaminate: Decontamination | None = None
 
 
 class Sampling(Config):
@@ -182,6 +202,7 @@ class ModelSpec(Config):
     revision: str | None = None
     sampling: Sampling = Sampling()
     price: Price | None = Field(None, description="per million tokens; needed for a budget of cost")
+    family: Name | None = Field(None, description="what it is related to; the first letters of its name when absent")
     local: LocalOptions = LocalOptions()
     endpoint: Endpoint | None = Field(None, description="for backend openai")
 
@@ -192,6 +213,11 @@ class ModelSpec(Config):
         if self.sampling.extra_body and self.backend != "openai":
             raise ValueError("sampling.extra_body goes with backend openai, and only with it")
         return self
+
+    @property
+    def family_name(self) -> str:
+        """The family, as told or as the model's name begins: `Qwen/Qwen2.5-7B` is of `qwen`."""
+        return self.family or re.match(r"[a-z]*", Path(self.model).name.lower())[0]  # type: ignore[index]
 
 
 class Principles(Config):
@@ -296,25 +322,192 @@ class Judge(ModelSpec):
     )
     rationale: bool = Field(True, description="ask for the reason of each rating")
     critique: bool = Field(False, description="also ask for free feedback with an overall 1-10 score")
+    weight: float = Field(1.0, gt=0, description="weight among the judges of the recipe")
+    orders: int = Field(1, ge=1, le=24, description="listwise: rate in so many orders of the texts, and take the mean")
+    reasks: int = Field(
+        1, ge=0, le=5, description="times to ask again, with what was wrong, for what could not be read"
+    )
     seed: int = Field(0, description="seed of the order in which a listwise judge sees the texts")
 
     @model_validator(mode="after")
     def _readable(self) -> Judge:
         if self.readout == "logprobs" and self.protocol == "listwise":
             raise ValueError(f"judge {self.name}: readout logprobs needs protocol pointwise")
+        if self.orders > 1 and self.protocol == "pointwise":
+            raise ValueError(f"judge {self.name}: orders goes with protocol listwise")
         return self
+
+
+class CheckConfig(Config):
+    """What all programmatic judges share."""
+
+    name: Name = Field(description="the aspect under which its results are rated")
+    gate: bool = Field(False, description="a text that fails can never be a candidate")
+
+
+class ExactMatch(CheckConfig):
+    """Whether a text is the prompt's reference, or ends in the same number."""
+
+    kind: Literal["exact-match"]
+    casefold: bool = Field(False, description="upper and lower case are the same")
+    strip_punctuation: bool = Field(False, description="leave out punctuation, and see runs of white space as one")
+    last_number: bool = Field(False, description="compare only the last number of each (GSM8K); 1,000.0 is 1000")
+
+
+class Regex(CheckConfig):
+    """Whether a pattern of the `regex` module, which reads those of Python's `re`, is found in a text."""
+
+    kind: Literal["regex"]
+    pattern: str = Field(min_length=1, max_length=10_000)
+    negate: bool = Field(False, description="pass where the pattern is not found")
+    whole: bool = Field(False, description="the pattern must match the whole text")
+    ignore_case: bool = False
+    multiline: bool = Field(False, description="^ and $ also match at the lines' ends")
+    dot_all: bool = Field(False, description="a dot also matches a line's end")
+
+    @model_validator(mode="after")
+    def _readable(self) -> Regex:
+        _is_pattern(self.pattern, f"check {self.name}: pattern")
+        return self
+
+
+class JsonSchema(CheckConfig):
+    """Whether a text, bare or in a fence, is JSON that fits a schema. `format` is not looked at."""
+
+    # In Python the field cannot be called schema: pydantic's models have a method of that name.
+    model_config = ConfigDict(validate_by_name=True, serialize_by_alias=True)
+
+    kind: Literal["json-schema"]
+    schema_: dict[str, JsonValue] = Field(alias="schema", description="JSON schema, of draft 2020-12 if it names none")
+
+    @model_validator(mode="after")
+    def _sound(self) -> JsonSchema:
+        from jsonschema import Draft202012Validator, SchemaError, validators  # type: ignore[import-untyped]
+        from referencing import Registry, Resource
+        from referencing.exceptions import Unresolvable
+        from referencing.jsonschema import DRAFT202012
+
+        where, dialect = (
+            f"check {self.name}: schema",
+            self.schema_.get("$schema", Draft202012Validator.META_SCHEMA["$id"]),
+        )
+        draft = validators.validator_for({"$schema": dialect}, None) if isinstance(dialect, str) else None
+        if draft is None:
+            raise ValueError(f"{where}: $schema names no known draft")
+        try:
+            draft.check_schema(self.schema_)
+            root: Resource[Any] = Resource.from_contents(self.schema_, default_specification=DRAFT202012)
+            refs = set(_refs({key: part for key, part in self.schema_.items() if key not in ("$schema", "$id")}, where))
+            resolver = Registry().with_resource("", root).resolver()
+            for ref in sorted(refs):
+                resolver.lookup(ref)
+        except (SchemaError, Unresolvable, RecursionError) as error:
+            told = error.message if isinstance(error, SchemaError) else f"{type(error).__name__}: {error}"
+            raise ValueError(f"{where}: not a valid JSON schema: {told[:500]}") from None
+        return self
+
+
+class IfEval(CheckConfig):
+    """Whether a text follows its prompt's verifiable instructions, and which share of them; needs the extra `ifeval`.
+
+    They stand in the prompt's extras: `{"instructions": [{"id": "punctuation:no_comma", "kwargs": {}}]}`.
+    Source: Zhou et al. 2023, https://arxiv.org/abs/2311.07911; the prompt-level strict measure.
+    """
+
+    kind: Literal["ifeval"]
+
+
+class PythonCheck(CheckConfig):
+    """A function of one's own, called with the keywords messages, text and reference: a bool, or 0 to 1.
+
+    It is imported when the check is used, not when the recipe is read; it must be pure, and nothing bounds its time.
+    """
+
+    kind: Literal["python"]
+    callable: str = Field(
+        pattern=r"^[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*$", description="package.module:function"
+    )
+
+
+Check = Annotated[ExactMatch | Regex | JsonSchema | IfEval | PythonCheck, Field(discriminator="kind")]
+
+
+class Rubric(Config):
+    """An aspect of one's own: what is rated, and on which scale."""
+
+    criterion: str = Field(min_length=1, description="what is rated and what the numbers mean, as text or a file")
+    low: int = Field(1, ge=0, le=100, description="the worst rating")
+    high: int = Field(5, ge=1, le=100, description="the best rating")
+    items: tuple[str, ...] = Field((), description="pass or fail each: the rating is how many a text passes")
+    may_be_na: bool = Field(False, description="a judge may say that it does not apply")
+
+    @model_validator(mode="after")
+    def _scale(self) -> Rubric:
+        if self.items and (self.low, self.high) != (1, 5):
+            raise ValueError("a rubric with items is rated from 0 to their number; leave low and high out")
+        if not self.items and self.low >= self.high:
+            raise ValueError(f"low must be less than high; they are {self.low} and {self.high}")
+        return self
+
+    @property
+    def scale(self) -> tuple[int, int]:
+        """Lowest and highest rating."""
+        return (0, len(self.items)) if self.items else (self.low, self.high)
+
+
+CHECKS = "checks"  # the judge that programmatic checks stand under
 
 
 class Rating(Config):
-    judges: tuple[Judge, ...] = Field(min_length=1)
-    aspects: tuple[Aspect, ...] = Field(("overall",), min_length=1)
+    judges: tuple[Judge, ...] = ()
+    checks: tuple[Check, ...] = Field((), description="judges that are programs, each an aspect of its own or a gate")
+    aspects: tuple[Name, ...] = Field(
+        ("overall",), min_length=1, description=f"of {', '.join(ASPECTS)}, and those in rubrics"
+    )
+    rubrics: dict[Name, Rubric] = Field({}, description="own aspects: name -> what is rated, on which scale")
+    aggregation: Literal["mean", "median", "trimmed", "z-scored"] = Field(
+        "mean", description="of several judges, per text and aspect; z-scored: by judge, among the texts of a prompt"
+    )
+    own_family: Literal["auto", "rate", "skip"] = Field(
+        "auto", description="may a judge rate texts of its own family? auto: only where no other family judges"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Rating:
-        _unique("rating.judges", [judge.name for judge in self.judges])
+        if not self.judges and not self.checks:
+            raise ValueError("rating needs judges or checks")
+        _unique("rating.judges", [CHECKS, *(judge.name for judge in self.judges)])
+        _unique("rating.checks", [*self.aspects, *(check.name for check in self.checks)])
         _differ("rating.judges", self.judges)
         _unique("rating.aspects", self.aspects)
+        _known("rating.aspects", self.aspects, (*ASPECTS, *self.rubrics))
+        clash = sorted({*ASPECTS, "critique"} & set(self.rubrics))
+        if clash:
+            raise ValueError(f"rating.rubrics: {clash} are aspects of pairsmith's own; choose other names")
+        for name, rubric in self.rubrics.items():
+            if names_a_file(rubric.criterion):
+                raise ValueError(f"rating.rubrics.{name}: give the text itself; {rubric.criterion} was not read in")
+        long = [name for name, rubric in self.rubrics.items() if name in self.aspects and rubric.scale[1] > 9]
+        if long and any(judge.readout == "logprobs" for judge in self.judges):
+            raise ValueError(f"readout logprobs reads one digit; the scale of {long} goes beyond 9")
         return self
+
+    @property
+    def raters(self) -> list[str]:
+        """Names of all who rate: the judges, and the checks together."""
+        return [judge.name for judge in self.judges] + ([CHECKS] if self.checks else [])
+
+    def scale_of(self, aspect: str) -> tuple[int, int]:
+        """Lowest and highest rating of an aspect."""
+        if any(check.name == aspect for check in self.checks):
+            return 0, 1
+        return self.rubrics[aspect].scale if aspect in self.rubrics else (1, 5)
+
+    def rates(self, judge: Judge, family: str) -> bool:
+        """Whether a judge is to rate texts of a family."""
+        others = any(other.family_name != judge.family_name for other in self.judges)
+        may = self.own_family == "rate" or (self.own_family == "auto" and not others)
+        return may or judge.family_name != family
 
     def judge(self, name: str) -> Judge:
         return next(judge for judge in self.judges if judge.name == name)
@@ -322,7 +515,16 @@ class Rating(Config):
 
 class Pairing(Config):
     strategy: Strategy = "best-vs-worst"
-    aspect_weights: dict[Aspect, float] = Field({}, description="weight of an aspect in the score; 1 if absent")
+    aspect_weights: dict[Name, float] = Field({}, description="weight of an aspect in the score; 1 if absent")
+    conflicts: Literal["ignore", "drop", "prefer-aspects", "prefer-overall"] = Field(
+        "ignore", description="a pair that overall and the mean of the other aspects put in opposite orders"
+    )
+    length_penalty: float = Field(
+        0.0, ge=0, description="taken off the score for each thousand characters of a text, when candidates are ranked"
+    )
+    low_deviations: float = Field(
+        2.0, ge=0, description="best-vs-low: reject the text nearest to so many standard deviations below the mean"
+    )
     min_margin: float = Field(0.0, ge=0, description="least difference of the scores; ties never pair")
     max_similarity: float = Field(
         0.95, ge=0, le=1, description="reject pairs whose texts are more alike (Indel similarity, 0 to 1)"
@@ -352,6 +554,22 @@ class Publishing(Config):
     hub: Hub | None = None
 
 
+class Gates(Config):
+    """What a data set must be like to be published; a run whose data set is not fails, with the numbers."""
+
+    min_pairs: int | None = Field(None, ge=1)
+    min_yield: float | None = Field(None, gt=0, le=1, description="least share of the prompts that have a pair")
+    max_null_rate: float | None = Field(None, ge=0, le=1, description="most ratings without a value, of any judge")
+    max_tie_rate: float | None = Field(None, ge=0, le=1, description="most prompts lost to ties, of all")
+    min_agreement: float | None = Field(None, ge=-1, le=1, description="least Krippendorff's alpha of any aspect")
+    max_length_bias: float | None = Field(
+        None,
+        ge=0,
+        le=0.5,
+        description="most that the share of pairs whose chosen text is the longer may differ from half",
+    )
+
+
 class Budget(Config):
     """What a data set may cost in all its runs together; nothing is asked that could exceed it."""
 
@@ -378,6 +596,7 @@ class Recipe(Config):
     evolution: Evolution | None = None
     rating: Rating | None = None
     pairing: Pairing = Pairing()
+    gates: Gates = Gates()
     publishing: Publishing = Publishing()
 
     @model_validator(mode="after")
@@ -391,9 +610,18 @@ class Recipe(Config):
                 raise ValueError("pairing.strategy member-order needs two or more names in member_order")
         if self.needs_scores and not self.rating:
             raise ValueError(f"pairing.strategy {pairing.strategy} needs a rating section")
-        _known("pairing.aspect_weights", pairing.aspect_weights, self.rating.aspects if self.rating else ())
+        counted = [check.name for check in self.rating.checks if not check.gate] if self.rating else []
+        judged = self.rating.aspects if self.rating and self.rating.judges else ()
+        _known("pairing.aspect_weights", pairing.aspect_weights, [*judged, *counted])
+        rated = set(self.rating.aspects) if self.rating else set[str]()
+        if pairing.conflicts != "ignore" and not rated > {"overall"}:
+            raise ValueError("pairing.conflicts needs the aspect overall and others beside it")
         if self.rating and self.needs_scores:
-            weights = [pairing.aspect_weights.get(aspect, 1.0) for aspect in self.rating.aspects]
+            weights = [pairing.aspect_weights.get(aspect, 1.0) for aspect in (*judged, *counted)]
+            if not weights:
+                raise ValueError(
+                    "rating: gates alone give no scores; add a judge, or a check that is none"
+                )
             if min(weights) < 0 or sum(weights) <= 0:
                 raise ValueError("pairing.aspect_weights: weights must be >= 0 and one of them > 0")
         _known("pairing.member_order", pairing.member_order, members)
@@ -442,7 +670,7 @@ def _differ(where: str, those: Iterable[Member | Judge]) -> None:
     alike: dict[str, str] = {}
     for one in those:
         first = alike.setdefault(
-            one.model_dump_json(exclude={"name", "samples", "local", "endpoint", "price"}), one.name
+            one.model_dump_json(exclude={"name", "samples", "local", "endpoint", "price", "weight", "family"}), one.name
         )
         if first != one.name:
             raise ValueError(
@@ -461,6 +689,38 @@ def _known(where: str, names: Iterable[str], known: Iterable[str]) -> None:
     unknown = [name for name in names if name not in set(known)]
     if unknown:
         raise ValueError(f"{where}: unknown {unknown}; known are {sorted(known)}")
+
+
+def _is_pattern(pattern: str, where: str) -> None:
+    """Refuse what the `regex` module cannot compile within bounds: it writes counted repeats out, and nested ones
+    multiply."""
+    import regex  # type: ignore[import-untyped]
+
+    counts = [max(int(count), 1) for count in re.findall(r"\{([0-9]{1,9})", pattern)]
+    if math.prod(counts, start=len(pattern)) > MOST_PATTERN:
+        raise ValueError(f"{where}: its counted repeats are too large together")
+    try:
+        regex.compile(pattern)
+    except (regex.error, RecursionError, ValueError, OverflowError) as error:
+        raise ValueError(f"{where}: not a valid pattern: {error}") from None
+
+
+def _refs(schema: JsonValue, where: str) -> Iterator[str]:
+    """The references of a JSON schema; refuses what could reach a network or run without a bound on its time."""
+    if isinstance(schema, list):
+        for part in schema:
+            yield from _refs(part, where)
+    elif isinstance(schema, dict):
+        for key, part in schema.items():
+            if key in ("$id", "$schema", "patternProperties") and isinstance(part, str | dict):
+                raise ValueError(f"{where}: {key} is not supported" + (" below the root" if key[0] == "$" else ""))
+            if key in ("$ref", "$dynamicRef", "$recursiveRef") and isinstance(part, str):
+                if not part.startswith("#"):
+                    raise ValueError(f"{where}: {key} {part} is not within the schema")
+                yield part
+            if key == "pattern" and isinstance(part, str):
+                _is_pattern(part, f"{where}: pattern {part[:100]}")
+            yield from _refs(part, where)
 
 
 def is_local(path: str) -> bool:

@@ -8,18 +8,19 @@ alike gives way to the next best. Nothing depends on the order of rows: ties are
 from __future__ import annotations
 
 import math
+import statistics
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
 from rapidfuzz import fuzz
 
-from pairsmith.config import Pairing
+from pairsmith.config import Pairing, Rating
 from pairsmith.ids import draw, normalised
-from pairsmith.readouts import NOT_APPLICABLE
 from pairsmith.schemas import Reason, Stage, frame, rows
+from pairsmith.scoring import Scores, in_conflict, scores, stopped
 
 STAGE = "pair"
 EPSILON = 1e-9  # scores nearer than this are a tie
@@ -30,12 +31,16 @@ class Candidate:
     """A completion that may be chosen or rejected. `root`: the completion that it was evolved from, or itself."""
 
     row: dict[str, Any]
-    score: float | None
+    scores: Scores
     root: str
 
     @property
     def id(self) -> str:
         return str(self.row["completion_id"])
+
+    @property
+    def score(self) -> float | None:
+        return self.scores.total
 
 
 @dataclass
@@ -55,16 +60,21 @@ def pair(
     ratings: pd.DataFrame | None,
     pairing: Pairing,
     scored: bool,
+    rating: Rating | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Select pairs for all prompts; returns (pairs, rejections). `scored`: whether the strategy needs scores."""
+    """Select pairs for all prompts; returns (pairs, rejections). `scored`: whether the strategy needs scores.
+
+    `rating` tells the scales of the aspects and how several judges' scores are put together.
+    """
     by_prompt: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows(completions):
         by_prompt[row["prompt_id"]].append(row)
-    table = scores(rows(ratings) if ratings is not None else [], pairing)
+    rated = rows(ratings) if ratings is not None else []
+    table, barred = scores(rated, pairing, rating), stopped(rated, rating)
     pairs: list[dict[str, Any]] = []
     rejections: list[dict[str, Any]] = []
     for prompt_id in prompts["prompt_id"]:
-        selection = select(prompt_id, by_prompt[prompt_id], table, pairing, scored)
+        selection = select(prompt_id, by_prompt[prompt_id], table, pairing, scored, barred)
         pairs += selection.pairs
         rejections += selection.rejections
     left = {row["prompt_id"] for row in rejections if row["completion_id"] is None}
@@ -73,77 +83,70 @@ def pair(
     return frame("pairs", pairs), frame("rejections", rejections)
 
 
-def scores(ratings: Sequence[dict[str, Any]], pairing: Pairing) -> dict[str, float | None]:
-    """completion_id -> its score: the weighted mean over aspects of the mean over judges.
-
-    An aspect that a judge called not applicable is left out; one that a judge failed to rate makes the score null,
-    since a mean over fewer aspects cannot be compared. Critiques do not count.
-    """
-    by_completion: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
-    for row in ratings:
-        if row["aspect"] != "critique":
-            by_completion[row["completion_id"]][row["aspect"]].append(row)
-    return {name: _score(aspects, pairing.aspect_weights) for name, aspects in by_completion.items()}
-
-
-def _score(aspects: dict[str, list[dict[str, Any]]], weights: Any) -> float | None:
-    total = weight_sum = 0.0
-    for aspect in sorted(aspects):
-        weight = float(weights.get(aspect, 1.0))
-        applicable = [row["score"] for row in aspects[aspect] if row["error"] != NOT_APPLICABLE]
-        if not applicable or weight == 0:
-            continue
-        if any(score is None for score in applicable):
-            return None
-        total += weight * sum(sorted(applicable)) / len(applicable)
-        weight_sum += weight
-    return total / weight_sum if weight_sum else None
-
-
 def select(
     prompt_id: str,
     completions: Sequence[dict[str, Any]],
-    table: dict[str, float | None],
+    table: Mapping[str, Scores],
     pairing: Pairing,
     scored: bool,
+    stopped_by: Mapping[str, str] | None = None,
 ) -> Selection:
-    """The pairs of one prompt, or why there are none."""
+    """The pairs of one prompt, or why there are none. `stopped_by`: the gate that a completion did not pass."""
     selection = Selection()
     candidates: list[Candidate] = []
     barred: Counter[Reason] = Counter()
     parents = {row["completion_id"]: row["parent_id"] for row in completions}
     for row in sorted(completions, key=lambda row: row["completion_id"]):
-        reason = _barred(row, table, pairing, scored)
+        gate = (stopped_by or {}).get(row["completion_id"])
+        reason = _barred(row, table, pairing, scored) or (Reason.CHECK_FAILED if gate else None)
         if reason:
             barred[reason] += 1
-            selection.rejections.append(_rejection(prompt_id, reason, row["error"] or "", row["completion_id"]))
+            detail = row["error"] or gate or ""
+            selection.rejections.append(_rejection(prompt_id, reason, detail, row["completion_id"]))
         else:
-            candidates.append(Candidate(row, table.get(row["completion_id"]), _root(row["completion_id"], parents)))
+            found = table.get(row["completion_id"], Scores())
+            candidates.append(Candidate(row, found, _root(row["completion_id"], parents)))
     passed_over: Counter[Reason] = Counter()
-    most = (pairing.max_pairs or len(candidates) ** 2) if pairing.strategy == "all-above-margin" else 1
-    for chosen, rejected in STRATEGIES[pairing.strategy](candidates, pairing):
-        reason, similarity = _unfit(chosen, rejected, pairing, scored)
-        if reason:
-            passed_over[reason] += 1
-            selection.rejections.append(_rejection(prompt_id, reason, f"as chosen against {rejected.id}", chosen.id))
-            continue
-        selection.pairs.append(_pair(prompt_id, chosen, rejected, similarity, pairing))
-        if len(selection.pairs) == most:
-            break
+    for strategy, ordered, most in _tasks(candidates, pairing):
+        taken = 0
+        for chosen, rejected in ordered:
+            reason, similarity = _unfit(chosen, rejected, pairing, scored)
+            if reason:
+                passed_over[reason] += 1
+                detail = f"as chosen against {rejected.id}"
+                selection.rejections.append(_rejection(prompt_id, reason, detail, chosen.id))
+                continue
+            if not any((p["chosen_id"], p["rejected_id"]) == (chosen.id, rejected.id) for p in selection.pairs):
+                selection.pairs.append(_pair(prompt_id, chosen, rejected, similarity, strategy))
+            taken += 1
+            if taken == most:
+                break
     if not selection.pairs:
         reason, detail = _why(completions, candidates, barred, passed_over)
         selection.rejections.append(_rejection(prompt_id, reason, detail))
     return selection
 
 
-def _barred(row: dict[str, Any], table: dict[str, float | None], pairing: Pairing, scored: bool) -> Reason | None:
+def _tasks(candidates: Sequence[Candidate], pairing: Pairing) -> Iterator[tuple[str, Ordered, int]]:
+    """Strategy, pairs in order of preference, and how many of them are wanted; per-aspect, once for each aspect."""
+    if pairing.strategy != "per-aspect":
+        many = pairing.max_pairs or len(candidates) ** 2
+        most = many if pairing.strategy == "all-above-margin" else 1
+        yield pairing.strategy, STRATEGIES[pairing.strategy](candidates, pairing), most
+        return
+    for aspect in sorted({aspect for candidate in candidates for aspect in candidate.scores.aspects}):
+        known = [replace(c, scores=Scores(c.scores.aspects.get(aspect), c.scores.aspects)) for c in candidates]
+        yield f"per-aspect: {aspect}", best_vs_worst([c for c in known if c.score is not None], pairing), 1
+
+
+def _barred(row: dict[str, Any], table: Mapping[str, Scores], pairing: Pairing, scored: bool) -> Reason | None:
     if row["error"]:
         return Reason(row["error"].split(":")[0])
     if not row["text"].strip():
         return Reason.EMPTY
     if row["finish_reason"] == "length" and not pairing.allow_truncated:
         return Reason.TRUNCATED
-    if scored and table.get(row["completion_id"]) is None:
+    if scored and table.get(row["completion_id"], Scores()).total is None:
         return Reason.UNRATED
     return None
 
@@ -158,6 +161,8 @@ def _unfit(chosen: Candidate, rejected: Candidate, pairing: Pairing, scored: boo
             return Reason.TIE, math.nan
         if margin < max(pairing.min_margin - EPSILON, 0):
             return Reason.MARGIN, math.nan
+    if scored and pairing.conflicts == "drop" and in_conflict(chosen.scores, rejected.scores):
+        return Reason.CONFLICT, math.nan
     similarity = fuzz.ratio(chosen.row["text"], rejected.row["text"]) / 100
     return (Reason.SIMILAR if similarity > pairing.max_similarity else None), similarity
 
@@ -183,9 +188,7 @@ def _why(
     return Reason.NO_MATCH, f"none of {len(candidates)} candidates fit the strategy" + (f": {told}" if told else "")
 
 
-def _pair(
-    prompt_id: str, chosen: Candidate, rejected: Candidate, similarity: float, pairing: Pairing
-) -> dict[str, Any]:
+def _pair(prompt_id: str, chosen: Candidate, rejected: Candidate, similarity: float, strategy: str) -> dict[str, Any]:
     return {
         "prompt_id": prompt_id,
         "chosen_id": chosen.id,
@@ -198,7 +201,7 @@ def _pair(
         "rejected_score": rejected.score,
         "margin": _margin(chosen, rejected),
         "similarity": similarity,
-        "strategy": pairing.strategy,
+        "strategy": strategy,
     }
 
 
@@ -224,9 +227,14 @@ def _root(completion_id: str, parents: dict[str, str | None]) -> str:
     return completion_id
 
 
+def _rank(candidate: Candidate, pairing: Pairing) -> float:
+    """The score that a candidate is ranked by: less for each thousand characters, where the recipe says so."""
+    return (candidate.score or 0.0) - pairing.length_penalty * len(candidate.row["text"]) / 1000
+
+
 def _ranked(candidates: Sequence[Candidate], pairing: Pairing) -> list[Candidate]:
     """Best first; equal scores in an order drawn by the recipe's seed."""
-    return sorted(candidates, key=lambda c: (-(c.score or 0.0), draw("tie", pairing.seed, c.id)))
+    return sorted(candidates, key=lambda c: (-_rank(c, pairing), draw("tie", pairing.seed, c.id)))
 
 
 def _in_order(ranked: Sequence[Candidate]) -> Ordered:
@@ -241,7 +249,7 @@ def best_vs_worst(candidates: Sequence[Candidate], pairing: Pairing) -> Ordered:
     places = {candidate.id: place for place, candidate in enumerate(ranked)}
     yield from sorted(
         _in_order(ranked),
-        key=lambda p: (-((p[0].score or 0.0) - (p[1].score or 0.0)), places[p[0].id], -places[p[1].id]),
+        key=lambda p: (_rank(p[1], pairing) - _rank(p[0], pairing), places[p[0].id], -places[p[1].id]),
     )
 
 
@@ -256,6 +264,22 @@ def best_vs_random(candidates: Sequence[Candidate], pairing: Pairing) -> Ordered
     for place, chosen in enumerate(ranked):
         others = sorted(ranked[place + 1 :], key=lambda c: draw("rejected", pairing.seed, chosen.id, c.id))
         yield from ((chosen, rejected) for rejected in others)
+
+
+def best_vs_low(candidates: Sequence[Candidate], pairing: Pairing) -> Ordered:
+    """The best against the text whose score is nearest to the mean less some standard deviations.
+
+    The very worst of many samples teaches less than one a little below the rest: https://arxiv.org/abs/2502.16825.
+    """
+    ranked = _ranked(candidates, pairing)
+    ranks = [_rank(candidate, pairing) for candidate in ranked]
+    if len(ranks) < 2:
+        return
+    low = statistics.fmean(ranks) - pairing.low_deviations * statistics.pstdev(ranks)
+    for place, chosen in enumerate(ranked):
+        others = ranked[place + 1 :]
+        nearest = sorted(others, key=lambda c: (abs(_rank(c, pairing) - low), draw("low", pairing.seed, c.id)))
+        yield from ((chosen, rejected) for rejected in nearest)
 
 
 def evolved_vs_original(candidates: Sequence[Candidate], pairing: Pairing) -> Ordered:
@@ -279,7 +303,9 @@ STRATEGIES: dict[str, Callable[[Sequence[Candidate], Pairing], Ordered]] = {
     "best-vs-worst": best_vs_worst,
     "best-vs-random": best_vs_random,
     "best-vs-second": best_vs_second,
+    "best-vs-low": best_vs_low,
     "evolved-vs-original": evolved_vs_original,
     "member-order": member_order,
-    "all-above-margin": best_vs_worst,
+    "per-aspect": best_vs_worst,  # by each aspect's score
+    "all-above-margin": best_vs_worst,  # not one pair, but all
 }

@@ -71,8 +71,10 @@ def plan_run(recipe: Recipe) -> Plan:
     for judge in recipe.rating.judges if recipe.rating else ():
         assert recipe.rating is not None
         n_aspects, critiques = len(recipe.rating.aspects), candidates if judge.critique else 0
-        calls = (len(prompts) if judge.protocol == "listwise" else candidates) * n_aspects + critiques
-        shown = (candidates * n_aspects + critiques) * answer  # each text once per aspect, whatever the protocol
+        calls = (len(prompts) * judge.orders if judge.protocol == "listwise" else candidates) * n_aspects + critiques
+        shown = (candidates * n_aspects * judge.orders + critiques) * answer  # each text once per aspect and order
+        if judge.readout != "logprobs":
+            calls, shown = calls * (1 + judge.reasks), shown * (1 + judge.reasks)  # where nothing could be read
         lines.append(_line(rating.STAGE, judge.name, judge, calls, calls * (question + JUDGING) + shown))
     return Plan(len(prompts), rejected, lines)
 

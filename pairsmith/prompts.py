@@ -22,9 +22,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pairsmith.config import DATA_SUFFIXES, Columns, Prompts, Source, is_local
+from pairsmith.config import DATA_SUFFIXES, Columns, Decontamination, Prompts, Source, is_local
 from pairsmith.errors import ConfigError, DataError
 from pairsmith.ids import draw, no_doubles, prompt_id
+from pairsmith.overlap import Benchmarks, NearDuplicates, user_texts
 from pairsmith.schemas import Reason, Stage
 from pairsmith.templating import render_text
 
@@ -61,6 +62,8 @@ def read_prompts(config: Prompts) -> Iterator[dict[str, Any]]:
     Raises ConfigError where a source or column cannot be found, DataError where a file cannot be read at all.
     """
     seen: dict[str, str] = {}
+    benchmarks = Benchmarks(_items(config.decontaminate), config.decontaminate.n) if config.decontaminate else None
+    kept = NearDuplicates(config.near_duplicates) if config.near_duplicates else None
     located = ((source, row) for source in config.sources for row in read_source(source))
     for source, item in islice(located, config.limit):
         try:
@@ -69,12 +72,52 @@ def read_prompts(config: Prompts) -> Iterator[dict[str, Any]]:
             prompt = to_prompt(item.row or {}, source, config.max_chars, item.file)
             if prompt["prompt_id"] in seen:
                 raise Refused(Reason.DUPLICATE, f"same prompt as {seen[prompt['prompt_id']]}")
+            _no_overlap(prompt, item.place, benchmarks, kept)
             seen[prompt["prompt_id"]] = item.place
         except Refused as refused:
             detail = f"{item.place}: {refused.detail}"
             yield {"stage": Stage.LOAD, "reason": refused.reason, "detail": detail}
         else:
             yield prompt
+
+
+def _no_overlap(prompt: dict[str, Any], place: str, benchmarks: Benchmarks | None, kept: NearDuplicates | None) -> None:
+    """Refuse a prompt of a benchmark or one like an earlier one; `kept` has those accepted, and gets this one."""
+    if not benchmarks and not kept:
+        return
+    texts = user_texts(json.loads(prompt["messages"]))
+    for shared in (benchmarks.find(text) for text in texts) if benchmarks else ():
+        if shared:
+            raise Refused(Reason.CONTAMINATED, f'shares words with {shared[0]}: "{shared[1]}"')
+    alike = kept.find_or_keep(texts[0], place) if kept else None
+    if alike:
+        raise Refused(Reason.NEAR_DUPLICATE, f"similarity {alike[1]:.3f} to {alike[0]}")
+
+
+def _items(config: Decontamination) -> Iterator[tuple[str, str]]:
+    """Place and text of each item of the benchmarks, of a list of turns the first and all.
+
+    Blank rows are passed over. Raises DataError for any other that cannot be read, and for a benchmark without items:
+    to hold prompts against less than was asked for would look the same as prompts that are clean.
+    """
+    for source in config.against:
+        none = True
+        both = [source.columns.model_copy(update={"turns": turns}) for turns in ("first", "joined")]
+        for item in read_source(source):
+            try:
+                if item.refused:
+                    raise item.refused
+                chats = [_messages(item.row or {}, columns)[1] for columns in both]
+            except Refused as refused:
+                if refused.reason in (Reason.BLANK, Reason.MISSING):
+                    continue
+                raise DataError(f"prompts.decontaminate: {item.place}: {refused.detail}") from None
+            none = False
+            yield from (
+                (item.place, text) for text in dict.fromkeys(text for chat in chats for text in user_texts(chat))
+            )
+        if none:
+            raise DataError(f"prompts.decontaminate: {source.path}: not one item in it; are its columns mapped right?")
 
 
 def to_prompt(row: Mapping[str, Any], source: Source, max_chars: int, file: str = "") -> dict[str, Any]:
@@ -96,6 +139,7 @@ def to_prompt(row: Mapping[str, Any], source: Source, max_chars: int, file: str 
         "system_prompt": system,
         "source": _optional_text(row, columns.source, "source") or Path(file or source.path).name,
         "reference": _optional_text(row, columns.reference, "reference"),
+        "extras": _extras(row, columns),
     }
     for name, value in prompt.items():
         if value and not _is_unicode(value):
@@ -172,6 +216,21 @@ def _optional_text(row: Mapping[str, Any], mapped: str | None, name: str) -> str
             return None
         raise Refused(Reason.WRONG_TYPE, f"{name} (column {mapped}) holds {type(value).__name__}, not text")
     return value
+
+
+def _extras(row: Mapping[str, Any], columns: Columns) -> str | None:
+    """The verifiable instructions of a row as JSON; None where it has none. Refuses lists that do not fit together."""
+    names = lookup(row, columns.instructions or "instruction_id_list")
+    if not names:
+        return None
+    settings = lookup(row, columns.instruction_kwargs or "kwargs") or [{}] * len(names)
+    if not isinstance(names, list) or not isinstance(settings, list) or len(names) != len(settings):
+        raise Refused(Reason.WRONG_TYPE, "the verifiable instructions and their settings are not lists of one length")
+    found = [
+        {"id": str(name), "kwargs": {key: value for key, value in (own or {}).items() if value is not None}}
+        for name, own in zip(names, settings, strict=True)
+    ]
+    return json.dumps({"instructions": found}, ensure_ascii=False, sort_keys=True)
 
 
 def _is_unicode(text: str) -> bool:

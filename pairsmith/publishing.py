@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import heapq
 import json
 import logging
 import os
@@ -24,6 +25,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from pairsmith import __version__
+from pairsmith.agreement import Trust
 from pairsmith.config import Publishing, Recipe
 from pairsmith.errors import ConfigError, RunError
 from pairsmith.generation import with_system
@@ -36,7 +38,7 @@ from pairsmith.tables import LOAD_REJECTIONS, ShardTables, published_ref
 from pairsmith.templating import render, transcript
 
 log = logging.getLogger(__name__)
-SHOWN = 50  # pairs shown in the report
+SHOWN = 200  # pairs and refused rows in the report
 
 _CHAT = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 _RATINGS = pa.list_(
@@ -79,7 +81,13 @@ class Published:
 
 
 def publish(
-    recipe: Recipe, store: Store, shards: Iterable[str], content: int, summary: Summary, models: Models
+    recipe: Recipe,
+    store: Store,
+    shards: Iterable[str],
+    content: int,
+    summary: Summary,
+    trust: Trust,
+    models: Models,
 ) -> Published:
     """Build the next version of the data set from its shards, unless the latest one holds the same.
 
@@ -108,7 +116,7 @@ def publish(
         where = hub.repo_id if hub else store.url("latest" if store.is_local else f"versions/{version}")
         (folder / "README.md").write_text(render_card(recipe, summary, where, counts, digest, models), encoding="utf-8")
         (folder / "report.html").write_text(
-            render_report(recipe, summary, shown, refused_rows(store)),
+            render_report(recipe, summary, shown, refused_rows(store), trust.titled(), recipe_text=recipe_yaml(recipe)),
             encoding="utf-8",
         )
         (folder / "recipe.yaml").write_text(recipe_yaml(recipe), encoding="utf-8")
@@ -165,11 +173,11 @@ def _sha256(path: Path) -> str:
 
 
 def write_data(recipe: Recipe, folder: Path, tables: Iterable[pa.Table]) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    """Write all data files from tables of pairs; returns the first rows and the number of rows per file group."""
+    """Write all data files from tables of pairs; returns rows to show and the number of rows per file group."""
     shown: list[dict[str, Any]] = []
     with _Writers(folder) as writers:
         for table in tables:
-            shown += table.slice(0, SHOWN - len(shown)).to_pylist()
+            shown = first_drawn(shown, table)
             for split, part in by_split(table, recipe.publishing).items():
                 writers.write(f"data/{split}", PREFERENCE, part)
                 if "kto" in recipe.publishing.exports:
@@ -179,6 +187,20 @@ def write_data(recipe: Recipe, folder: Path, tables: Iterable[pa.Table]) -> tupl
                 if "csv" in recipe.publishing.exports:
                     writers.write_cells(f"csv/{split}", part.to_pylist())
     return shown, dict(writers.counts)
+
+
+def first_drawn(shown: list[dict[str, Any]], table: pa.Table) -> list[dict[str, Any]]:
+    """The SHOWN rows that a draw on their ids puts first, of those found before and those of one more table.
+
+    The same whatever the tables and their order, so the rows are a fair sample of all; no more are in memory.
+    """
+    ids = table.select(["prompt_id", "chosen_id", "rejected_id"]).to_pylist()
+    few = heapq.nsmallest(SHOWN, range(len(ids)), key=lambda number: _lot(ids[number]))
+    return heapq.nsmallest(SHOWN, [*shown, *table.take(pa.array(few, pa.int64())).to_pylist()], key=_lot)
+
+
+def _lot(row: dict[str, Any]) -> float:
+    return draw("shown", row["prompt_id"], row["chosen_id"], row["rejected_id"])
 
 
 def content_digest(found: Iterable[dict[str, Any]]) -> int:

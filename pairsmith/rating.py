@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
-from pairsmith.config import Judge, Rating
+from pairsmith.checks import judge_text
+from pairsmith.config import CHECKS, Check, Judge, Rating, Rubric
 from pairsmith.generation import trouble
 from pairsmith.ids import draw, fingerprint, seed_of
 from pairsmith.llms.base import LLM, Identity, Reply, Request
 from pairsmith.progress import ask
 from pairsmith.readouts import (
+    NOT_APPLICABLE,
     Read,
     Scale,
     Sheet,
@@ -32,7 +34,7 @@ from pairsmith.readouts import (
     read_text,
     schema_for,
 )
-from pairsmith.schemas import frame, rows
+from pairsmith.schemas import Reason, frame, rows
 from pairsmith.templating import nonces, render, transcript
 
 STAGE = "rate"
@@ -51,51 +53,143 @@ class Asked:
     request: Request
     readout: str
     protocol: str
+    order: int = 0
 
 
-def rate(prompts: pd.DataFrame, completions: pd.DataFrame, rating: Rating, judge: Judge, llm: LLM) -> pd.DataFrame:
-    """Let one judge rate all sound completions of `prompts` in every aspect; returns its rows of ratings."""
-    asked = list(plan(rows(prompts), rows(completions), rating, judge))
-    replies = ask(llm, [item.request for item in asked], STAGE, len(prompts) / len(rating.judges))
-    return frame(
-        "ratings",
-        [row for item, reply in zip(asked, replies, strict=True) for row in to_rows(item, reply, judge, llm.identity)],
-    )
+def rate(
+    prompts: pd.DataFrame,
+    completions: pd.DataFrame,
+    rating: Rating,
+    judge: Judge,
+    llm: LLM,
+    families: Mapping[str, str] | None = None,
+) -> pd.DataFrame:
+    """Let one judge rate the sound completions of `prompts` in every aspect; returns its rows of ratings.
+
+    `families`: the family of each member, for the judges that do not rate their own.
+    """
+    asked = list(plan(rows(prompts), rows(completions), rating, judge, families))
+    replies = ask(llm, [item.request for item in asked], STAGE, len(prompts) / len(rating.raters))
+    made = [to_rows(item, reply, judge, llm.identity) for item, reply in zip(asked, replies, strict=True)]
+    for _ in range(judge.reasks):
+        again = {place: asked_again(item, made[place]) for place, item in enumerate(asked) if unread(item, made[place])}
+        if not again:
+            break
+        replies = ask(llm, [item.request for item in again.values()], STAGE, 0)
+        for (place, item), reply in zip(again.items(), replies, strict=True):
+            later = to_rows(item, reply, judge, llm.identity)
+            made[place] = [
+                new if is_open(old) and not is_open(new) else old for old, new in zip(made[place], later, strict=True)
+            ]
+    return frame("ratings", [row for group in made for row in group])
+
+
+def check(prompts: pd.DataFrame, completions: pd.DataFrame, rating: Rating) -> pd.DataFrame:
+    """What the checks say of all sound completions; returns their rows of ratings. Never asks a model."""
+    by_id = {prompt["prompt_id"]: prompt for prompt in rows(prompts)}
+    sound = [row for row in rows(completions) if row["error"] is None]
+    made = [_checked(one, row, by_id[row["prompt_id"]]) for row in sound for one in rating.checks]
+    return frame("ratings", made)
+
+
+def _checked(one: Check, row: dict[str, Any], prompt: dict[str, Any]) -> dict[str, Any]:
+    extras = json.loads(prompt["extras"] or "{}")
+    found = judge_text(one, row["text"], json.loads(prompt["messages"]), prompt["reference"], extras)
+    return {
+        "completion_id": row["completion_id"],
+        "prompt_id": row["prompt_id"],
+        "judge": CHECKS,
+        "aspect": one.name,
+        "protocol": "check",
+        "order": 0,
+        "rating": found.rating,
+        "score": found.score,
+        "rationale": found.rationale,
+        "reply": "",
+        "request": "",
+        "error": found.error,
+    }
+
+
+def is_open(row: dict[str, Any]) -> bool:
+    """Whether a judge gave a reply, but no rating that could be read in it."""
+    error = row["error"]
+    return error is not None and error != NOT_APPLICABLE and not error.startswith((Reason.FAILED, Reason.REFUSED))
+
+
+def unread(item: Asked, made: Sequence[dict[str, Any]]) -> bool:
+    """Whether to ask again. Digit probabilities are what they are."""
+    return item.readout != "logprobs" and any(is_open(row) for row in made)
+
+
+def asked_again(item: Asked, made: Sequence[dict[str, Any]]) -> Asked:
+    """The same sheet, with the judge's reply and what was wrong with it."""
+    wrong = [(text.mark, row["error"]) for text, row in zip(item.sheet.texts, made, strict=True) if is_open(row)]
+    told = render("judge/_again.jinja", wrong=wrong)
+    more = ({"role": "assistant", "content": made[0]["reply"]}, {"role": "user", "content": told})
+    return replace(item, request=replace(item.request, messages=(*item.request.messages[:2], *more)))
 
 
 def plan(
-    prompts: Sequence[dict[str, Any]], completions: Sequence[dict[str, Any]], rating: Rating, judge: Judge
+    prompts: Sequence[dict[str, Any]],
+    completions: Sequence[dict[str, Any]],
+    rating: Rating,
+    judge: Judge,
+    families: Mapping[str, str] | None = None,
 ) -> Iterator[Asked]:
-    """The requests of one judge: per prompt and aspect one for all completions, or one each."""
+    """The requests of one judge: per prompt and aspect one for all completions and order, or one each."""
     by_prompt: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in sorted(completions, key=lambda row: row["completion_id"]):
-        if row["error"] is None:
+        if row["error"] is None and rating.rates(judge, (families or {}).get(row["member"], "")):
             by_prompt[row["prompt_id"]].append(row)
     for prompt in prompts:
         group = by_prompt[prompt["prompt_id"]]
         if not group:
             continue
         for aspect in rating.aspects:
-            batches = [shuffled(group, judge, aspect)] if judge.protocol == "listwise" else [[row] for row in group]
-            yield from (_asked(prompt, batch, aspect, judge) for batch in batches)
+            rubric = rating.rubrics.get(aspect)
+            if judge.protocol == "listwise":
+                for order in range(judge.orders):
+                    yield _asked(prompt, shuffled(group, judge, aspect, order), aspect, judge, rubric, order)
+            else:
+                yield from (_asked(prompt, [row], aspect, judge, rubric) for row in group)
         if judge.critique:
             yield from (_asked(prompt, [row], CRITIQUE, judge) for row in group)
 
 
-def shuffled(group: Sequence[dict[str, Any]], judge: Judge, aspect: str) -> list[dict[str, Any]]:
+def shuffled(group: Sequence[dict[str, Any]], judge: Judge, aspect: str, order: int = 0) -> list[dict[str, Any]]:
     """The order in which a listwise judge sees the texts: drawn per prompt, aspect and judge."""
-    return sorted(group, key=lambda row: draw("order", judge.seed, judge.name, aspect, row["completion_id"]))
+    seed = [judge.seed, judge.name, aspect, *([order] if order else [])]
+    return sorted(group, key=lambda row: draw("order", *seed, row["completion_id"]))
 
 
-def _asked(prompt: dict[str, Any], group: Sequence[dict[str, Any]], aspect: str, judge: Judge) -> Asked:
+def instructions(aspect: str, rubric: Rubric | None) -> str:
+    """The system message: what is rated, and what the numbers mean."""
+    if rubric is None:
+        return render(f"judge/{aspect}.jinja")
+    return render("judge/_own.jinja", aspect=aspect, rubric=rubric, low=rubric.scale[0], high=rubric.scale[1])
+
+
+def _scale(aspect: str, rubric: Rubric | None) -> Scale:
+    return Scale(*rubric.scale) if rubric else SCALES.get(aspect, Scale(1, 5))
+
+
+def _asked(
+    prompt: dict[str, Any],
+    group: Sequence[dict[str, Any]],
+    aspect: str,
+    judge: Judge,
+    rubric: Rubric | None = None,
+    order: int = 0,
+) -> Asked:
     question = transcript(json.loads(prompt["messages"]), prompt["system_prompt"])
     reference, ids = prompt["reference"], [row["completion_id"] for row in group]
     everything = [question, reference or "", *(row["text"] for row in group)]
     prompt_mark, *marks = nonces(len(group) + 1, everything, "judge", aspect, prompt["prompt_id"], ids)
     sheet = Sheet(
         texts=tuple(Text(row["completion_id"], mark, row["text"]) for row, mark in zip(group, marks, strict=True)),
-        scale=SCALES.get(aspect, Scale(1, 5)),
-        may_be_na=aspect in MAY_BE_NA,
+        scale=_scale(aspect, rubric),
+        may_be_na=rubric.may_be_na if rubric else aspect in MAY_BE_NA,
         unbound=not any(could_be_quoted(text) for text in everything),
         thoughts=not any(ends_a_thought(text) for text in everything),
     )
@@ -117,7 +211,7 @@ def _asked(prompt: dict[str, Any], group: Sequence[dict[str, Any]], aspect: str,
         sampling = sampling.model_copy(update={"max_tokens": 1})
     request = Request(
         messages=(
-            {"role": "system", "content": render(f"judge/{aspect}.jinja")},
+            {"role": "system", "content": instructions(aspect, rubric)},
             {"role": "user", "content": user},
         ),
         sampling=sampling,
@@ -126,7 +220,7 @@ def _asked(prompt: dict[str, Any], group: Sequence[dict[str, Any]], aspect: str,
         choices=sheet.scale.digits(sheet.may_be_na) if readout == "logprobs" else None,
     )
     protocol = "pointwise" if critique else judge.protocol
-    return Asked(prompt["prompt_id"], aspect, sheet, request, readout, protocol)
+    return Asked(prompt["prompt_id"], aspect, sheet, request, readout, protocol, order)
 
 
 def to_rows(item: Asked, reply: Reply, judge: Judge, identity: Identity) -> list[dict[str, Any]]:
@@ -140,6 +234,7 @@ def to_rows(item: Asked, reply: Reply, judge: Judge, identity: Identity) -> list
             "judge": judge.name,
             "aspect": item.aspect,
             "protocol": item.protocol,
+            "order": item.order,
             "position": position,
             "rating": found[text.mark].rating,
             "score": found[text.mark].score,

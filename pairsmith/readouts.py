@@ -242,14 +242,21 @@ def _rationale(lines: Sequence[str]) -> str | None:
 def read_json(reply: str, sheet: Sheet) -> dict[str, Read]:
     """Ratings from a JSON object keyed by mark, bare or in a fence."""
     body = reply.strip() if reply.lstrip().startswith("{") else _THINK.sub("", reply).strip()
-    fenced = re.fullmatch(r"```(?:json)?\s*(.*?)\s*```", body, re.DOTALL)
     try:
-        value = json.loads(fenced[1] if fenced else body, object_pairs_hook=no_doubles)
+        value = json.loads(unfenced(body), object_pairs_hook=no_doubles)
     except (ValueError, RecursionError) as error:
         return {text.mark: Read(error=f"not JSON: {error}") for text in sheet.texts}
     if not isinstance(value, dict):
         return {text.mark: Read(error="not a JSON object") for text in sheet.texts}
     return {text.mark: _read_entry(value.get(text.mark), sheet) for text in sheet.texts}
+
+
+def unfenced(text: str) -> str:
+    """What stands in a text that is one fence; else the text itself."""
+    body = text.strip()
+    first, _, rest = body.partition("\n")
+    fenced = first.rstrip().lower() in ("```", "```json") and rest.endswith("```")
+    return rest[:-3].strip() if fenced else body
 
 
 def _read_entry(entry: Any, sheet: Sheet) -> Read:

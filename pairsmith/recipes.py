@@ -53,8 +53,8 @@ def parse_recipe(data: Mapping[str, Any], base: Path, where: str = "recipe") -> 
     except ValidationError as error:
         raise ConfigError(f"{where}:\n" + "\n".join(_complaints(error))) from None
     resolved = recipe.model_dump(mode="json")
-    for source in resolved["prompts"]["sources"]:
-        source["path"] = _resolve(source["path"], base)
+    for field, source in _sources_in(resolved):
+        source["path"] = _resolve(source["path"], base, field)
         suffix = Path(source["path"]).suffix.lower()
         if source["format"] == "auto" and Path(source["path"]).is_file() and suffix not in DATA_SUFFIXES:
             raise ConfigError(
@@ -69,6 +69,15 @@ def parse_recipe(data: Mapping[str, Any], base: Path, where: str = "recipe") -> 
         except (OSError, ValueError, RuntimeError) as error:
             raise ConfigError(f"workspace: {recipe.workspace!r} cannot be a folder: {error}") from None
     return Recipe.model_validate(resolved)
+
+
+def _sources_in(data: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """The sources in a recipe's dumped data, each with the field that it stands in."""
+    against = (data["prompts"]["decontaminate"] or {"against": []})["against"]
+    return [
+        *(("prompts.sources", source) for source in data["prompts"]["sources"]),
+        *(("prompts.decontaminate.against", source) for source in against),
+    ]
 
 
 def models_in(data: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -124,35 +133,45 @@ def _place(path: str, base: Path) -> Path | None:
     return found
 
 
-def _resolve(path: str, base: Path) -> str:
+def _resolve(path: str, base: Path, field: str) -> str:
     for folder in (base, Path.cwd()):
         candidate = _place(path, folder)
         if candidate is None:
-            raise ConfigError(f"prompts.sources: {path!r} cannot be a file")
+            raise ConfigError(f"{field}: {path!r} cannot be a file")
         if candidate.exists() or (glob.has_magic(path) and glob.glob(str(candidate), recursive=True)):
             return str(candidate.absolute())
     if is_local(path):
-        raise ConfigError(f"prompts.sources: {path} is neither in {base.absolute()} nor in {Path.cwd()}")
+        raise ConfigError(f"{field}: {path} is neither in {base.absolute()} nor in {Path.cwd()}")
     return path
 
 
 def _with_templates(data: Mapping[str, Any], base: Path) -> Mapping[str, Any]:
     """The recipe with the text of each template file in place of the file's name."""
-    evolution = data.get("evolution")
+    evolution, rating = data.get("evolution"), data.get("rating")
     templates = evolution.get("templates") if isinstance(evolution, Mapping) else None
-    if not isinstance(evolution, Mapping) or not isinstance(templates, Mapping):
-        return data
-    texts = {name: _read_in(text, base) for name, text in templates.items()}
-    return {**data, "evolution": {**evolution, "templates": texts}}
+    if isinstance(evolution, Mapping) and isinstance(templates, Mapping):
+        texts = {name: _read_in(text, base, "evolution.templates") for name, text in templates.items()}
+        data = {**data, "evolution": {**evolution, "templates": texts}}
+    rubrics = rating.get("rubrics") if isinstance(rating, Mapping) else None
+    if isinstance(rating, Mapping) and isinstance(rubrics, Mapping):
+        read = {name: _with_criterion(rubric, base) for name, rubric in rubrics.items()}
+        data = {**data, "rating": {**rating, "rubrics": read}}
+    return data
 
 
-def _read_in(text: Any, base: Path) -> Any:
+def _with_criterion(rubric: Any, base: Path) -> Any:
+    if not isinstance(rubric, Mapping) or "criterion" not in rubric:
+        return rubric
+    return {**rubric, "criterion": _read_in(rubric["criterion"], base, "rating.rubrics")}
+
+
+def _read_in(text: Any, base: Path, where: str) -> Any:
     if not isinstance(text, str) or not names_a_file(text):
         return text
     try:
         return (base / text).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"evolution.templates: {base / text} cannot be read: {error}") from error
+        raise ConfigError(f"{where}: {base / text} cannot be read: {error}") from error
 
 
 def _unshared(value: Any) -> Any:

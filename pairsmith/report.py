@@ -1,24 +1,29 @@
 """The numbers and pictures a person looks at: the funnel, reasons, scores by member, and a page of pairs.
 
-Counts are kept per shard and added up, so their memory does not grow with the data.
+Counts are kept per shard and added up; distributions are counts by step, so their memory does not grow with the data.
 Everything that comes from prompts, completions or rationales is escaped where it is shown.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 import pandas as pd
 
+from pairsmith import charts, diffing
 from pairsmith.config import Recipe
 from pairsmith.schemas import Reason
 from pairsmith.tables import ShardTables
 from pairsmith.templating import render
 
+_STEPS = ("scores", "wins", "histograms")  # counts by several names or numbers, which JSON cannot have as keys
 _MARKUP = re.compile(r"[\\`*_\[\]<>&|~!]")
 _BEGINNINGS = re.compile(r"^(\d*)([#+\-=>:.)])")  # of headings, lists, quotes, rules
 
@@ -42,8 +47,12 @@ class Summary:
     wins: Counter[tuple[str, str]] = field(default_factory=Counter)
     chosen_chars: int = 0
     rejected_chars: int = 0
+    longer: int = 0  # pairs whose chosen text is the longer one
+    shorter: int = 0
     margins: float = 0.0
     n_margins: int = 0
+    scores: Counter[tuple[str, str, int]] = field(default_factory=Counter)  # member, aspect, score as a whole number
+    histograms: Counter[tuple[str, int]] = field(default_factory=Counter)  # margin, chosen or rejected length; step
 
     def add(self, tables: ShardTables) -> None:
         completions, pairs = tables.completions, tables.pairs
@@ -56,18 +65,27 @@ class Summary:
         whole = tables.rejections["completion_id"].isna()
         self.prompt_reasons.update(tables.rejections.loc[whole, "reason"])
         self.completion_reasons.update(tables.rejections.loc[~whole, "reason"])
-        self.wins.update(zip(pairs["chosen_member"], pairs["rejected_member"], strict=True))
-        texts = dict(zip(completions["completion_id"], completions["text"].str.len(), strict=True))
-        self.chosen_chars += sum(int(texts[name]) for name in pairs["chosen_id"])
-        self.rejected_chars += sum(int(texts[name]) for name in pairs["rejected_id"])
-        self.margins += float(pairs["margin"].sum())
-        self.n_margins += int(pairs["margin"].notna().sum())
+        self._add_pairs(pairs, dict(zip(completions["completion_id"], completions["text"].str.len(), strict=True)))
         for name, group in completions.groupby("member", sort=True):
             _tally(self.members, str(name), "completions", len(group))
             failed = group["error"].notna() & (group["error"] != Reason.SUPERSEDED)
             _tally(self.members, str(name), "failed", int(failed.sum()))
             _tally(self.members, str(name), "tokens", int(group["n_tokens"].sum()))
         self._add_ratings(tables.ratings, dict(zip(completions["completion_id"], completions["member"], strict=True)))
+
+    def _add_pairs(self, pairs: pd.DataFrame, size_of: Mapping[str, int]) -> None:
+        self.wins.update(zip(pairs["chosen_member"], pairs["rejected_member"], strict=True))
+        chosen, rejected = ([int(size_of[name]) for name in pairs[f"{side}_id"]] for side in ("chosen", "rejected"))
+        self.chosen_chars += sum(chosen)
+        self.rejected_chars += sum(rejected)
+        self.longer += sum(one > other for one, other in zip(chosen, rejected, strict=True))
+        self.shorter += sum(one < other for one, other in zip(chosen, rejected, strict=True))
+        margins = pairs["margin"].dropna()
+        self.margins += float(margins.sum())
+        self.n_margins += len(margins)
+        self.histograms.update(("margin", charts.margin_step(margin)) for margin in margins)
+        self.histograms.update(("chosen", charts.length_step(size)) for size in chosen)
+        self.histograms.update(("rejected", charts.length_step(size)) for size in rejected)
 
     def _add_ratings(self, ratings: pd.DataFrame, member_of: Mapping[str, str]) -> None:
         self.rated += ratings.loc[ratings["score"].notna(), "prompt_id"].nunique()
@@ -79,6 +97,12 @@ class Summary:
             _tally(self.aspects, name, "sum", float(group["score"].sum()))
             _tally(self.members, str(member), f"sum {aspect}", float(group["score"].sum()))
             _tally(self.members, str(member), f"n {aspect}", int(group["score"].notna().sum()))
+            self.scores.update((str(member), str(aspect), math.floor(s + 0.5)) for s in group["score"].dropna())
+        for (judge, aspect), group in ratings[ratings["score"].notna()].groupby(["judge", "aspect"], sort=True):
+            asked = list(zip(group["prompt_id"], group["order"], strict=True))
+            tied = _couples(zip(asked, group["score"].round(9), strict=True))
+            _tally(self.aspects, f"{aspect} by {judge}", "tied", tied)
+            _tally(self.aspects, f"{aspect} by {judge}", "compared", _couples(asked))
 
     def merge(self, other: Summary) -> None:
         """Add another's counts to these."""
@@ -94,13 +118,13 @@ class Summary:
                 setattr(self, part.name, mine + its)
 
     def to_json(self) -> dict[str, Any]:
-        return vars(self) | {"wins": [[*names, count] for names, count in self.wins.items()]}
+        return vars(self) | {name: [[*key, n] for key, n in getattr(self, name).items()] for name in _STEPS}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Summary:
         counted = {part.name: Counter(value[part.name]) for part in fields(cls) if part.name.endswith("_reasons")}
-        wins = Counter({(chosen, rejected): count for chosen, rejected, count in value["wins"]})
-        return cls(**value | counted | {"wins": wins})
+        stepped = {name: Counter({tuple(key): count for *key, count in value[name]}) for name in _STEPS}
+        return cls(**value | counted | stepped)
 
     def lost(self) -> list[dict[str, Any]]:
         """The funnel with the reasons for which rows and prompts went no further."""
@@ -141,6 +165,8 @@ class Summary:
                 "aspect": name,
                 "ratings": int(counts["ratings"]),
                 "null": int(counts["null"]),
+                "null share": _ratio(counts["null"], counts["ratings"]),
+                "tied share": _ratio(counts.get("tied", 0), counts.get("compared", 0)),
                 "mean": _ratio(counts["sum"], counts["ratings"] - counts["null"]),
             }
             for name, counts in sorted(self.aspects.items())
@@ -157,9 +183,22 @@ class Summary:
         ]
 
 
-def render_report(recipe: Recipe, summary: Summary, shown: list[dict[str, Any]], refused: list[str]) -> str:
-    """The report as one self-contained HTML page: no script, no network."""
-    return render("report.html.jinja", recipe=recipe, summary=summary, shown=shown, refused=refused, told=told)
+def render_report(
+    recipe: Recipe,
+    summary: Summary,
+    shown: list[dict[str, Any]],
+    refused: list[str],
+    judging: Mapping[str, list[dict[str, Any]]] | None = None,
+    usage: list[dict[str, Any]] | None = None,
+    recipe_text: str = "",
+) -> str:
+    """The report as one self-contained HTML page: no network, and no script but its own, named by its hash.
+
+    `judging`: title -> rows of a table about the judges; `usage`: rows by model; `recipe_text`: what may be published.
+    """
+    tables = {"judging": judging or {}, "usage": usage or [], "refused": refused, "shown": shown}
+    tools = {"charts": charts, "diffing": diffing, "csp_hash": _csp_hash}
+    return render("report.html.jinja", recipe=recipe, summary=summary, recipe_text=recipe_text, **tables, **tools)
 
 
 def render_markdown(recipe: Recipe, summary: Summary) -> str:
@@ -197,3 +236,13 @@ def _tally(table: dict[str, dict[str, float]], name: str, key: str, value: float
 
 def _ratio(total: float, count: float) -> float | None:
     return round(total / count, 2) if count else None
+
+
+def _couples(found: Iterable[Hashable]) -> int:
+    """How many twos of equals there are."""
+    return sum(math.comb(count, 2) for count in Counter(found).values())
+
+
+def _csp_hash(name: str) -> str:
+    """What a content security policy calls a script or style that stands in the page."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(render(name).encode()).digest()).decode()}'"

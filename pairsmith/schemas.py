@@ -28,6 +28,8 @@ class Reason(StrEnum):
     BLANK = "blank"
     TOO_LONG = "too_long"
     DUPLICATE = "duplicate"
+    CONTAMINATED = "contaminated"  # shares words with a benchmark of prompts.decontaminate
+    NEAR_DUPLICATE = "near_duplicate"  # as alike to an earlier prompt as prompts.near_duplicates or more
     NO_COMPLETION = "no_completion"  # no member gave an answer
     FAILED = "failed"  # the request failed for a passing reason; the next run asks again
     REFUSED = "refused"  # the request would fail again, as one longer than the model's context
@@ -35,10 +37,12 @@ class Reason(StrEnum):
     TRUNCATED = "truncated"
     EVOLUTION_FAILED = "evolution_failed"
     SUPERSEDED = "superseded"  # an earlier round, where only the last is kept
+    CHECK_FAILED = "check_failed"  # it did not pass a check that is a gate
     UNRATED = "unrated"  # a judge gave no usable rating
     TOO_FEW = "too_few"  # fewer than two candidates
     TIE = "tie"
     MARGIN = "margin"
+    CONFLICT = "conflict"  # overall and the other aspects disagree
     IDENTICAL = "identical"
     SIMILAR = "similar"
     NO_MATCH = "no_match"  # no two candidates that the strategy may pair
@@ -98,6 +102,7 @@ Prompts = _schema(
     system_prompt=_text(nullable=True),
     source=_text(),
     reference=_text(nullable=True),
+    extras=_text(nullable=True),  # JSON object: what a row brings beside its prompt, for checks
 )
 
 Completions = _schema(
@@ -123,15 +128,16 @@ Completions = _schema(
 
 Ratings = _schema(
     "ratings",
-    unique=["completion_id", "judge", "aspect"],
+    unique=["completion_id", "judge", "aspect", "order"],
     completion_id=_text(),
     prompt_id=_text(),
     judge=_text(),
     aspect=_text(),
-    protocol=_text(checks=pa.Check.isin(["listwise", "pointwise"])),
+    protocol=_text(checks=pa.Check.isin(["listwise", "pointwise", "check"])),
+    order=_integer(pa.Check.ge(0)),  # of the orders in which a listwise judge saw the texts
     position=_integer(pa.Check.ge(0), nullable=True),
-    rating=_integer(pa.Check.in_range(1, 10), nullable=True),
-    score=_number(pa.Check.in_range(1, 10), nullable=True),
+    rating=_integer(pa.Check.in_range(0, 100), nullable=True),
+    score=_number(pa.Check.in_range(0, 100), nullable=True),
     rationale=_text(nullable=True),
     reply=_text(),
     request=_text(),

@@ -14,7 +14,10 @@ from typing import Any
 import pandas as pd
 
 from pairsmith import (
+    agreement,
+    charts,
     evolution,
+    gates,
     generation,
     pairing,
     prompts,
@@ -23,10 +26,13 @@ from pairsmith import (
     readouts,
     report,
     schemas,
+    scoring,
     templating,
 )
+from pairsmith.agreement import Trust
 from pairsmith.budget import Budgeted, purse_of
-from pairsmith.config import Budget, Config, Evolver, Judge, Member, ModelSpec, Recipe
+from pairsmith.checks import check_hash
+from pairsmith.config import CHECKS, Budget, Config, Evolver, Judge, Member, ModelSpec, Rating, Recipe
 from pairsmith.errors import TableError
 from pairsmith.evolution import evolve
 from pairsmith.generation import generate
@@ -60,6 +66,8 @@ from pairsmith.tables import (
 )
 
 STAGES = (generation.STAGE, evolution.STAGE, rating.STAGE, pairing.STAGE)
+# Of a model's fields, those that change no answer of its own, or are told by its identity.
+_ELSEWHERE = {"local", "endpoint", "price", "weight", "family", "backend", "model", "revision"}
 INCOMPLETE = "incomplete"  # the fingerprint of a table that is to be tried again
 
 
@@ -137,24 +145,40 @@ def evolve_shard(recipe: Recipe, shard: str) -> Done:
 
 
 def rate_shard(recipe: Recipe, shard: str, judge_name: str) -> Done:
-    """Let one judge rate the completions of a shard."""
+    """Let one judge rate the completions of a shard, or the checks, under their name."""
     settings = recipe.rating
     assert settings is not None
+    if judge_name == CHECKS:
+        return _check_shard(recipe, settings, shard)
     judge = settings.judge(judge_name)
     store, llm = open_store(recipe), _recorded(recipe, judge)
     source = store.load(prompts_ref(shard))
     completions = store.load_all(completion_refs(recipe, shard))
     code = [source_hash(rating, readouts), templating.template_hash("judge")]
-    mark = fingerprint(code, source.digest, completions.digest, settings.aspects, _dump(judge, llm.identity))
+    plan = settings.model_dump(mode="json", include={"aspects", "rubrics", "own_family"})
+    families = families_of(recipe)
+    others = [judge.family_name for judge in settings.judges]
+    mark = fingerprint(code, source.digest, completions.digest, plan, families, others, _dump(judge, llm.identity))
     return _build(
         store,
         judge_ref(shard, judge.name),
         mark,
         judge.name,
         llm,
-        Progress(rating.STAGE, len(source.data) / len(settings.judges)),
-        lambda: rate(source.data, completions.data, settings, judge, llm),
+        Progress(rating.STAGE, len(source.data) / len(settings.raters)),
+        lambda: rate(source.data, completions.data, settings, judge, llm, families),
     )
+
+
+def _check_shard(recipe: Recipe, settings: Rating, shard: str) -> Done:
+    store = open_store(recipe)
+    source, completions = store.load(prompts_ref(shard)), store.load_all(completion_refs(recipe, shard))
+    hashes = [check_hash(one) for one in settings.checks]
+    mark = fingerprint(source_hash(rating), source.digest, completions.digest, hashes)
+    ref, share = judge_ref(shard, CHECKS), len(source.data) / len(settings.raters)
+    stored = store.fresh(ref, mark) or store.write(ref, rating.check(source.data, completions.data, settings), mark)
+    emit(Progress(rating.STAGE, share))
+    return Done(rating.STAGE, shard, CHECKS, len(stored.data))
 
 
 def pair_shard(recipe: Recipe, shard: str) -> Done:
@@ -164,7 +188,7 @@ def pair_shard(recipe: Recipe, shard: str) -> Done:
     parts = [store.load(ref) for ref in (*completion_refs(recipe, shard), *rating_refs(recipe, shard))]
     completions = store.load_all(completion_refs(recipe, shard)).data
     ratings = store.load_all(rating_refs(recipe, shard)).data if recipe.rating else schemas.frame("ratings", [])
-    pairs, rejections = pair(source.data, completions, ratings, recipe.pairing, recipe.needs_scores)
+    pairs, rejections = pair(source.data, completions, ratings, recipe.pairing, recipe.needs_scores, recipe.rating)
     store.write(rejections_ref(shard), rejections, "")
     store.write(pairs_ref(shard), pairs, "")
     tables = ShardTables(source.data, completions, ratings, pairs, rejections)
@@ -173,11 +197,14 @@ def pair_shard(recipe: Recipe, shard: str) -> Done:
     summary = Summary()
     summary.add(tables)
     complete = all(part.fingerprint != INCOMPLETE for part in parts)
+    trust = Trust()
+    trust.add(tables, families_of(recipe, judges=True))
     record = {
         "mark": shard_mark(recipe, shard) if complete else INCOMPLETE,
         "files": {ref.path: store.file_digest(ref.path) for ref in all_refs(recipe, shard)},
         "content": f"{publishing.content_digest(published):064x}",
         "summary": summary.to_json(),
+        "trust": trust.to_json(),
     }
     store.write_json(record_name(shard), record)
     emit(Progress(pairing.STAGE, len(source.data)))
@@ -186,13 +213,24 @@ def pair_shard(recipe: Recipe, shard: str) -> Done:
 
 def shard_mark(recipe: Recipe, shard: str) -> str:
     """Fingerprint of all that decides what comes of a shard: its prompts, the recipe, code and templates."""
-    code = source_hash(generation, evolution, rating, readouts, pairing, publishing, report)
+    code = source_hash(generation, evolution, rating, readouts, scoring, pairing, publishing, report, charts, agreement)
     templates = [templating.template_hash(prefix) for prefix in ("principles", "evolve", "judge")]
     models = [[_dump(spec, open_llm(spec).identity), getattr(spec, "samples", None)] for spec in recipe.specs]
     plan = recipe.model_dump(mode="json", include={"pool": {"draw", "seed"}, "pairing": True})
     evolution_plan = recipe.evolution and recipe.evolution.model_dump(mode="json", exclude={"evolver"})
-    aspects = recipe.rating and recipe.rating.aspects
-    return fingerprint(shard, code, templates, models, plan, evolution_plan, aspects)
+    rated = recipe.rating and [
+        recipe.rating.model_dump(mode="json", exclude={"judges"}),
+        [check_hash(one) for one in recipe.rating.checks],
+        [judge.weight for judge in recipe.rating.judges],
+        families_of(recipe),
+    ]
+    return fingerprint(shard, code, templates, models, plan, evolution_plan, rated)
+
+
+def families_of(recipe: Recipe, judges: bool = False) -> dict[str, str]:
+    """Member or evolver, and on request judge -> the family of its model."""
+    specs = [spec for spec in recipe.specs if judges or not isinstance(spec, Judge)]
+    return {spec.name: spec.family_name for spec in specs}
 
 
 def unfinished(recipe: Recipe, shards: Mapping[str, int]) -> list[str]:
@@ -211,7 +249,7 @@ def unfinished(recipe: Recipe, shards: Mapping[str, int]) -> list[str]:
 def _record(store: Store, shard: str) -> dict[str, Any] | None:
     try:
         record = store.read_json(record_name(shard))
-        return record if set(record) == {"mark", "files", "content", "summary"} else None
+        return record if set(record) == {"mark", "files", "content", "summary", "trust"} else None
     except (OSError, ValueError, TypeError):
         return None
 
@@ -222,20 +260,22 @@ def _is_untouched(store: Store, record: dict[str, Any]) -> bool:
 
 def publish_run(recipe: Recipe, loaded: Loaded) -> tuple[Published, Summary]:
     """Add up what came of the shards, check that no prompt was lost, and publish the next version."""
-    store, summary, content = open_store(recipe), Summary(), 0
+    store, summary, trust, content = open_store(recipe), Summary(), Trust(), 0
     at_load = store.read(LOAD_REJECTIONS)
     for shard in loaded.shards:
         record = _record(store, shard)
         if record is None:
             raise TableError(f"{store.path(record_name(shard))}: damaged; run again")
         summary.merge(Summary.from_json(record["summary"]))
+        trust.merge(Trust.from_json(record["trust"]))
         content = (content + int(record["content"], 16)) % 2**256
     summary.load_reasons.update(at_load["reason"])
     summary.rows_read = loaded.accepted + len(at_load)
     rejected = sum(summary.prompt_reasons.values())
     if summary.loaded != loaded.accepted or summary.loaded != summary.paired + rejected:
         raise AssertionError(f"{loaded.accepted} prompts in, {summary.paired} paired + {rejected} rejected")
-    return publish(recipe, store, loaded.shards, content, summary, models_of(recipe)), summary
+    gates.check(recipe.gates, summary, trust)
+    return publish(recipe, store, loaded.shards, content, summary, trust, models_of(recipe)), summary
 
 
 def push(recipe: Recipe, published: Published) -> str | None:
@@ -265,7 +305,7 @@ def _dump(config: Config, identity: Identity) -> Any:
     """A member, evolver or judge as far as it can change an answer."""
     return [
         asdict(identity),
-        config.model_dump(mode="json", exclude={"local", "endpoint", "price", "backend", "model", "revision"}),
+        config.model_dump(mode="json", exclude=_ELSEWHERE),
     ]
 
 

@@ -46,7 +46,7 @@ def completion_refs(recipe: Recipe, shard: str) -> list[TableRef]:
 
 
 def rating_refs(recipe: Recipe, shard: str) -> list[TableRef]:
-    return [judge_ref(shard, judge.name) for judge in (recipe.rating.judges if recipe.rating else ())]
+    return [judge_ref(shard, name) for name in (recipe.rating.raters if recipe.rating else ())]
 
 
 @dataclass(frozen=True)

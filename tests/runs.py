@@ -25,8 +25,8 @@ def run(recipe: Recipe) -> tuple[Published, Summary, Counter[str]]:
         done += [stages.generate_shard(recipe, shard, member.name) for member in recipe.pool.members]
         if recipe.evolution:
             done.append(stages.evolve_shard(recipe, shard))
-        for judge in recipe.rating.judges if recipe.rating else ():
-            done.append(stages.rate_shard(recipe, shard, judge.name))
+        for rater in recipe.rating.raters if recipe.rating else ():
+            done.append(stages.rate_shard(recipe, shard, rater))
         done.append(stages.pair_shard(recipe, shard))
     for item in done:
         calls[item.stage] += item.calls
@@ -64,7 +64,7 @@ def rating(name: str, score: float | None, aspect: str = "overall", judge: str =
     """A row of the ratings table."""
     row = {
         "completion_id": name, "prompt_id": "p", "judge": judge, "aspect": aspect, "protocol": "pointwise",
-        "position": 0, "rating": None if score is None else round(score), "score": score, "rationale": None,
+        "order": 0, "position": 0, "rating": None if score is None else round(score), "score": score, "rationale": None,
         "reply": "", "request": "r", "error": None if score is not None else "no rating",
     }  # fmt: skip
     return row | fields

@@ -13,7 +13,9 @@ PACKAGES = ("pairsmith", "tasks", "flows")
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 HEAVY = {"torch", "transformers", "datasets", "huggingface_hub", "llguidance"}
 LEAVES = {"config", "schemas", "ids", "errors", "sandbox", "templating"}
-STEPS = {"prompts", "generation", "evolution", "rating", "readouts", "pairing", "progress"}
+STEPS = {
+    "prompts", "overlap", "generation", "evolution", "rating", "readouts", "checks", "scoring", "pairing", "progress",
+}  # fmt: skip
 STEPS_MAY_KNOW = LEAVES | STEPS | {"llms.base"}
 
 

@@ -8,18 +8,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pairsmith.config import Pairing, Strategy
-from pairsmith.pairing import STRATEGIES, scores, select
+from pairsmith.config import Pairing, Rating, Strategy
+from pairsmith.pairing import STRATEGIES, select
 from pairsmith.schemas import Reason
+from pairsmith.scoring import Scores, scores
 from tests.runs import completion, rating
 
 WORDS = ["amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "haven"]
 
 
-def pool(*values: float | None, **fields: Any) -> tuple[list[dict[str, Any]], dict[str, float | None]]:
+def pool(*values: float | None, **fields: Any) -> tuple[list[dict[str, Any]], dict[str, Scores]]:
     """Completions c0, c1, ... of quite different texts, with these scores."""
     made = [completion(f"c{n}", member=f"m{n}", text=WORDS[n] * 9, **fields) for n in range(len(values))]
-    return made, {f"c{n}": value for n, value in enumerate(values)}
+    return made, {f"c{n}": Scores(value) for n, value in enumerate(values)}
+
+
+def totals(ratings: list[dict[str, Any]], pairing: Pairing, how: Rating | None = None) -> dict[str, float | None]:
+    return {name: found.total for name, found in scores(ratings, pairing, how).items()}
 
 
 def ids(selection: Any) -> list[tuple[str, str]]:
@@ -69,7 +74,7 @@ def test_evolved_vs_original() -> None:
         completion("e1", evolution=1, parent_id="o", text="birch " * 5),
         completion("e2", evolution=2, parent_id="e1", text="cedar " * 5),
     ]
-    table = {"o": 3.0, "e1": 4.0, "e2": 2.0}
+    table = {"o": Scores(3.0), "e1": Scores(4.0), "e2": Scores(2.0)}
     settings = Pairing(strategy="evolved-vs-original")
     checked = select("p", made, table, settings, True)
     assert ids(checked) == [("e1", "o")]
@@ -115,7 +120,7 @@ def test_the_next_best_pair_is_tried() -> None:
         completion("b", text="amber " * 20 + "x"),
         completion("c", text="cedar " * 20),
     ]
-    selection = select("p", made, {"a": 5.0, "b": 1.0, "c": 2.0}, Pairing(), True)
+    selection = select("p", made, {"a": Scores(5.0), "b": Scores(1.0), "c": Scores(2.0)}, Pairing(), True)
     assert ids(selection) == [("a", "c")]
     assert [(row["completion_id"], row["reason"]) for row in selection.rejections] == [("a", Reason.SIMILAR)]
 
@@ -130,13 +135,13 @@ def test_scores_weigh_aspects_and_leave_out_what_does_not_apply() -> None:
         rating("c", 4.0, "helpfulness"), rating("c", 2.0, "honesty"),
         rating("c", 2.0, "helpfulness", judge="k"), rating("c", 9.0, "critique"),
     ]  # fmt: skip
-    assert scores(ratings, Pairing()) == {"c": pytest.approx(2.5)}
-    assert scores(ratings, Pairing(aspect_weights={"helpfulness": 3.0})) == {"c": pytest.approx(2.75)}
-    assert scores(ratings, Pairing(aspect_weights={"honesty": 0.0})) == {"c": pytest.approx(3.0)}
+    assert totals(ratings, Pairing()) == {"c": pytest.approx(2.5)}
+    assert totals(ratings, Pairing(aspect_weights={"helpfulness": 3.0})) == {"c": pytest.approx(2.75)}
+    assert totals(ratings, Pairing(aspect_weights={"honesty": 0.0})) == {"c": pytest.approx(3.0)}
     not_applicable = rating("c", None, "truthfulness", error="not_applicable")
-    assert scores([*ratings, not_applicable], Pairing()) == {"c": pytest.approx(2.5)}
-    assert scores([*ratings, rating("c", None, "truthfulness")], Pairing()) == {"c": None}
-    assert scores([not_applicable], Pairing()) == {"c": None}
+    assert totals([*ratings, not_applicable], Pairing()) == {"c": pytest.approx(2.5)}
+    assert totals([*ratings, rating("c", None, "truthfulness")], Pairing()) == {"c": None}
+    assert totals([not_applicable], Pairing()) == {"c": None}
 
 
 completions = st.lists(
@@ -164,7 +169,7 @@ def test_every_prompt_leaves_once_and_order_never_matters(
         parent = f"c{fields['parent']}" if 0 <= fields["parent"] < n else None
         row = {key: fields[key] for key in ("text", "member", "finish_reason", "error")}
         made.append(completion(f"c{n}", parent_id=parent, evolution=1 if parent else 0, **row))
-        table[f"c{n}"] = fields["score"]
+        table[f"c{n}"] = Scores(fields["score"])
     config = Pairing(strategy=strategy, min_margin=min_margin, member_order=("a", "b", "c"))
     scored = strategy != "member-order"
     selection = select("p", made, table, config, scored)

@@ -96,7 +96,7 @@ def test_several_judges_critiques_and_all_strategies(echo_recipe: Build) -> None
 def test_a_dry_run_counts_and_writes_nothing(echo_recipe: Build, tmp_path: Path) -> None:
     recipe = echo_recipe(12)
     plan = plan_run(recipe)
-    assert {line.stage: line.calls for line in plan.lines} == {"generate": 12, "evolve": 24, "rate": 24}
+    assert {line.stage: line.calls for line in plan.lines} == {"generate": 12, "evolve": 24, "rate": 48}
     assert not (tmp_path / "data").exists()
     run(recipe)
     assert [line.known for line in plan_run(recipe).lines if line.stage == "generate"] == [12, 12]

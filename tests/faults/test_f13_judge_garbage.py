@@ -150,7 +150,7 @@ def test_f13_garbage_is_kept_is_null_and_is_not_asked_for_again(
     monkeypatch.setitem(KINDS, "judge's garbage", Fault(200, json.dumps(answer)))
     weather = Weather(errors=0.5, kinds=("judge's garbage",))
     with FakeEndpoint(weather=weather) as endpoint:
-        recipe = judged(endpoint, base_recipe, readout=readout)
+        recipe = judged(endpoint, base_recipe, readout=readout, reasks=0)
         published, summary, _ = run(recipe)
         store = open_store(recipe)
         (shard,) = [path.name for path in Path(store.root, "tables").iterdir() if path.name != "load"]
@@ -176,7 +176,7 @@ def test_f13_a_judge_of_nothing_but_garbage_ends_the_run_with_the_reason(
         KINDS, "always", Fault(200, '{"choices": [{"message": {"content": "5"}, "finish_reason": "stop"}]}')
     )
     with FakeEndpoint(weather=Weather(errors=1, kinds=("always",))) as endpoint:
-        recipe = judged(endpoint, base_recipe)
+        recipe = judged(endpoint, base_recipe, reasks=0)
         for _ in range(2):
             with pytest.raises(RunError, match="no pair to publish: 20 prompts, 20 too_few"):
                 run(recipe)

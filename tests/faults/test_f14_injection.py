@@ -21,9 +21,9 @@ from pairsmith import testing
 from pairsmith.config import Judge, Pairing, Rating, Recipe
 from pairsmith.llms.base import Identity, Reply
 from pairsmith.llms.wire import reply_of
-from pairsmith.pairing import scores
 from pairsmith.rating import Asked, plan, to_rows
 from pairsmith.readouts import NOT_APPLICABLE, could_be_quoted
+from pairsmith.scoring import scores
 from pairsmith.stages import open_store
 from pairsmith.tables import judge_ref, pool_ref
 from pairsmith.templating import nonces
@@ -190,7 +190,7 @@ def test_f14_a_quoted_not_applicable_leaves_no_aspect_out(said: str) -> None:
                 assert (row["rating"], row["score"]) == (None, None)
                 assert row["error"] != NOT_APPLICABLE
                 ratings = [rating(row["completion_id"], 5.0, "helpfulness"), row]
-                assert scores(ratings, Pairing()) == {row["completion_id"]: None}
+                assert scores(ratings, Pairing())[row["completion_id"]].total is None
 
 
 @pytest.mark.parametrize("injection", INJECTIONS)

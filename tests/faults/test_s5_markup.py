@@ -31,9 +31,18 @@ JUDGE = {"name": "judge", "backend": "echo", "model": "j", "protocol": "pointwis
 UNTIED: dict[str, Any] = {"rating": {"judges": [JUDGE]}, "pairing": {"max_similarity": 1.0}, "evolution": None}
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 REPORT_TAGS = {
-    "html", "head", "meta", "title", "style", "body", "h1", "h2", "p", "div", "span", "i", "b", "ul", "li", "details",
-    "summary", "table", "tr", "th", "td",
+    "html", "head", "meta", "title", "style", "body", "h1", "h2", "h3", "p", "div", "span", "b", "ul", "li", "details",
+    "summary", "table", "caption", "thead", "tbody", "tr", "th", "td", "header", "nav", "main", "section", "a", "dl",
+    "dt", "dd", "small", "svg", "rect", "figure", "figcaption", "label", "input", "select", "option", "button",
+    "output", "ins", "del", "pre", "script",
 }  # fmt: skip
+REPORT_ATTRIBUTES = {
+    "lang", "charset", "name", "content", "http-equiv", "class", "open", "id", "href", "dir", "hidden", "role",
+    "tabindex", "scope", "aria-label", "aria-hidden", "aria-live", "type", "value", "checked", "step", "inputmode",
+    "autocomplete", "spellcheck", "viewbox", "preserveaspectratio", "x", "y", "width", "height", "data-text",
+    "data-tool", "data-chosen", "data-rejected", "data-source", "data-margin",
+}  # fmt: skip
+DRAWN = {"ins", "del", "rect", "title", "small"}  # as many as words differ and numbers ask for
 CARD_TAGS = {
     "h1", "h2", "p", "pre", "code", "table", "thead", "tbody", "tr", "th", "td", "ul", "li", "details", "summary", "em",
     "strong", "hr",
@@ -137,7 +146,9 @@ def check(page: Page, tags: set[str], attributes: set[str]) -> None:
     assert not page.declared
     for tag, given in page.elements:
         assert set(given) <= attributes, (tag, given)
+        assert tag != "script" or not given
         for name, value in given.items():
+            assert name != "href" or re.fullmatch("#[a-z]+", value or ""), value
             assert not name.startswith("on")
             assert "javascript" not in (value or "").lower(), (tag, name, value)
             assert name != "style" or re.fullmatch(r"(width|text-align):\s*[\w.%]+", value or ""), value
@@ -166,10 +177,19 @@ def card_of(folder: str) -> Page:
 
 def report_of(folder: str) -> Page:
     page = Page(Path(folder, "report.html").read_text(encoding="utf-8"))
-    check(page, REPORT_TAGS, {"lang", "charset", "name", "content", "http-equiv", "class", "style", "open"})
-    policy = [given["content"] for tag, given in page.elements if given.get("http-equiv")]
-    assert policy == ["default-src 'none'; style-src 'unsafe-inline'"]
+    check(page, REPORT_TAGS, REPORT_ATTRIBUTES)
+    (policy,) = [given["content"] or "" for tag, given in page.elements if given.get("http-equiv")]
+    hashed = r"'sha256-[\w+/]{43}='"
+    assert re.fullmatch(
+        f"default-src 'none'; script-src {hashed}; style-src {hashed}; base-uri 'none'; form-action 'none'", policy
+    )
+    assert page.tags["script"] == page.tags["style"] == 1
     return page
+
+
+def fixed(tags: Counter[str]) -> dict[str, int]:
+    """How many elements of each kind there are, of those whose number no text and no count decides."""
+    return {tag: count for tag, count in tags.items() if tag not in DRAWN}
 
 
 def over(build: Build, folder: Path, texts: list[str], **changes: Any) -> Recipe:
@@ -193,7 +213,7 @@ def test_s5_texts_of_prompts_are_text_in_the_report_and_not_in_the_card(echo_rec
         assert text in page.text, text
         assert text not in card.text, text
     benign = run(over(echo_recipe, tmp_path, [f"{n}?" for n in range(len(HOSTILE))], name="benign", **UNTIED))[0]
-    assert page.tags == report_of(benign.folder).tags
+    assert fixed(page.tags) == fixed(report_of(benign.folder).tags)
     assert card.tags == card_of(benign.folder).tags
 
 
@@ -247,7 +267,7 @@ def test_s5_a_recipe_is_text_in_its_card_and_report(echo_recipe: Build, text: st
     assert (shown["name"], shown["description"]) == (recipe.name, text)
     assert [member["model"] for member in shown["pool"]["members"]] == [text, "b"]
     report = Page(render_report(recipe, told, [], [text, text]))
-    check(report, REPORT_TAGS, {"lang", "charset", "name", "content", "http-equiv", "class", "style", "open"})
+    check(report, REPORT_TAGS, REPORT_ATTRIBUTES)
     assert report.text.count(text) >= 3
 
 

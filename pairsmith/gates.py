@@ -1,0 +1,41 @@
+"""Quality gates: what a data set must be like to be published."""
+
+from __future__ import annotations
+
+from pairsmith.agreement import Trust
+from pairsmith.config import Gates
+from pairsmith.errors import RunError
+from pairsmith.report import Summary
+from pairsmith.schemas import Reason
+
+Measured = tuple[str, float | None, float | None, bool]  # gate, bound, value, whether it is the least that is allowed
+
+
+def measure(gates: Gates, summary: Summary, trust: Trust) -> list[Measured]:
+    """Every gate with its bound and what was measured; null where nothing could be."""
+    ratings = sum(counts["ratings"] for counts in summary.aspects.values())
+    nulls = sum(counts["null"] for counts in summary.aspects.values())
+    bias = trust.length_bias()
+    return [
+        ("min_pairs", gates.min_pairs, summary.pairs, True),
+        ("min_yield", gates.min_yield, _share(summary.paired, summary.loaded), True),
+        ("max_null_rate", gates.max_null_rate, _share(nulls, ratings), False),
+        ("max_tie_rate", gates.max_tie_rate, _share(summary.prompt_reasons[Reason.TIE], summary.loaded), False),
+        ("min_agreement", gates.min_agreement, trust.least_agreement(), True),
+        ("max_length_bias", gates.max_length_bias, None if bias is None else abs(bias), False),
+    ]
+
+
+def check(gates: Gates, summary: Summary, trust: Trust) -> None:
+    """Raise RunError that names each gate that is not passed, with the numbers. What cannot be measured fails."""
+    failed = []
+    for name, bound, value, least in measure(gates, summary, trust):
+        if bound is not None and (value is None or (value < bound if least else value > bound)):
+            told = "cannot be measured" if value is None else f"{value:.4g}"
+            failed.append(f"{name}: {told}, {'at least' if least else 'at most'} {bound:g} is wanted")
+    if failed:
+        raise RunError(f"not published, since gates of the recipe failed: {'; '.join(failed)}")
+
+
+def _share(part: float, whole: float) -> float | None:
+    return part / whole if whole else None
