@@ -86,7 +86,7 @@ def models_in(data: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [
         *data["pool"]["members"],
         *([evolution["evolver"]] if evolution else []),
-        *(rating["judges"] if rating else []),
+        *(rating.get("judges", ()) if rating else ()),
     ]
 
 

@@ -1,11 +1,14 @@
+"""What a judge is asked, in which order, and what becomes of its replies."""
+
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
 
 from pairsmith.config import Judge, Rating
-from pairsmith.llms.base import Identity, Reply
+from pairsmith.llms.base import Finished, Identity, Reply, Request
 from pairsmith.llms.echo import Echo
 from pairsmith.rating import plan, rate, shuffled, to_rows
 from pairsmith.schemas import frame, rows
@@ -105,3 +108,119 @@ def test_garbage_gives_null_with_the_reply_kept() -> None:
     made = to_rows(item, Reply("5 5 5 5", "stop"), judge(), WHO)
     assert [row["rating"] for row in made] == [None] * len(TEXTS)
     assert {row["reply"] for row in made} == {"5 5 5 5"}
+
+
+class Scripted:
+    """A judge that gives these replies, one request after another."""
+
+    def __init__(self, *replies: str) -> None:
+        self.identity, self.asked = WHO, list[Request]()
+        self._replies = iter(replies)
+
+    def stream(self, requests: Sequence[Request]) -> Iterator[Finished]:
+        for index, request in enumerate(requests):
+            self.asked.append(request)
+            yield [(index, Reply(next(self._replies), "stop"))]
+
+
+def reply(item: Any, **ratings: int | None) -> str:
+    """A reply that rates the texts c0, c1, ... named here; null leaves the number out."""
+    marks = {text.completion_id: text.mark for text in item.sheet.texts}
+    return "\n".join(f"Rating {marks[name]}: {value or ''}" for name, value in ratings.items())
+
+
+def test_what_could_not_be_read_is_asked_for_again_with_what_was_wrong() -> None:
+    one = judge(rationale=False)
+    (item,) = asked(one, aspects=("overall",))
+    first, second = reply(item, c0=5, c1=9, c2=2), reply(item, c0=1, c1=4, c2=1, c3=3)
+    llm = Scripted(first, second)
+    config = Rating(judges=(one,), aspects=("overall",))
+    table = rows(rate(frame("prompts", [PROMPT]), frame("completions", TEXTS), config, one, llm))
+    found = {row["completion_id"]: (row["rating"], row["reply"]) for row in table}
+    assert found == {"c0": (5, first), "c1": (4, second), "c2": (2, first), "c3": (3, second)}
+    assert [message["role"] for message in llm.asked[1].messages] == ["system", "user", "assistant", "user"]
+    assert llm.asked[1].messages[2]["content"] == first
+    marks = {text.completion_id: text.mark for text in item.sheet.texts}
+    told = llm.asked[1].messages[3]["content"]
+    assert marks["c1"] in told
+    assert marks["c3"] in told
+    assert marks["c0"] not in told
+
+
+@pytest.mark.parametrize("reasks", [0, 1, 3])
+def test_asking_again_has_an_end(reasks: int) -> None:
+    one = judge(reasks=reasks)
+    llm = Scripted(*(["no format at all"] * 9))
+    config = Rating(judges=(one,), aspects=("overall",))
+    table = rows(rate(frame("prompts", [PROMPT]), frame("completions", TEXTS), config, one, llm))
+    assert len(llm.asked) == 1 + reasks
+    assert [row["rating"] for row in table] == [None] * 4
+    assert {row["reply"] for row in table} == {"no format at all"}
+
+
+def test_several_orders_are_asked_for_and_recorded() -> None:
+    made = asked(judge(orders=3), aspects=("overall",))
+    seen = [[text.completion_id for text in item.sheet.texts] for item in made]
+    assert len({tuple(order) for order in seen}) > 1
+    assert {frozenset(order) for order in seen} == {frozenset(f"c{n}" for n in range(4))}
+    table = rated(judge(orders=3), aspects=("overall",))
+    assert sorted((row["completion_id"], row["order"]) for row in table) == [
+        (f"c{n}", order) for n in range(4) for order in range(3)
+    ]
+    with pytest.raises(ValueError, match="orders goes with protocol listwise"):
+        judge(orders=2, protocol="pointwise")
+
+
+@pytest.mark.parametrize("readout", ["text", "json"])
+@pytest.mark.parametrize(
+    ("rubric", "low", "high"),
+    [
+        ({"criterion": "Is it clear?", "low": 0, "high": 100}, 0, 100),
+        ({"criterion": "Does it answer?", "low": 0, "high": 1}, 0, 1),
+        ({"criterion": "Look at each.", "items": ["greets", "thanks", "ends"]}, 0, 3),
+    ],
+)
+def test_own_aspects_have_their_own_words_and_scale(readout: Any, rubric: dict[str, Any], low: int, high: int) -> None:
+    one = judge(readout=readout)
+    config = Rating.model_validate({"judges": [one.model_dump()], "rubrics": {"mine": rubric}, "aspects": ["mine"]})
+    (item,) = plan([PROMPT], TEXTS, config, one)
+    system = item.request.messages[0]["content"]
+    assert rubric["criterion"] in system
+    assert all(point in system for point in rubric.get("items", ()))
+    assert (item.sheet.scale.low, item.sheet.scale.high) == (low, high)
+    table = rows(rate(frame("prompts", [PROMPT]), frame("completions", TEXTS), config, one, Echo(one)))
+    assert all(row["rating"] in range(low, high + 1) for row in table)
+
+
+def test_aspects_that_nobody_defined_and_scales_that_a_readout_cannot_read_are_refused() -> None:
+    long = {"mine": {"criterion": "x", "high": 10}}
+    for wrong, told in (
+        ({"aspects": ["mine"]}, "unknown"),
+        ({"rubrics": {"overall": {"criterion": "x"}}}, "pairsmith's own"),
+        ({"rubrics": {"mine": {"criterion": "x", "low": 5, "high": 5}}}, "low must be less"),
+        ({"rubrics": long, "aspects": ["mine"], "readout": "logprobs"}, "goes beyond 9"),
+    ):
+        one = judge(readout=wrong.pop("readout", "text"), protocol="pointwise")
+        with pytest.raises(ValueError, match=told):
+            Rating.model_validate({"judges": [one.model_dump()], **wrong})
+
+
+@pytest.mark.parametrize(
+    ("families", "own_family", "expected"),
+    [
+        (("qwen", "qwen"), "auto", {"a": 4, "b": 4}),
+        (("qwen", "llama"), "auto", {"a": 2, "b": 4}),
+        (("qwen", "llama"), "rate", {"a": 4, "b": 4}),
+        (("qwen", "qwen"), "skip", {"a": 2, "b": 2}),
+    ],
+)
+def test_a_judge_leaves_its_own_family_to_others(families: Any, own_family: Any, expected: dict[str, int]) -> None:
+    judges = [
+        {"name": name, "backend": "echo", "model": f"org/{family}-7b", "protocol": "pointwise", "seed": n}
+        for n, (name, family) in enumerate(zip("ab", families, strict=True))
+    ]
+    config = Rating.model_validate({"judges": judges, "own_family": own_family})
+    texts = [row | {"member": "qwen" if n < 2 else "other"} for n, row in enumerate(TEXTS)]
+    members = {"qwen": "qwen", "other": "smollm"}
+    made = {one.name: len(list(plan([PROMPT], texts, config, one, members))) for one in config.judges}
+    assert made == expected
