@@ -80,6 +80,21 @@ def show(dataset: Path, count: int) -> None:
 
 
 @main.command()
+@click.argument("a", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("b", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--show", "count", type=click.IntRange(min=0), default=3, show_default=True, help="Flipped pairs to show."
+)
+def compare(a: Path, b: Path, count: int) -> None:
+    """Show how two published datasets or versions, A and B, differ: prompts, pairs, scores, who was chosen."""
+    with _exit_codes():
+        from flows.terminal import show_comparison
+        from pairsmith.comparing import compare
+
+        show_comparison(_console(), compare(a, b, count))
+
+
+@main.command()
 @click.argument("workspace", type=click.Path(exists=True, file_okay=False, path_type=Path), default="pairsmith-data")
 def status(workspace: Path) -> None:
     """Show the datasets of a workspace, how far they are, and what its ledger holds."""
@@ -310,6 +325,7 @@ class _exit_codes:
 
 
 def _interrupt(*_: object) -> NoReturn:
+    _interrupted.set()
     raise KeyboardInterrupt
 
 

@@ -34,6 +34,12 @@ def shared(name: str) -> Path:
     return path
 
 
+def clean_environment(**more: str) -> dict[str, str]:
+    """The environment for a process of a user: none of the Prefect settings of this session."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    return {**kept, "PYTHONPATH": str(ROOT), **more}
+
+
 def model_id(name: str) -> str:
     """A default model; the test is skipped where `make models` has not fetched it."""
     from pairsmith.llms.models import stored_at

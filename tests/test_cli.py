@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pairsmith.config import Recipe
-from tests.conftest import ROOT
+from tests.conftest import ROOT, clean_environment
 from tests.runs import run
 
 RECIPE = str(ROOT / "recipes" / "echo.yaml")
@@ -17,7 +16,7 @@ RECIPE = str(ROOT / "recipes" / "echo.yaml")
 
 def cli(*words: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "flows", *words]
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "140", **environment}
+    env = clean_environment(COLUMNS="140", **environment)
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=env, timeout=300, check=False)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import zipfile
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, clean_environment
 
 pytestmark = pytest.mark.packaging
 
@@ -46,7 +45,7 @@ def test_the_wheel_runs_from_an_empty_folder(wheel: Path, tmp_path: Path) -> Non
     recipe["prompts"]["sources"][0]["path"] = "prompts.jsonl"
     (empty / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     (empty / "prompts.jsonl").write_text('{"prompt": "Hi"}\n{"prompt": "Why?"}\n{"prompt": "How?"}\n')
-    env = {**os.environ, "PYTHONPATH": str(site), "PREFECT_HOME": str(tmp_path / "prefect")}
+    env = clean_environment(PREFECT_HOME=str(tmp_path / "prefect")) | {"PYTHONPATH": str(site)}
     code = (
         "import flows, sys; assert flows.__file__.startswith(sys.argv.pop(1)); from flows.__main__ import main; main()"
     )

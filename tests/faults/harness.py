@@ -35,7 +35,7 @@ from pairsmith.publishing import content_digest
 from pairsmith.stages import open_store
 from pairsmith.store import Store
 from pairsmith.testing import FakeEndpoint
-from tests.conftest import ROOT
+from tests.conftest import ROOT, clean_environment
 from tests.runs import run
 
 # What a run does to make something durable: the owner of a function, and its name.
@@ -302,7 +302,7 @@ def write_recipe(recipe: Recipe, path: Path) -> Path:
 def started(recipe: Recipe, folder: Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
     """`pairsmith run` as the first process of a group, with a Prefect of its own in `folder`; gone afterwards."""
     command = [sys.executable, "-m", "flows", "run", str(write_recipe(recipe, folder / "recipe.yaml"))]
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(folder / "prefect"), **environment}
+    env = clean_environment(PREFECT_HOME=str(folder / "prefect"), **environment)
     pipes: dict[str, Any] = {"text": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, cwd=folder, env=env, start_new_session=True, **pipes) as process:
         try:
