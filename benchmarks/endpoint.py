@@ -79,7 +79,10 @@ def recipe_for(url: str, folder: Path, prompts: int, concurrency: int) -> Any:
 
 def child(url: str, folder: str, prompts: int, concurrency: int, prefect: bool) -> None:
     """One run, in this process; prints what it took."""
-    import pairsmith.llms.client  # noqa: F401 - imports are not what is timed
+    import flows.memory
+    import pairsmith.llms.client
+    import pairsmith.llms.openai
+    import pairsmith.stages  # noqa: F401
 
     recipe = recipe_for(url, Path(folder), prompts, concurrency)
     run = _flow if prefect else _library

@@ -16,6 +16,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from pairsmith.comparing import Comparison
 from pairsmith.errors import DataError
 from pairsmith.planning import Plan
 from pairsmith.progress import Progress as Done
@@ -136,6 +137,56 @@ def show_pairs(console: Console, rows: Iterable[dict[str, Any]]) -> None:
         grid.add_column(ratio=1)
         grid.add_row(_side(row, "chosen", "green"), _side(row, "rejected", "red"))
         console.print(grid)
+
+
+def show_comparison(console: Console, found: Comparison) -> None:
+    """Two versions: prompts, what became of the pairs, scores, members, and some of the flipped pairs."""
+    a, b = found.a, found.b
+    for name, version in (("A", a), ("B", b)):
+        console.print(plain(f"{name}: {version.folder}"), soft_wrap=True)
+        console.print(f"   {version.pairs:,} pairs of {version.prompts:,} prompts")
+    prompts = (
+        ("in both", found.prompts_in_both, found.prompts_in_both),
+        ("only in A", a.prompts - found.prompts_in_both, 0),
+        ("only in B", 0, b.prompts - found.prompts_in_both),
+    )
+    console.print(table("Prompts", _counted("prompts", prompts)))
+    if not found.prompts_in_both:
+        console.print("No prompt is in both: nothing more to compare.")
+        return
+    pairs = (
+        ("kept: the same texts", found.kept, found.kept),
+        ("flipped: chosen and rejected swapped", found.flipped, found.flipped),
+        ("changed: not in the other", found.changed_a, found.changed_b),
+    )
+    console.print(table("Pairs of the prompts in both", _counted("pairs", pairs)))
+    scores = [
+        {"mean of": shift.what, "over": over, "count": shift.count}
+        | {"A": round(shift.a, 4), "B": round(shift.b, 4), "shift": round(shift.shift, 4)}
+        for over, shifts in (("prompts in both", found.of_prompts), ("pairs kept", found.of_kept))
+        for shift in shifts
+    ]
+    console.print(table("Scores", scores) if scores else "No scores in both.")
+    members = [(name, *times) for name, times in found.members.items()]
+    console.print(table("Times chosen, prompts in both", _counted("member", members)))
+    if found.flips:
+        console.print(f"Flipped: {len(found.flips):,} of {found.flipped:,}")
+    for flip in found.flips:
+        margins = " and ".join(
+            "none" if margin is None else f"{margin:.4g}" for margin in (flip.margin_a, flip.margin_b)
+        )
+        console.print(plain(f"  {flip.prompt}", style="bold"), soft_wrap=True)
+        told = f"    prompt {flip.prompt_id}, chosen in A {flip.chosen_a}, in B {flip.chosen_b}; margins {margins}"
+        console.print(plain(told), soft_wrap=True)
+
+
+def _counted(what: str, rows: Iterable[tuple[str, int, int]]) -> list[dict[str, Any]]:
+    """Rows for a table: counts in A and B, and percentages of their totals."""
+    rows = list(rows)
+    total_a, total_b = sum(a for _, a, _ in rows), sum(b for _, _, b in rows)
+    return [
+        {what: name, "A": a, "% of A": 100 * a / total_a, "B": b, "% of B": 100 * b / total_b} for name, a, b in rows
+    ]
 
 
 def _side(row: dict[str, Any], side: str, style: str) -> Panel:

@@ -619,9 +619,7 @@ class Recipe(Config):
         if self.rating and self.needs_scores:
             weights = [pairing.aspect_weights.get(aspect, 1.0) for aspect in (*judged, *counted)]
             if not weights:
-                raise ValueError(
-                    "rating: gates alone give no scores; add a judge, or a check that is none"
-                )
+                raise ValueError("rating: gates alone give no scores; add a judge, or a check that is none")
             if min(weights) < 0 or sum(weights) <= 0:
                 raise ValueError("pairing.aspect_weights: weights must be >= 0 and one of them > 0")
         _known("pairing.member_order", pairing.member_order, members)

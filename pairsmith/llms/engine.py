@@ -24,7 +24,7 @@ from pairsmith.llms.keys import without
 from pairsmith.llms.limits import Adaptive, Breaker, Rates
 from pairsmith.llms.wire import PATH, STOPPING, body_of, moved_hint, readout_hint, reply_of, retry_after
 
-GATHER_SECONDS = 0.003  # that replies wait for others, to be recorded together
+GATHER_SECONDS = 0.005  # between the moments at which replies are handed over, to be recorded together
 MOST_UNDER_WAY = 4  # times the concurrency: jobs that have a place or wait for their next attempt
 PASSING = {408, 409, 425, 429}  # and all of 500 and above
 OVERLOADED = {429, 503}
@@ -57,7 +57,8 @@ class Arrivals:
 
     def put(self, outcome: Outcome) -> None:
         if not self._gathered:
-            asyncio.get_running_loop().call_later(GATHER_SECONDS, self._hand_over)
+            loop = asyncio.get_running_loop()
+            loop.call_at((loop.time() // GATHER_SECONDS + 1) * GATHER_SECONDS, self._hand_over)  # with other streams'
         self._gathered.append(outcome)
 
     def _hand_over(self) -> None:
