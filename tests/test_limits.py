@@ -13,26 +13,33 @@ from pairsmith.llms.limits import Adaptive, Breaker, Rates, tokens_at_most
 
 def test_places_shrink_under_overload_and_grow_again() -> None:
     places = Adaptive(64)
-    for _ in range(2000):
-        places.note(overloaded=True)
+    for number in range(2000):
+        places.note(overloaded=True, now=number / 20)
     assert places.now == 1
-    for _ in range(2000):
-        places.note(overloaded=False)
+    for number in range(2000):
+        places.note(overloaded=False, now=100 + number / 20)
     assert places.now == 64
+
+
+def test_a_burst_of_refusals_counts_once() -> None:
+    places = Adaptive(64)
+    for number in range(500):
+        places.note(overloaded=True, now=number / 1000)
+    assert places.now == 32
 
 
 def test_a_few_refusals_are_taken_for_chance() -> None:
     places = Adaptive(50)
     for number in range(5000):
-        places.note(overloaded=number % 20 == 0)
+        places.note(overloaded=number % 20 == 0, now=number / 20)
     assert places.now == 50
 
 
 @given(st.lists(st.booleans(), max_size=400), st.integers(1, 40))
 def test_places_stay_within_bounds(answers: list[bool], most: int) -> None:
     places = Adaptive(most)
-    for overloaded in answers:
-        places.note(overloaded)
+    for number, overloaded in enumerate(answers):
+        places.note(overloaded, number / 10)
         assert 1 <= places.now <= most
 
 

@@ -28,7 +28,7 @@ GATHER_SECONDS = 0.005  # between the moments at which replies are handed over, 
 MOST_UNDER_WAY = 4  # times the concurrency: jobs that have a place or wait for their next attempt
 PASSING = {408, 409, 425, 429}  # and all of 500 and above
 OVERLOADED = {429, 503}
-backoff = tenacity.wait_exponential_jitter(initial=0.5, max=60, jitter=0.5)
+backoff = tenacity.wait_exponential_jitter(initial=0.25, max=5, jitter=0.25)
 
 
 class Failure(Exception):
@@ -278,7 +278,7 @@ class Engine:
 
         Overload is for the places; the breaker hears of it when all attempts of a request ended in it.
         """
-        self._places.note(overloaded)
+        self._places.note(overloaded, self._loop.time())
         if probe or not overloaded:
             self._breaker.note(problem, self._loop.time(), probe)
 

@@ -11,7 +11,9 @@ from aiolimiter import AsyncLimiter
 
 from pairsmith.llms.base import Request
 
-_TOLERATED = 0.1  # share of calls refused for overload that is taken for chance
+_TOLERATED = 0.2  # share of calls refused for overload that is taken for chance
+_FEWEST_JUDGED = 16  # answers: of fewer, a large share may be chance
+_SETTLES = 1.0  # seconds between two reductions: what is under way was sent before the last one
 _PROBES = 3  # failed, one after another, until an endpoint is given up
 _CHARS_A_TOKEN = 4
 
@@ -19,26 +21,30 @@ _CHARS_A_TOKEN = 4
 class Adaptive:
     """How many calls may be under way: fewer while the endpoint refuses some for overload, then more again.
 
-    Judged once per as many answers as calls may be under way, since that many were sent before the last change.
+    Judged once per as many answers as calls may be under way; a burst of refusals counts once.
     """
 
     def __init__(self, most: int) -> None:
         self._most, self._now = most, float(most)
         self._answers = self._refusals = 0
+        self._reduced = -_SETTLES
 
     @property
     def now(self) -> int:
         return max(1, int(self._now))
 
-    def note(self, overloaded: bool) -> None:
+    def note(self, overloaded: bool, now: float) -> None:
+        """Note an answer at the time `now`."""
         self._answers += 1
         self._refusals += overloaded
-        if self._answers < self.now:
+        if self._answers < max(self.now, _FEWEST_JUDGED):
             return
         share = self._refusals / self._answers
-        self._now = max(1.0, self._now * (1 - share / 2)) if share > _TOLERATED else self._now * 1.25 + 1
-        self._now = min(self._now, self._most)
         self._answers = self._refusals = 0
+        if share <= _TOLERATED:
+            self._now = min(self._now * 1.25 + 1, self._most)
+        elif now >= self._reduced + _SETTLES:
+            self._now, self._reduced = max(1.0, self._now * (1 - share / 2)), now
 
 
 class Breaker:
