@@ -16,7 +16,7 @@ test: lint models
 	$(BIN)/pytest
 
 fast: install
-	$(BIN)/pytest -m "not prefect and not model and not postgres and not packaging" --ignore=tests/faults
+	$(BIN)/pytest -m "not prefect and not model and not postgres and not packaging and not browser" --ignore=tests/faults
 
 faults: install
 	PAIRSMITH_KILLS=100 $(BIN)/pytest tests/faults --timeout=3600

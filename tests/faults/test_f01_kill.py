@@ -98,7 +98,9 @@ def test_f1_a_kill_at_every_commit_step(
 ) -> None:
     expected = undisturbed(base_recipe, tmp_path, **SMALL)
     assert expected.steps is not None
-    for nth, when in product(spread(expected.steps[step], kills // 2), ("before", "after")):
+    replies = step in ("record", "commit")  # how many are recorded together differs from run to run
+    count = max(1, expected.steps[step] // 3) if replies else expected.steps[step]
+    for nth, when in product(spread(count, kills // 2), ("before", "after")):
         with FakeEndpoint() as endpoint:
             where = {"name": f"killed-{nth}-{when}", "ledger": f"sqlite:///{tmp_path}/{nth}-{when}.sqlite"}
             recipe = base_recipe(endpoint, **where, **SMALL)
@@ -106,7 +108,7 @@ def test_f1_a_kill_at_every_commit_step(
             outcome = complete(recipe)
             tally(1, outcome.lost, repeated(endpoint))
             assert (outcome.digest, outcome.loaded, outcome.lost) == (expected.digest, 12, 0), (nth, when)
-            in_flight = CONCURRENCY if step in ("record", "commit") else 0
+            in_flight = CONCURRENCY if replies else 0
             assert repeated(endpoint) <= in_flight, (nth, when)
 
 
