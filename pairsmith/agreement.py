@@ -15,8 +15,6 @@ from dataclasses import dataclass, field
 from itertools import chain, combinations
 from typing import Any
 
-import numpy as np
-
 from pairsmith.rating import CRITIQUE
 from pairsmith.schemas import rows
 from pairsmith.tables import ShardTables
@@ -175,29 +173,6 @@ def markdown_marks(text: str) -> int:
     """How much markdown formatting a text has: headings, list items, tables, bold spans and fenced blocks."""
     rest, fenced = _FENCED.subn("", text)
     return fenced + sum(1 for _ in _MARKS.finditer(rest))
-
-
-def length_controlled(
-    scores: Mapping[str, float], lengths: Mapping[str, int], groups: Mapping[str, str]
-) -> dict[str, float]:
-    """The scores without what goes linearly with log length inside a group (prompt); keys are completion ids.
-
-    score - b (x - mean x of its group), x = log(max(1, length)), b by least squares on the deviations from group means,
-    which stay. Unchanged where lengths do not vary within groups, or texts - groups < 2 (three texts of one prompt will
-    do). Scores that are not finite are left out of the result. After Dubois et al. 2024 (length-controlled AlpacaEval),
-    arXiv 2404.04475, whose regression is logistic, on the tanh of the length difference; this is linear, for scores.
-    """
-    known = {name: float(score) for name, score in scores.items() if math.isfinite(score)}
-    names = sorted(known)
-    if len(names) - len({groups[name] for name in names}) < 2:
-        return known
-    group = np.unique([groups[name] for name in names], return_inverse=True)[1]
-    logs, values = np.log([max(1, lengths[name]) for name in names]), np.array([known[name] for name in names])
-    x, y = (all_ - (np.bincount(group, all_) / np.bincount(group))[group] for all_ in (logs, values))
-    if np.abs(x).max() < 1e-12:  # lengths do not vary; what is left is the rounding of means
-        return known
-    effect = (x @ y / (x @ x) * x).tolist()
-    return {name: known[name] - part for name, part in zip(names, effect, strict=True)}
 
 
 def _measured(completion: Row, families: Mapping[str, str]) -> dict[str, Any]:

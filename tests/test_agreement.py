@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pairsmith.agreement import Trust, length_controlled, markdown_marks
+from pairsmith.agreement import Trust, markdown_marks
 from pairsmith.report import markdown_table
 from pairsmith.schemas import frame
 from pairsmith.tables import ShardTables
@@ -312,69 +312,3 @@ def test_markdown_is_counted(text: str, marks: int) -> None:
 @pytest.mark.parametrize("piece", [" ", "*", "_", "`", "```", "```\n", "|", "-", "|-", "\n", "# ", "1", "**a", "- "])
 def test_counting_markdown_takes_no_time(piece: str) -> None:
     markdown_marks(piece * 50_000)  # a pattern that backtracks would meet the timeout
-
-
-def slope_left(adjusted: dict[str, float], lengths: dict[str, int], groups: dict[str, str]) -> np.ndarray:
-    """The least squares coefficient of log length beside one mean a group."""
-    names = list(adjusted)
-    dummies = [[float(groups[name] == group) for group in sorted(set(groups.values()))] for name in names]
-    design = np.column_stack([[math.log(lengths[name]) for name in names], dummies])
-    return np.linalg.lstsq(design, np.array([adjusted[name] for name in names]))[0]
-
-
-def test_length_control_is_the_regression_with_a_mean_for_each_prompt() -> None:
-    draw = random.Random(3)
-    groups = {f"t{i}": f"p{i % 7}" for i in range(40)}
-    lengths = {name: draw.randint(1, 3000) for name in groups}
-    scores = {name: math.log(lengths[name]) / 2 + int(groups[name][1:]) + draw.gauss(0, 1) for name in groups}
-    slope, adjusted = slope_left(scores, lengths, groups)[0], length_controlled(scores, lengths, groups)
-    assert slope > 0.2
-    assert slope_left(adjusted, lengths, groups)[0] == pytest.approx(0, abs=1e-9)
-    for group in set(groups.values()):
-        names = [name for name in groups if groups[name] == group]
-        logs = {name: math.log(lengths[name]) for name in names}
-        for name in names:
-            off = slope * (logs[name] - sum(logs.values()) / len(names))
-            assert adjusted[name] == pytest.approx(scores[name] - off)
-        assert sum(adjusted[name] for name in names) == pytest.approx(sum(scores[name] for name in names))
-
-
-@pytest.mark.parametrize(
-    ("lengths", "groups"),
-    [
-        ([], ""),
-        ([5], "a"),
-        ([5, 50], "aa"),
-        ([5, 50, 7], "aab"),
-        ([9, 9, 9, 9], "aaaa"),
-        ([9, 9, 4, 4], "aabb"),
-        ([0, 1, 0, 1], "aaaa"),
-        ([5, 50, 500], "abc"),
-    ],
-)
-def test_scores_stay_where_no_slope_can_be_estimated(lengths: list[int], groups: str) -> None:
-    scores = {str(i): 1 / (i + 3) for i in range(len(lengths))}
-    sizes = {str(i): length for i, length in enumerate(lengths)}
-    assert length_controlled(scores, sizes, dict(zip(sizes, groups, strict=True))) == scores
-
-
-@settings(max_examples=100, deadline=None)
-@given(
-    texts=st.lists(st.tuples(st.floats(-1e9, 1e9), st.integers(0, 10**6), st.sampled_from("pqr")), max_size=12),
-    order=st.randoms(use_true_random=False),
-)
-def test_length_control_is_finite_and_blind_to_order(texts: list[tuple[float, int, str]], order: random.Random) -> None:
-    scores, lengths, groups = ({str(i): text[part] for i, text in enumerate(texts)} for part in range(3))
-    adjusted = length_controlled(scores, lengths, groups)
-    assert adjusted.keys() == scores.keys()
-    assert all(math.isfinite(score) for score in adjusted.values())
-    names = order.sample(list(scores), len(scores))
-    again = length_controlled({name: scores[name] for name in names}, lengths, groups)
-    assert again == adjusted
-
-
-def test_scores_that_are_no_numbers_are_left_out() -> None:
-    scores = {"a": 1.0, "b": math.nan, "c": 2.0, "d": 4.0, "e": math.inf}
-    lengths, groups = dict.fromkeys(scores, 5) | {"d": 50}, dict.fromkeys(scores, "p")
-    adjusted = length_controlled(scores, lengths, groups)
-    assert adjusted == pytest.approx({"a": 11 / 6, "c": 17 / 6, "d": 7 / 3})
