@@ -200,7 +200,7 @@ def pair_shard(recipe: Recipe, shard: str) -> Done:
     trust = Trust()
     trust.add(tables, families_of(recipe, judges=True))
     record = {
-        "mark": shard_mark(recipe, shard) if complete else INCOMPLETE,
+        "mark": shard_mark(shard, plan_mark(recipe)) if complete else INCOMPLETE,
         "files": {ref.path: store.file_digest(ref.path) for ref in all_refs(recipe, shard)},
         "content": f"{publishing.content_digest(published):064x}",
         "summary": summary.to_json(),
@@ -211,8 +211,13 @@ def pair_shard(recipe: Recipe, shard: str) -> Done:
     return Done(pairing.STAGE, shard, "all", len(pairs))
 
 
-def shard_mark(recipe: Recipe, shard: str) -> str:
-    """Fingerprint of all that decides what comes of a shard: its prompts, the recipe, code and templates."""
+def shard_mark(shard: str, plan: str) -> str:
+    """Fingerprint of all that decides what comes of a shard: its prompts, which its name tells, and `plan_mark`."""
+    return fingerprint(shard, plan)
+
+
+def plan_mark(recipe: Recipe) -> str:
+    """Fingerprint of what decides the outcome for all shards alike: the recipe, code and templates."""
     code = source_hash(generation, evolution, rating, readouts, scoring, pairing, publishing, report, charts, agreement)
     templates = [templating.template_hash(prefix) for prefix in ("principles", "evolve", "judge")]
     models = [[_dump(spec, open_llm(spec).identity), getattr(spec, "samples", None)] for spec in recipe.specs]
@@ -222,9 +227,9 @@ def shard_mark(recipe: Recipe, shard: str) -> str:
         recipe.rating.model_dump(mode="json", exclude={"judges"}),
         [check_hash(one) for one in recipe.rating.checks],
         [judge.weight for judge in recipe.rating.judges],
-        families_of(recipe),
+        families_of(recipe, judges=True),
     ]
-    return fingerprint(shard, code, templates, models, plan, evolution_plan, rated)
+    return fingerprint(code, templates, models, plan, evolution_plan, rated)
 
 
 def families_of(recipe: Recipe, judges: bool = False) -> dict[str, str]:
@@ -235,10 +240,10 @@ def families_of(recipe: Recipe, judges: bool = False) -> dict[str, str]:
 
 def unfinished(recipe: Recipe, shards: Mapping[str, int]) -> list[str]:
     """Those shards whose tables are not all there, whole, and made by this recipe; the others count as done."""
-    store, left = open_store(recipe), []
+    store, plan, left = open_store(recipe), plan_mark(recipe), []
     for shard, size in shards.items():
         record = _record(store, shard)
-        if record and record["mark"] == shard_mark(recipe, shard) and _is_untouched(store, record):
+        if record and record["mark"] == shard_mark(shard, plan) and _is_untouched(store, record):
             for stage in stages_of(recipe):
                 emit(Progress(stage, size))
         else:

@@ -81,3 +81,14 @@ def test_checks_alone_can_judge(echo_recipe: Build) -> None:
     assert len(rows) == summary.paired > 0
     assert all("step" in row["chosen"][-1]["content"] for row in rows)
     assert {(row["chosen_score"], row["rejected_score"]) for row in rows} == {(5.0, 1.0)}
+
+
+def test_another_family_of_a_judge_rates_anew_and_asks_only_what_it_had_not(echo_recipe: Build) -> None:
+    judges = [{"name": "judge", "backend": "echo", "model": "echo-judge"}, OTHER]
+    run(echo_recipe(6, rating={"judges": judges}))
+    stranger = [judges[0], OTHER | {"family": "stranger"}]
+    recipe = echo_recipe(6, rating={"judges": stranger})
+    published, _, _ = run(recipe)
+    rows = [row for file in Path(published.folder, "data").iterdir() for row in pq.read_table(file).to_pylist()]
+    assert {rating["judge"] for row in rows for rating in row["chosen_ratings"]} == {"other"}
+    assert run(recipe)[2].total() == 0
