@@ -590,7 +590,7 @@ class Recipe(Config):
     )
     budget: Budget = Budget()
     shard_size: int = Field(256, ge=1, le=100_000, description="prompts in a shard")
-    shards_in_flight: int = Field(4, ge=1, le=256, description="shards worked on at the same time")
+    shards_in_flight: int = Field(8, ge=1, le=256, description="shards worked on at the same time")
     prompts: Prompts
     pool: Pool
     evolution: Evolution | None = None

@@ -111,9 +111,11 @@ class FakeEndpoint:
         self.headers: list[dict[str, str]] = []  # by lower-case name
         self.times: list[float] = []
         self.busiest = 0
+        self.under_way = 0.0  # seconds that calls were under way, all added up
         self.asked: Counter[str] = Counter()  # how often each request arrived
         self._faults, self._weather = list(faults), weather or Weather(latency)
         self._keep, self._busy = keep, 0
+        self._first = self._last = 0.0
         self._log = open(log, "a", buffering=1, encoding="utf-8") if log else None  # noqa: SIM115 - closed at exit
         self._replay = _responses(replay) if replay else {}
         self._echo: dict[str, Echo] = {}
@@ -133,6 +135,11 @@ class FakeEndpoint:
             self.headers.append(headers or {})
             self.times.append(time.monotonic())
         return name
+
+    def stats(self) -> dict[str, float]:
+        """Calls, those that differ, most at a time; seconds from first to last, and of all calls added up."""
+        calls = {"calls": sum(self.asked.values()), "different": len(self.asked), "busiest": self.busiest}
+        return calls | {"seconds": self._last - self._first, "under_way": self.under_way}
 
     def __enter__(self) -> FakeEndpoint:
         ready = threading.Event()
@@ -174,18 +181,21 @@ class FakeEndpoint:
         if "/files" in http.path or "/batches" in http.path:
             return await self._batches.answer(http)
         if not http.path.endswith("/chat/completions"):
-            told = {"calls": sum(self.asked.values()), "different": len(self.asked), "busiest": self.busiest}
-            return web.json_response(told)
+            return web.json_response(self.stats())
         body = json.loads(await http.read())
         name = self.note(body, {name.lower(): value for name, value in http.headers.items()})
         mark = f"{name} {self.asked[name]}"
         fault = self._faults.pop(0) if self._faults else self._weather.fault(mark, time.monotonic() - self._opened)
+        arrived = time.monotonic()
+        self._first = self._first or arrived
         self._busy += 1
         self.busiest = max(self.busiest, self._busy)
         try:
             await asyncio.sleep(fault.hang if fault and fault.hang else self._weather.seconds(mark))
         finally:
             self._busy -= 1
+            self._last = time.monotonic()
+            self.under_way += self._last - arrived
         try:
             response = None if fault else self._replay.get(name) or completion(body, self._echo)
         except (KeyError, IndexError, TypeError, ValueError) as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ GATHER_SECONDS = 0.005  # between the moments at which replies are handed over, 
 MOST_UNDER_WAY = 4  # times the concurrency: jobs that have a place or wait for their next attempt
 PASSING = {408, 409, 425, 429}  # and all of 500 and above
 OVERLOADED = {429, 503}
-backoff = tenacity.wait_exponential_jitter(initial=0.25, max=5, jitter=0.25)
+LONGEST_WAIT = 5.0  # seconds until another attempt, where the endpoint asks for no more
 
 
 class Failure(Exception):
@@ -39,8 +40,24 @@ class Failure(Exception):
         self.wait, self.overloaded, self.noted = wait, overloaded, noted
 
 
+def backoff(failing: float) -> float:
+    """Seconds until another attempt: as long as the endpoint has answered nobody, with jitter.
+
+    Waits double with it while all calls fail; a call that was unlucky at an endpoint that answers others goes out soon.
+    """
+    return min(failing, LONGEST_WAIT) + random.uniform(0.05, 0.25)
+
+
 Outcome = tuple[int, Reply] | BaseException
 Deliver = Callable[[list[Outcome]], None]
+
+
+@dataclass(frozen=True)
+class Sent:
+    """When a call went out, and whether as the one that tries whether the endpoint is back."""
+
+    at: float
+    probe: bool
 
 
 class Arrivals:
@@ -64,12 +81,6 @@ class Arrivals:
     def _hand_over(self) -> None:
         gathered, self._gathered = self._gathered, []
         self._deliver(gathered)
-
-
-def _wait(state: tenacity.RetryCallState) -> float:
-    """Seconds until the next attempt: with jitter, and never less than the endpoint asked for."""
-    failure = state.outcome.exception() if state.outcome else None
-    return max(failure.wait if isinstance(failure, Failure) else 0.0, backoff(state))
 
 
 @dataclass(eq=False)
@@ -101,13 +112,14 @@ class Engine:
         self._breaker = Breaker(endpoint.breaker, endpoint.breaker_seconds)
         self._retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception_type(Failure),
-            wait=_wait,
+            wait=self._wait,
             sleep=self._step_aside,
             stop=tenacity.stop_after_attempt(endpoint.attempts),
             reraise=True,
         )
         self._wakes: asyncio.TimerHandle | None = None
-        self._answered = False
+        self._answers = False
+        self._reopens: asyncio.Future[None] = loop.create_future()
         self.divide(1.0)
 
     def divide(self, share: float) -> None:
@@ -163,13 +175,19 @@ class Engine:
             job.task = self._loop.create_task(self._work(job, self._breaker.let_out(now)))
             job.task.add_done_callback(partial(self._ended, job))
 
-    async def _step_aside(self, seconds: float) -> None:
-        """Wait for the next attempt without a place, then for a place."""
+    def _wait(self, state: tenacity.RetryCallState) -> float:
+        """Seconds until the next attempt, never less than the endpoint asked for."""
+        failure = state.outcome.exception() if state.outcome else None
+        usual = backoff(self._breaker.failing(self._loop.time()))
+        return max(failure.wait if isinstance(failure, Failure) else 0.0, usual)
+
+    async def _step_aside(self, seconds: float, unless: asyncio.Future[None] | None = None) -> None:
+        """Wait for the next attempt, or until `unless` is done, without a place, then for a place."""
         place = self._loop.create_future()
         self._calls -= 1
         self._pump()
         try:
-            await asyncio.sleep(seconds)
+            await asyncio.wait([unless or place], timeout=seconds)
             self._returning.append(place)
             self._pump()
             await place
@@ -203,8 +221,8 @@ class Engine:
 
     async def _ask(self, request: Request, probe: bool) -> Reply:
         """One reply within the deadline, after as many attempts as the recipe allows."""
-        deadline = self._endpoint.deadline
-        ends, last = self._loop.time() + deadline, Failure("none was answered", noted=False)
+        deadline, begun = self._endpoint.deadline, self._loop.time()
+        ends, last = begun + deadline, Failure("none was answered", noted=False)
 
         async def attempt() -> Reply:
             nonlocal probe, last
@@ -225,36 +243,35 @@ class Engine:
             late = f"no answer within {deadline:g} s; last problem: {last}"
             problem = f"told to wait {last.wait:g} s, longer than the deadline: {last}" if last.wait else late
         if last.overloaded or not last.noted:
-            self._breaker.note(problem, self._loop.time(), probe)
+            self._breaker.failed(problem, self._loop.time() if last.noted else begun, self._loop.time(), probe)
         return Reply("", error=problem)
 
     async def _attempt(self, request: Request, probe: bool) -> Reply:
         """A reply. Raises Failure where another attempt may help, ConfigError where none can."""
+        while not probe and (pause := self._breaker.pause(self._loop.time())) and not self._breaker.given_up:
+            await self._step_aside(pause, self._reopens)
         if self._breaker.given_up:
             return self._down()
-        pause = 0.0 if probe else self._breaker.pause(self._loop.time())
-        if pause:
-            raise Failure(f"the endpoint is down: {self._breaker.problem}", pause)
-        probe = probe or self._breaker.let_out(self._loop.time())
+        sent = Sent(self._loop.time(), probe or self._breaker.let_out(self._loop.time()))
         body = body_of(request, self._model, self._endpoint.max_tokens_name)
         await self._rates.take(request)
         try:
             status, headers, content = await self._client.post(PATH, body)
             if not 200 <= status < 300:
-                return self._refused(status, headers, content, request, probe)
+                return self._refused(status, headers, content, request, sent)
             reply = reply_of(json.loads(content), request)
         except (ConnectionError, ValueError, RecursionError) as error:  # broken connections, answers that are no JSON
             problem = f"{type(error).__name__}: {self._clean(error)}"
-            self._note(problem, probe)
+            self._failed(problem, sent)
             raise Failure(problem) from None
-        self._answered = True
-        self._note(None, probe)
+        self._answers = True
+        self._answered()
         return reply
 
     def _down(self) -> Reply:
         return Reply("", error=f"not asked, the endpoint is down: {self._breaker.problem}")
 
-    def _refused(self, status: int, headers: Mapping[str, str], content: bytes, request: Request, probe: bool) -> Reply:
+    def _refused(self, status: int, headers: Mapping[str, str], content: bytes, request: Request, sent: Sent) -> Reply:
         """What a status means: try again, stop the run, or an error of this request alone.
 
         Only a prompt that is too large is refused for good; another setting may make the rest work on the next run.
@@ -262,25 +279,38 @@ class Engine:
         problem = self._clean(f"status {status}: {content.decode(errors='replace')}")
         if status in PASSING or status >= 500:
             overloaded = status in OVERLOADED
-            self._note(problem, probe, overloaded)
+            self._failed(problem, sent, overloaded)
             raise Failure(problem, retry_after(headers), overloaded)
-        if status in STOPPING or (status == 403 and not self._answered):  # some use 403 for a prompt they dislike
+        if status in STOPPING or (status == 403 and not self._answers):  # some use 403 for a prompt they dislike
             told = (
                 f"endpoint {self._endpoint.base_url}, model {self._model}: {problem}{self._clean(moved_hint(headers))}"
             )
             raise ConfigError(told)
-        self._note(None, probe)
+        self._answered()
         too_large = status == 413 or "context length" in problem.lower()
         return Reply("", error=f"refused: {problem}{readout_hint(request)}", final=too_large)
 
-    def _note(self, problem: str | None, probe: bool, overloaded: bool = False) -> None:
-        """An answer came, or none: what the limits make of it.
+    def _answered(self) -> None:
+        """An answer came: what the limits make of it."""
+        self._places.note(False, self._loop.time())
+        if self._breaker.answered():
+            self._reopen()
 
-        Overload is for the places; the breaker hears of it when all attempts of a request ended in it.
+    def _failed(self, problem: str, sent: Sent, overloaded: bool = False) -> None:
+        """No answer came: what the limits make of it.
+
+        Overload is for the places; the breaker counts it when all attempts of a request ended in it.
         """
         self._places.note(overloaded, self._loop.time())
-        if probe or not overloaded:
-            self._breaker.note(problem, self._loop.time(), probe)
+        self._breaker.failed(problem, sent.at, self._loop.time(), sent.probe, counts=sent.probe or not overloaded)
+        if self._breaker.given_up:
+            self._reopen()
+
+    def _reopen(self) -> None:
+        """Wake those that wait for the endpoint to be back."""
+        self._reopens.set_result(None)
+        self._reopens = self._loop.create_future()
+        self._pump()
 
     def _clean(self, error: object) -> str:
         """An error's text, which may quote the request, without the key."""

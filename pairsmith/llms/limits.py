@@ -50,13 +50,15 @@ class Adaptive:
 class Breaker:
     """Stops calls to an endpoint that fails every time: a pause, one probe, another pause, and after three given up.
 
-    Given up is until the next stream of requests, which begins with a probe.
+    Calls that were under way when the first of them failed count together as one failure: what broke their connections
+    may have broken them all at once. Given up is until the next stream of requests, which begins with a probe.
     """
 
     def __init__(self, failures: int, seconds: float) -> None:
         self._most, self._seconds = failures, seconds
         self._in_a_row = self._probes = 0
         self._until = 0.0
+        self._first: float | None = None  # failure since the last answer
         self.problem = ""
 
     @property
@@ -77,13 +79,27 @@ class Breaker:
             self._until = now + self._seconds
         return self._is_open
 
-    def note(self, problem: str | None, now: float, probe: bool) -> None:
-        """Note an answer; `problem` says why it is none."""
-        if problem is None:
-            self._in_a_row = self._probes = 0
+    def failing(self, now: float) -> float:
+        """Seconds in which the endpoint has answered nobody."""
+        return 0.0 if self._first is None else now - self._first
+
+    def answered(self) -> bool:
+        """Note that an answer came; whether it ends a pause."""
+        ends_pause = self._is_open
+        self._in_a_row = self._probes = 0
+        self._first = None
+        return ends_pause
+
+    def failed(self, problem: str, begun: float, now: float, probe: bool = False, counts: bool = True) -> None:
+        """Note that a call which went out at the time `begun` failed, and whether it counts against the endpoint."""
+        if self._first is None:
+            self._first = now
+        if not counts:
             return
         was_open = self._is_open
-        self.problem, self._in_a_row = problem, self._in_a_row + 1
+        self.problem = problem
+        if begun >= self._first or not self._in_a_row:
+            self._in_a_row += 1
         self._probes += probe
         if probe or (self._is_open and not was_open):
             self._until = now + self._seconds
