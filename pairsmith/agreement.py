@@ -2,7 +2,8 @@
 
 Only sums are kept, so memory does not grow with the data. Scores, log lengths, counts and positions enter as whole
 billionths (`STEP`), which add up exactly: the order of rows and shards changes nothing, and what does not vary has a
-variance of exactly 0. Critiques are left out, as they are where pairs are made.
+variance of exactly 0. Critiques are left out, as they are where pairs are made. A reward model is compared with other
+judges on the aspect's scale; without a `scale` its numbers have no place there, and only its leanings are told.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from dataclasses import dataclass, field
 from itertools import chain, combinations
 from typing import Any
 
+from pairsmith.config import Rating
 from pairsmith.rating import CRITIQUE
 from pairsmith.schemas import rows
+from pairsmith.scoring import moved
 from pairsmith.tables import ShardTables
 
 STEP = 10**9
@@ -39,18 +42,27 @@ class Trust:
 
     sums: Counter[Key] = field(default_factory=Counter)
 
-    def add(self, tables: ShardTables, families: Mapping[str, str]) -> None:
-        """Count a shard. `families`: judge or member (also an evolver) -> its model family."""
+    def add(self, tables: ShardTables, families: Mapping[str, str], rating: Rating | None = None) -> None:
+        """Count a shard. `families`: judge or member (also an evolver) -> its model family.
+
+        `rating` tells which judges are reward models, and the scales.
+        """
         texts = {row["completion_id"]: _measured(row, families) for row in rows(tables.completions)}
         judged = [row for row in rows(tables.ratings) if row["aspect"] != CRITIQUE]
         self.sums.update(("judged", row["judge"]) for row in judged)
-        self.sums.update(("on panel", row["aspect"], row["judge"]) for row in judged)
-        rated = [
-            row | texts[row["completion_id"]] | {"score": round(row["score"] * STEP), "kin": families.get(row["judge"])}
-            for row in judged
-            if row["score"] is not None
-        ]
-        for key, value in chain(_agreements(rated), _leanings(rated)):
+        alike = _on_one_scale(judged, rating)
+        self.sums.update(("on panel", row["aspect"], row["judge"]) for row in alike)
+
+        def measured(found: Iterable[Row]) -> list[Row]:
+            return [
+                dict(row)
+                | texts[row["completion_id"]]
+                | {"score": round(row["score"] * STEP), "kin": families.get(row["judge"])}
+                for row in found
+                if row["score"] is not None
+            ]
+
+        for key, value in chain(_agreements(measured(alike)), _leanings(measured(judged))):
             self.sums[key] += value
         for chosen, rejected in zip(tables.pairs["chosen_id"], tables.pairs["rejected_id"], strict=True):
             more = texts[chosen]["length"] - texts[rejected]["length"]
@@ -173,6 +185,20 @@ def markdown_marks(text: str) -> int:
     """How much markdown formatting a text has: headings, list items, tables, bold spans and fenced blocks."""
     rest, fenced = _FENCED.subn("", text)
     return fenced + sum(1 for _ in _MARKS.finditer(rest))
+
+
+def _on_one_scale(judged: Iterable[Row], rating: Rating | None) -> list[Row]:
+    """The rows whose scores can be compared across judges, each on its aspect's scale."""
+    rewards = {judge.name: judge.scale for judge in rating.judges if judge.is_reward} if rating else {}
+    found: list[Row] = []
+    for row in judged:
+        if row["judge"] not in rewards or rating is None:
+            found.append(row)
+        elif scale := rewards[row["judge"]]:
+            score = row["score"]
+            own = None if score is None else moved(score, scale, rating.scale_of(row["aspect"]))
+            found.append({**row, "score": own})
+    return found
 
 
 def _measured(completion: Row, families: Mapping[str, str]) -> dict[str, Any]:

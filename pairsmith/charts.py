@@ -5,6 +5,7 @@ Pure functions of counts. The page draws them; nothing here is markup.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,6 +15,8 @@ from typing import Any
 TICKS = 6  # labels that fit under a histogram on a phone
 _HEATS = 8  # shades of a share
 _MARGIN = 0.5  # width of a step of the histogram of margins
+_REWARD = 0.1  # and of a reward model's scores
+_MOST_STEPS = 24
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,11 @@ class Chart:
 def margin_step(margin: float) -> int:
     """The step of a histogram that a margin counts in."""
     return math.floor(margin / _MARGIN + 1e-9)
+
+
+def reward_step(score: float) -> int:
+    """The step of a histogram that a reward model's score counts in."""
+    return math.floor(score / _REWARD + 1e-9)
 
 
 def length_step(size: int) -> int:
@@ -67,13 +75,25 @@ def histogram(
 
 
 def margins(histograms: Mapping[tuple[str, int], int]) -> Chart | None:
-    """How far apart the scores of the pairs are, in steps as wide as make at most two dozen."""
-    found = _of(histograms, "margin")
+    """How far apart the scores of the pairs are."""
+    return _spread(_of(histograms, "margin"), _MARGIN, "pairs")
+
+
+def rewards(histograms: Mapping[tuple[str, int], int]) -> list[tuple[str, Chart]]:
+    """What reward models gave, each on a scale of its own: aspect and judge -> a histogram."""
+    names = sorted({name for name, _ in histograms} - {"margin", "chosen", "rejected"})
+    made = [(name, _spread(_of(histograms, name), _REWARD, "texts")) for name in names]
+    return [(name, chart) for name, chart in made if chart]
+
+
+def _spread(found: Mapping[int, int], width: float, what: str) -> Chart | None:
+    """A histogram of numbers without bounds, in steps as wide as make at most two dozen."""
     span = max(found, default=0) - min(found, default=0)
-    wide = next(wide for wide in (1, 2, 4, 10, 20) if span < 24 * wide)
-    step = wide * _MARGIN
+    widths = (n * 10**power for power in itertools.count() for n in (1, 2, 4))
+    wide = next(wide for wide in widths if span < _MOST_STEPS * wide)
+    step = wide * width
     return histogram(
-        {"pairs": _wider(found, wide)}, lambda n: f"{n * step:g} to {(n + 1) * step:g}", lambda n: f"{n * step:g}"
+        {what: _wider(found, wide)}, lambda n: f"{n * step:g} to {(n + 1) * step:g}", lambda n: f"{n * step:g}"
     )
 
 

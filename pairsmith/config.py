@@ -197,7 +197,9 @@ class Price(Config):
 class ModelSpec(Config):
     """A model and where it runs."""
 
-    backend: Literal["transformers", "openai", "echo"] = "transformers"
+    backend: Literal["transformers", "openai", "echo", "reward"] = Field(
+        "transformers", description="reward: a model that gives scores and no texts; for judges only"
+    )
     model: str = Field(min_length=1, description="Hugging Face id or a local folder")
     revision: str | None = None
     sampling: Sampling = Sampling()
@@ -212,6 +214,8 @@ class ModelSpec(Config):
             raise ValueError("endpoint goes with backend openai, and only with it")
         if self.sampling.extra_body and self.backend != "openai":
             raise ValueError("sampling.extra_body goes with backend openai, and only with it")
+        if self.backend == "reward" and not isinstance(self, Judge):
+            raise ValueError("a reward model gives scores, not texts: only a judge can have backend reward")
         return self
 
     @property
@@ -312,6 +316,8 @@ class Evolution(Config):
 
 
 class Judge(ModelSpec):
+    """A model that rates; with `backend: reward`, one that gives each text a number instead of reading instructions."""
+
     name: Name
     sampling: Sampling = Sampling(temperature=0.0, max_tokens=1024)
     protocol: Literal["listwise", "pointwise"] = Field(
@@ -328,14 +334,45 @@ class Judge(ModelSpec):
         1, ge=0, le=5, description="times to ask again, with what was wrong, for what could not be read"
     )
     seed: int = Field(0, description="seed of the order in which a listwise judge sees the texts")
+    aspect: Name | None = Field(None, description="backend reward: the aspect that it scores; overall when absent")
+    label: int | None = Field(
+        None, ge=0, description="backend reward: which of the model's outputs is the score; may be absent if it has one"
+    )
+    scale: tuple[float, float] | None = Field(
+        None, description="backend reward: the scores that count as 1 and as 5 beside other judges"
+    )
 
     @model_validator(mode="after")
     def _readable(self) -> Judge:
+        if self.is_reward:
+            self._asks_nothing()
+        elif self.aspect is not None or self.label is not None or self.scale is not None:
+            raise ValueError(f"judge {self.name}: aspect, label and scale go with backend reward, and only with it")
         if self.readout == "logprobs" and self.protocol == "listwise":
             raise ValueError(f"judge {self.name}: readout logprobs needs protocol pointwise")
         if self.orders > 1 and self.protocol == "pointwise":
             raise ValueError(f"judge {self.name}: orders goes with protocol listwise")
         return self
+
+    def _asks_nothing(self) -> None:
+        fields = type(self).model_fields
+        asking = ("sampling", "protocol", "readout", "rationale", "critique", "orders", "reasks", "seed")
+        given = [name for name in asking if getattr(self, name) != fields[name].default]
+        if given:
+            raise ValueError(f"judge {self.name}: a reward model is asked nothing; leave {', '.join(given)} out")
+        if self.aspect == "critique":
+            raise ValueError(f"judge {self.name}: critique is no aspect that a reward model can score")
+        if self.scale and not self.scale[0] < self.scale[1]:
+            raise ValueError(f"judge {self.name}: scale: {self.scale[0]:g} must be less than {self.scale[1]:g}")
+
+    @property
+    def is_reward(self) -> bool:
+        return self.backend == "reward"
+
+    @property
+    def scored_aspect(self) -> str:
+        """The aspect that a reward model's scores stand under."""
+        return self.aspect or "overall"
 
 
 class CheckConfig(Config):
@@ -477,7 +514,7 @@ class Rating(Config):
         if not self.judges and not self.checks:
             raise ValueError("rating needs judges or checks")
         _unique("rating.judges", [CHECKS, *(judge.name for judge in self.judges)])
-        _unique("rating.checks", [*self.aspects, *(check.name for check in self.checks)])
+        _unique("rating.checks", [*{*self.aspects, *self.judged_aspects}, *(check.name for check in self.checks)])
         _differ("rating.judges", self.judges)
         _unique("rating.aspects", self.aspects)
         _known("rating.aspects", self.aspects, (*ASPECTS, *self.rubrics))
@@ -490,7 +527,33 @@ class Rating(Config):
         long = [name for name, rubric in self.rubrics.items() if name in self.aspects and rubric.scale[1] > 9]
         if long and any(judge.readout == "logprobs" for judge in self.judges):
             raise ValueError(f"readout logprobs reads one digit; the scale of {long} goes beyond 9")
+        self._rewards_fit_in()
         return self
+
+    def _rewards_fit_in(self) -> None:
+        """Refuse what would average numbers of different scales, or leave an aspect out for some texts."""
+        rewards = [judge for judge in self.judges if judge.is_reward]
+        unrated = [aspect for aspect in self.aspects if aspect not in (*self.judged_aspects, "overall")]
+        if rewards and unrated:
+            raise ValueError(f"rating.aspects: nobody rates {unrated}; a reward model scores the one that it names")
+        others = len(self.judges) + sum(not check.gate for check in self.checks) > 1
+        unscaled = [judge.name for judge in rewards if judge.scale is None]
+        if unscaled and others and self.aggregation != "z-scored":
+            raise ValueError(
+                f"rating.judges: the scores of {unscaled} have no scale, so they cannot be averaged with others; "
+                "give scale: [low, high], or aggregation: z-scored"
+            )
+        if rewards and self.own_family == "skip" and len({self.aspects_of(judge) for judge in self.judges}) > 1:
+            raise ValueError("rating.own_family skip needs judges that all rate the same aspects")
+
+    def aspects_of(self, judge: Judge) -> tuple[str, ...]:
+        """What a judge rates: all aspects, or, of a reward model, its own."""
+        return (judge.scored_aspect,) if judge.is_reward else self.aspects
+
+    @property
+    def judged_aspects(self) -> list[str]:
+        """The aspects that some judge rates."""
+        return list(dict.fromkeys(aspect for judge in self.judges for aspect in self.aspects_of(judge)))
 
     @property
     def raters(self) -> list[str]:
@@ -505,7 +568,8 @@ class Rating(Config):
 
     def rates(self, judge: Judge, family: str) -> bool:
         """Whether a judge is to rate texts of a family."""
-        others = any(other.family_name != judge.family_name for other in self.judges)
+        foreign = {a for j in self.judges if j.family_name != judge.family_name for a in self.aspects_of(j)}
+        others = foreign.issuperset(self.aspects_of(judge))
         may = self.own_family == "rate" or (self.own_family == "auto" and not others)
         return may or judge.family_name != family
 
@@ -611,10 +675,9 @@ class Recipe(Config):
         if self.needs_scores and not self.rating:
             raise ValueError(f"pairing.strategy {pairing.strategy} needs a rating section")
         counted = [check.name for check in self.rating.checks if not check.gate] if self.rating else []
-        judged = self.rating.aspects if self.rating and self.rating.judges else ()
+        judged = self.rating.judged_aspects if self.rating else []
         _known("pairing.aspect_weights", pairing.aspect_weights, [*judged, *counted])
-        rated = set(self.rating.aspects) if self.rating else set[str]()
-        if pairing.conflicts != "ignore" and not rated > {"overall"}:
+        if pairing.conflicts != "ignore" and not {*judged} > {"overall"}:
             raise ValueError("pairing.conflicts needs the aspect overall and others beside it")
         if self.rating and self.needs_scores:
             weights = [pairing.aspect_weights.get(aspect, 1.0) for aspect in (*judged, *counted)]
@@ -672,7 +735,7 @@ def _differ(where: str, those: Iterable[Member | Judge]) -> None:
         )
         if first != one.name:
             raise ValueError(
-                f"{where}: {first} and {one.name} would give the same answers; give one another sampling.seed"
+                f"{where}: {first} and {one.name} would give the same answers; give one another model or sampling.seed"
             )
 
 

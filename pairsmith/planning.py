@@ -70,6 +70,9 @@ def plan_run(recipe: Recipe) -> Plan:
         lines.append(_line(evolution.STAGE, evolver.name, evolver, calls, calls * (question + answer + EVOLVING)))
     for judge in recipe.rating.judges if recipe.rating else ():
         assert recipe.rating is not None
+        if judge.is_reward:
+            lines.append(_line(rating.STAGE, judge.name, judge, candidates, candidates * (question + answer), each=0))
+            continue
         n_aspects, critiques = len(recipe.rating.aspects), candidates if judge.critique else 0
         calls = (len(prompts) * judge.orders if judge.protocol == "listwise" else candidates) * n_aspects + critiques
         shown = (candidates * n_aspects * judge.orders + critiques) * answer  # each text once per aspect and order
@@ -79,10 +82,19 @@ def plan_run(recipe: Recipe) -> Plan:
     return Plan(len(prompts), rejected, lines)
 
 
-def _line(stage: str, who: str, spec: ModelSpec, calls: int, prompt_tokens: int, known: int | None = None) -> PlanLine:
+def _line(
+    stage: str,
+    who: str,
+    spec: ModelSpec,
+    calls: int,
+    prompt_tokens: int,
+    known: int | None = None,
+    each: int | None = None,
+) -> PlanLine:
+    """`each`: tokens that a call generates at most, where that is not told by its sampling."""
     new = calls - (known or 0)
     prompt_tokens = prompt_tokens * new // calls if calls else 0
-    most = new * spec.sampling.max_tokens
+    most = new * (spec.sampling.max_tokens if each is None else each)
     cost = spec.price.of(prompt_tokens, most) if spec.price else None
     return PlanLine(stage, who, spec.model, calls, known, prompt_tokens, most, cost)
 

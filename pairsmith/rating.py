@@ -16,8 +16,8 @@ from typing import Any
 import pandas as pd
 
 from pairsmith.checks import judge_text
-from pairsmith.config import CHECKS, Check, Judge, Rating, Rubric
-from pairsmith.generation import trouble
+from pairsmith.config import CHECKS, Check, Judge, Rating, Rubric, Sampling
+from pairsmith.generation import trouble, with_system
 from pairsmith.ids import draw, fingerprint, seed_of
 from pairsmith.llms.base import LLM, Identity, Reply, Request
 from pairsmith.progress import ask
@@ -31,6 +31,7 @@ from pairsmith.readouts import (
     ends_a_thought,
     read_json,
     read_logprobs,
+    read_reward,
     read_text,
     schema_for,
 )
@@ -41,6 +42,8 @@ STAGE = "rate"
 CRITIQUE = "critique"
 SCALES = {CRITIQUE: Scale(1, 10)}
 MAY_BE_NA = {"honesty", "truthfulness"}
+REWARD = "reward"  # protocol and readout of a reward model
+NOTHING = Sampling(temperature=0.0, max_tokens=1)  # a reward model samples nothing
 
 
 @dataclass(frozen=True)
@@ -118,8 +121,8 @@ def is_open(row: dict[str, Any]) -> bool:
 
 
 def unread(item: Asked, made: Sequence[dict[str, Any]]) -> bool:
-    """Whether to ask again. Digit probabilities are what they are."""
-    return item.readout != "logprobs" and any(is_open(row) for row in made)
+    """Whether to ask again. Digit probabilities and rewards are what they are."""
+    return item.readout not in ("logprobs", REWARD) and any(is_open(row) for row in made)
 
 
 def asked_again(item: Asked, made: Sequence[dict[str, Any]]) -> Asked:
@@ -137,7 +140,10 @@ def plan(
     judge: Judge,
     families: Mapping[str, str] | None = None,
 ) -> Iterator[Asked]:
-    """The requests of one judge: per prompt and aspect one for all completions and order, or one each."""
+    """The requests of one judge: per prompt and aspect one for all completions and order, or one each.
+
+    A reward model gets one per completion.
+    """
     by_prompt: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in sorted(completions, key=lambda row: row["completion_id"]):
         if row["error"] is None and rating.rates(judge, (families or {}).get(row["member"], "")):
@@ -145,6 +151,9 @@ def plan(
     for prompt in prompts:
         group = by_prompt[prompt["prompt_id"]]
         if not group:
+            continue
+        if judge.is_reward:
+            yield from (_to_score(prompt, row, judge) for row in group)
             continue
         for aspect in rating.aspects:
             rubric = rating.rubrics.get(aspect)
@@ -223,10 +232,18 @@ def _asked(
     return Asked(prompt["prompt_id"], aspect, sheet, request, readout, protocol, order)
 
 
+def _to_score(prompt: dict[str, Any], row: dict[str, Any], judge: Judge) -> Asked:
+    """The conversation as it would stand with this answer; a reward model sees no instructions and no reference."""
+    chat = with_system(json.loads(prompt["messages"]), prompt["system_prompt"])
+    request = Request((*chat, {"role": "assistant", "content": row["text"]}), NOTHING, seed=0)
+    sheet = Sheet((Text(row["completion_id"], "", row["text"]),), _scale(judge.scored_aspect, None), may_be_na=False)
+    return Asked(prompt["prompt_id"], judge.scored_aspect, sheet, request, REWARD, REWARD)
+
+
 def to_rows(item: Asked, reply: Reply, judge: Judge, identity: Identity) -> list[dict[str, Any]]:
     """Exactly one row of the ratings table for each text of a request, whatever the reply says."""
     failure = {text.mark: Read(error=trouble(reply)) for text in item.sheet.texts}
-    found = failure if reply.error else read(item, reply)
+    found = failure if reply.error else read(item, reply, judge.label)
     return [
         {
             "completion_id": text.completion_id,
@@ -247,8 +264,10 @@ def to_rows(item: Asked, reply: Reply, judge: Judge, identity: Identity) -> list
     ]
 
 
-def read(item: Asked, reply: Reply) -> dict[str, Read]:
-    """Mark -> what the reply says of that text."""
+def read(item: Asked, reply: Reply, label: int | None = None) -> dict[str, Read]:
+    """Mark -> what the reply says of that text. `label`: which of a reward model's outputs counts."""
+    if item.readout == REWARD:
+        return {item.sheet.texts[0].mark: read_reward(reply.text, label)}
     if item.readout == "logprobs":
         return {item.sheet.texts[0].mark: read_logprobs(reply, item.sheet)}
     if item.readout == "json":

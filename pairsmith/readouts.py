@@ -1,4 +1,4 @@
-"""Read a judge's reply: text, JSON or digit probabilities -> one rating or null per text.
+"""Read a judge's reply: text, JSON, digit probabilities or a reward -> one rating or null per text.
 
 The readers are total: any reply gives exactly one `Read` per text, and a rating is taken only where it is bound to
 its text by the text's mark and is unambiguous, whole and on the scale. Everything else is null with an error that
@@ -57,7 +57,7 @@ class Sheet:
 
 @dataclass(frozen=True)
 class Read:
-    """What a reply says of one text. `rating` is null where `error` is set."""
+    """What a reply says of one text. `rating` and `score` are null where `error` is set; a reward is a score alone."""
 
     rating: int | None = None
     score: float | None = None
@@ -285,6 +285,23 @@ def read_logprobs(reply: Reply, sheet: Sheet) -> Read:
         return Read(rationale=rationale, error=NOT_APPLICABLE)
     score = math.fsum(number * weight for number, weight in weights.items()) / total
     return Read(best, min(max(score, sheet.scale.low), sheet.scale.high), rationale)
+
+
+def read_reward(reply: str, label: int | None) -> Read:
+    """The score that a reward model gave: a number, or one of a list of them, on no scale; there is no whole rating."""
+    try:
+        told = json.loads(reply)
+    except (ValueError, RecursionError) as error:
+        return Read(error=f"not a score: {error}")
+    scores = told if isinstance(told, list) else [told]
+    if label is None and len(scores) > 1:
+        return Read(error=f"the model has {len(scores)} labels, and the judge names none")
+    if (label or 0) >= len(scores):
+        return Read(error=f"the model has {len(scores)} labels, and none is number {label}")
+    score = scores[label or 0]
+    if not isinstance(score, float) or not math.isfinite(score):
+        return Read(error="not a finite number")
+    return Read(score=score)
 
 
 def schema_for(sheet: Sheet, rationale: bool) -> dict[str, Any]:

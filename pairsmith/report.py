@@ -19,6 +19,7 @@ import pandas as pd
 
 from pairsmith import charts, diffing
 from pairsmith.config import Recipe
+from pairsmith.rating import REWARD
 from pairsmith.schemas import Reason
 from pairsmith.tables import ShardTables
 from pairsmith.templating import render
@@ -52,7 +53,8 @@ class Summary:
     margins: float = 0.0
     n_margins: int = 0
     scores: Counter[tuple[str, str, int]] = field(default_factory=Counter)  # member, aspect, score as a whole number
-    histograms: Counter[tuple[str, int]] = field(default_factory=Counter)  # margin, chosen or rejected length; step
+    # margin, chosen or rejected length, "... by judge" for rewards; step
+    histograms: Counter[tuple[str, int]] = field(default_factory=Counter)
 
     def add(self, tables: ShardTables) -> None:
         completions, pairs = tables.completions, tables.pairs
@@ -95,9 +97,14 @@ class Summary:
             _tally(self.aspects, name, "ratings", len(group))
             _tally(self.aspects, name, "null", int(group["score"].isna().sum()))
             _tally(self.aspects, name, "sum", float(group["score"].sum()))
-            _tally(self.members, str(member), f"sum {aspect}", float(group["score"].sum()))
-            _tally(self.members, str(member), f"n {aspect}", int(group["score"].notna().sum()))
-            self.scores.update((str(member), str(aspect), math.floor(s + 0.5)) for s in group["score"].dropna())
+            reward, scores = bool((group["protocol"] == REWARD).all()), group["score"].dropna()
+            column = name if reward else aspect  # a reward has a scale of its own, so it stands by itself
+            _tally(self.members, str(member), f"sum {column}", float(scores.sum()))
+            _tally(self.members, str(member), f"n {column}", len(scores))
+            if reward:
+                self.histograms.update((name, charts.reward_step(score)) for score in scores)
+            else:
+                self.scores.update((str(member), str(aspect), math.floor(score + 0.5)) for score in scores)
         for (judge, aspect), group in ratings[ratings["score"].notna()].groupby(["judge", "aspect"], sort=True):
             asked = list(zip(group["prompt_id"], group["order"], strict=True))
             tied = _couples(zip(asked, group["score"].round(9), strict=True))

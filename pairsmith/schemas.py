@@ -90,8 +90,17 @@ def _number(*checks: pa.Check, nullable: bool = False) -> pa.Column:
     return pa.Column("float64", list(checks), nullable=nullable)
 
 
-def _schema(name: str, unique: list[str] | None = None, **columns: pa.Column) -> pa.DataFrameSchema:
-    return pa.DataFrameSchema(columns, strict=True, ordered=True, unique=unique, name=name)
+def _schema(
+    name: str, unique: list[str] | None = None, checks: list[pa.Check] | None = None, **columns: pa.Column
+) -> pa.DataFrameSchema:
+    return pa.DataFrameSchema(columns, checks, strict=True, ordered=True, unique=unique, name=name)
+
+
+def _scores_fit(ratings: pd.DataFrame) -> pd.Series:
+    """Whether each score is null, on the widest scale, or a reward, which is any finite number."""
+    score, reward = ratings["score"], ratings["protocol"] == "reward"
+    fits: pd.Series = score.isna() | score.between(0, 100) | (reward & np.isfinite(score))
+    return fits
 
 
 Prompts = _schema(
@@ -129,15 +138,16 @@ Completions = _schema(
 Ratings = _schema(
     "ratings",
     unique=["completion_id", "judge", "aspect", "order"],
+    checks=[pa.Check(_scores_fit, name="scores", error="a score beyond 0 to 100 that is no finite reward")],
     completion_id=_text(),
     prompt_id=_text(),
     judge=_text(),
     aspect=_text(),
-    protocol=_text(checks=pa.Check.isin(["listwise", "pointwise", "check"])),
+    protocol=_text(checks=pa.Check.isin(["listwise", "pointwise", "check", "reward"])),
     order=_integer(pa.Check.ge(0)),  # of the orders in which a listwise judge saw the texts
     position=_integer(pa.Check.ge(0), nullable=True),
-    rating=_integer(pa.Check.in_range(0, 100), nullable=True),
-    score=_number(pa.Check.in_range(0, 100), nullable=True),
+    rating=_integer(pa.Check.in_range(0, 100), nullable=True),  # null beside a score where the protocol is reward
+    score=_number(nullable=True),
     rationale=_text(nullable=True),
     reply=_text(),
     request=_text(),

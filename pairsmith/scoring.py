@@ -1,7 +1,8 @@
 """Ratings -> scores: what several judges say in several aspects, put together for each completion.
 
 Every score is put on the scale 1 to 5 first (where an aspect's own scale is 1 to 5, it stays what it is); then the
-orders of a listwise judge are averaged, then the judges, then the aspects.
+orders of a listwise judge are averaged, then the judges, then the aspects. A reward model's scores are put on it by the
+judge's `scale`, going on in a line beyond its ends; without one they stay what they are.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ _TRIMMED_FROM = 3  # judges, from which on the highest and the lowest are left o
 
 @dataclass(frozen=True)
 class Scores:
-    """What the judges together say of a completion, on the scale 1 to 5: in all, and by aspect; null where unknown."""
+    """What the judges together say of a completion, in all, and by aspect; null where unknown.
+
+    On the scale 1 to 5, or in the units of a reward model that judges alone, or of z-scores.
+    """
 
     total: float | None = None
     aspects: Mapping[str, float | None] = field(default_factory=dict)
@@ -77,19 +81,30 @@ def _by_judge(ratings: Iterable[dict[str, Any]], rating: Rating | None) -> dict[
     found: dict[tuple[str, str, str], list[float | None]] = defaultdict(list)
     table: dict[str, dict[str, Told]] = defaultdict(dict)
     gates = gates_of(rating)
+    rewards = {judge.name: judge.scale or (LOW, HIGH) for judge in rating.judges if judge.is_reward} if rating else {}
     for row in ratings:
         if row["aspect"] == "critique" or row["aspect"] in gates:
             continue
         table[row["completion_id"]].setdefault(row["aspect"], {})
         if row["error"] != NOT_APPLICABLE:
-            low, high = rating.scale_of(row["aspect"]) if rating else (LOW, HIGH)
-            score = row["score"]
-            on_scale = None if score is None else LOW + (score - low) * (HIGH - LOW) / (high - low)
+            scale = rewards.get(row["judge"]) or (rating.scale_of(row["aspect"]) if rating else (LOW, HIGH))
+            on_scale = None if row["score"] is None else moved(row["score"], scale, (LOW, HIGH))
             found[row["completion_id"], row["aspect"], row["judge"]].append(on_scale)
     for (completion, aspect, judge), values in found.items():
         known = sorted(value for value in values if value is not None)
         table[completion][aspect][judge] = sum(known) / len(known) if known else None
     return table
+
+
+def moved(score: float, scale: tuple[float, float], to: tuple[float, float]) -> float:
+    """A score on another scale; what lies beyond the ends of the one lies as far beyond those of the other.
+
+    >>> moved(0.0, (-10, 10), (1, 5)), moved(20.0, (-10, 10), (1, 5)), moved(0.1, (1, 5), (1, 5))
+    (3.0, 7.0, 0.1)
+    """
+    if scale == to:
+        return score
+    return to[0] + (score - scale[0]) * (to[1] - to[0]) / (scale[1] - scale[0])
 
 
 def _together(told: Told, weights: Mapping[str, float], how: str) -> float | None:

@@ -198,7 +198,7 @@ def pair_shard(recipe: Recipe, shard: str) -> Done:
     summary.add(tables)
     complete = all(part.fingerprint != INCOMPLETE for part in parts)
     trust = Trust()
-    trust.add(tables, families_of(recipe, judges=True))
+    trust.add(tables, families_of(recipe, judges=True), recipe.rating)
     record = {
         "mark": shard_mark(shard, plan_mark(recipe)) if complete else INCOMPLETE,
         "files": {ref.path: store.file_digest(ref.path) for ref in all_refs(recipe, shard)},

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
-from pairsmith.config import ModelSpec, Sampling
+from pairsmith.config import Judge, ModelSpec, Sampling
 from pairsmith.ids import fingerprint
 
 Message = dict[str, str]
@@ -92,6 +92,10 @@ def open_llm(spec: ModelSpec) -> LLM:
         from pairsmith.llms.openai import OpenAI
 
         return OpenAI(spec)
+    if isinstance(spec, Judge) and spec.is_reward:
+        from pairsmith.llms.reward import Reward
+
+        return Reward(spec)
     from pairsmith.llms.transformers import Transformers
 
     return Transformers(spec)

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from pairsmith.config import LocalOptions, ModelSpec, Sampling
 from pairsmith.errors import ConfigError, ModelNotFound
@@ -29,6 +29,7 @@ _CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else o
 # How many batches run at a time, whatever model they belong to: one a core, or one a GPU.
 _SLOTS: dict[str, threading.BoundedSemaphore] = defaultdict(lambda: threading.BoundedSemaphore(1))
 _SLOTS["cpu"] = threading.BoundedSemaphore(_CORES)
+E = TypeVar("E", bound="Engine")
 _engines: dict[tuple[Any, ...], Engine] = {}
 _engines_lock = threading.Lock()
 
@@ -42,13 +43,18 @@ class Transformers:
         self._spec = spec
 
     def stream(self, requests: Sequence[Request]) -> Iterator[Finished]:
-        options = self._spec.local
-        weights = (self._path, self._spec.revision, options.device, options.dtype, options.trust_remote_code)
-        with _engines_lock:
-            if weights not in _engines:
-                _engines[weights] = Engine(self._path, self._spec.revision, options)
-            engine = _engines[weights]
-        yield from engine.stream(requests, options.batch_size)
+        engine = shared(Engine, self._path, self._spec)
+        yield from engine.stream(requests, self._spec.local.batch_size)
+
+
+def shared(kind: type[E], path: str, spec: ModelSpec) -> E:
+    """The engine of a kind with the weights that `spec` names, loaded once in a process."""
+    options = spec.local
+    weights = (path, spec.revision, options.device, options.dtype, options.trust_remote_code, kind)
+    with _engines_lock:
+        if weights not in _engines:
+            _engines[weights] = kind(path, spec.revision, options)
+        return cast("E", _engines[weights])
 
 
 @dataclass
@@ -66,7 +72,7 @@ class Engine:
 
     def __init__(self, path: str, revision: str | None, options: LocalOptions) -> None:
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoTokenizer
         from transformers.utils import logging as transformers_logging
 
         transformers_logging.disable_progress_bar()
@@ -82,34 +88,42 @@ class Engine:
         }
         try:
             self.tokenizer: Any = AutoTokenizer.from_pretrained(path, padding_side="left", **common)
-            self.model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **common)
+            self.model: Any = self._weights(path, dtype=dtype, **common)
         except (OSError, ValueError) as error:
             hint = " `pairsmith models` fetches it without a hub." if path in CARRIED else ""
             raise ModelNotFound(f"{path}: cannot be loaded: {str(error).splitlines()[0]}.{hint}") from error
         self.model.to(self.device).eval()
+        self.context = getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or math.inf
+        self._prepare()
+
+    def _weights(self, path: str, **options: Any) -> Any:
+        from transformers import AutoModelForCausalLM
+
+        return AutoModelForCausalLM.from_pretrained(path, **options)
+
+    def _prepare(self) -> None:
         if self.device.type == "cpu":
             _lay_out_for_small_batches(self.model)
-        self.context = getattr(self.model.config, "max_position_embeddings", None) or math.inf
         eos = self.model.generation_config.eos_token_id or self.tokenizer.eos_token_id
         self.eos: list[int] = eos if isinstance(eos, list) else [eos]
         self.pad: int = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.eos[0]
 
     def stream(self, requests: Sequence[Request], batch_size: int) -> Iterator[Finished]:
-        rows, too_long = [], []
+        rows, hopeless = list[Row](), Finished()
         for index, request in enumerate(requests):
-            row = Row(index, request, self.encode(request.messages))
-            needed = len(row.tokens) + request.sampling.max_tokens
-            if needed > self.context:
-                problem = f"context: {len(row.tokens)} + {request.sampling.max_tokens} tokens > {self.context}"
-                too_long.append((index, Reply("", n_prompt_tokens=len(row.tokens), error=problem, final=True)))
+            row = self._row(index, request)
+            problem = self._problem(row)
+            if problem:
+                hopeless.append((index, Reply("", n_prompt_tokens=len(row.tokens), error=problem, final=True)))
             else:
                 rows.append(row)
-        if too_long:
-            yield too_long
+        if hopeless:
+            yield hopeless
         workers = _CORES if self.device.type == "cpu" else 1
         failure: Exception | None = None
         with ThreadPoolExecutor(workers) as pool:
-            for future in as_completed(pool.submit(self._run, batch) for batch in batches(rows, batch_size, workers)):
+            batches = self._batches(rows, batch_size, workers)
+            for future in as_completed(pool.submit(self._run, batch) for batch in batches):
                 try:
                     finished = future.result()
                 except Exception as error:  # the other batches' answers are worth keeping
@@ -119,26 +133,41 @@ class Engine:
         if failure:
             raise failure
 
-    def encode(self, messages: Sequence[Message]) -> list[int]:
-        """Token ids of a chat, ready for the answer: the template's own BOS alone, whatever the model's template."""
+    def _row(self, index: int, request: Request) -> Row:
+        return Row(index, request, self.encode(request.messages))
+
+    def _problem(self, row: Row) -> str | None:
+        """Why a request can never be answered; None where it can."""
+        most = row.request.sampling.max_tokens
+        too_long = len(row.tokens) + most > self.context
+        return f"context: {len(row.tokens)} + {most} tokens > {self.context}" if too_long else None
+
+    def _batches(self, rows: list[Row], size: int, workers: int) -> list[list[Row]]:
+        return batches(rows, size, workers)
+
+    def encode(self, messages: Sequence[Message], answered: bool = False) -> list[int]:
+        """Token ids of a chat: the template's own BOS alone, whatever the model's template.
+
+        It is ready for the answer, unless it is `answered` already.
+        """
         if self.tokenizer.chat_template is None:
             return list(self.tokenizer(transcript(messages) + "\n\nAssistant:")["input_ids"])
         from jinja2 import TemplateError
 
         try:
-            return self._template(messages)
+            return self._template(messages, answered)
         except TemplateError:  # a template that knows no system role
-            return self._template(without_system(messages))
+            return self._template(without_system(messages), answered)
 
-    def _template(self, messages: Sequence[Message]) -> list[int]:
-        text = self.tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=False)
+    def _template(self, messages: Sequence[Message], answered: bool) -> list[int]:
+        text = self.tokenizer.apply_chat_template(list(messages), add_generation_prompt=not answered, tokenize=False)
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _run(self, batch: list[Row]) -> Finished:
         with _SLOTS[str(self.device)]:
-            return self._generate(batch)
+            return self._answer(batch)
 
-    def _generate(self, batch: list[Row]) -> Finished:
+    def _answer(self, batch: list[Row]) -> Finished:
         import torch
         from transformers import GenerationConfig, LogitsProcessorList
 
