@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from pairsmith.config import Budget, Price
 from pairsmith.errors import BudgetSpent
-from pairsmith.ledger import open_ledger
+from pairsmith.ledger import Account, open_ledger
 from pairsmith.llms.base import LLM, Finished, Reply, Request
 
 _TOKENS_A_MESSAGE = 16  # what chat templates add, at most
@@ -61,6 +61,11 @@ class Budgeted:
     def __init__(self, llm: LLM, purse: Purse, price: Price | None) -> None:
         self.identity = llm.identity
         self._llm, self._purse, self._price = llm, purse, price or Price()
+
+    def recording(self, account: Account) -> Budgeted | None:
+        """This backend as one whose replies are in the ledger when it hands them over; None where it is none."""
+        nearer = getattr(self._llm, "recording", lambda account: None)(account)
+        return Budgeted(nearer, self._purse, self._price) if nearer else None
 
     def stream(self, requests: Sequence[Request]) -> Iterator[Finished]:
         done = 0

@@ -14,7 +14,7 @@ import math
 import os
 import socket
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -79,6 +79,30 @@ class Batch:
         return replace(self, id=given)
 
 
+@dataclass(frozen=True)
+class Account:
+    """Where a model's replies are recorded, and which data set pays for them, at which price."""
+
+    ledger: str
+    identity: Identity
+    dataset: str = ""
+    price: Price | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A reply to be recorded, and who gave it and pays for it."""
+
+    account: Account
+    key: str
+    reply: Reply
+
+    @property
+    def lasts(self) -> bool:
+        """Whether it is recorded: a reply that failed for a passing reason is asked for again."""
+        return self.reply.error is None or self.reply.final
+
+
 @dataclass
 class _Group:
     """Rows that are committed together."""
@@ -93,6 +117,7 @@ class Ledger:
     """The replies in one database. Safe to use from several threads and processes."""
 
     def __init__(self, url: str) -> None:
+        self.url = url
         try:
             parsed = sa.make_url(url)
             if parsed.get_backend_name() == "sqlite" and parsed.database:
@@ -136,18 +161,16 @@ class Ledger:
             self.drop(damaged)
         return found
 
-    def put(
-        self, identity: Identity, replies: Mapping[str, Reply], dataset: str = "", price: Price | None = None
-    ) -> dict[str, Reply]:
-        """Record replies, durable on return; a key that is already there keeps its first reply.
+    def record(self, entries: Sequence[Entry]) -> list[Reply]:
+        """Record those replies that last, durable on return; a key that is already there keeps its first reply.
 
-        `dataset` pays for them, at `price`. Returns those that another run was faster with, as the ledger keeps them.
+        Returns all replies, as the ledger keeps them where another run was faster.
         """
-        if not replies:
-            return {}
-        who = asdict(identity) | {"dataset": dataset}
-        all_new = self._commit([_row(who, key, reply, price) for key, reply in replies.items()])
-        return {} if all_new else {key: kept for key, kept in self.get(replies).items() if kept != replies[key]}
+        lasting = {entry.key: entry for entry in entries if entry.lasts}
+        if not lasting or self._commit([_row(entry) for entry in lasting.values()]):
+            return [entry.reply for entry in entries]
+        kept = self.get(lasting)
+        return [kept.get(entry.key, entry.reply) if entry.lasts else entry.reply for entry in entries]
 
     def _commit(self, rows: list[dict[str, Any]]) -> bool:
         """Insert rows together with those of every thread that waits for the database at this moment.
@@ -309,7 +332,7 @@ class Recorded:
     """A backend whose replies go through the ledger: known ones come from it, new ones are recorded first.
 
     Replies that failed for a passing reason are handed on but not recorded: the next run asks again. What is recorded
-    is charged to `dataset`.
+    is charged to `dataset`. A backend with a method `recording` may record them itself, nearer to where they arrive.
     """
 
     def __init__(self, llm: LLM, ledger: Ledger, dataset: str = "", price: Price | None = None) -> None:
@@ -317,7 +340,8 @@ class Recorded:
         # asked of the model itself, not answered from the ledger
         self.calls = self.prompt_tokens = self.tokens = 0
         self.cost = 0.0
-        self._llm, self._ledger, self._dataset, self._price = llm, ledger, dataset, price
+        self._llm, self._ledger = llm, ledger
+        self._account = Account(ledger.url, llm.identity, dataset, price)
 
     def stream(self, requests: Sequence[Request]) -> Iterator[Finished]:
         places: dict[str, list[int]] = {}
@@ -329,16 +353,24 @@ class Recorded:
         keys = [key for key in places if key not in known]
         if not keys:
             return
-        for finished in self._llm.stream([requests[places[key][0]] for key in keys]):
-            finished = [(i, _storable(reply)) for i, reply in finished]
-            lasting = {keys[i]: reply for i, reply in finished if reply.error is None or reply.final}
-            kept = self._ledger.put(self.identity, lasting, self._dataset, self._price)
+        for finished in self._recorded([requests[places[key][0]] for key in keys], keys):
             self.calls += len(finished)
             self.prompt_tokens += sum(reply.n_prompt_tokens for _, reply in finished)
             self.tokens += sum(reply.n_tokens for _, reply in finished)
-            if self._price:
-                self.cost += sum(self._price.of(reply.n_prompt_tokens, reply.n_tokens) for _, reply in finished)
-            yield [(index, kept.get(keys[i], reply)) for i, reply in finished for index in places[keys[i]]]
+            if self._account.price:
+                price = self._account.price
+                self.cost += sum(price.of(reply.n_prompt_tokens, reply.n_tokens) for _, reply in finished)
+            yield [(index, reply) for i, reply in finished for index in places[keys[i]]]
+
+    def _recorded(self, requests: Sequence[Request], keys: Sequence[str]) -> Iterator[Finished]:
+        """Replies that are in the ledger, by the backend's own doing where it can."""
+        nearer = getattr(self._llm, "recording", lambda account: None)(self._account)
+        if nearer:
+            yield from nearer.stream(requests)
+            return
+        for finished in self._llm.stream(requests):
+            kept = self._ledger.record([Entry(self._account, keys[i], storable(reply)) for i, reply in finished])
+            yield [(i, reply) for (i, _), reply in zip(finished, kept, strict=True)]
 
 
 def checksum_of(key: str, reply: str) -> str:
@@ -346,16 +378,18 @@ def checksum_of(key: str, reply: str) -> str:
     return hashlib.sha256(f"{key}\n{reply}".encode()).hexdigest()
 
 
-def _row(who: dict[str, Any], key: str, reply: Reply, price: Price | None) -> dict[str, Any]:
+def _row(entry: Entry) -> dict[str, Any]:
+    account, reply = entry.account, entry.reply
     stored = json.dumps(vars(reply), ensure_ascii=True, allow_nan=False)
     return {
-        "key": key,
-        **who,
+        "key": entry.key,
+        **vars(account.identity),
+        "dataset": account.dataset,
         "reply": stored,
-        "checksum": checksum_of(key, stored),
+        "checksum": checksum_of(entry.key, stored),
         "n_prompt_tokens": reply.n_prompt_tokens,
         "n_tokens": reply.n_tokens,
-        "cost": price.of(reply.n_prompt_tokens, reply.n_tokens) if price else None,
+        "cost": account.price.of(reply.n_prompt_tokens, reply.n_tokens) if account.price else None,
     }
 
 
@@ -367,7 +401,7 @@ def _in_utc(moment: datetime) -> datetime:
     return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _storable(reply: Reply) -> Reply:
+def storable(reply: Reply) -> Reply:
     """A reply that JSON and tables can hold: lone surrogates replaced; NaN or infinity make it a failed one."""
     if reply.logprobs and not all(math.isfinite(value) for value in reply.logprobs.values()):
         return Reply("", n_prompt_tokens=reply.n_prompt_tokens, error="the probabilities are not finite", final=True)

@@ -15,12 +15,16 @@ import pytest
 
 from pairsmith.config import ModelSpec, Sampling
 from pairsmith.errors import ConfigError, DataError
-from pairsmith.ledger import Ledger, Recorded
+from pairsmith.ledger import Account, Entry, Ledger, Recorded
 from pairsmith.llms.base import Finished, Identity, Reply, Request
 from pairsmith.llms.echo import Echo
 from tests.runs import generate
 
 WHO = Identity("echo", "m")
+
+
+def put(book: Ledger, replies: dict[str, Reply]) -> list[Reply]:
+    return book.record([Entry(Account(book.url, WHO), key, reply) for key, reply in replies.items()])
 
 
 def request(text: str, seed: int = 0, sample: int = 0, **sampling: object) -> Request:
@@ -42,21 +46,24 @@ class Counting:
 
 def test_replies_come_back_as_they_were(ledger_url: str) -> None:
     reply = Reply("a\0b\u2028\ud800", "stop", 3, 4, {"1": -0.5}, None)
-    Ledger(ledger_url).put(WHO, {"k": reply})
+    put(Ledger(ledger_url), {"k": reply})
     assert Ledger(ledger_url).get(["k", "other"]) == {"k": reply}
 
 
 def test_the_first_reply_stays(ledger_url: str) -> None:
     book = Ledger(ledger_url)
-    book.put(WHO, {"k": Reply("first", "stop")})
-    book.put(WHO, {"k": Reply("second", "stop")})
+    put(book, {"k": Reply("first", "stop")})
+    assert put(book, {"k": Reply("second", "stop"), "l": Reply("new", "stop")}) == [
+        Reply("first", "stop"),
+        Reply("new", "stop"),
+    ]
     assert book.get(["k"])["k"].text == "first"
 
 
 def test_many_keys(ledger_url: str) -> None:
     book = Ledger(ledger_url)
     replies = {str(n): Reply(str(n), "stop", 1, 2) for n in range(3000)}
-    book.put(WHO, replies)
+    put(book, replies)
     assert book.get(replies) == replies
     assert book.totals() == [
         {"backend": "echo", "model": "m", "calls": 3000, "n_prompt_tokens": 3000, "n_tokens": 6000, "cost": None}
@@ -105,7 +112,7 @@ def test_two_threads_and_two_ledgers_on_one_file(ledger_url: str) -> None:
 
     def fill(book: Ledger, start: int) -> None:
         for n in range(start, start + 100):
-            book.put(WHO, {str(n): Reply(str(n), "stop")})
+            put(book, {str(n): Reply(str(n), "stop")})
 
     threads = [threading.Thread(target=fill, args=(book, 50 * i)) for i, book in enumerate(books)]
     for thread in threads:

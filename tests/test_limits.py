@@ -48,7 +48,7 @@ def test_the_breaker_pauses_probes_and_gives_up() -> None:
     for _ in range(3):
         assert breaker.pause(now) == 0
         assert not breaker.let_out(now)
-        breaker.note("500", now, probe=False)
+        breaker.failed("500", now, now)
     for _ in range(3):
         assert not breaker.given_up
         assert breaker.pause(now) == 10
@@ -56,20 +56,20 @@ def test_the_breaker_pauses_probes_and_gives_up() -> None:
         assert breaker.pause(now) == 0
         assert breaker.let_out(now)
         assert breaker.pause(now) == 10  # no other beside the probe
-        breaker.note("500", now, probe=True)
+        breaker.failed("500", now, now, probe=True)
     assert breaker.given_up
     breaker.try_again()
     assert not breaker.given_up
     assert breaker.pause(now) == 0
     assert breaker.let_out(now)
-    breaker.note(None, now, probe=True)
+    assert breaker.answered()
     assert (breaker.pause(now), breaker.given_up) == (0, False)
 
 
 def test_late_failures_of_calls_in_flight_are_no_probes() -> None:
     breaker = Breaker(failures=3, seconds=10)
     for _ in range(50):
-        breaker.note("reset", 0.0, probe=False)
+        breaker.failed("reset", 0.0, 0.0)
     assert not breaker.given_up
     assert breaker.pause(4.0) == 6.0
 
@@ -77,8 +77,30 @@ def test_late_failures_of_calls_in_flight_are_no_probes() -> None:
 def test_one_answer_closes_the_breaker() -> None:
     breaker = Breaker(failures=3, seconds=10)
     for problem in ("a", "b", None, "c", "d"):
-        breaker.note(problem, 0.0, probe=False)
+        if problem:
+            breaker.failed(problem, 0.0, 0.0)
+        else:
+            assert not breaker.answered()
     assert breaker.pause(0.0) == 0
+
+
+def test_calls_that_broke_together_count_once() -> None:
+    breaker = Breaker(failures=3, seconds=10)
+    for number in range(50):
+        breaker.failed("reset", 1.0, 2.0 + number / 1000)
+    assert breaker.pause(3.0) == 0
+    for _ in range(2):  # that went out when the first had failed
+        breaker.failed("reset", 2.0, 3.0)
+    assert breaker.pause(3.0) == 10
+
+
+def test_overload_alone_stops_nothing_but_tells_since_when() -> None:
+    breaker = Breaker(failures=3, seconds=10)
+    for now in range(5, 50):
+        breaker.failed("429", now, now, counts=False)
+    assert (breaker.pause(50), breaker.failing(50)) == (0, 45)
+    assert not breaker.answered()
+    assert breaker.failing(50) == 0
 
 
 def request(chars: int, most: int) -> Request:

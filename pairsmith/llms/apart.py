@@ -1,7 +1,8 @@
 """Engines in a process of their own: requests go there and outcomes come back as lines of JSON.
 
-The process ends when the one that started it does, however that ended: its standard input closes then. It holds
-nothing that would be lost; what was in flight is asked again by the next run, as after any crash.
+It also records replies, where it is told in which ledger: whoever asked hears of them when they are durable. The
+process ends when the one that started it does, however that ended: its standard input closes then. It holds nothing
+that would be lost; what was in flight is asked again by the next run, as after any crash.
 """
 
 from __future__ import annotations
@@ -13,16 +14,23 @@ import os
 import subprocess
 import sys
 import threading
+from collections import Counter, defaultdict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from pairsmith import errors
 from pairsmith.config import Endpoint, Sampling
+from pairsmith.errors import PairsmithError
+from pairsmith.ledger import Account, Entry, open_ledger, storable
 from pairsmith.llms.base import Reply, Request
 from pairsmith.llms.engine import Arrivals, Deliver, Engine, Job, Outcome
 
 _LONGEST = 1 << 30  # bytes of a line
+_saying = threading.Lock()
 _REPLY = tuple(Reply.__dataclass_fields__)
 
 
@@ -49,15 +57,19 @@ class Apart:
         """Take no more than this share of the endpoint's rates; other processes have the rest."""
         self._tell("divide", share=share)
 
-    def ask(self, requests: Sequence[Request], deliver: Deliver) -> AskedApart:
-        """Ask all of `requests`; outcomes go to `deliver`, from a thread that reads them."""
-        asked = AskedApart(self._process, self._process.number())
+    def ask(self, requests: Sequence[Request], deliver: Deliver, account: Account | None = None) -> AskedApart:
+        """Ask all of `requests`; outcomes go to `deliver`, from a thread that reads them, recorded in `account`."""
+        asked = AskedApart(self._process, self._process.number(), recorded=account is not None)
         samplings = {id(request.sampling): request.sampling for request in requests}
         known = {name: place for place, name in enumerate(samplings)}
         told = [(known[id(r.sampling)], r.messages, r.seed, r.sample, r.schema, r.choices) for r in requests]
         dumped = [sampling.model_dump(mode="json") for sampling in samplings.values()]
+        kept = account and {
+            "account": TypeAdapter(Account).dump_python(account, mode="json"),
+            "keys": [request.key(account.identity) for request in requests],
+        }
         self._process.expect(asked.number, deliver)
-        self._tell("ask", stream=asked.number, samplings=dumped, requests=told)
+        self._tell("ask", stream=asked.number, samplings=dumped, requests=told, kept=kept)
         return asked
 
     def _tell(self, what: str, **more: Any) -> None:
@@ -67,12 +79,13 @@ class Apart:
 class AskedApart:
     """Requests that the other process works on for one thread of this one."""
 
-    def __init__(self, process: _Process, number: int) -> None:
-        self._process, self.number = process, number
+    def __init__(self, process: _Process, number: int, recorded: bool) -> None:
+        self._process, self.number, self._recorded = process, number, recorded
 
     def recorded(self, replies: int) -> None:
         """So many of the replies are in the ledger."""
-        self._process.tell({"what": "recorded", "stream": self.number, "replies": replies})
+        if not self._recorded:
+            self._process.tell({"what": "recorded", "stream": self.number, "replies": replies})
 
     def leave(self) -> None:
         """Nobody waits for what is left."""
@@ -151,12 +164,74 @@ def _told(outcome: Outcome) -> list[Any]:
     return [index, *(getattr(reply, name) for name in _REPLY)]
 
 
+class _Recorder:
+    """Records outcomes of all streams, those that come while it writes together in the next go."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[_Recorded, Outcome]] = []
+        self._writer = ThreadPoolExecutor(1)
+        self._task: asyncio.Task[None] | None = None
+
+    def take(self, arrived: _Recorded, outcome: Outcome) -> None:
+        self._waiting.append((arrived, outcome))
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._work())
+
+    async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            group, self._waiting = self._waiting, []
+            await loop.run_in_executor(self._writer, _record, group)
+            for arrived, count in Counter(arrived for arrived, _ in group).items():
+                arrived.give_back(count)
+        self._task = None
+
+
+class _Recorded(Arrivals):
+    """Hands the outcomes of a stream over to be recorded, and then to who waits for them."""
+
+    def __init__(self, stream: int, engine: Engine, recorder: _Recorder, account: Account, keys: Sequence[str]) -> None:
+        super().__init__(lambda outcomes: None)
+        self.stream, self.account, self.keys = stream, account, keys
+        self._engine, self._recorder = engine, recorder
+
+    def put(self, outcome: Outcome) -> None:
+        self._recorder.take(self, outcome)
+
+    def give_back(self, places: int) -> None:
+        self._engine.recorded(self, places)
+
+
+def _record(group: list[tuple[_Recorded, Outcome]]) -> None:
+    """Make the replies of a group durable, and say them."""
+    by_ledger: dict[str, list[tuple[_Recorded, Outcome]]] = defaultdict(list)
+    for arrived, outcome in group:
+        by_ledger[arrived.account.ledger].append((arrived, outcome))
+    for url, part in by_ledger.items():
+        replies = [(arrived, *outcome) for arrived, outcome in part if not isinstance(outcome, BaseException)]
+        said: dict[int, list[Outcome]] = defaultdict(list)
+        try:
+            entries = [Entry(arrived.account, arrived.keys[i], storable(reply)) for arrived, i, reply in replies]
+            kept = open_ledger(url).record(entries) if entries else []
+            for (arrived, index, _), reply in zip(replies, kept, strict=True):
+                said[arrived.stream].append((index, reply))
+        except PairsmithError as error:
+            for arrived, _, _ in replies:
+                said[arrived.stream].append(error)
+        for arrived, outcome in part:
+            if isinstance(outcome, BaseException):
+                said[arrived.stream].append(outcome)
+        for stream, outcomes in said.items():
+            _say(stream, outcomes)
+
+
 class _Serving:
     """The other process's side."""
 
     def __init__(self) -> None:
         self._engines: dict[int, Engine] = {}
         self._streams: dict[int, tuple[Engine, list[Job], Arrivals]] = {}
+        self._recorder = _Recorder()
 
     def heed(self, what: str, engine: int = -1, stream: int = -1, **more: Any) -> None:
         if what == "open":
@@ -174,9 +249,15 @@ class _Serving:
                 asked.leave(jobs, arrived)
                 del self._streams[stream]
 
-    def _ask(self, engine: Engine, stream: int, samplings: list[Any], requests: list[Any]) -> None:
+    def _ask(
+        self, engine: Engine, stream: int, samplings: list[Any], requests: list[Any], kept: dict[str, Any] | None
+    ) -> None:
         known = [Sampling.model_validate(sampling) for sampling in samplings]
         arrived = Arrivals(lambda outcomes: _say(stream, outcomes))
+        if kept:
+            arrived = _Recorded(
+                stream, engine, self._recorder, TypeAdapter(Account).validate_python(kept["account"]), kept["keys"]
+            )
         jobs = []
         for index, (sampling, messages, seed, sample, schema, choices) in enumerate(requests):
             request = Request(tuple(messages), known[sampling], seed, sample, schema, choices and tuple(choices))
@@ -186,8 +267,10 @@ class _Serving:
 
 
 def _say(stream: int, outcomes: list[Outcome]) -> None:
-    sys.stdout.buffer.write(json.dumps([stream, [_told(outcome) for outcome in outcomes]]).encode() + b"\n")
-    sys.stdout.buffer.flush()
+    line = json.dumps([stream, [_told(outcome) for outcome in outcomes]]).encode() + b"\n"
+    with _saying:
+        sys.stdout.buffer.write(line)
+        sys.stdout.buffer.flush()
 
 
 async def _serve() -> None:

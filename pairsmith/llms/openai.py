@@ -14,7 +14,8 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 from pairsmith.config import Endpoint, ModelSpec
-from pairsmith.llms.apart import Apart, Gone
+from pairsmith.ledger import Account
+from pairsmith.llms.apart import Apart, AskedApart, Gone
 from pairsmith.llms.base import Finished, Identity, Request
 from pairsmith.llms.engine import Arrivals, Deliver, Engine, Job, Outcome
 from pairsmith.llms.keys import key_of
@@ -25,14 +26,26 @@ MANY_CALLS = 32  # at a time, from which on an engine has a process of its own
 class OpenAI:
     """The backend; the engine behind it is shared by all that name the same endpoint and model."""
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self, spec: ModelSpec, account: Account | None = None) -> None:
         assert spec.endpoint is not None
         self.identity = Identity("openai", spec.model, spec.revision)
-        self._endpoint = spec.endpoint
+        self._spec, self._endpoint, self._account = spec, spec.endpoint, account
+
+    def recording(self, account: Account) -> OpenAI | None:
+        """This backend as one whose replies are in the ledger when it hands them over; None where it is none.
+
+        The process that asks records at once: this one may be at work on tables, and a call keeps its place till then.
+        """
+        is_apart = isinstance(engine_for(self._endpoint, self.identity.model), Apart)
+        return OpenAI(self._spec, account) if is_apart else None
 
     def stream(self, requests: Sequence[Request]) -> Iterator[Finished]:
         outcomes: queue.SimpleQueue[list[Outcome]] = queue.SimpleQueue()
-        asked = engine_for(self._endpoint, self.identity.model).ask(requests, outcomes.put)
+        engine = engine_for(self._endpoint, self.identity.model)
+        if self._account and isinstance(engine, Apart):
+            asked: Asked | AskedApart = engine.ask(requests, outcomes.put, self._account)
+        else:
+            asked = engine.ask(requests, outcomes.put)
         left, failures = len(requests), list[BaseException]()
         try:
             while left:

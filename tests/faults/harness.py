@@ -40,7 +40,7 @@ from tests.runs import run
 
 # What a run does to make something durable: the owner of a function, and its name.
 STEPS: dict[str, tuple[Any, str]] = {
-    "record": (Ledger, "put"),
+    "record": (Ledger, "record"),
     "commit": (DefaultDialect, "do_commit"),
     "write": (Store, "write_bytes"),
     "sync": (os, "fsync"),

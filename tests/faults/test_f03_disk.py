@@ -24,7 +24,7 @@ from click.testing import CliRunner
 
 from pairsmith.config import Recipe
 from pairsmith.errors import DataError, PairsmithError
-from pairsmith.ledger import Ledger
+from pairsmith.ledger import Account, Entry, Ledger
 from pairsmith.llms.base import Identity, Reply
 from pairsmith.stages import load
 from pairsmith.testing import FakeEndpoint
@@ -151,13 +151,14 @@ def test_f3_a_disk_that_is_really_full(growth: Growth, disk: Disk, tally: Tally,
 
 
 def test_f3_a_ledger_on_a_full_disk_names_itself_and_goes_on_with_room(disk: Disk) -> None:
-    book, who = Ledger(f"sqlite:///{disk.folder}/ledger.sqlite"), Identity("echo", "m")
+    book = Ledger(f"sqlite:///{disk.folder}/ledger.sqlite")
+    account = Account(book.url, Identity("echo", "m"))
     disk.leave(0)
     with pytest.raises(DataError, match="ledger.*(full|I/O)"):
         for number in range(1000):
-            book.put(who, {f"lost-{number}": Reply("x" * 1000, "stop")})
+            book.record([Entry(account, f"lost-{number}", Reply("x" * 1000, "stop"))])
     disk.leave(16 * 1024 * KILOBYTES)
-    book.put(who, {"kept": Reply("text", "stop")})
+    book.record([Entry(account, "kept", Reply("text", "stop"))])
     assert book.get(["kept"]) == {"kept": Reply("text", "stop")}
 
 
