@@ -102,7 +102,7 @@ Prompts = _schema(
     system_prompt=_text(nullable=True),
     source=_text(),
     reference=_text(nullable=True),
-    extras=_text(nullable=True),  # JSON object: what a row brings beside its prompt, for checks
+    extras=_text(nullable=True),  # JSON object: what a row brings beside its prompt: instructions, completions
 )
 
 Completions = _schema(
@@ -133,7 +133,7 @@ Ratings = _schema(
     prompt_id=_text(),
     judge=_text(),
     aspect=_text(),
-    protocol=_text(checks=pa.Check.isin(["listwise", "pointwise", "check"])),
+    protocol=_text(checks=pa.Check.isin(["listwise", "pointwise", "check", "given"])),
     order=_integer(pa.Check.ge(0)),  # of the orders in which a listwise judge saw the texts
     position=_integer(pa.Check.ge(0), nullable=True),
     rating=_integer(pa.Check.in_range(0, 100), nullable=True),
