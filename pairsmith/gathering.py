@@ -13,12 +13,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
-from pairsmith.errors import RunError
+from pairsmith.errors import DataError, RunError
 from pairsmith.fields import Refused
 from pairsmith.given import united
 from pairsmith.ids import canonical_json
 from pairsmith.schemas import Reason
 
+MOST_LABELS = 256  # tables by member, and by two of them, are kept in memory and drawn in the report
 Placed = tuple[str, dict[str, Any] | Refused]  # where a row stands, and the prompt in it or why there is none
 
 
@@ -26,8 +27,9 @@ def gather(found: Iterable[Placed]) -> Iterator[Placed]:
     """Refused rows as they come; then each prompt once, in the order of its first row, at whose place it stands.
 
     A prompt of several rows says in `rows` how many they were. A row that adds nothing is refused as a duplicate.
-    Raises RunError where the scratch database cannot be written.
+    Raises RunError where the scratch database cannot be written, DataError where the labels cannot be meant as such.
     """
+    labels = set[str]()
     try:
         with closing(sqlite3.connect("", isolation_level=None)) as scratch:
             scratch.execute("PRAGMA journal_mode = OFF")
@@ -41,7 +43,13 @@ def gather(found: Iterable[Placed]) -> Iterator[Placed]:
             scratch.execute("CREATE INDEX by_id ON read (id)")
             for (prompt_id,) in scratch.execute("SELECT id FROM read GROUP BY id ORDER BY min(number)"):
                 group = scratch.execute("SELECT place, prompt FROM read WHERE id = ? ORDER BY number", (prompt_id,))
-                yield from _together([(place, json.loads(prompt)) for place, prompt in group])
+                for place, prompt in _together([(place, json.loads(prompt)) for place, prompt in group]):
+                    if isinstance(prompt, dict):
+                        labels.update(item.get("member", "") for item in _extras(prompt).get("completions", []))
+                    if len(labels) > MOST_LABELS:
+                        told = f"{place}: more than {MOST_LABELS} different labels of completions"
+                        raise DataError(f"{told}; is completions.member the column of who wrote them?")
+                    yield place, prompt
     except sqlite3.Error as error:
         told = f"the scratch database for given completions, in {tempfile.gettempdir()}: {error}"
         raise RunError(f"{told}; SQLITE_TMPDIR names another folder for it") from error

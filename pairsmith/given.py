@@ -23,6 +23,7 @@ from pairsmith.rating import may_be_na, scale
 from pairsmith.readouts import Read, Sheet, read_given
 from pairsmith.schemas import Reason, frame, rows
 
+LONGEST_LABEL = 200  # characters
 Item = dict[str, Any]  # one completion as a prompt carries it; what is null is left out
 
 
@@ -124,8 +125,9 @@ def _label(value: Any, where: str | None) -> tuple[str | None, str | None]:
         value = str(value)
     if value is None or value == "":
         return None, f"{Reason.MISSING}: the label in column {where} is absent or null"
-    if not isinstance(value, str) or not value.strip():
-        return None, f"{Reason.WRONG_TYPE}: the label in column {where} is {type(value).__name__}, or blank"
+    if not isinstance(value, str) or not value.strip() or len(value) > LONGEST_LABEL:
+        told = "blank or longer than a name" if isinstance(value, str) else type(value).__name__
+        return None, f"{Reason.WRONG_TYPE}: the label in column {where} is {told}"
     return value, None
 
 
