@@ -57,32 +57,31 @@ def gather(found: Iterable[Placed]) -> Iterator[Placed]:
 
 def _together(group: Sequence[tuple[str, dict[str, Any]]]) -> Iterator[Placed]:
     """The rows of one prompt as one, after those that repeat an earlier one or bring nothing."""
-    (first, prompt), *_ = group
-    kept: dict[str, dict[str, Any]] = {}
-    for place, row in group:
-        brought = canonical_json(_extras(row).get("completions", []))
-        if kept and (brought in kept or brought == "[]"):
-            yield place, Refused(Reason.DUPLICATE, f"same prompt as {first}, and no other completions")
-        else:
-            kept[brought] = row
+    extras = [_extras(row) for _, row in group]
+    brought = [canonical_json(each.get("completions", [])) for each in extras]
+    kept = {what: number for number, what in reversed(list(enumerate(brought)))}  # the first row that brings it
     if len(kept) > 1:
-        prompt = _merged(list(kept.values())) | {"rows": len(kept)}
-    yield first, prompt
+        kept.pop("[]", None)
+    first = group[min(kept.values())][0]
+    for number, (place, _) in enumerate(group):
+        if kept.get(brought[number]) != number:
+            yield place, Refused(Reason.DUPLICATE, f"same prompt as {first}, and no other completions")
+    prompt = _merged([row for _, row in group], extras) if len(group) > 1 else group[0][1]
+    yield first, prompt | ({"rows": len(kept)} if len(kept) > 1 else {})
 
 
-def _merged(prompts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _merged(prompts: Sequence[dict[str, Any]], extras: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """One prompt of several that differ in what they bring. Where they differ in more, the least value counts."""
-    extras = [_extras(prompt) for prompt in prompts]
+    instructions = [each["instructions"] for each in extras if "instructions" in each]
     whole = {
         "completions": united(item for each in extras for item in each.get("completions", [])),
-        "instructions": min((each["instructions"] for each in extras if "instructions" in each), default=None,
-                            key=canonical_json),
-    }  # fmt: skip
+        "instructions": min(instructions, default=None, key=canonical_json),
+    }
     least = {
         name: min((prompt[name] for prompt in prompts if prompt[name] is not None), default=None) for name in prompts[0]
     }
-    brought = {name: value for name, value in whole.items() if value}
-    return least | {"extras": json.dumps(brought, ensure_ascii=False, sort_keys=True)}
+    found = {name: value for name, value in whole.items() if value}
+    return least | {"extras": json.dumps(found, ensure_ascii=False, sort_keys=True) if found else None}
 
 
 def _extras(prompt: dict[str, Any]) -> dict[str, Any]:

@@ -374,6 +374,36 @@ def test_given_scores_of_a_real_set_pair_as_they_say(tmp_path: Path) -> None:
     assert {line.calls for line in plan_run(recipe).lines} == {0}
 
 
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_real_pairs_in_another_form_keep_their_order(language: str, tmp_path: Path) -> None:
+    layout = {"columns": {"chosen": "chosen.value", "rejected": "rejected.value"}}
+    order = {"strategy": "member-order", "member_order": ["chosen", "rejected"]}
+    columns = {"prompt": "{{ conversations | map(attribute='value') | join('\n\n') }}"}
+    path = shared(f"pairs/llamafactory_dpo_{language}_demo.json")
+    _, summary, calls = run(recipe_of(tmp_path, path, layout, columns, rating=None, pairing=order))
+    assert summary.rows_read == 300 == summary.loaded + sum(summary.load_reasons.values())
+    assert summary.loaded == summary.paired + sum(summary.prompt_reasons.values())
+    assert set(summary.wins) == {("chosen", "rejected")}
+    assert summary.paired > 250
+    assert not calls
+
+
+def test_real_thumbs_up_and_down_are_ratings(tmp_path: Path) -> None:
+    """A long table: a chat that ends with the answer, and whether it was liked; most prompts stand in it once."""
+    layout = {"text": "messages", "ratings": {"liked": "{{ label | int }}"}}
+    rubric = {"criterion": "Was it liked?", "low": 0, "high": 1}
+    rating = {"aspects": ["liked"], "rubrics": {"liked": rubric}, "judges": [{"name": "given", "backend": "given"}]}
+    path = shared("pairs/llamafactory_kto_en_demo.json")
+    recipe = recipe_of(tmp_path, path, layout, {"prompt": "messages.0.content"}, rating=rating)
+    loaded = stages.load(recipe)
+    assert loaded.accepted + loaded.rejected + loaded.merged == 300
+    for shard in loaded.shards:
+        stages.generate_shard(recipe, shard, "given")
+        stages.rate_shard(recipe, shard, "given")
+        ratings = open_store(recipe).load_all(rating_refs(recipe, shard)).data
+        assert ratings["rating"].isin([0, 1]).all()
+
+
 def test_the_three_layouts_any_order_and_any_shard_size_give_one_data_set(
     tmp_path: Path, file: Callable[..., Path]
 ) -> None:
@@ -443,7 +473,7 @@ def test_given_and_generated_completions_and_judges_mix(
     )
     _, summary, calls = run(recipe)
     assert calls == {"generate": 8, "evolve": 5, "rate": 16}
-    assert (summary.loaded, summary.rows_read, summary.load_reasons) == (8, 10, {"merged": 2})
+    assert (summary.loaded, summary.rows_read, summary.load_reasons) == (8, 10, {"duplicate": 2})
     store = open_store(recipe)
     (shard,) = store.shards()
     made = store.load_all(completion_refs(recipe, shard)).data
