@@ -94,7 +94,6 @@ def child(url: str, folder: str, prompts: int, concurrency: int, prefect: bool) 
 
         start_temporary_server()
         import flows.preferences  # noqa: F401
-    sys.setswitchinterval(0.0005)
     seconds, cpu = time.perf_counter(), time.process_time()
     pairs = run(recipe)
     took = {"seconds": time.perf_counter() - seconds, "cpu": time.process_time() - cpu, "pairs": pairs}
@@ -125,7 +124,7 @@ def _library(recipe: Any) -> int:
 
 def measure(url: str, folder: Path, prompts: int, concurrency: int, prefect: bool) -> dict[str, Any]:
     command = [sys.executable, __file__, "child", url, str(folder), str(prompts), str(concurrency), str(int(prefect))]
-    told = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
     if told.returncode:
         raise SystemExit(told.stderr)
     return json.loads(told.stdout.splitlines()[-1])

@@ -32,6 +32,9 @@ set_option = click.option(
     help="Change a field, e.g. --set pairing.min_margin=0.5",
 )
 
+limit_option = click.option("--limit", type=click.IntRange(min=1), help="Read no more rows than this.")
+verbose_option = click.option("--verbose", "-v", is_flag=True, help="Show Prefect's log.")
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="pairsmith")
@@ -42,9 +45,9 @@ def main() -> None:
 @main.command()
 @recipe_argument
 @set_option
-@click.option("--limit", type=click.IntRange(min=1), help="Read no more rows than this.")
+@limit_option
 @click.option("--dry-run", is_flag=True, help="Show what would be asked, and ask nothing.")
-@click.option("--verbose", "-v", is_flag=True, help="Show Prefect's log.")
+@verbose_option
 def run(recipe_path: Path, overrides: tuple[str, ...], limit: int | None, dry_run: bool, verbose: bool) -> None:
     """Run a recipe and publish its dataset."""
     with _exit_codes():
@@ -56,6 +59,33 @@ def run(recipe_path: Path, overrides: tuple[str, ...], limit: int | None, dry_ru
             show_plan(_console(), plan_run(recipe))
             return
         _run(recipe, verbose)
+
+
+@main.command()
+@recipe_argument
+@set_option
+@limit_option
+@verbose_option
+def rate(recipe_path: Path, overrides: tuple[str, ...], limit: int | None, verbose: bool) -> None:
+    """Rate what completions there are, and generate none."""
+    with _exit_codes():
+        recipe = _load(recipe_path, overrides, limit)
+        if recipe.rating is None:
+            from pairsmith.errors import ConfigError
+
+            raise ConfigError(f"{recipe_path}: no rating section, so there is nothing to rate by")
+        _run(recipe, verbose, "rate")
+
+
+@main.command()
+@recipe_argument
+@set_option
+@limit_option
+@verbose_option
+def pair(recipe_path: Path, overrides: tuple[str, ...], limit: int | None, verbose: bool) -> None:
+    """Select pairs anew from what completions and ratings there are, and publish them. Never asks a model."""
+    with _exit_codes():
+        _run(_load(recipe_path, overrides, limit), verbose, "pair")
 
 
 @main.command()
@@ -204,7 +234,8 @@ def _load(path: Path, overrides: tuple[str, ...], limit: int | None = None) -> A
     return load_recipe(path, [*overrides, *([f"prompts.limit={limit}"] if limit else [])])
 
 
-def _run(recipe: Any, verbose: bool) -> None:
+def _run(recipe: Any, verbose: bool, what: str = "build") -> None:
+    """Build a recipe's dataset, or only rate or pair."""
     from flows.terminal import read_pairs, show_pairs, showing_progress
     from pairsmith.errors import RunError
     from pairsmith.stages import stages_of
@@ -212,20 +243,25 @@ def _run(recipe: Any, verbose: bool) -> None:
     _prepare_prefect(verbose)
     console = _console()
     console.print(f"{recipe.name}: starting Prefect")
-    from flows.preferences import build_preference_dataset
+    from flows.preferences import build_preference_dataset, pair_preference_dataset, rate_preference_dataset
     from flows.server import start_temporary_server, warn_of_open_server
+
+    flows = {"build": build_preference_dataset, "rate": rate_preference_dataset, "pair": pair_preference_dataset}
 
     if warning := warn_of_open_server():
         click.echo(f"warning: {warning}", err=True)
     start_temporary_server()
-    with showing_progress(console, stages_of(recipe)):
+    with showing_progress(console, [stage for stage in stages_of(recipe) if (what, stage) != ("rate", "pair")]):
         try:
-            result: dict[str, Any] = build_preference_dataset(recipe)
+            result: dict[str, Any] = flows[what](recipe)
         except RuntimeError as error:
             if "Failed to reach API" not in str(error):
                 raise
             hint = "start that Prefect server, or unset PREFECT_API_URL to use a temporary one"
             raise RunError(f"{error}: {hint}") from None
+    if what == "rate":
+        _summarise_rating(console, recipe, result)
+        return
     _summarise(console, recipe, result)
     if "://" not in result["folder"]:
         show_pairs(console, read_pairs(Path(result["folder"]), 1))
@@ -234,9 +270,31 @@ def _run(recipe: Any, verbose: bool) -> None:
 def _summarise(console: Any, recipe: Any, result: dict[str, Any]) -> None:
     from flows.terminal import table
 
-    usage, folder = result["usage"], result["folder"]
+    folder = result["folder"]
     console.print(table("Funnel", result["funnel"]))
     _show_refused(console, recipe)
+    _show_usage(console, result["usage"])
+    latest = folder if "://" in folder else str(Path(folder).parent.parent / "latest")
+    for what, path in (("dataset", latest), ("card", f"{latest}/README.md"), ("report", f"{latest}/report.html")):
+        console.print(f"{what:>8}: {path}", soft_wrap=True, markup=False)
+    if result.get("hub"):
+        console.print(f"     hub: {result['hub']}", soft_wrap=True, markup=False)
+    news = "new" if result["new"] else "nothing new since"
+    console.print(f" version: {result['version']} ({news}), {result['pairs']:,} pairs")
+
+
+def _summarise_rating(console: Any, recipe: Any, result: dict[str, Any]) -> None:
+    _show_refused(console, recipe)
+    _show_usage(console, result["usage"])
+    if result["lacking"]:
+        console.print(f"Not rated: {result['lacking']}.", soft_wrap=True)
+    else:
+        console.print(f"Rated: {result['prompts']:,} prompts. `pairsmith pair` selects pairs.", soft_wrap=True)
+
+
+def _show_usage(console: Any, usage: list[dict[str, Any]]) -> None:
+    from flows.terminal import table
+
     asked = {name: sum(row[name] for row in usage) for name in ("calls", "tokens", "cost", "failed")}
     if asked["calls"]:
         priced = asked["cost"] > 0
@@ -245,13 +303,6 @@ def _summarise(console: Any, recipe: Any, result: dict[str, Any]) -> None:
     cost = f", cost {asked['cost']:,.4f}" if asked["cost"] else ""
     console.print(f"Asked the models {asked['calls']:,} times for {asked['tokens']:,} tokens{cost}; ", end="")
     console.print(f"{asked['failed']} failed: run again." if asked["failed"] else "a rerun asks nothing again.")
-    latest = folder if "://" in folder else str(Path(folder).parent.parent / "latest")
-    for what, path in (("dataset", latest), ("card", f"{latest}/README.md"), ("report", f"{latest}/report.html")):
-        console.print(f"{what:>8}: {path}", soft_wrap=True, markup=False)
-    if result.get("hub"):
-        console.print(f"     hub: {result['hub']}", soft_wrap=True, markup=False)
-    news = "new" if result["new"] else "nothing new since"
-    console.print(f" version: {result['version']} ({news}), {result['pairs']:,} pairs")
 
 
 def _show_refused(console: Any, recipe: Any) -> None:

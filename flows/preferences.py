@@ -7,7 +7,7 @@ fails; a run after that repeats nothing that was done.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -26,10 +26,12 @@ from pairsmith.errors import ConfigError, RunError
 from pairsmith.ledger import open_ledger
 from pairsmith.pairing import STAGE as PAIRING
 from pairsmith.progress import Progress, emit
+from pairsmith.rating import STAGE as RATING
 from pairsmith.stages import open_store, stages_of, unfinished
 from tasks.evolve import evolve_completions
 from tasks.generate import generate_completions
 from tasks.load import load_prompts
+from tasks.look import find_lacking
 from tasks.pair import select_pairs
 from tasks.publish import artifact_key, publish_dataset, push_dataset
 from tasks.rate import rate_completions
@@ -64,8 +66,26 @@ def build_preference_dataset(recipe: Recipe) -> dict[str, Any]:
     return run_recipe(recipe)
 
 
-def run_recipe(recipe: Recipe) -> dict[str, Any]:
-    """All stages of a recipe, within a flow run."""
+@flow(name="rate preference dataset", **FLOW)
+def rate_preference_dataset(recipe: Recipe) -> dict[str, Any]:
+    """Let the judges of `recipe` rate what completions there are, and generate none.
+
+    Returns counts, and under `lacking` what has no completions yet. Raises RunError where nothing has.
+    """
+    return run_recipe(recipe, RATING)
+
+
+@flow(name="pair preference dataset", **FLOW)
+def pair_preference_dataset(recipe: Recipe) -> dict[str, Any]:
+    """Select pairs from what completions and ratings there are, and publish the next version of the data set.
+
+    No task that could ask a model is ever submitted. Raises RunError that says what is lacking.
+    """
+    return run_recipe(recipe, PAIRING)
+
+
+def run_recipe(recipe: Recipe, only: str | None = None) -> dict[str, Any]:
+    """All stages of a recipe, or `only` that of rating or pairing, within a flow run."""
     log = get_run_logger()
     if warning := warn_of_open_server():
         log.warning(warning)
@@ -84,10 +104,14 @@ def run_recipe(recipe: Recipe) -> dict[str, Any]:
         failures: list[BaseException] = []
         with progress_artifacts(artifact_key(recipe.name), stages_of(recipe), prompts):
             under_way: deque[Futures] = deque()
-            for shard in unfinished(recipe, loaded["shards"]):
+            shards = unfinished(recipe, loaded["shards"])
+            lacking = find_lacking(recipe, shards, only) if only else {}
+            if lacking and (only == PAIRING or len(lacking) == len(loaded["shards"])):
+                raise RunError(f"nothing was done: {told_lacking(lacking, loaded['shards'])}")
+            for shard in (shard for shard in shards if shard not in lacking):
                 if failures:
                     break
-                under_way.append(submit_shard(recipe, shard))
+                under_way.append(submit_shard(recipe, shard, only))
                 if len(under_way) == recipe.shards_in_flight:
                     failures += finish(under_way.popleft(), usage)
             while under_way:
@@ -95,13 +119,13 @@ def run_recipe(recipe: Recipe) -> dict[str, Any]:
         if failures:
             kind = ConfigError if any(isinstance(failure, ConfigError) for failure in failures) else RunError
             raise kind(f"{len(failures)} task runs failed; what was done is kept. First: {failures[0]}")
+        if only == RATING:
+            left = told_lacking(lacking, loaded["shards"]) if lacking else None
+            return {"prompts": prompts, "loaded": loaded, "usage": usage_table(recipe, usage), "lacking": left}
         published = publish_dataset(recipe, loaded)
     if recipe.publishing.hub:
         published["hub"] = push_dataset(recipe, published)
-    table: list[dict[str, Any]] = [{"stage": stage, "who": who, **counts} for (stage, who), counts in usage.items()]
-    create_table_artifact(table, key=f"{artifact_key(recipe.name)}-usage", description="What this run asked of models")
-    if failed := sum(row["failed"] for row in table):
-        log.warning("%d requests failed and are asked again on the next run", failed)
+    table = usage_table(recipe, usage)
     log.info(
         "%s %s in %s",
         "published" if published["new"] else "unchanged:",
@@ -111,17 +135,40 @@ def run_recipe(recipe: Recipe) -> dict[str, Any]:
     return published | {"prompts": prompts, "loaded": loaded, "usage": table}
 
 
-def submit_shard(recipe: Recipe, shard: str) -> Futures:
-    """Submit all stages of a shard, each waiting for those before it."""
-    futures: Futures = [generate_completions.submit(recipe, shard, member.name) for member in recipe.pool.members]
-    if recipe.evolution:
-        futures += [evolve_completions.submit(recipe, shard, return_state=False, wait_for=list(futures))]
+def usage_table(recipe: Recipe, usage: Usage) -> list[dict[str, Any]]:
+    """What a run asked of models, also as an artifact."""
+    table: list[dict[str, Any]] = [{"stage": stage, "who": who, **counts} for (stage, who), counts in usage.items()]
+    create_table_artifact(table, key=f"{artifact_key(recipe.name)}-usage", description="What this run asked of models")
+    if failed := sum(row["failed"] for row in table):
+        get_run_logger().warning("%d requests failed and are asked again on the next run", failed)
+    return table
+
+
+def told_lacking(lacking: dict[str, list[str]], shards: dict[str, int]) -> str:
+    """What is not there, for how many prompts, and which command makes it."""
+    prompts: Counter[str] = Counter()
+    for shard, absent in lacking.items():
+        prompts.update(dict.fromkeys(absent, shards[shard]))
+    told = "; ".join(f"{count} of {sum(shards.values())} prompts have no {what}" for what, count in prompts.items())
+    command = "rate" if all(what.startswith("ratings") for what in prompts) else "run"
+    return f"{told}. `pairsmith {command}` with this recipe makes them"
+
+
+def submit_shard(recipe: Recipe, shard: str, only: str | None = None) -> Futures:
+    """Submit all stages of a shard, each waiting for those before it. For pairing `only`, none of those that ask."""
+    futures: Futures = []
+    if only is None:
+        futures += [generate_completions.submit(recipe, shard, member.name) for member in recipe.pool.members]
+        if recipe.evolution:
+            futures += [evolve_completions.submit(recipe, shard, return_state=False, wait_for=list(futures))]
     if recipe.rating:
         before = list(futures)
         futures += [
             rate_completions.submit(recipe, shard, rater, return_state=False, wait_for=before)
-            for rater in recipe.rating.raters
+            for rater in (recipe.rating.unasked if only == PAIRING else recipe.rating.raters)
         ]
+    if only == RATING:
+        return futures
     return [*futures, select_pairs.submit(recipe, shard, return_state=False, wait_for=list(futures))]
 
 

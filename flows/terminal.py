@@ -55,6 +55,8 @@ def showing_progress(console: Console, stages: Iterable[str]) -> Iterator[None]:
 
     def note(done: Done) -> None:
         nonlocal last
+        if done.stage not in tasks:
+            return
         with lock:
             task = bars.tasks[tasks[done.stage]]
             if done.total:

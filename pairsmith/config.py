@@ -75,6 +75,75 @@ class Columns(Config):
         return self
 
 
+class Written(Config):
+    """Where one completion stands, and what was said of it: columns' names, dotted paths or templates, as in `Columns`.
+
+    Ratings are whole numbers on their aspect's scale, scores may lie between two; both may be text that holds one.
+    """
+
+    text: str | None = Field(None, description="its text, or a chat whose last message of the assistant it is")
+    model: str | None = Field(None, description="the model that wrote it; its label when absent")
+    ratings: dict[Name, str] = Field({}, description="aspect -> where its rating stands")
+    scores: dict[Name, str] = Field({}, description="aspect -> where its score stands")
+    rationales: dict[Name, str] = Field({}, description="aspect -> where the reason for its rating or score stands")
+
+    @model_validator(mode="after")
+    def _readable(self) -> Self:
+        both = sorted(set(self.ratings) & set(self.scores))
+        if both:
+            raise ValueError(f"completions: {both} stand in ratings and in scores")
+        _known("completions.rationales", self.rationales, self.rated)
+        places = [self.text, self.model, *self.ratings.values(), *self.scores.values(), *self.rationales.values()]
+        for mapped in places:
+            if mapped and ("{{" in mapped or "{%" in mapped):
+                _compiles(mapped, "completions")
+        return self
+
+    @property
+    def rated(self) -> dict[str, str]:
+        """Aspect -> where its rating or score stands."""
+        return self.ratings | self.scores
+
+
+class Given(Written):
+    """Completions that a source brings, in one of three layouts.
+
+    `columns`: each in columns of its own. `items`: in a list within the row; all other places are then seen from an
+    item of it. Neither: each row is one completion, and the rows of a prompt may stand anywhere in the sources.
+    """
+
+    columns: dict[str, Written | str] = Field(
+        {}, description="label -> where its completion stands; a column's name alone is that of its text"
+    )
+    items: str | None = Field(None, description="where the list of completions stands")
+    member: str | None = Field(None, description="where a completion's label stands, of who wrote it")
+
+    @model_validator(mode="after")
+    def _one_layout(self) -> Self:
+        alone = self.model_dump(exclude={"columns"}, exclude_defaults=True)
+        if self.columns and alone:
+            raise ValueError(f"completions.columns: {sorted(alone)} go into its entries")
+        if any(written.text is None for written in self.by_label.values()) or not (
+            self.columns or self.items or self.text
+        ):
+            raise ValueError("completions: name the text of each, in columns, items or text")
+        if not all(label.strip() for label in self.columns):
+            raise ValueError("completions.columns: a label must not be blank")
+        return self
+
+    @property
+    def by_label(self) -> dict[str, Written]:
+        """Label -> where its completion stands, in the layout with columns."""
+        return {
+            label: Written(text=where) if isinstance(where, str) else where for label, where in self.columns.items()
+        }
+
+    @property
+    def rated_anywhere(self) -> set[str]:
+        """The aspects of which the source brings ratings or scores."""
+        return {aspect for written in (self, *self.by_label.values()) for aspect in written.rated}
+
+
 class Source(Config):
     """One place that prompts are read from."""
 
@@ -84,6 +153,7 @@ class Source(Config):
     split: str = Field("train", description="split of a Hugging Face data set")
     revision: str | None = Field(None, description="commit or tag of a Hugging Face data set")
     columns: Columns = Columns()
+    completions: Given | None = Field(None, description="completions that its rows bring, and their ratings")
     sample: int | None = Field(None, ge=1, description="draw this many rows at random")
     limit: int | None = Field(None, ge=1, description="read no more than this many rows")
     seed: int = Field(0, description="seed of the draw")
@@ -97,6 +167,12 @@ class Decontamination(Config):
 
     against: tuple[Source, ...] = Field(min_length=1, description="the benchmarks, with columns as in prompts.sources")
     n: int = Field(13, ge=1, description="words in a row; a text with fewer counts by all its words")
+
+    @model_validator(mode="after")
+    def _prompts_only(self) -> Decontamination:
+        if any(source.completions for source in self.against):
+            raise ValueError("decontaminate.against: completions are not looked at; leave them out")
+        return self
 
 
 class Prompts(Config):
@@ -197,10 +273,12 @@ class Price(Config):
 class ModelSpec(Config):
     """A model and where it runs."""
 
-    backend: Literal["transformers", "openai", "echo", "reward"] = Field(
-        "transformers", description="reward: a model that gives scores and no texts; for judges only"
+    backend: Literal["transformers", "openai", "echo", "reward", "given"] = Field(
+        "transformers",
+        description="reward: a model that gives scores and no texts, for judges only; "
+        "given: no model, what the sources bring (see prompts.sources.completions)",
     )
-    model: str = Field(min_length=1, description="Hugging Face id or a local folder")
+    model: str = Field("", description="Hugging Face id or a local folder; none for backend given")
     revision: str | None = None
     sampling: Sampling = Sampling()
     price: Price | None = Field(None, description="per million tokens; needed for a budget of cost")
@@ -216,12 +294,34 @@ class ModelSpec(Config):
             raise ValueError("sampling.extra_body goes with backend openai, and only with it")
         if self.backend == "reward" and not isinstance(self, Judge):
             raise ValueError("a reward model gives scores, not texts: only a judge can have backend reward")
+        if not self.model and not self.is_given:
+            raise ValueError("model: name one")
+        if self.is_given:
+            fields = type(self).model_fields.items()
+            meant = [name for name, field in fields if getattr(self, name) != field.get_default()]
+            vain = sorted(set(meant) - {"backend", "name", "weight", "aspects"})
+            if vain:
+                raise ValueError(f"backend given asks no model; leave out {vain}")
         return self
+
+    @property
+    def is_given(self) -> bool:
+        """Whether it stands for what the sources bring, and there is no model to ask."""
+        return self.backend == "given"
 
     @property
     def family_name(self) -> str:
         """The family, as told or as the model's name begins: `Qwen/Qwen2.5-7B` is of `qwen`."""
-        return self.family or re.match(r"[a-z]*", Path(self.model).name.lower())[0]  # type: ignore[index]
+        return self.family or family_of(self.model)
+
+
+def family_of(model: str) -> str:
+    """How a model's name begins.
+
+    >>> family_of("Qwen/Qwen2.5-7B")
+    'qwen'
+    """
+    return re.match(r"[a-z]*", Path(model).name.lower())[0]  # type: ignore[index]
 
 
 class Principles(Config):
@@ -247,7 +347,10 @@ class Principles(Config):
 
 
 class Member(ModelSpec):
-    """An entry of the pool: a model with its own way of answering."""
+    """An entry of the pool: a model with its own way of answering, or the completions that the sources bring.
+
+    Those stand under the labels that the sources give them, and under the member's name where they give none.
+    """
 
     name: Name
     system_prompt: str | None = Field(None, min_length=1, description="set on top of the prompt's own; not published")
@@ -265,16 +368,30 @@ class Member(ModelSpec):
 
 class Pool(Config):
     members: tuple[Member, ...] = Field(min_length=1)
-    draw: int | None = Field(None, ge=1, description="members drawn per prompt; all when absent")
+    draw: int | None = Field(
+        None, ge=1, description="members drawn per prompt, beside the given completions; all when absent"
+    )
     seed: int = 0
 
     @model_validator(mode="after")
     def _consistent(self) -> Pool:
         _unique("pool.members", [member.name for member in self.members])
-        _differ("pool.members", self.members)
-        if self.draw and self.draw > len(self.members):
-            raise ValueError(f"pool.draw is {self.draw} but there are {len(self.members)} members")
+        _differ("pool.members", self.asked)
+        if len(self.members) - len(self.asked) > 1:
+            raise ValueError("pool.members: one member with backend given brings all that the sources give")
+        if self.draw and self.draw > len(self.asked):
+            raise ValueError(f"pool.draw is {self.draw} but there are {len(self.asked)} members")
         return self
+
+    @property
+    def asked(self) -> list[Member]:
+        """The members that a model answers for."""
+        return [member for member in self.members if not member.is_given]
+
+    @property
+    def given(self) -> Member | None:
+        """The member that stands for the completions that the sources bring."""
+        return next((member for member in self.members if member.is_given), None)
 
     def member(self, name: str) -> Member:
         return next(member for member in self.members if member.name == name)
@@ -296,12 +413,14 @@ class Evolution(Config):
     templates: dict[Name, str] = Field(
         {}, description="own methods: name -> criterion, as text or a .jinja or .txt file"
     )
-    of: tuple[Name, ...] = Field((), description="members whose completions are evolved; all when empty")
+    of: tuple[str, ...] = Field((), description="members whose completions are evolved; all when empty")
     keep: Literal["all", "last"] = "all"
     seed: int = 0
 
     @model_validator(mode="after")
     def _known(self) -> Evolution:
+        if self.evolver.is_given:
+            raise ValueError("evolution.evolver: backend given brings completions, and cannot rewrite any")
         unknown = set(self.methods) - set(METHODS) - set(self.templates)
         if unknown:
             raise ValueError(
@@ -328,13 +447,17 @@ class Judge(ModelSpec):
     )
     rationale: bool = Field(True, description="ask for the reason of each rating")
     critique: bool = Field(False, description="also ask for free feedback with an overall 1-10 score")
+    aspects: tuple[Name, ...] = Field(
+        (),
+        description="those of the recipe's aspects that it rates; all when empty. "
+        "Backend reward: the one that its scores stand under; overall when empty",
+    )
     weight: float = Field(1.0, gt=0, description="weight among the judges of the recipe")
     orders: int = Field(1, ge=1, le=24, description="listwise: rate in so many orders of the texts, and take the mean")
     reasks: int = Field(
         1, ge=0, le=5, description="times to ask again, with what was wrong, for what could not be read"
     )
     seed: int = Field(0, description="seed of the order in which a listwise judge sees the texts")
-    aspect: Name | None = Field(None, description="backend reward: the aspect that it scores; overall when absent")
     label: int | None = Field(
         None, ge=0, description="backend reward: which of the model's outputs is the score; may be absent if it has one"
     )
@@ -346,8 +469,8 @@ class Judge(ModelSpec):
     def _readable(self) -> Judge:
         if self.is_reward:
             self._asks_nothing()
-        elif self.aspect is not None or self.label is not None or self.scale is not None:
-            raise ValueError(f"judge {self.name}: aspect, label and scale go with backend reward, and only with it")
+        elif self.label is not None or self.scale is not None:
+            raise ValueError(f"judge {self.name}: label and scale go with backend reward, and only with it")
         if self.readout == "logprobs" and self.protocol == "listwise":
             raise ValueError(f"judge {self.name}: readout logprobs needs protocol pointwise")
         if self.orders > 1 and self.protocol == "pointwise":
@@ -360,19 +483,14 @@ class Judge(ModelSpec):
         given = [name for name in asking if getattr(self, name) != fields[name].default]
         if given:
             raise ValueError(f"judge {self.name}: a reward model is asked nothing; leave {', '.join(given)} out")
-        if self.aspect == "critique":
-            raise ValueError(f"judge {self.name}: critique is no aspect that a reward model can score")
+        if len(self.aspects) > 1 or self.aspects == ("critique",):
+            raise ValueError(f"judge {self.name}: aspects: a reward model scores one, and no critique")
         if self.scale and not self.scale[0] < self.scale[1]:
             raise ValueError(f"judge {self.name}: scale: {self.scale[0]:g} must be less than {self.scale[1]:g}")
 
     @property
     def is_reward(self) -> bool:
         return self.backend == "reward"
-
-    @property
-    def scored_aspect(self) -> str:
-        """The aspect that a reward model's scores stand under."""
-        return self.aspect or "overall"
 
 
 class CheckConfig(Config):
@@ -514,8 +632,13 @@ class Rating(Config):
         if not self.judges and not self.checks:
             raise ValueError("rating needs judges or checks")
         _unique("rating.judges", [CHECKS, *(judge.name for judge in self.judges)])
+        if sum(judge.is_given for judge in self.judges) > 1:
+            raise ValueError("rating.judges: one judge with backend given brings all ratings that the sources give")
         _unique("rating.checks", [*{*self.aspects, *self.judged_aspects}, *(check.name for check in self.checks)])
-        _differ("rating.judges", self.judges)
+        _differ("rating.judges", [judge for judge in self.judges if not judge.is_given])
+        for judge in self.judges:
+            if not judge.is_reward:
+                _known(f"rating.judges.{judge.name}.aspects", judge.aspects, self.aspects)
         _unique("rating.aspects", self.aspects)
         _known("rating.aspects", self.aspects, (*ASPECTS, *self.rubrics))
         clash = sorted({*ASPECTS, "critique"} & set(self.rubrics))
@@ -525,7 +648,7 @@ class Rating(Config):
             if names_a_file(rubric.criterion):
                 raise ValueError(f"rating.rubrics.{name}: give the text itself; {rubric.criterion} was not read in")
         long = [name for name, rubric in self.rubrics.items() if name in self.aspects and rubric.scale[1] > 9]
-        if long and any(judge.readout == "logprobs" for judge in self.judges):
+        if any(judge.readout == "logprobs" and set(long) & set(self.aspects_of(judge)) for judge in self.judges):
             raise ValueError(f"readout logprobs reads one digit; the scale of {long} goes beyond 9")
         self._rewards_fit_in()
         return self
@@ -533,9 +656,10 @@ class Rating(Config):
     def _rewards_fit_in(self) -> None:
         """Refuse what would average numbers of different scales, or leave an aspect out for some texts."""
         rewards = [judge for judge in self.judges if judge.is_reward]
-        unrated = [aspect for aspect in self.aspects if aspect not in (*self.judged_aspects, "overall")]
-        if rewards and unrated:
-            raise ValueError(f"rating.aspects: nobody rates {unrated}; a reward model scores the one that it names")
+        default = ["overall"] if rewards else []
+        unrated = [aspect for aspect in self.aspects if aspect not in (*self.judged_aspects, *default)]
+        if self.judges and unrated:
+            raise ValueError(f"rating.aspects: no judge rates {unrated}; see the judges' own aspects")
         others = len(self.judges) + sum(not check.gate for check in self.checks) > 1
         unscaled = [judge.name for judge in rewards if judge.scale is None]
         if unscaled and others and self.aggregation != "z-scored":
@@ -547,8 +671,8 @@ class Rating(Config):
             raise ValueError("rating.own_family skip needs judges that all rate the same aspects")
 
     def aspects_of(self, judge: Judge) -> tuple[str, ...]:
-        """What a judge rates: all aspects, or, of a reward model, its own."""
-        return (judge.scored_aspect,) if judge.is_reward else self.aspects
+        """What a judge rates: those that it names, else all, or, of a reward model, overall."""
+        return judge.aspects or (("overall",) if judge.is_reward else self.aspects)
 
     @property
     def judged_aspects(self) -> list[str]:
@@ -560,6 +684,11 @@ class Rating(Config):
         """Names of all who rate: the judges, and the checks together."""
         return [judge.name for judge in self.judges] + ([CHECKS] if self.checks else [])
 
+    @property
+    def unasked(self) -> list[str]:
+        """Names of those who rate without a model."""
+        return [judge.name for judge in self.judges if judge.is_given] + ([CHECKS] if self.checks else [])
+
     def scale_of(self, aspect: str) -> tuple[int, int]:
         """Lowest and highest rating of an aspect."""
         if any(check.name == aspect for check in self.checks):
@@ -568,8 +697,8 @@ class Rating(Config):
 
     def rates(self, judge: Judge, family: str) -> bool:
         """Whether a judge is to rate texts of a family."""
-        foreign = {a for j in self.judges if j.family_name != judge.family_name for a in self.aspects_of(j)}
-        others = foreign.issuperset(self.aspects_of(judge))
+        rivals = [j for j in self.judges if j.family_name != judge.family_name and not j.is_given]
+        others = {aspect for rival in rivals for aspect in self.aspects_of(rival)}.issuperset(self.aspects_of(judge))
         may = self.own_family == "rate" or (self.own_family == "auto" and not others)
         return may or judge.family_name != family
 
@@ -595,7 +724,7 @@ class Pairing(Config):
     )
     allow_truncated: bool = Field(False, description="let completions cut at max_tokens be candidates")
     checked: bool = Field(True, description="evolved-vs-original: ask the judges, or trust the evolution")
-    member_order: tuple[Name, ...] = Field((), description="member-order: members from best to worst")
+    member_order: tuple[str, ...] = Field((), description="member-order: members or labels from best to worst")
     max_pairs: int | None = Field(None, ge=1, description="all-above-margin: most pairs of one prompt")
     seed: int = 0
 
@@ -665,7 +794,7 @@ class Recipe(Config):
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
-        pairing, members = self.pairing, [member.name for member in self.pool.members]
+        pairing = self.pairing
         if pairing.strategy == "evolved-vs-original" and not self.evolution:
             raise ValueError("pairing.strategy evolved-vs-original needs an evolution section")
         if pairing.strategy == "member-order":
@@ -685,7 +814,9 @@ class Recipe(Config):
                 raise ValueError("rating: gates alone give no scores; add a judge, or a check that is none")
             if min(weights) < 0 or sum(weights) <= 0:
                 raise ValueError("pairing.aspect_weights: weights must be >= 0 and one of them > 0")
-        _known("pairing.member_order", pairing.member_order, members)
+        self._check_given()
+        if not self._labels_unknown:
+            _known("pairing.member_order", pairing.member_order, self._names)
         address = urlsplit(self.ledger or "")
         if address.password or "password" in parse_qs(address.query):
             raise ValueError("ledger: a password in it would be stored and shown; use PGPASSWORD or a password file")
@@ -696,14 +827,44 @@ class Recipe(Config):
         if "://" in self.workspace and not self.ledger:
             raise ValueError("ledger: a workspace on object storage needs a ledger URL, such as postgresql://...")
         if self.budget.cost is not None:
-            free = [spec.model for spec in self.specs if spec.price is None]
+            free = [spec.model for spec in self.specs if spec.price is None and not spec.is_given]
             if free:
                 raise ValueError(f"budget.cost needs a price for every model (0 is one); {free} have none")
         if self.evolution:
-            _known("evolution.of", self.evolution.of, members)
-            if self.evolution.evolver.name in members:
+            if not self._labels_unknown:
+                _known("evolution.of", self.evolution.of, self._names)
+            if self.evolution.evolver.name in self._names:
                 raise ValueError(f"evolution.evolver.name {self.evolution.evolver.name} is a member's name too")
         return self
+
+    def _check_given(self) -> None:
+        """Refuse given completions or ratings that would come to nothing, and those named but not brought."""
+        brought = [source.completions for source in self.prompts.sources if source.completions]
+        if bool(brought) != bool(self.pool.given):
+            raise ValueError(
+                "a source with completions needs a member with backend given in pool.members, and the other way round"
+            )
+        if not self.rating:
+            return
+        rated = {aspect for given in brought for aspect in given.rated_anywhere}
+        _known("prompts.sources.completions: ratings and scores", sorted(rated), (*ASPECTS, *self.rating.rubrics))
+        for judge in self.rating.judges:
+            if judge.is_given:
+                _known(f"rating.judges.{judge.name}.aspects", judge.aspects or self.rating.aspects, rated)
+
+    @property
+    def _names(self) -> list[str]:
+        """Names that the recipe knows a completion's member by."""
+        brought = [source.completions for source in self.prompts.sources if source.completions]
+        return [
+            *(member.name for member in self.pool.members),
+            *(label for given in brought for label in given.columns),
+        ]
+
+    @property
+    def _labels_unknown(self) -> bool:
+        """Whether some labels of given completions stand in the data alone."""
+        return any(source.completions and source.completions.member for source in self.prompts.sources)
 
     @property
     def specs(self) -> list[Member | Evolver | Judge]:

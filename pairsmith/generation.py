@@ -61,8 +61,8 @@ def plan(prompts: Sequence[dict[str, Any]], pool: Pool, member: Member) -> list[
 
 
 def drawn(pool: Pool, prompt_id: str) -> set[str]:
-    """Names of the members that answer a prompt: all, or `pool.draw` of them."""
-    names = [member.name for member in pool.members]
+    """Names of the members that are asked to answer a prompt: all, or `pool.draw` of them."""
+    names = [member.name for member in pool.asked]
     if pool.draw is None:
         return set(names)
     return set(sorted(names, key=lambda name: draw("member", pool.seed, prompt_id, name))[: pool.draw])

@@ -5,13 +5,14 @@ Prompt tokens are reckoned at four characters each; what is generated, at max_to
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pairsmith import evolution, generation, rating
-from pairsmith.config import Member, ModelSpec, Recipe
+from pairsmith import evolution, generation, given, rating
+from pairsmith.config import Judge, Member, ModelSpec, Recipe
 from pairsmith.ledger import open_ledger
 from pairsmith.llms.base import open_llm
 from pairsmith.prompts import read_prompts
@@ -55,11 +56,16 @@ def plan_run(recipe: Recipe) -> Plan:
     lines = [_pool_line(recipe, member, prompts) for member in recipe.pool.members]
     answers = {
         member.name: sum(member.name in generation.drawn(recipe.pool, p["prompt_id"]) for p in prompts) * member.samples
-        for member in recipe.pool.members
+        for member in recipe.pool.asked
     }
+    brought = [item for p in prompts for item in given.carried(p) if "error" not in item]
+    unlabelled = recipe.pool.given.name if recipe.pool.given else ""
+    labels = Counter(str(item.get("member", unlabelled)) for item in brought)
+    answers |= {label: answers.get(label, 0) + count for label, count in labels.items()}
     candidates = sum(answers.values())
     question = sum(len(p["messages"]) // CHARS_A_TOKEN for p in prompts) // len(prompts)
-    answer = max(member.sampling.max_tokens for member in recipe.pool.members)
+    longest = max((len(item["text"]) // CHARS_A_TOKEN for item in brought), default=0)
+    answer = max([longest, *(member.sampling.max_tokens for member in recipe.pool.asked)])
     if recipe.evolution:
         settings = recipe.evolution
         parents = sum(n for name, n in answers.items() if not settings.of or name in settings.of)
@@ -70,10 +76,14 @@ def plan_run(recipe: Recipe) -> Plan:
         lines.append(_line(evolution.STAGE, evolver.name, evolver, calls, calls * (question + answer + EVOLVING)))
     for judge in recipe.rating.judges if recipe.rating else ():
         assert recipe.rating is not None
+        if judge.is_given:
+            lines.append(_given_line(rating.STAGE, judge))
+            continue
         if judge.is_reward:
             lines.append(_line(rating.STAGE, judge.name, judge, candidates, candidates * (question + answer), each=0))
             continue
-        n_aspects, critiques = len(recipe.rating.aspects), candidates if judge.critique else 0
+        n_aspects = len(recipe.rating.aspects_of(judge))
+        critiques = candidates if judge.critique else 0
         calls = (len(prompts) * judge.orders if judge.protocol == "listwise" else candidates) * n_aspects + critiques
         shown = (candidates * n_aspects * judge.orders + critiques) * answer  # each text once per aspect and order
         if judge.readout != "logprobs":
@@ -99,7 +109,13 @@ def _line(
     return PlanLine(stage, who, spec.model, calls, known, prompt_tokens, most, cost)
 
 
+def _given_line(stage: str, spec: Member | Judge) -> PlanLine:
+    return PlanLine(stage, spec.name, spec.backend, 0, 0, 0, 0, None)
+
+
 def _pool_line(recipe: Recipe, member: Member, prompts: Sequence[dict[str, Any]]) -> PlanLine:
+    if member.is_given:
+        return _given_line(generation.STAGE, member)
     identity = open_llm(member).identity
     requests = {item.request.key(identity): item.request for item in generation.plan(prompts, recipe.pool, member)}
     known = len(open_ledger(recipe.ledger_url).get(requests)) if _has_ledger(recipe) else 0

@@ -23,24 +23,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pairsmith.config import DATA_SUFFIXES, Columns, Decontamination, Prompts, Source, is_local
-from pairsmith.errors import ConfigError, DataError
+from pairsmith.errors import DataError
+from pairsmith.fields import Refused, lookup
+from pairsmith.gathering import gather
+from pairsmith.given import read_completions
 from pairsmith.ids import draw, no_doubles, prompt_id
 from pairsmith.overlap import Benchmarks, NearDuplicates, user_texts
 from pairsmith.schemas import Reason, Stage
-from pairsmith.templating import render_text
 
 # Where nothing is mapped, columns of these names are looked for, in this order.
 PROMPT_NAMES = ("prompt", "instruction", "question", "query", "turns")
 CHAT_NAMES = ("messages", "conversation")
 _ROLES = {"user", "assistant", "system"}
-
-
-class Refused(Exception):
-    """A row that cannot be a prompt."""
-
-    def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(detail)
-        self.reason, self.detail = reason, detail
 
 
 @dataclass(frozen=True)
@@ -59,26 +53,41 @@ class Located:
 def read_prompts(config: Prompts) -> Iterator[dict[str, Any]]:
     """Yield a row of the prompts table or of the rejections table for each row read, in the order of the sources.
 
+    Rows that bring completions of one prompt become one; its key `rows`, which is no column, tells how many they were.
     Raises ConfigError where a source or column cannot be found, DataError where a file cannot be read at all.
     """
     seen: dict[str, str] = {}
     benchmarks = Benchmarks(_items(config.decontaminate), config.decontaminate.n) if config.decontaminate else None
     kept = NearDuplicates(config.near_duplicates) if config.near_duplicates else None
+    found = _read_each(config)
+    for place, prompt in gather(found) if any(source.completions for source in config.sources) else found:
+        try:
+            if isinstance(prompt, Refused):
+                raise prompt
+            if prompt["prompt_id"] in seen:
+                raise Refused(Reason.DUPLICATE, f"same prompt as {seen[prompt['prompt_id']]}")
+            _no_overlap(prompt, place, benchmarks, kept)
+            seen[prompt["prompt_id"]] = place
+        except Refused as refused:
+            rejected = {"stage": Stage.LOAD, "reason": refused.reason, "detail": f"{place}: {refused.detail}"}
+            several = isinstance(prompt, dict) and "rows" in prompt
+            yield rejected | ({"rows": prompt["rows"]} if several else {})  # type: ignore[index]
+        else:
+            yield prompt
+
+
+def _read_each(config: Prompts) -> Iterator[tuple[str, dict[str, Any] | Refused]]:
+    """Each row's place, and the prompt in it or why there is none."""
     located = ((source, row) for source in config.sources for row in read_source(source))
     for source, item in islice(located, config.limit):
         try:
             if item.refused:
                 raise item.refused
             prompt = to_prompt(item.row or {}, source, config.max_chars, item.file)
-            if prompt["prompt_id"] in seen:
-                raise Refused(Reason.DUPLICATE, f"same prompt as {seen[prompt['prompt_id']]}")
-            _no_overlap(prompt, item.place, benchmarks, kept)
-            seen[prompt["prompt_id"]] = item.place
         except Refused as refused:
-            detail = f"{item.place}: {refused.detail}"
-            yield {"stage": Stage.LOAD, "reason": refused.reason, "detail": detail}
+            yield item.place, refused
         else:
-            yield prompt
+            yield item.place, prompt
 
 
 def _no_overlap(prompt: dict[str, Any], place: str, benchmarks: Benchmarks | None, kept: NearDuplicates | None) -> None:
@@ -139,7 +148,7 @@ def to_prompt(row: Mapping[str, Any], source: Source, max_chars: int, file: str 
         "system_prompt": system,
         "source": _optional_text(row, columns.source, "source") or Path(file or source.path).name,
         "reference": _optional_text(row, columns.reference, "reference"),
-        "extras": _extras(row, columns),
+        "extras": _extras(row, source),
     }
     for name, value in prompt.items():
         if value and not _is_unicode(value):
@@ -186,26 +195,6 @@ def _chat(value: Iterable[Any], mapped: str) -> tuple[str | None, list[dict[str,
     return system, chat
 
 
-def lookup(row: Mapping[str, Any], mapped: str) -> Any:
-    """The value at a column name, a dotted path or a Jinja template over the row; None where there is none."""
-    if "{{" in mapped or "{%" in mapped:
-        try:
-            return render_text(mapped, "prompts.columns", {str(key): value for key, value in row.items()})
-        except ConfigError as error:
-            raise Refused(Reason.MISSING, str(error)) from None
-    if mapped in row:
-        return row[mapped]
-    value: Any = row
-    for part in mapped.split("."):
-        if isinstance(value, Mapping) and part in value:
-            value = value[part]
-        elif isinstance(value, list | tuple) and part.isdigit() and int(part) < len(value):
-            value = value[int(part)]
-        else:
-            return None
-    return value
-
-
 def _optional_text(row: Mapping[str, Any], mapped: str | None, name: str) -> str | None:
     """Text at a mapped place, or in the column called `name` where nothing is mapped and it holds text."""
     value = lookup(row, mapped) if mapped else row.get(name)
@@ -218,19 +207,27 @@ def _optional_text(row: Mapping[str, Any], mapped: str | None, name: str) -> str
     return value
 
 
-def _extras(row: Mapping[str, Any], columns: Columns) -> str | None:
-    """The verifiable instructions of a row as JSON; None where it has none. Refuses lists that do not fit together."""
+def _extras(row: Mapping[str, Any], source: Source) -> str | None:
+    """The verifiable instructions and the completions that a row brings, as JSON; None where it has neither."""
+    found = {"instructions": _instructions(row, source.columns)}
+    if source.completions:
+        found["completions"] = read_completions(row, source.completions)
+    found = {name: value for name, value in found.items() if value}
+    return json.dumps(found, ensure_ascii=False, sort_keys=True) if found else None
+
+
+def _instructions(row: Mapping[str, Any], columns: Columns) -> list[dict[str, Any]]:
+    """The verifiable instructions of a row, if any. Refuses lists that do not fit together."""
     names = lookup(row, columns.instructions or "instruction_id_list")
     if not names:
-        return None
+        return []
     settings = lookup(row, columns.instruction_kwargs or "kwargs") or [{}] * len(names)
     if not isinstance(names, list) or not isinstance(settings, list) or len(names) != len(settings):
         raise Refused(Reason.WRONG_TYPE, "the verifiable instructions and their settings are not lists of one length")
-    found = [
+    return [
         {"id": str(name), "kwargs": {key: value for key, value in (own or {}).items() if value is not None}}
         for name, own in zip(names, settings, strict=True)
     ]
-    return json.dumps({"instructions": found}, ensure_ascii=False, sort_keys=True)
 
 
 def _is_unicode(text: str) -> bool:

@@ -313,7 +313,7 @@ def recipe_yaml(recipe: Recipe) -> str:
             spec.pop(machine, None)
     for place, key in [
         *((source, "path") for source in data["prompts"]["sources"]),
-        *((spec, "model") for spec in specs),
+        *((spec, "model") for spec in specs if "model" in spec),
     ]:
         place[key] = Path(place[key]).name if os.path.isabs(place[key]) else place[key]
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)

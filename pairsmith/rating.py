@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from pairsmith.checks import judge_text
-from pairsmith.config import CHECKS, Check, Judge, Rating, Rubric, Sampling
+from pairsmith.config import CHECKS, Check, Judge, Rating, Rubric, Sampling, family_of
 from pairsmith.generation import trouble, with_system
 from pairsmith.ids import draw, fingerprint, seed_of
 from pairsmith.llms.base import LLM, Identity, Reply, Request
@@ -69,7 +69,8 @@ def rate(
 ) -> pd.DataFrame:
     """Let one judge rate the sound completions of `prompts` in every aspect; returns its rows of ratings.
 
-    `families`: the family of each member, for the judges that do not rate their own.
+    `families`: the family of each member, for the judges that do not rate their own; that of a text which was given is
+    told by its model's name.
     """
     asked = list(plan(rows(prompts), rows(completions), rating, judge, families))
     replies = ask(llm, [item.request for item in asked], STAGE, len(prompts) / len(rating.raters))
@@ -89,15 +90,14 @@ def rate(
 
 def check(prompts: pd.DataFrame, completions: pd.DataFrame, rating: Rating) -> pd.DataFrame:
     """What the checks say of all sound completions; returns their rows of ratings. Never asks a model."""
-    by_id = {prompt["prompt_id"]: prompt for prompt in rows(prompts)}
+    by_id = {prompt["prompt_id"]: prompt | {"extras": json.loads(prompt["extras"] or "{}")} for prompt in rows(prompts)}
     sound = [row for row in rows(completions) if row["error"] is None]
     made = [_checked(one, row, by_id[row["prompt_id"]]) for row in sound for one in rating.checks]
     return frame("ratings", made)
 
 
 def _checked(one: Check, row: dict[str, Any], prompt: dict[str, Any]) -> dict[str, Any]:
-    extras = json.loads(prompt["extras"] or "{}")
-    found = judge_text(one, row["text"], json.loads(prompt["messages"]), prompt["reference"], extras)
+    found = judge_text(one, row["text"], json.loads(prompt["messages"]), prompt["reference"], prompt["extras"])
     return {
         "completion_id": row["completion_id"],
         "prompt_id": row["prompt_id"],
@@ -146,16 +146,17 @@ def plan(
     """
     by_prompt: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in sorted(completions, key=lambda row: row["completion_id"]):
-        if row["error"] is None and rating.rates(judge, (families or {}).get(row["member"], "")):
+        family = families.get(row["member"], family_of(row["model"])) if families else ""
+        if row["error"] is None and rating.rates(judge, family):
             by_prompt[row["prompt_id"]].append(row)
     for prompt in prompts:
         group = by_prompt[prompt["prompt_id"]]
         if not group:
             continue
         if judge.is_reward:
-            yield from (_to_score(prompt, row, judge) for row in group)
+            yield from (_to_score(prompt, row, rating, judge) for row in group)
             continue
-        for aspect in rating.aspects:
+        for aspect in rating.aspects_of(judge):
             rubric = rating.rubrics.get(aspect)
             if judge.protocol == "listwise":
                 for order in range(judge.orders):
@@ -179,7 +180,12 @@ def instructions(aspect: str, rubric: Rubric | None) -> str:
     return render("judge/_own.jinja", aspect=aspect, rubric=rubric, low=rubric.scale[0], high=rubric.scale[1])
 
 
-def _scale(aspect: str, rubric: Rubric | None) -> Scale:
+def may_be_na(aspect: str, rubric: Rubric | None) -> bool:
+    """Whether a judge may say that an aspect does not apply."""
+    return rubric.may_be_na if rubric else aspect in MAY_BE_NA
+
+
+def scale(aspect: str, rubric: Rubric | None) -> Scale:
     return Scale(*rubric.scale) if rubric else SCALES.get(aspect, Scale(1, 5))
 
 
@@ -197,8 +203,8 @@ def _asked(
     prompt_mark, *marks = nonces(len(group) + 1, everything, "judge", aspect, prompt["prompt_id"], ids)
     sheet = Sheet(
         texts=tuple(Text(row["completion_id"], mark, row["text"]) for row, mark in zip(group, marks, strict=True)),
-        scale=_scale(aspect, rubric),
-        may_be_na=rubric.may_be_na if rubric else aspect in MAY_BE_NA,
+        scale=scale(aspect, rubric),
+        may_be_na=may_be_na(aspect, rubric),
         unbound=not any(could_be_quoted(text) for text in everything),
         thoughts=not any(ends_a_thought(text) for text in everything),
     )
@@ -232,12 +238,13 @@ def _asked(
     return Asked(prompt["prompt_id"], aspect, sheet, request, readout, protocol, order)
 
 
-def _to_score(prompt: dict[str, Any], row: dict[str, Any], judge: Judge) -> Asked:
+def _to_score(prompt: dict[str, Any], row: dict[str, Any], rating: Rating, judge: Judge) -> Asked:
     """The conversation as it would stand with this answer; a reward model sees no instructions and no reference."""
     chat = with_system(json.loads(prompt["messages"]), prompt["system_prompt"])
     request = Request((*chat, {"role": "assistant", "content": row["text"]}), NOTHING, seed=0)
-    sheet = Sheet((Text(row["completion_id"], "", row["text"]),), _scale(judge.scored_aspect, None), may_be_na=False)
-    return Asked(prompt["prompt_id"], judge.scored_aspect, sheet, request, REWARD, REWARD)
+    (aspect,) = rating.aspects_of(judge)
+    sheet = Sheet((Text(row["completion_id"], "", row["text"]),), scale(aspect, None), may_be_na=False)
+    return Asked(prompt["prompt_id"], aspect, sheet, request, REWARD, REWARD)
 
 
 def to_rows(item: Asked, reply: Reply, judge: Judge, identity: Identity) -> list[dict[str, Any]]:

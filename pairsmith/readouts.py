@@ -57,7 +57,8 @@ class Sheet:
 
 @dataclass(frozen=True)
 class Read:
-    """What a reply says of one text. `rating` and `score` are null where `error` is set; a reward is a score alone."""
+    """What a reply says of one text. Both numbers are null where `error` is set; `rating` also where a score need not
+    be whole: a reward, or one that was given."""
 
     rating: int | None = None
     score: float | None = None
@@ -102,6 +103,7 @@ _NUMBER = re.compile(
     r"(?P<number>[+-]?\d{1,6}(?:\.\d{1,6})?)(?:\s*\(?\s*(?:/|out of)\s*(?P<of>\d{1,6})\)?)?(?P<rest>.*)",
     re.IGNORECASE | re.DOTALL,
 )
+_PLAIN_NUMBER = re.compile(r"[+-]?[0-9]{1,20}(?:\.[0-9]{1,30})?")
 # What may follow a rating on its line: nothing, or a remark that is set apart from it and holds no other number.
 _REMARK = re.compile(r"\s*(?:stars?|points?)?[\s\])>*_`\"']*(?:[-–—.;:!(\[,]\D*)?", re.IGNORECASE)
 _WORDS = {word: n for n, word in enumerate("zero one two three four five six seven eight nine ten".split())}
@@ -184,10 +186,10 @@ def _read_text(
     return _as_read(values.pop(), rationale)
 
 
-def _as_read(value: int | str, rationale: str | None) -> Read:
+def _as_read(value: float | str, rationale: str | None) -> Read:
     if isinstance(value, str):
         return Read(rationale=rationale, error=value)
-    return Read(value, float(value), rationale)
+    return Read(int(value) if value == int(value) else None, float(value), rationale)
 
 
 def _rating_lines(lines: Sequence[str], pattern: re.Pattern[str]) -> list[_RatingLine]:
@@ -209,7 +211,7 @@ def _alone(line: str) -> str:
     return line.strip() if re.fullmatch(r"[\s*_`\[(]*\w+(?:\s*/\s*\d+)?[\s*_`\])]*", line) else ""
 
 
-def _value(text: str, sheet: Sheet) -> int | str:
+def _value(text: str, sheet: Sheet, fractions: bool = False) -> float | str:
     """A rating on the scale, or the error that says why there is none."""
     if _NA.match(text):
         return _not_applicable(sheet)
@@ -221,17 +223,19 @@ def _value(text: str, sheet: Sheet) -> int | str:
         return f"rated out of {match['of']}, not {sheet.scale.high}"
     if not _REMARK.fullmatch(match["rest"]) or _OTHER_NUMBER.search(match["rest"]):
         return "more than a rating where the rating should be"
-    return _whole(float(match["number"]), sheet.scale)
+    return _on_scale(float(match["number"]), sheet.scale, fractions)
 
 
 def _not_applicable(sheet: Sheet) -> str:
     return NOT_APPLICABLE if sheet.may_be_na else "not applicable is no answer to this aspect"
 
 
-def _whole(number: float, scale: Scale) -> int | str:
+def _on_scale(number: float, scale: Scale, fractions: bool = False) -> float | str:
     if not scale.low <= number <= scale.high:
         return f"not on the scale {scale.low} to {scale.high}"
-    return int(number) if number == int(number) else f"{number:g} is not a whole number"
+    if number == int(number):
+        return int(number)
+    return number if fractions else f"{number:g} is not a whole number"
 
 
 def _rationale(lines: Sequence[str]) -> str | None:
@@ -268,7 +272,24 @@ def _read_entry(entry: Any, sheet: Sheet) -> Read:
         return Read(rationale=rationale, error=_not_applicable(sheet))
     if isinstance(rating, bool) or not isinstance(rating, int | float):
         return Read(rationale=rationale, error=f"the rating is a {type(rating).__name__}, not a number")
-    return _as_read(_whole(rating, sheet.scale), rationale)
+    return _as_read(_on_scale(rating, sheet.scale), rationale)
+
+
+def read_given(value: Any, sheet: Sheet, fractions: bool = False, rationale: str | None = None) -> Read:
+    """A rating as it stands in data: a number, or text that holds one, as in a judge's reply.
+
+    `fractions`: whether it may be between two whole numbers.
+    """
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return Read(rationale=rationale, error="no rating")
+    if isinstance(value, str):
+        text = value.strip()
+        number = float(text) if _PLAIN_NUMBER.fullmatch(text) else None
+        found = _value(text, sheet, fractions) if number is None else _on_scale(number, sheet.scale, fractions)
+        return _as_read(found, rationale)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return Read(rationale=rationale, error=f"the rating is a {type(value).__name__}, not a number")
+    return _as_read(_on_scale(value, sheet.scale, fractions), rationale)
 
 
 def read_logprobs(reply: Reply, sheet: Sheet) -> Read:

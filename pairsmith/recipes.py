@@ -61,7 +61,7 @@ def parse_recipe(data: Mapping[str, Any], base: Path, where: str = "recipe") -> 
                 f"{source['path']}: what format is it? Set the source's format to jsonl, json, csv or parquet"
             )
     for spec in models_in(resolved):
-        folder = _place(spec["model"], base)
+        folder = _place(spec["model"], base) if spec["model"] else None
         spec["model"] = str(folder.resolve()) if folder and folder.is_dir() else spec["model"]
     if "://" not in recipe.workspace:
         try:

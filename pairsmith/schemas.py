@@ -111,7 +111,7 @@ Prompts = _schema(
     system_prompt=_text(nullable=True),
     source=_text(),
     reference=_text(nullable=True),
-    extras=_text(nullable=True),  # JSON object: what a row brings beside its prompt, for checks
+    extras=_text(nullable=True),  # JSON object: what a row brings beside its prompt: instructions, completions
 )
 
 Completions = _schema(
@@ -143,7 +143,7 @@ Ratings = _schema(
     prompt_id=_text(),
     judge=_text(),
     aspect=_text(),
-    protocol=_text(checks=pa.Check.isin(["listwise", "pointwise", "check", "reward"])),
+    protocol=_text(checks=pa.Check.isin(["listwise", "pointwise", "check", "reward", "given"])),
     order=_integer(pa.Check.ge(0)),  # of the orders in which a listwise judge saw the texts
     position=_integer(pa.Check.ge(0), nullable=True),
     rating=_integer(pa.Check.in_range(0, 100), nullable=True),  # null beside a score where the protocol is reward

@@ -20,11 +20,15 @@ from pairsmith.tables import LOAD_REJECTIONS, prompts_ref
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a run works on: shard name -> number of prompts, in the order of the input."""
+    """What a run works on: shard name -> number of prompts, in the order of the input.
+
+    `merged`: rows that brought more completions of a prompt that an earlier row had.
+    """
 
     shards: dict[str, int]
     rejected: int
     new: int = 0
+    merged: int = 0
 
     @property
     def accepted(self) -> int:
@@ -42,7 +46,9 @@ def shard_prompts(read: Iterable[dict[str, Any]], store: Store, size: int) -> Lo
     rejected: list[dict[str, Any]] = []
     waiting: list[dict[str, Any]] = []
     made: dict[str, list[str]] = {}
+    merged = 0
     for row in read:
+        merged += row.pop("rows", 1) - 1
         if "reason" in row:
             rejected.append(row)
             continue
@@ -66,7 +72,7 @@ def shard_prompts(read: Iterable[dict[str, Any]], store: Store, size: int) -> Lo
     used = sorted((whole | made).items(), key=lambda item: min(order[digest] for digest in item[1]))
     if not used:
         raise no_prompts(rejected)
-    return Loaded({shard: len(digests) for shard, digests in used}, len(rejected), new)
+    return Loaded({shard: len(digests) for shard, digests in used}, len(rejected), new, merged)
 
 
 def no_prompts(rejected: Sequence[dict[str, Any]]) -> DataError:

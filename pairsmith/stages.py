@@ -19,6 +19,7 @@ from pairsmith import (
     evolution,
     gates,
     generation,
+    given,
     pairing,
     prompts,
     publishing,
@@ -32,7 +33,7 @@ from pairsmith import (
 from pairsmith.agreement import Trust
 from pairsmith.budget import Budgeted, purse_of
 from pairsmith.checks import check_hash
-from pairsmith.config import CHECKS, Budget, Config, Evolver, Judge, Member, ModelSpec, Rating, Recipe
+from pairsmith.config import CHECKS, Budget, Config, Evolution, Evolver, Judge, Member, ModelSpec, Rating, Recipe
 from pairsmith.errors import TableError
 from pairsmith.evolution import evolve
 from pairsmith.generation import generate
@@ -47,7 +48,7 @@ from pairsmith.rating import rate
 from pairsmith.report import Summary
 from pairsmith.schemas import Reason
 from pairsmith.sharding import Loaded, shard_prompts
-from pairsmith.store import Store, TableRef
+from pairsmith.store import Store, Stored, TableRef
 from pairsmith.tables import (
     LOAD_REJECTIONS,
     ShardTables,
@@ -68,7 +69,7 @@ from pairsmith.tables import (
 STAGES = (generation.STAGE, evolution.STAGE, rating.STAGE, pairing.STAGE)
 # Of a model's fields, those that change no answer of its own, or are told by its identity.
 _ELSEWHERE = {"local", "endpoint", "price", "weight", "family", "backend", "model", "revision"}
-INCOMPLETE = "incomplete"  # the fingerprint of a table that is to be tried again
+INCOMPLETE = "incomplete"  # how the fingerprint of a table begins that is to be tried again
 
 
 @dataclass(frozen=True)
@@ -105,22 +106,30 @@ def load(recipe: Recipe) -> Loaded:
 
 
 def generate_shard(recipe: Recipe, shard: str, member_name: str) -> Done:
-    """Let one member answer the prompts of a shard."""
+    """Let one member answer the prompts of a shard, or take the completions that came with them."""
     store, pool = open_store(recipe), recipe.pool
-    member = pool.member(member_name)
-    llm, source = _recorded(recipe, member), store.load(prompts_ref(shard))
-    drawn_from = [pool.draw, pool.seed, [other.name for other in pool.members]] if pool.draw else None
-    code = [source_hash(generation), templating.template_hash("principles") if member.principles else None]
-    mark = fingerprint(code, source.digest, _dump(member, llm.identity), drawn_from)
+    member, source = pool.member(member_name), store.load(prompts_ref(shard))
+    ref, mark = pool_ref(shard, member.name), _generate_mark(recipe, member, source)
+    if member.is_given:
+        share = Progress(generation.STAGE, len(source.data) / len(pool.members))
+        return _take(store, ref, mark, member.name, share, lambda: given.completions_of(source.data, member))
+    llm = _recorded(recipe, member)
     return _build(
         store,
-        pool_ref(shard, member.name),
+        ref,
         mark,
         member.name,
         llm,
         Progress(generation.STAGE, len(source.data) / len(pool.members)),
         lambda: generate(source.data, pool, member, llm),
     )
+
+
+def _generate_mark(recipe: Recipe, member: Member, source: Stored) -> str:
+    pool, code = recipe.pool, [source_hash(given if member.is_given else generation)]
+    drawn_from = [pool.draw, pool.seed, [other.name for other in pool.asked]] if pool.draw else None
+    code += [templating.template_hash("principles")] if member.principles else []
+    return fingerprint(code, source.digest, _dump(member, open_llm(member).identity), drawn_from)
 
 
 def evolve_shard(recipe: Recipe, shard: str) -> Done:
@@ -130,13 +139,10 @@ def evolve_shard(recipe: Recipe, shard: str) -> Done:
     store, llm = open_store(recipe), _recorded(recipe, settings.evolver)
     source = store.load(prompts_ref(shard))
     parents = store.load_all(pool_refs(recipe, shard))
-    code = [source_hash(evolution), templating.template_hash("evolve")]
-    plan = settings.model_dump(mode="json", exclude={"evolver"})
-    mark = fingerprint(code, source.digest, parents.digest, plan, _dump(settings.evolver, llm.identity))
     return _build(
         store,
         evolution_ref(shard),
-        mark,
+        _evolve_mark(settings, source, parents),
         settings.evolver.name,
         llm,
         Progress(evolution.STAGE, len(source.data)),
@@ -144,30 +150,47 @@ def evolve_shard(recipe: Recipe, shard: str) -> Done:
     )
 
 
+def _evolve_mark(settings: Evolution, source: Stored, parents: Stored) -> str:
+    code = [source_hash(evolution), templating.template_hash("evolve")]
+    plan = settings.model_dump(mode="json", exclude={"evolver"})
+    evolver = _dump(settings.evolver, open_llm(settings.evolver).identity)
+    return fingerprint(code, source.digest, parents.digest, plan, evolver)
+
+
 def rate_shard(recipe: Recipe, shard: str, judge_name: str) -> Done:
-    """Let one judge rate the completions of a shard, or the checks, under their name."""
+    """Let one judge rate the completions of a shard, take the ratings that came with them, or let the checks judge."""
     settings = recipe.rating
     assert settings is not None
     if judge_name == CHECKS:
         return _check_shard(recipe, settings, shard)
-    judge = settings.judge(judge_name)
-    store, llm = open_store(recipe), _recorded(recipe, judge)
+    judge, store = settings.judge(judge_name), open_store(recipe)
     source = store.load(prompts_ref(shard))
     completions = store.load_all(completion_refs(recipe, shard))
-    code = [source_hash(rating, readouts), templating.template_hash("judge")]
-    plan = settings.model_dump(mode="json", include={"aspects", "rubrics", "own_family"})
-    families = families_of(recipe)
-    others = [judge.family_name for judge in settings.judges]
-    mark = fingerprint(code, source.digest, completions.digest, plan, families, others, _dump(judge, llm.identity))
+    ref, mark = judge_ref(shard, judge.name), _rate_mark(recipe, settings, judge, source, completions)
+    share = Progress(rating.STAGE, len(source.data) / len(settings.raters))
+    if judge.is_given:
+        member, data = recipe.pool.given, (source.data, completions.data)
+        assert member is not None
+        return _take(store, ref, mark, judge.name, share, lambda: given.ratings_of(*data, settings, judge, member))
+    llm, families = _recorded(recipe, judge), families_of(recipe)
     return _build(
         store,
-        judge_ref(shard, judge.name),
+        ref,
         mark,
         judge.name,
         llm,
-        Progress(rating.STAGE, len(source.data) / len(settings.raters)),
+        share,
         lambda: rate(source.data, completions.data, settings, judge, llm, families),
     )
+
+
+def _rate_mark(recipe: Recipe, settings: Rating, judge: Judge, source: Stored, completions: Stored) -> str:
+    code = [source_hash(rating, readouts, *([given] if judge.is_given else [])), templating.template_hash("judge")]
+    plan = settings.model_dump(mode="json", include={"aspects", "rubrics", "own_family"})
+    others = [[other.family_name, other.is_given] for other in settings.judges]
+    rated = [[other.name, other.aspects] for other in settings.judges] if judge.is_given else None
+    families, dumped = families_of(recipe), _dump(judge, open_llm(judge).identity)
+    return fingerprint(code, source.digest, completions.digest, plan, families, others, rated, dumped)
 
 
 def _check_shard(recipe: Recipe, settings: Rating, shard: str) -> Done:
@@ -175,10 +198,45 @@ def _check_shard(recipe: Recipe, settings: Rating, shard: str) -> Done:
     source, completions = store.load(prompts_ref(shard)), store.load_all(completion_refs(recipe, shard))
     hashes = [check_hash(one) for one in settings.checks]
     mark = fingerprint(source_hash(rating), source.digest, completions.digest, hashes)
-    ref, share = judge_ref(shard, CHECKS), len(source.data) / len(settings.raters)
-    stored = store.fresh(ref, mark) or store.write(ref, rating.check(source.data, completions.data, settings), mark)
-    emit(Progress(rating.STAGE, share))
-    return Done(rating.STAGE, shard, CHECKS, len(stored.data))
+    share = Progress(rating.STAGE, len(source.data) / len(settings.raters))
+    data = source.data, completions.data
+    return _take(store, judge_ref(shard, CHECKS), mark, CHECKS, share, lambda: rating.check(*data, settings))
+
+
+def lacking(recipe: Recipe, shard: str, stage: str) -> list[str]:
+    """What models have yet to make before `stage` (rate or pair) can be done for a shard; asks none.
+
+    The given completions, which no model makes, are put in their place on the way.
+    """
+    store, settings = open_store(recipe), recipe.rating
+    source = store.load(prompts_ref(shard))
+    found, share = [], len(source.data) / len(recipe.pool.members)
+    for member in recipe.pool.members:
+        if member.is_given:
+            generate_shard(recipe, shard, member.name)
+        else:
+            found += _absent(store, pool_ref(shard, member.name), _generate_mark(recipe, member, source), member.name)
+            emit(Progress(generation.STAGE, share))
+    if recipe.evolution and not found:
+        mark = _evolve_mark(recipe.evolution, source, store.load_all(pool_refs(recipe, shard)))
+        found += _absent(store, evolution_ref(shard), mark, recipe.evolution.evolver.name)
+        emit(Progress(evolution.STAGE, len(source.data)))
+    if stage == pairing.STAGE and settings and not found:
+        completions = store.load_all(completion_refs(recipe, shard))
+        for judge in settings.judges:
+            if not judge.is_given:
+                mark = _rate_mark(recipe, settings, judge, source, completions)
+                found += _absent(store, judge_ref(shard, judge.name), mark, judge.name)
+                emit(Progress(rating.STAGE, len(source.data) / len(settings.raters)))
+    return found
+
+
+def _absent(store: Store, ref: TableRef, mark: str, who: str) -> list[str]:
+    """What to call a table that is not there, or not as this recipe makes it. One to be tried again counts as there."""
+    if store.fresh(ref, mark) or store.fresh(ref, f"{INCOMPLETE} {mark}"):
+        return []
+    why = " as this recipe makes them" if store.exists(ref.path) else ""
+    return [f"{ref.table} by {who}{why}"]
 
 
 def pair_shard(recipe: Recipe, shard: str) -> Done:
@@ -196,7 +254,7 @@ def pair_shard(recipe: Recipe, shard: str) -> Done:
     store.write_arrow(published_ref(shard), publishing.to_table(published))
     summary = Summary()
     summary.add(tables)
-    complete = all(part.fingerprint != INCOMPLETE for part in parts)
+    complete = not any(part.fingerprint.startswith(INCOMPLETE) for part in parts)
     trust = Trust()
     trust.add(tables, families_of(recipe, judges=True), recipe.rating)
     record = {
@@ -218,7 +276,8 @@ def shard_mark(shard: str, plan: str) -> str:
 
 def plan_mark(recipe: Recipe) -> str:
     """Fingerprint of what decides the outcome for all shards alike: the recipe, code and templates."""
-    code = source_hash(generation, evolution, rating, readouts, scoring, pairing, publishing, report, charts, agreement)
+    steps = generation, given, evolution, rating, readouts, scoring, pairing
+    code = source_hash(*steps, publishing, report, charts, agreement)
     templates = [templating.template_hash(prefix) for prefix in ("principles", "evolve", "judge")]
     models = [[_dump(spec, open_llm(spec).identity), getattr(spec, "samples", None)] for spec in recipe.specs]
     plan = recipe.model_dump(mode="json", include={"pool": {"draw", "seed"}, "pairing": True})
@@ -275,7 +334,8 @@ def publish_run(recipe: Recipe, loaded: Loaded) -> tuple[Published, Summary]:
         trust.merge(Trust.from_json(record["trust"]))
         content = (content + int(record["content"], 16)) % 2**256
     summary.load_reasons.update(at_load["reason"])
-    summary.rows_read = loaded.accepted + len(at_load)
+    summary.load_reasons.update({"merged": loaded.merged} if loaded.merged else {})
+    summary.rows_read = loaded.accepted + len(at_load) + loaded.merged
     rejected = sum(summary.prompt_reasons.values())
     if summary.loaded != loaded.accepted or summary.loaded != summary.paired + rejected:
         raise AssertionError(f"{loaded.accepted} prompts in, {summary.paired} paired + {rejected} rejected")
@@ -323,6 +383,13 @@ def _build(
         return Done(whole.stage, ref.shard, who, len(stored.data))
     data = make()
     failed = int(data["error"].str.startswith(str(Reason.FAILED)).fillna(False).sum())
-    store.write(ref, data, INCOMPLETE if failed else mark)
+    store.write(ref, data, f"{INCOMPLETE} {mark}" if failed else mark)
     used = (llm.calls, llm.prompt_tokens, llm.tokens, llm.cost)
     return Done(whole.stage, ref.shard, who, len(data), *used, failed)
+
+
+def _take(store: Store, ref: TableRef, mark: str, who: str, whole: Progress, make: Callable[[], pd.DataFrame]) -> Done:
+    """A table that no model is asked for."""
+    stored = store.fresh(ref, mark) or store.write(ref, make(), mark)
+    emit(whole)
+    return Done(whole.stage, ref.shard, who, len(stored.data))

@@ -97,3 +97,27 @@ def test_a_server_that_is_down_is_named(tmp_path: Path) -> None:
     assert told.returncode == 1
     assert told.stderr.startswith("error: Failed to reach API at http://127.0.0.1:9/api")
     assert "Traceback" not in told.stderr
+
+
+@pytest.mark.prefect
+def test_a_given_set_is_paired_and_rated_anew_with_the_calls_counted(tmp_path: Path) -> None:
+    from pairsmith.testing import FakeEndpoint
+
+    recipe, home = str(ROOT / "recipes" / "re-pair.yaml"), {"PREFECT_HOME": str(tmp_path / "prefect")}
+    with FakeEndpoint() as endpoint:
+        judge = f"{{name: j, backend: openai, model: m, endpoint: {{base_url: '{endpoint.url}', api_key_env: null}}}}"
+        asked = ("--set", f"rating.judges=[{judge}]", "--set", "rating.aspects=[helpfulness]")
+        asked = (*asked, "--set", "pairing={}")
+        first = cli("pair", recipe, cwd=tmp_path, **home)
+        assert first.returncode == 0, first.stderr
+        assert "Asked the models 0 times" in first.stdout
+        assert "version: v0001 (new), 6 pairs" in first.stdout
+        lacking = cli("pair", recipe, *asked, cwd=tmp_path, **home)
+        assert lacking.returncode == 1
+        assert "6 of 6 prompts have no ratings by j. `pairsmith rate` with this recipe makes them" in lacking.stderr
+        assert sum(endpoint.asked.values()) == 0
+        rated = cli("rate", recipe, *asked, cwd=tmp_path, **home)
+        assert rated.returncode == 0, rated.stderr
+        assert "Rated: 6 prompts" in rated.stdout
+        assert sum(endpoint.asked.values()) >= 6
+    assert cli("rate", recipe, "--set", "rating=null", cwd=tmp_path).returncode == 2

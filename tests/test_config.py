@@ -35,7 +35,7 @@ def test_every_recipe_that_ships_is_valid_and_commented(path: Path) -> None:
 
 
 def test_the_recipes_asked_for_are_there() -> None:
-    assert {"demo", "echo", "ultrafeedback", "tulu3", "simpo", "delta"} <= {path.stem for path in RECIPES}
+    assert {"demo", "echo", "ultrafeedback", "tulu3", "simpo", "delta", "re-pair"} <= {path.stem for path in RECIPES}
 
 
 def test_a_path_is_found_beside_the_recipe(recipe_file: Path) -> None:

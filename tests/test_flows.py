@@ -120,6 +120,58 @@ def test_deployments_name_flows_that_exist_with_valid_parameters() -> None:
     assert any(deployment.get("schedules") for deployment in deployments)
 
 
+def digest_of(result: dict[str, Any]) -> tuple[str, str]:
+    return result["version"], result["digest"]
+
+
+def test_pairing_by_itself_gives_what_a_run_gives_and_no_task_asks(
+    echo_recipe: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows.preferences import build_preference_dataset, pair_preference_dataset
+    from pairsmith.llms.echo import Echo
+
+    other = {"strategy": "best-vs-second", "length_penalty": 0.2}
+    build_preference_dataset(echo_recipe(20, name="first", shard_size=8))
+    build_preference_dataset(echo_recipe(20, name="second", shard_size=8))
+    expected = build_preference_dataset(echo_recipe(20, name="first", shard_size=8, pairing=other))
+    monkeypatch.setattr(Echo, "stream", None)
+    before = {task.id for task in read("read_task_runs")}
+    result = pair_preference_dataset(echo_recipe(20, name="second", shard_size=8, pairing=other))
+    assert digest_of(result) == digest_of(expected)
+    assert result["version"] == "v0002"
+    names = {task.name.split()[0] for task in read("read_task_runs") if task.id not in before}
+    assert names == {"load", "look", "pair", "publish"}
+    monkeypatch.undo()
+    assert not build_preference_dataset(echo_recipe(20, name="second", shard_size=8, pairing=other))["new"]
+
+
+def test_rating_by_itself_rates_what_there_is(echo_recipe: Build) -> None:
+    from flows.preferences import build_preference_dataset, pair_preference_dataset, rate_preference_dataset
+    from pairsmith import stages
+    from pairsmith.errors import RunError
+
+    recipe = echo_recipe(20, name="parts", shard_size=8)
+    with pytest.raises(RunError, match="20 of 20 prompts have no completions by brief.*`pairsmith run`"):
+        rate_preference_dataset(recipe)
+    shard = next(iter(stages.load(recipe).shards))
+    for member in recipe.pool.members:
+        stages.generate_shard(recipe, shard, member.name)
+    stages.evolve_shard(recipe, shard)
+    result = rate_preference_dataset(recipe)
+    assert calls(result) == 8 * 2
+    assert result["lacking"].startswith("12 of 20 prompts have no completions by brief")
+    assert not (stages.open_store(recipe).exists("latest"))
+    with pytest.raises(RunError, match="12 of 20 prompts have no completions"):
+        pair_preference_dataset(recipe)
+    assert calls(build_preference_dataset(recipe)) == 12 * 6
+    assert calls(rate_preference_dataset(echo_recipe(20, name="parts", shard_size=8))) == 0
+    with pytest.raises(RunError, match="20 of 20 prompts have no ratings by judge as .*`pairsmith rate`"):
+        pair_preference_dataset(echo_recipe(20, name="parts", shard_size=8, rating={"aspects": ["overall"]}))
+    more = echo_recipe(20, name="parts", shard_size=8, rating={"aspects": ["overall"]})
+    assert calls(rate_preference_dataset(more)) == 20
+    assert pair_preference_dataset(more)["version"] == "v0002"
+
+
 def at_endpoint(echo_recipe: Build, url: str, **endpoint: Any) -> Recipe:
     where = {"backend": "openai", "endpoint": {"base_url": url, **endpoint}}
     members = [{"name": name, "model": name, **where} for name in ("a", "b")]

@@ -297,7 +297,7 @@ def rated(
 
 
 def test_a_text_is_scored_once_as_the_last_turn_of_its_conversation(tmp_path: Path) -> None:
-    spec = judge(tmp_path, aspect="helpfulness")
+    spec = judge(tmp_path, aspects=("helpfulness",))
     asked = prompt(QUESTION, system_prompt="Be brief.", reference="Bread.")
     texts = [completion(name, prompt_id=asked["prompt_id"], text=name * 3) for name in ("a", "b")]
     broken = completion("c", prompt_id=asked["prompt_id"], error="failed: x")
@@ -369,11 +369,11 @@ def test_z_scores_need_no_scale_and_know_no_units() -> None:
         ({"judges": [{"scale": [5, 5]}]}, "scale: 5 must be less than 5"),
         ({"judges": [{"readout": "json"}]}, "asked nothing; leave readout out"),
         ({"judges": [{"sampling": {"max_tokens": 1}, "critique": True}]}, "leave sampling, critique out"),
-        ({"judges": [{"aspect": "critique"}]}, "critique is no aspect"),
-        ({"judges": [{}], "llms": 0, "aspects": ["overall", "honesty"]}, "nobody rates ['honesty']"),
+        ({"judges": [{"aspects": ["critique"]}]}, "and no critique"),
+        ({"judges": [{}], "llms": 0, "aspects": ["overall", "honesty"]}, "no judge rates ['honesty']"),
         ({"judges": [{"backend": "echo", "label": 1}]}, "go with backend reward, and only with it"),
         ({"judges": [{"label": -1}]}, "greater than or equal to 0"),
-        ({"judges": [{"aspect": "taste", "scale": [0, 1]}], "own_family": "skip"}, "all rate the same aspects"),
+        ({"judges": [{"aspects": ["taste"], "scale": [0, 1]}], "own_family": "skip"}, "all rate the same aspects"),
         ({"judges": [{"scale": [0, 1], "model": "x"}, {"scale": [0, 1], "name": "b", "model": "x"}]}, "same answers"),
     ],
 )
@@ -386,13 +386,13 @@ def test_a_mix_that_makes_no_sense_is_refused_at_once(fields: dict[str, Any], to
 def test_what_makes_sense_is_taken() -> None:
     gate = [{"kind": "regex", "name": "short", "pattern": "^.{1,99}$", "gate": True}]
     assert panel({}, llms=0, checks=gate).judged_aspects == ["overall"]
-    both = panel({"aspect": "taste", "scale": [0, 1]}, aspects=["helpfulness", "honesty"])
+    both = panel({"aspects": ["taste"], "scale": [0, 1]}, aspects=["helpfulness", "honesty"])
     assert both.judged_aspects == ["helpfulness", "honesty", "taste"]
     assert panel({}, {"name": "b"}, llms=0, aggregation="z-scored").judged_aspects == ["overall"]
 
 
 def test_an_aspect_is_never_left_without_a_judge_for_the_sake_of_families() -> None:
-    own = panel({"aspect": "taste", "scale": [0, 1], "family": "x"}, aspects=["overall"])
+    own = panel({"aspects": ["taste"], "scale": [0, 1], "family": "x"}, aspects=["overall"])
     llm, rm = own.judges
     assert own.rates(rm, "x")  # nobody else tells of taste
     assert own.rates(llm, llm.family_name)
@@ -494,7 +494,7 @@ def test_every_strategy_takes_rewards(echo_recipe: Build, tmp_path: Path, strate
 def test_a_reward_model_beside_a_judge_and_a_check(echo_recipe: Build, tmp_path: Path) -> None:
     folder = model_at(tmp_path / "rm", max_position_embeddings=1024)
     llm = {"name": "judge", "backend": "echo", "model": "echo-judge", "protocol": "pointwise"}
-    spec = {"name": "rm", "backend": "reward", "model": str(folder), "aspect": "taste", "local": {"device": "cpu"}}
+    spec = {"name": "rm", "backend": "reward", "model": str(folder), "aspects": ["taste"], "local": {"device": "cpu"}}
     checks = [{"kind": "regex", "name": "long", "pattern": ".{120}"}]
     rating = {"judges": [llm, spec], "aspects": ["overall"], "checks": checks, "aggregation": "z-scored"}
     weights = {"aspect_weights": {"taste": 2.0}, "conflicts": "drop"}

@@ -82,8 +82,20 @@ class LLM(Protocol):
         ...
 
 
+class NoModel:
+    """What stands where completions or ratings were given: it has a name, and nothing can be asked of it."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self.identity = Identity(spec.backend, "given")
+
+    def stream(self, requests: Sequence[Request]) -> Iterator[Finished]:
+        raise AssertionError("given completions and ratings are asked of no model")
+
+
 def open_llm(spec: ModelSpec) -> LLM:
     """The backend that a recipe names; nothing heavy is loaded before its first request."""
+    if spec.is_given:
+        return NoModel(spec)
     if spec.backend == "echo":
         from pairsmith.llms.echo import Echo
 
