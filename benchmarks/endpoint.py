@@ -79,9 +79,9 @@ def recipe_for(url: str, folder: Path, prompts: int, concurrency: int) -> Any:
 
 def child(url: str, folder: str, prompts: int, concurrency: int, prefect: bool) -> None:
     """One run, in this process; prints what it took."""
-    import flows.memory
     import pairsmith.llms.client
     import pairsmith.llms.openai
+    import pairsmith.memory
     import pairsmith.stages  # noqa: F401
 
     recipe = recipe_for(url, Path(folder), prompts, concurrency)
@@ -108,8 +108,8 @@ def _flow(recipe: Any) -> int:
 
 def _library(recipe: Any) -> int:
     """What the flow does, with threads in place of Prefect's task runs."""
-    from flows.memory import patient_collector
     from pairsmith import stages
+    from pairsmith.memory import patient_collector
 
     def shard(name: str) -> None:
         list(members.map(lambda member: stages.generate_shard(recipe, name, member.name), recipe.pool.members))

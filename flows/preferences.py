@@ -17,13 +17,13 @@ from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.memory import patient_collector
 from flows.progress import progress_artifacts
 from flows.server import warn_of_open_server
 from flows.stale import take_over
 from pairsmith.config import Recipe
 from pairsmith.errors import ConfigError, RunError
 from pairsmith.ledger import open_ledger
+from pairsmith.memory import patient_collector
 from pairsmith.pairing import STAGE as PAIRING
 from pairsmith.progress import Progress, emit
 from pairsmith.rating import STAGE as RATING

@@ -28,6 +28,7 @@ from pairsmith.errors import PairsmithError
 from pairsmith.ledger import Account, Entry, open_ledger, storable
 from pairsmith.llms.base import Reply, Request
 from pairsmith.llms.engine import Arrivals, Deliver, Engine, Job, Outcome
+from pairsmith.memory import patient_collector
 
 _LONGEST = 1 << 30  # bytes of a line
 _saying = threading.Lock()
@@ -282,4 +283,5 @@ async def _serve() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve())
+    with patient_collector():
+        asyncio.run(_serve())

@@ -16,8 +16,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
-import tenacity
-
 from pairsmith.config import Endpoint
 from pairsmith.errors import ConfigError
 from pairsmith.llms.base import Reply, Request
@@ -110,13 +108,6 @@ class Engine:
         self._returning: deque[asyncio.Future[None]] = deque()  # those that wait for a place again, served first
         self._places = Adaptive(endpoint.concurrency)
         self._breaker = Breaker(endpoint.breaker, endpoint.breaker_seconds)
-        self._retrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception_type(Failure),
-            wait=self._wait,
-            sleep=self._step_aside,
-            stop=tenacity.stop_after_attempt(endpoint.attempts),
-            reraise=True,
-        )
         self._wakes: asyncio.TimerHandle | None = None
         self._answers = False
         self._reopens: asyncio.Future[None] = loop.create_future()
@@ -175,12 +166,6 @@ class Engine:
             job.task = self._loop.create_task(self._work(job, self._breaker.let_out(now)))
             job.task.add_done_callback(partial(self._ended, job))
 
-    def _wait(self, state: tenacity.RetryCallState) -> float:
-        """Seconds until the next attempt, never less than the endpoint asked for."""
-        failure = state.outcome.exception() if state.outcome else None
-        usual = backoff(self._breaker.failing(self._loop.time()))
-        return max(failure.wait if isinstance(failure, Failure) else 0.0, usual)
-
     async def _step_aside(self, seconds: float, unless: asyncio.Future[None] | None = None) -> None:
         """Wait for the next attempt, or until `unless` is done, without a place, then for a place."""
         place = self._loop.create_future()
@@ -224,21 +209,18 @@ class Engine:
         deadline, begun = self._endpoint.deadline, self._loop.time()
         ends, last = begun + deadline, Failure("none was answered", noted=False)
 
-        async def attempt() -> Reply:
-            nonlocal probe, last
-            try:
-                return await self._attempt(request, probe)
-            except Failure as failure:
-                probe, last = False, failure
-                if self._loop.time() + failure.wait > ends:
-                    raise TimeoutError from None
-                raise
-
         try:
             async with asyncio.timeout_at(ends):
-                return await self._retrying.copy()(attempt)
-        except Failure as failure:
-            problem = f"{self._endpoint.attempts} attempts failed; the last: {failure}"
+                for left in reversed(range(self._endpoint.attempts)):
+                    try:
+                        return await self._attempt(request, probe)
+                    except Failure as failure:
+                        probe, last = False, failure
+                    if self._loop.time() + last.wait > ends:
+                        raise TimeoutError
+                    if left:
+                        await self._step_aside(max(last.wait, backoff(self._breaker.failing(self._loop.time()))))
+            problem = f"{self._endpoint.attempts} attempts failed; the last: {last}"
         except TimeoutError:
             late = f"no answer within {deadline:g} s; last problem: {last}"
             problem = f"told to wait {last.wait:g} s, longer than the deadline: {last}" if last.wait else late

@@ -1,4 +1,4 @@
-"""How Python collects garbage while a flow runs."""
+"""How Python collects garbage while much is kept for long."""
 
 from __future__ import annotations
 
