@@ -31,6 +31,7 @@ from pairsmith.llms.engine import Arrivals, Deliver, Engine, Job, Outcome
 from pairsmith.memory import patient_collector
 
 _LONGEST = 1 << 30  # bytes of a line
+SAID_SECONDS = 0.02  # between the moments at which what is recorded is said: nobody is in a hurry for it
 _saying = threading.Lock()
 _REPLY = tuple(Reply.__dataclass_fields__)
 
@@ -134,10 +135,12 @@ class _Process:
     def _listen(self) -> None:
         assert self._child.stdout is not None
         for line in self._child.stdout:
-            stream, outcomes = json.loads(line)
-            deliver = self._expected.get(stream)
-            if deliver:
-                deliver([_outcome(told) for told in outcomes])
+            outcomes: dict[int, list[Outcome]] = defaultdict(list)
+            for stream, told in json.loads(line):
+                outcomes[stream].append(_outcome(told))
+            for stream, some in outcomes.items():
+                if deliver := self._expected.get(stream):
+                    deliver(some)
         self._end()
 
     def _end(self) -> None:
@@ -166,12 +169,14 @@ def _told(outcome: Outcome) -> list[Any]:
 
 
 class _Recorder:
-    """Records outcomes of all streams, those that come while it writes together in the next go."""
+    """Records outcomes of all streams, those that come while it writes together in the next go, and then says them."""
 
     def __init__(self) -> None:
         self._waiting: list[tuple[_Recorded, Outcome]] = []
-        self._writer = ThreadPoolExecutor(1)
+        self._done: list[tuple[int, Outcome]] = []
+        self._writer, self._speaker = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
         self._task: asyncio.Task[None] | None = None
+        self._says: asyncio.TimerHandle | None = None
 
     def take(self, arrived: _Recorded, outcome: Outcome) -> None:
         self._waiting.append((arrived, outcome))
@@ -182,10 +187,17 @@ class _Recorder:
         loop = asyncio.get_running_loop()
         while self._waiting:
             group, self._waiting = self._waiting, []
-            await loop.run_in_executor(self._writer, _record, group)
+            recorded = await loop.run_in_executor(self._writer, _record, group)
+            self._done += recorded  # in two steps: what was there before the wait may have been said meanwhile
             for arrived, count in Counter(arrived for arrived, _ in group).items():
                 arrived.give_back(count)
+            if self._says is None:
+                self._says = loop.call_later(SAID_SECONDS, self._say)
         self._task = None
+
+    def _say(self) -> None:
+        self._says, done, self._done = None, self._done, []
+        asyncio.get_running_loop().run_in_executor(self._speaker, _say, done)
 
 
 class _Recorded(Arrivals):
@@ -203,27 +215,22 @@ class _Recorded(Arrivals):
         self._engine.recorded(self, places)
 
 
-def _record(group: list[tuple[_Recorded, Outcome]]) -> None:
-    """Make the replies of a group durable, and say them."""
-    by_ledger: dict[str, list[tuple[_Recorded, Outcome]]] = defaultdict(list)
-    for arrived, outcome in group:
-        by_ledger[arrived.account.ledger].append((arrived, outcome))
-    for url, part in by_ledger.items():
-        replies = [(arrived, *outcome) for arrived, outcome in part if not isinstance(outcome, BaseException)]
-        said: dict[int, list[Outcome]] = defaultdict(list)
+def _record(group: list[tuple[_Recorded, Outcome]]) -> list[tuple[int, Outcome]]:
+    """Make the replies of a group durable; returns the outcomes by stream, a ledger's error in place of its replies."""
+    done: list[tuple[int, Outcome]] = [
+        (arrived.stream, outcome) for arrived, outcome in group if isinstance(outcome, BaseException)
+    ]
+    replies = [(arrived, outcome) for arrived, outcome in group if not isinstance(outcome, BaseException)]
+    for url in {arrived.account.ledger for arrived, _ in replies}:
+        part = [(arrived, outcome) for arrived, outcome in replies if arrived.account.ledger == url]
+        entries = [Entry(arrived.account, arrived.keys[index], storable(reply)) for arrived, (index, reply) in part]
         try:
-            entries = [Entry(arrived.account, arrived.keys[i], storable(reply)) for arrived, i, reply in replies]
-            kept = open_ledger(url).record(entries) if entries else []
-            for (arrived, index, _), reply in zip(replies, kept, strict=True):
-                said[arrived.stream].append((index, reply))
+            kept: list[Reply | PairsmithError] = [*open_ledger(url).record(entries)]
         except PairsmithError as error:
-            for arrived, _, _ in replies:
-                said[arrived.stream].append(error)
-        for arrived, outcome in part:
-            if isinstance(outcome, BaseException):
-                said[arrived.stream].append(outcome)
-        for stream, outcomes in said.items():
-            _say(stream, outcomes)
+            kept = [error] * len(entries)
+        for (arrived, (index, _)), now in zip(part, kept, strict=True):
+            done.append((arrived.stream, now if isinstance(now, PairsmithError) else (index, now)))
+    return done
 
 
 class _Serving:
@@ -254,7 +261,7 @@ class _Serving:
         self, engine: Engine, stream: int, samplings: list[Any], requests: list[Any], kept: dict[str, Any] | None
     ) -> None:
         known = [Sampling.model_validate(sampling) for sampling in samplings]
-        arrived = Arrivals(lambda outcomes: _say(stream, outcomes))
+        arrived = Arrivals(lambda outcomes: _say([(stream, outcome) for outcome in outcomes]))
         if kept:
             arrived = _Recorded(
                 stream, engine, self._recorder, TypeAdapter(Account).validate_python(kept["account"]), kept["keys"]
@@ -267,8 +274,8 @@ class _Serving:
         engine.take_in(jobs)
 
 
-def _say(stream: int, outcomes: list[Outcome]) -> None:
-    line = json.dumps([stream, [_told(outcome) for outcome in outcomes]]).encode() + b"\n"
+def _say(outcomes: list[tuple[int, Outcome]]) -> None:
+    line = json.dumps([(stream, _told(outcome)) for stream, outcome in outcomes]).encode() + b"\n"
     with _saying:
         sys.stdout.buffer.write(line)
         sys.stdout.buffer.flush()
