@@ -109,14 +109,14 @@ def _flow(recipe: Any) -> int:
 def _library(recipe: Any) -> int:
     """What the flow does, with threads in place of Prefect's task runs."""
     from pairsmith import stages
-    from pairsmith.memory import patient_collector
+    from pairsmith.memory import frugal_memory
 
     def shard(name: str) -> None:
         list(members.map(lambda member: stages.generate_shard(recipe, name, member.name), recipe.pool.members))
         stages.rate_shard(recipe, name, "judge")
         stages.pair_shard(recipe, name)
 
-    with patient_collector(), ThreadPoolExecutor(recipe.shards_in_flight) as shards, ThreadPoolExecutor(64) as members:
+    with frugal_memory(), ThreadPoolExecutor(recipe.shards_in_flight) as shards, ThreadPoolExecutor(64) as members:
         loaded = stages.load(recipe)
         list(shards.map(shard, stages.unfinished(recipe, loaded.shards)))
         return stages.publish_run(recipe, loaded)[0].pairs

@@ -23,7 +23,7 @@ from flows.stale import take_over
 from pairsmith.config import Recipe
 from pairsmith.errors import ConfigError, RunError
 from pairsmith.ledger import open_ledger
-from pairsmith.memory import patient_collector
+from pairsmith.memory import frugal_memory
 from pairsmith.pairing import STAGE as PAIRING
 from pairsmith.progress import Progress, emit
 from pairsmith.rating import STAGE as RATING
@@ -90,7 +90,7 @@ def run_recipe(recipe: Recipe, only: str | None = None) -> dict[str, Any]:
     if warning := warn_of_open_server():
         log.warning(warning)
     ledger, dataset = open_ledger(recipe.ledger_url), open_store(recipe)
-    with patient_collector(), dataset.lock(), ledger.lock(dataset.root):
+    with frugal_memory(), dataset.lock(), ledger.lock(dataset.root):
         take_over(recipe)
         loaded = load_prompts(recipe)
         prompts = sum(loaded["shards"].values())

@@ -28,7 +28,7 @@ from pairsmith.errors import PairsmithError
 from pairsmith.ledger import Account, Entry, open_ledger, storable
 from pairsmith.llms.base import Reply, Request
 from pairsmith.llms.engine import Arrivals, Deliver, Engine, Job, Outcome
-from pairsmith.memory import patient_collector
+from pairsmith.memory import frugal_memory
 
 _LONGEST = 1 << 30  # bytes of a line
 SAID_SECONDS = 0.02  # between the moments at which what is recorded is said: nobody is in a hurry for it
@@ -290,5 +290,5 @@ async def _serve() -> None:
 
 
 if __name__ == "__main__":
-    with patient_collector():
+    with frugal_memory():
         asyncio.run(_serve())
