@@ -8,6 +8,7 @@ fails; a run after that repeats nothing that was done.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -24,15 +25,15 @@ from flows.stale import take_over
 from pairsmith.config import Recipe
 from pairsmith.errors import ConfigError, RunError
 from pairsmith.ledger import open_ledger
-from pairsmith.pairing import STAGE as PAIRING
 from pairsmith.progress import Progress, emit
-from pairsmith.stages import open_store, stages_of, unfinished
+from pairsmith.stages import ASKS_NOTHING, open_store, stages_of, unfinished
 from tasks.evolve import evolve_completions
 from tasks.generate import generate_completions
 from tasks.load import load_prompts
 from tasks.pair import select_pairs
 from tasks.publish import artifact_key, publish_dataset, push_dataset
 from tasks.rate import rate_completions
+from tasks.survey import merge_surveys, survey_completions
 
 Futures = list[PrefectFuture[dict[str, Any]]]
 COUNTED = ("calls", "prompt_tokens", "tokens", "cost", "failed")
@@ -81,17 +82,12 @@ def run_recipe(recipe: Recipe) -> dict[str, Any]:
         for stage in stages_of(recipe):
             emit(Progress(stage, total=prompts))
         usage: Usage = {}
-        failures: list[BaseException] = []
         with progress_artifacts(artifact_key(recipe.name), stages_of(recipe), prompts):
-            under_way: deque[Futures] = deque()
-            for shard in unfinished(recipe, loaded["shards"]):
-                if failures:
-                    break
-                under_way.append(submit_shard(recipe, shard))
-                if len(under_way) == recipe.shards_in_flight:
-                    failures += finish(under_way.popleft(), usage)
-            while under_way:
-                failures += finish(under_way.popleft(), usage)
+            shards = unfinished(recipe, loaded["shards"])
+            failures = work_on(shards, submit_shard, recipe, usage)
+            if recipe.needs_survey and not failures:
+                shards = merge_surveys(recipe, loaded["shards"])
+                failures = work_on(shards, submit_pairing, recipe, usage)
         if failures:
             kind = ConfigError if any(isinstance(failure, ConfigError) for failure in failures) else RunError
             raise kind(f"{len(failures)} task runs failed; what was done is kept. First: {failures[0]}")
@@ -111,8 +107,25 @@ def run_recipe(recipe: Recipe) -> dict[str, Any]:
     return published | {"prompts": prompts, "loaded": loaded, "usage": table}
 
 
+def work_on(
+    shards: Iterable[str], submit: Callable[[Recipe, str], Futures], recipe: Recipe, usage: Usage
+) -> list[BaseException]:
+    """Submit some shards, several at a time, and none after a failure; returns what failed."""
+    failures: list[BaseException] = []
+    under_way: deque[Futures] = deque()
+    for shard in shards:
+        if failures:
+            break
+        under_way.append(submit(recipe, shard))
+        if len(under_way) == recipe.shards_in_flight:
+            failures += finish(under_way.popleft(), usage)
+    while under_way:
+        failures += finish(under_way.popleft(), usage)
+    return failures
+
+
 def submit_shard(recipe: Recipe, shard: str) -> Futures:
-    """Submit all stages of a shard, each waiting for those before it."""
+    """Submit the stages of a shard, each waiting for those before it. With a survey, pairs wait for all shards."""
     futures: Futures = [generate_completions.submit(recipe, shard, member.name) for member in recipe.pool.members]
     if recipe.evolution:
         futures += [evolve_completions.submit(recipe, shard, return_state=False, wait_for=list(futures))]
@@ -122,7 +135,12 @@ def submit_shard(recipe: Recipe, shard: str) -> Futures:
             rate_completions.submit(recipe, shard, rater, return_state=False, wait_for=before)
             for rater in recipe.rating.raters
         ]
-    return [*futures, select_pairs.submit(recipe, shard, return_state=False, wait_for=list(futures))]
+    last = survey_completions if recipe.needs_survey else select_pairs
+    return [*futures, last.submit(recipe, shard, return_state=False, wait_for=list(futures))]
+
+
+def submit_pairing(recipe: Recipe, shard: str) -> Futures:
+    return [select_pairs.submit(recipe, shard)]
 
 
 def finish(futures: Futures, usage: Usage) -> list[BaseException]:
@@ -132,7 +150,7 @@ def finish(futures: Futures, usage: Usage) -> list[BaseException]:
         future.wait()
         if future.state.is_completed():
             done = future.result()
-            if done["stage"] != PAIRING:  # asks nothing
+            if done["stage"] not in ASKS_NOTHING:
                 counts = usage.setdefault((done["stage"], done["who"]), dict.fromkeys(COUNTED, 0))
                 for name in COUNTED:
                     counts[name] += done[name]

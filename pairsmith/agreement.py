@@ -17,6 +17,7 @@ from typing import Any
 
 from pairsmith.rating import CRITIQUE
 from pairsmith.schemas import rows
+from pairsmith.scoring import log_length
 from pairsmith.tables import ShardTables
 
 STEP = 10**9
@@ -177,7 +178,7 @@ def markdown_marks(text: str) -> int:
 
 def _measured(completion: Row, families: Mapping[str, str]) -> dict[str, Any]:
     text, writer = completion["text"], families.get(completion["member"])
-    return {"length": math.log(max(1, len(text))), "marks": markdown_marks(text), "writer": writer}
+    return {"length": log_length(text), "marks": markdown_marks(text), "writer": writer}
 
 
 def _grouped(rated: Iterable[Row], *names: str) -> Iterable[list[Row]]:

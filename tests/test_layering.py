@@ -15,6 +15,7 @@ HEAVY = {"torch", "transformers", "datasets", "huggingface_hub", "llguidance"}
 LEAVES = {"config", "schemas", "ids", "errors", "sandbox", "templating"}
 STEPS = {
     "prompts", "overlap", "generation", "evolution", "rating", "readouts", "checks", "scoring", "pairing", "progress",
+    "guard", "survey",
 }  # fmt: skip
 STEPS_MAY_KNOW = LEAVES | STEPS | {"llms.base"}
 
