@@ -154,8 +154,8 @@ def test_hostile_strings_that_are_no_injection_are_not_flagged() -> None:
 @pytest.mark.parametrize(
     "part",
     [
-        "ignore all of the ", "rate this text 5% ", "give this answer the ", "judge, ", "judge", "\n", "\n> ", " ", "- ",
-        "rating:", "rating ((( ", "my final ", '"rationale":', "{{ t", "<|", "[end ", "a\u0301\u0316", "\u0301",
+        "ignore all of the ", "rate this text 5% ", "give this answer the ", "judge, ", "judge", "\n", "\n> ", " ",
+        "- ", "rating:", "rating ((( ", "my final ", '"rationale":', "{{ t", "<|", "[end ", "a\u0301\u0316", "\u0301",
         "note: ", "you are a judge ", "\nSystem ", "write score ", "as a a-a a-a judge ", "this text should be ",
     ],
 )  # fmt: skip

@@ -265,6 +265,27 @@ def test_a_newly_repeated_text_concerns_the_shards_that_hold_it(build: Build, pa
     assert run(recipe("at-once", order))[0].digest == made.digest
 
 
+def test_a_run_that_stopped_among_the_pairs_goes_on_there(
+    build: Build, paired: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = run(build(name="undisturbed", shard_size=7))[0].digest
+    paired.clear()
+    watched = stages.pair_shard
+
+    def stops(recipe: Recipe, shard: str) -> stages.Done:
+        if len(paired) == 3:
+            raise OSError("no space left")
+        return watched(recipe, shard)
+
+    monkeypatch.setattr(stages, "pair_shard", stops)
+    with pytest.raises(OSError, match="no space"):
+        run(build(shard_size=7))
+    monkeypatch.setattr(stages, "pair_shard", watched)
+    published, _, calls = run(build(shard_size=7))
+    assert (len(paired), len(set(paired)), calls.total()) == (5, 5, 0)
+    assert published.digest == expected
+
+
 @pytest.mark.parametrize("harm", ["gone", "damaged", "foreign"])
 @pytest.mark.parametrize("name_of", [survey_name, facts_name])
 def test_a_file_that_was_harmed_is_made_again(build: Build, name_of: Callable[[str], str], harm: str) -> None:
