@@ -8,7 +8,9 @@ fails; a run after that repeats nothing that was done.
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, cast
 
 from prefect import flow, get_run_logger
@@ -27,7 +29,7 @@ from pairsmith.memory import frugal_memory
 from pairsmith.pairing import STAGE as PAIRING
 from pairsmith.progress import Progress, emit
 from pairsmith.rating import STAGE as RATING
-from pairsmith.stages import open_store, stages_of, unfinished
+from pairsmith.stages import ASKS_NOTHING, open_store, stages_of, unfinished
 from tasks.evolve import evolve_completions
 from tasks.generate import generate_completions
 from tasks.load import load_prompts
@@ -35,6 +37,7 @@ from tasks.look import find_lacking
 from tasks.pair import select_pairs
 from tasks.publish import artifact_key, publish_dataset, push_dataset
 from tasks.rate import rate_completions
+from tasks.survey import merge_surveys, survey_completions
 
 Futures = list[PrefectFuture[dict[str, Any]]]
 COUNTED = ("calls", "prompt_tokens", "tokens", "cost", "failed")
@@ -52,7 +55,7 @@ def run_name() -> str:
 # for the models to decide.
 FLOW: dict[str, Any] = {
     "flow_run_name": run_name,
-    "task_runner": ThreadPoolTaskRunner(max_workers=64),
+    "task_runner": ThreadPoolTaskRunner(max_workers=256),
     "persist_result": False,
 }
 
@@ -101,21 +104,16 @@ def run_recipe(recipe: Recipe, only: str | None = None) -> dict[str, Any]:
         for stage in stages_of(recipe):
             emit(Progress(stage, total=prompts))
         usage: Usage = {}
-        failures: list[BaseException] = []
         with progress_artifacts(artifact_key(recipe.name), stages_of(recipe), prompts):
-            under_way: deque[Futures] = deque()
             shards = unfinished(recipe, loaded["shards"])
             lacking = find_lacking(recipe, shards, only) if only else {}
             if lacking and (only == PAIRING or len(lacking) == len(loaded["shards"])):
                 raise RunError(f"nothing was done: {told_lacking(lacking, loaded['shards'])}")
-            for shard in (shard for shard in shards if shard not in lacking):
-                if failures:
-                    break
-                under_way.append(submit_shard(recipe, shard, only))
-                if len(under_way) == recipe.shards_in_flight:
-                    failures += finish(under_way.popleft(), usage)
-            while under_way:
-                failures += finish(under_way.popleft(), usage)
+            ready = [shard for shard in shards if shard not in lacking]
+            failures = work_on(ready, partial(submit_shard, recipe, only=only), recipe, usage)
+            if recipe.needs_survey and only != RATING and not failures:
+                shards = merge_surveys(recipe, loaded["shards"])
+                failures = work_on(shards, partial(submit_pairing, recipe), recipe, usage)
         if failures:
             kind = ConfigError if any(isinstance(failure, ConfigError) for failure in failures) else RunError
             raise kind(f"{len(failures)} task runs failed; what was done is kept. First: {failures[0]}")
@@ -154,8 +152,28 @@ def told_lacking(lacking: dict[str, list[str]], shards: dict[str, int]) -> str:
     return f"{told}. `pairsmith {command}` with this recipe makes them"
 
 
+def work_on(
+    shards: Iterable[str], submit: Callable[[str], Futures], recipe: Recipe, usage: Usage
+) -> list[BaseException]:
+    """Submit some shards, several at a time, and none after a failure; returns what failed."""
+    failures: list[BaseException] = []
+    under_way: deque[Futures] = deque()
+    for shard in shards:
+        if failures:
+            break
+        under_way.append(submit(shard))
+        if len(under_way) == recipe.shards_in_flight:
+            failures += finish(under_way.popleft(), usage)
+    while under_way:
+        failures += finish(under_way.popleft(), usage)
+    return failures
+
+
 def submit_shard(recipe: Recipe, shard: str, only: str | None = None) -> Futures:
-    """Submit all stages of a shard, each waiting for those before it. For pairing `only`, none of those that ask."""
+    """Submit all stages of a shard, each waiting for those before it. For pairing `only`, none of those that ask.
+
+    With a survey, pairs wait for all shards.
+    """
     futures: Futures = []
     if only is None:
         futures += [generate_completions.submit(recipe, shard, member.name) for member in recipe.pool.members]
@@ -169,7 +187,12 @@ def submit_shard(recipe: Recipe, shard: str, only: str | None = None) -> Futures
         ]
     if only == RATING:
         return futures
-    return [*futures, select_pairs.submit(recipe, shard, return_state=False, wait_for=list(futures))]
+    last = survey_completions if recipe.needs_survey else select_pairs
+    return [*futures, last.submit(recipe, shard, return_state=False, wait_for=list(futures))]
+
+
+def submit_pairing(recipe: Recipe, shard: str) -> Futures:
+    return [select_pairs.submit(recipe, shard)]
 
 
 def finish(futures: Futures, usage: Usage) -> list[BaseException]:
@@ -179,7 +202,7 @@ def finish(futures: Futures, usage: Usage) -> list[BaseException]:
         future.wait()
         if future.state.is_completed():
             done = future.result()
-            if done["stage"] != PAIRING:  # asks nothing
+            if done["stage"] not in ASKS_NOTHING:
                 counts = usage.setdefault((done["stage"], done["who"]), dict.fromkeys(COUNTED, 0))
                 for name in COUNTED:
                     counts[name] += done[name]

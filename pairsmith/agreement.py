@@ -19,7 +19,7 @@ from typing import Any
 from pairsmith.config import Rating
 from pairsmith.rating import CRITIQUE
 from pairsmith.schemas import rows
-from pairsmith.scoring import moved
+from pairsmith.scoring import log_length, moved
 from pairsmith.tables import ShardTables
 
 STEP = 10**9
@@ -203,7 +203,7 @@ def _on_one_scale(judged: Iterable[Row], rating: Rating | None) -> list[Row]:
 
 def _measured(completion: Row, families: Mapping[str, str]) -> dict[str, Any]:
     text, writer = completion["text"], families.get(completion["member"])
-    return {"length": math.log(max(1, len(text))), "marks": markdown_marks(text), "writer": writer}
+    return {"length": log_length(text), "marks": markdown_marks(text), "writer": writer}
 
 
 def _grouped(rated: Iterable[Row], *names: str) -> Iterable[list[Row]]:

@@ -706,6 +706,17 @@ class Rating(Config):
         return next(judge for judge in self.judges if judge.name == name)
 
 
+class Guard(Config):
+    """What becomes of completions that speak to a judge, hold what only a template should, or stand at many prompts."""
+
+    on_flag: Literal["report", "not-chosen", "drop"] = Field(
+        "report", description="only count them; or never choose them; or let them be no candidates at all"
+    )
+    repeated: int | None = Field(
+        None, ge=2, description="flag a text that was given to so many different prompts or more"
+    )
+
+
 class Pairing(Config):
     strategy: Strategy = "best-vs-worst"
     aspect_weights: dict[Name, float] = Field({}, description="weight of an aspect in the score; 1 if absent")
@@ -715,6 +726,10 @@ class Pairing(Config):
     length_penalty: float = Field(
         0.0, ge=0, description="taken off the score for each thousand characters of a text, when candidates are ranked"
     )
+    length_control: bool = Field(
+        False, description="take off the score what its length is worth by the whole data set, before texts are ranked"
+    )
+    guard: Guard = Guard()
     low_deviations: float = Field(
         2.0, ge=0, description="best-vs-low: reject the text nearest to so many standard deviations below the mean"
     )
@@ -803,6 +818,8 @@ class Recipe(Config):
                 raise ValueError("pairing.strategy member-order needs two or more names in member_order")
         if self.needs_scores and not self.rating:
             raise ValueError(f"pairing.strategy {pairing.strategy} needs a rating section")
+        if pairing.length_control and not self.needs_scores:
+            raise ValueError(f"pairing.length_control needs scores, which strategy {pairing.strategy} does without")
         counted = [check.name for check in self.rating.checks if not check.gate] if self.rating else []
         judged = self.rating.judged_aspects if self.rating else []
         _known("pairing.aspect_weights", pairing.aspect_weights, [*judged, *counted])
@@ -876,6 +893,11 @@ class Recipe(Config):
     def needs_scores(self) -> bool:
         strategy = self.pairing.strategy
         return strategy != "member-order" and not (strategy == "evolved-vs-original" and not self.pairing.checked)
+
+    @property
+    def needs_survey(self) -> bool:
+        """Whether pairs depend on more than their own shard, and so wait until all shards are rated."""
+        return self.pairing.length_control or self.pairing.guard.repeated is not None
 
     @property
     def ledger_url(self) -> str:

@@ -69,6 +69,12 @@ def normalised(text: str) -> str:
     return unicodedata.normalize("NFC", text).replace("\r\n", "\n").replace("\r", "\n").strip()
 
 
+def text_id(text: str) -> str:
+    """Identity of a text, whoever wrote it for whatever prompt: 128 bits of the hash of its normalised form."""
+    form = normalised(text).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(form, digest_size=16, person=b"text").hexdigest()
+
+
 def prompt_id(messages: Sequence[Mapping[str, str]], system_prompt: str | None) -> str:
     """Identity of a prompt: its chat and system prompt after normalisation, wherever it was read from."""
     chat = [[message["role"], normalised(message["content"])] for message in messages]

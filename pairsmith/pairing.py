@@ -20,19 +20,26 @@ from rapidfuzz import fuzz
 from pairsmith.config import Pairing, Rating
 from pairsmith.ids import draw, normalised
 from pairsmith.schemas import Reason, Stage, frame, rows
-from pairsmith.scoring import Scores, in_conflict, scores, stopped
+from pairsmith.scoring import Scores, in_conflict, log_length, scores, stopped
 
 STAGE = "pair"
+TOTAL = ""  # beside the names of aspects, that of the score in all
 EPSILON = 1e-9  # scores nearer than this are a tie
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A completion that may be chosen or rejected. `root`: the completion that it was evolved from, or itself."""
+    """A completion that may be chosen or rejected. `root`: the completion that it was evolved from, or itself.
+
+    `worth`: what its length is worth in points, which is taken off where the recipe has length control. `flagged`: it
+    may not be chosen.
+    """
 
     row: dict[str, Any]
     scores: Scores
     root: str
+    worth: float = 0.0
+    flagged: bool = False
 
     @property
     def id(self) -> str:
@@ -41,6 +48,11 @@ class Candidate:
     @property
     def score(self) -> float | None:
         return self.scores.total
+
+    @property
+    def controlled(self) -> float | None:
+        """The score that counts: less what the length is worth."""
+        return None if self.score is None else self.score - self.worth
 
 
 @dataclass
@@ -61,10 +73,13 @@ def pair(
     pairing: Pairing,
     scored: bool,
     rating: Rating | None = None,
+    slopes: Mapping[str, float] | None = None,
+    flagged: Mapping[str, str] | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Select pairs for all prompts; returns (pairs, rejections). `scored`: whether the strategy needs scores.
 
-    `rating` tells the scales of the aspects and how several judges' scores are put together.
+    `rating` tells the scales of the aspects and how several judges' scores are put together; `slopes`: what a text's
+    log length is worth, in all (`TOTAL`) and by aspect; `flagged`: completion_id -> what the guard found in it.
     """
     by_prompt: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows(completions):
@@ -74,7 +89,7 @@ def pair(
     pairs: list[dict[str, Any]] = []
     rejections: list[dict[str, Any]] = []
     for prompt_id in prompts["prompt_id"]:
-        selection = select(prompt_id, by_prompt[prompt_id], table, pairing, scored, barred)
+        selection = select(prompt_id, by_prompt[prompt_id], table, pairing, scored, barred, slopes, flagged)
         pairs += selection.pairs
         rejections += selection.rejections
     left = {row["prompt_id"] for row in rejections if row["completion_id"] is None}
@@ -90,26 +105,34 @@ def select(
     pairing: Pairing,
     scored: bool,
     stopped_by: Mapping[str, str] | None = None,
+    slopes: Mapping[str, float] | None = None,
+    flagged: Mapping[str, str] | None = None,
 ) -> Selection:
     """The pairs of one prompt, or why there are none. `stopped_by`: the gate that a completion did not pass."""
-    selection = Selection()
+    selection, slopes = Selection(), slopes or {}
     candidates: list[Candidate] = []
     barred: Counter[Reason] = Counter()
     parents = {row["completion_id"]: row["parent_id"] for row in completions}
     for row in sorted(completions, key=lambda row: row["completion_id"]):
-        gate = (stopped_by or {}).get(row["completion_id"])
-        reason = _barred(row, table, pairing, scored) or (Reason.CHECK_FAILED if gate else None)
+        name, on_flag = row["completion_id"], pairing.guard.on_flag
+        gate = (stopped_by or {}).get(name)
+        flags = (flagged or {}).get(name) if on_flag != "report" else None
+        reason, detail = _barred(row, table, pairing, scored, gate, flags)
         if reason:
             barred[reason] += 1
-            detail = row["error"] or gate or ""
-            selection.rejections.append(_rejection(prompt_id, reason, detail, row["completion_id"]))
-        else:
-            found = table.get(row["completion_id"], Scores())
-            candidates.append(Candidate(row, found, _root(row["completion_id"], parents)))
+            selection.rejections.append(_rejection(prompt_id, reason, detail, name))
+            continue
+        if flags:
+            selection.rejections.append(_rejection(prompt_id, Reason.FLAGGED, f"{flags}; not to be chosen", name))
+        worth = slopes[TOTAL] * log_length(row["text"]) if TOTAL in slopes else 0.0
+        candidates.append(Candidate(row, table.get(name, Scores()), _root(name, parents), worth, bool(flags)))
     passed_over: Counter[Reason] = Counter()
-    for strategy, ordered, most in _tasks(candidates, pairing):
+    for strategy, ordered, most in _tasks(candidates, pairing, slopes):
         taken = 0
         for chosen, rejected in ordered:
+            if chosen.flagged:
+                passed_over[Reason.FLAGGED] += 1
+                continue
             reason, similarity = _unfit(chosen, rejected, pairing, scored)
             if reason:
                 passed_over[reason] += 1
@@ -127,7 +150,9 @@ def select(
     return selection
 
 
-def _tasks(candidates: Sequence[Candidate], pairing: Pairing) -> Iterator[tuple[str, Ordered, int]]:
+def _tasks(
+    candidates: Sequence[Candidate], pairing: Pairing, slopes: Mapping[str, float]
+) -> Iterator[tuple[str, Ordered, int]]:
     """Strategy, pairs in order of preference, and how many of them are wanted; per-aspect, once for each aspect."""
     if pairing.strategy != "per-aspect":
         many = pairing.max_pairs or len(candidates) ** 2
@@ -135,20 +160,44 @@ def _tasks(candidates: Sequence[Candidate], pairing: Pairing) -> Iterator[tuple[
         yield pairing.strategy, STRATEGIES[pairing.strategy](candidates, pairing), most
         return
     for aspect in sorted({aspect for candidate in candidates for aspect in candidate.scores.aspects}):
-        known = [replace(c, scores=Scores(c.scores.aspects.get(aspect), c.scores.aspects)) for c in candidates]
+        slope = slopes.get(aspect, 0.0)
+        known = [
+            replace(
+                c,
+                scores=Scores(c.scores.aspects.get(aspect), c.scores.aspects),
+                worth=slope * log_length(c.row["text"]) if slope else 0.0,
+            )
+            for c in candidates
+        ]
         yield f"per-aspect: {aspect}", best_vs_worst([c for c in known if c.score is not None], pairing), 1
 
 
-def _barred(row: dict[str, Any], table: Mapping[str, Scores], pairing: Pairing, scored: bool) -> Reason | None:
+def unusable(row: Mapping[str, Any], pairing: Pairing) -> Reason | None:
+    """Why a completion can be no candidate, whatever judges say of it."""
     if row["error"]:
         return Reason(row["error"].split(":")[0])
     if not row["text"].strip():
         return Reason.EMPTY
     if row["finish_reason"] == "length" and not pairing.allow_truncated:
         return Reason.TRUNCATED
-    if scored and table.get(row["completion_id"], Scores()).total is None:
-        return Reason.UNRATED
     return None
+
+
+def _barred(
+    row: dict[str, Any],
+    table: Mapping[str, Scores],
+    pairing: Pairing,
+    scored: bool,
+    gate: str | None,
+    flags: str | None,
+) -> tuple[Reason | None, str]:
+    """Why a completion is no candidate, with the detail."""
+    reason = unusable(row, pairing)
+    if not reason and scored and table.get(row["completion_id"], Scores()).total is None:
+        reason = Reason.UNRATED
+    if reason or gate:
+        return reason or Reason.CHECK_FAILED, row["error"] or gate or ""
+    return (Reason.FLAGGED, flags) if flags and pairing.guard.on_flag == "drop" else (None, "")
 
 
 def _unfit(chosen: Candidate, rejected: Candidate, pairing: Pairing, scored: bool) -> tuple[Reason | None, float]:
@@ -157,7 +206,8 @@ def _unfit(chosen: Candidate, rejected: Candidate, pairing: Pairing, scored: boo
         return Reason.IDENTICAL, 1.0
     margin = _margin(chosen, rejected)
     if scored and margin is not None:
-        if abs(margin) <= EPSILON:
+        # texts between which the judges see no difference are no pair, whatever their lengths are worth
+        if min(abs(margin), abs((chosen.score or 0.0) - (rejected.score or 0.0))) <= EPSILON:
             return Reason.TIE, math.nan
         if margin < max(pairing.min_margin - EPSILON, 0):
             return Reason.MARGIN, math.nan
@@ -206,9 +256,9 @@ def _pair(prompt_id: str, chosen: Candidate, rejected: Candidate, similarity: fl
 
 
 def _margin(chosen: Candidate, rejected: Candidate) -> float | None:
-    if chosen.score is None or rejected.score is None:
+    if chosen.controlled is None or rejected.controlled is None:
         return None
-    return chosen.score - rejected.score
+    return chosen.controlled - rejected.controlled
 
 
 def _rejection(prompt_id: str, reason: Reason, detail: str, completion_id: str | None = None) -> dict[str, Any]:
@@ -229,7 +279,7 @@ def _root(completion_id: str, parents: dict[str, str | None]) -> str:
 
 def _rank(candidate: Candidate, pairing: Pairing) -> float:
     """The score that a candidate is ranked by: less for each thousand characters, where the recipe says so."""
-    return (candidate.score or 0.0) - pairing.length_penalty * len(candidate.row["text"]) / 1000
+    return (candidate.controlled or 0.0) - pairing.length_penalty * len(candidate.row["text"]) / 1000
 
 
 def _ranked(candidates: Sequence[Candidate], pairing: Pairing) -> list[Candidate]:
@@ -286,7 +336,7 @@ def evolved_vs_original(candidates: Sequence[Candidate], pairing: Pairing) -> Or
     """An evolved text against the one it came from, latest round first."""
     originals = {c.id: c for c in candidates if c.row["evolution"] == 0}
     evolved = [c for c in candidates if c.row["evolution"] > 0 and c.root in originals]
-    evolved.sort(key=lambda c: (-c.row["evolution"], -(c.score or 0.0), draw("tie", pairing.seed, c.id)))
+    evolved.sort(key=lambda c: (-c.row["evolution"], -(c.controlled or 0.0), draw("tie", pairing.seed, c.id)))
     yield from ((c, originals[c.root]) for c in evolved)
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import heapq
 import math
 import re
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -19,12 +20,16 @@ import pandas as pd
 
 from pairsmith import charts, diffing
 from pairsmith.config import Recipe
+from pairsmith.guard import KINDS, Flag
+from pairsmith.ids import draw
+from pairsmith.pairing import TOTAL
 from pairsmith.rating import REWARD
 from pairsmith.schemas import Reason
 from pairsmith.tables import ShardTables
 from pairsmith.templating import render
 
-_STEPS = ("scores", "wins", "histograms")  # counts by several names or numbers, which JSON cannot have as keys
+EXAMPLES = 2  # of each kind of flag, that a report shows
+_STEPS = ("scores", "wins", "histograms", "flags")  # counts by several names or numbers, which JSON cannot have as keys
 _MARKUP = re.compile(r"[\\`*_\[\]<>&|~!]")
 _BEGINNINGS = re.compile(r"^(\d*)([#+\-=>:.)])")  # of headings, lists, quotes, rules
 
@@ -54,10 +59,15 @@ class Summary:
     n_margins: int = 0
     scores: Counter[tuple[str, str, int]] = field(default_factory=Counter)  # member, aspect, score as a whole number
     # margin, chosen or rejected length, "... by judge" for rewards; step
-    histograms: Counter[tuple[str, int]] = field(default_factory=Counter)
+    histograms: Counter[tuple[str, int]] = field(default_factory=Counter)  # margin, chosen or rejected length; step
+    flags: Counter[tuple[str, str]] = field(default_factory=Counter)  # the guard's kind; completions, chosen, rejected
+    examples: list[dict[str, Any]] = field(default_factory=list)  # kind, completion_id, member, excerpt
+    slopes: dict[str, float] = field(default_factory=dict)  # of length control; of the whole data set
 
-    def add(self, tables: ShardTables) -> None:
+    def add(self, tables: ShardTables, flags: Mapping[str, Sequence[Flag]] | None = None) -> None:
+        """Count a shard. `flags`: completion_id -> what the guard found in it."""
         completions, pairs = tables.completions, tables.pairs
+        self._add_flags(tables, flags or {})
         sound = completions[completions["error"].isna()]
         self.loaded += len(tables.prompts)
         self.completed += sound.loc[sound["evolution"] == 0, "prompt_id"].nunique()
@@ -74,6 +84,18 @@ class Summary:
             _tally(self.members, str(name), "failed", int(failed.sum()))
             _tally(self.members, str(name), "tokens", int(group["n_tokens"].sum()))
         self._add_ratings(tables.ratings, dict(zip(completions["completion_id"], completions["member"], strict=True)))
+
+    def _add_flags(self, tables: ShardTables, flags: Mapping[str, Sequence[Flag]]) -> None:
+        member_of = dict(zip(tables.completions["completion_id"], tables.completions["member"], strict=True))
+        places = [(name, "completions") for name in flags]
+        places += [(name, side) for side in ("chosen", "rejected") for name in set(tables.pairs[f"{side}_id"])]
+        for name, place in places:
+            self.flags.update((flag.kind, place) for flag in flags.get(name, ()))
+        self.examples = _few(
+            {"kind": flag.kind, "completion_id": name, "member": member_of[name], "excerpt": flag.excerpt}
+            for name, found in flags.items()
+            for flag in found
+        )
 
     def _add_pairs(self, pairs: pd.DataFrame, size_of: Mapping[str, int]) -> None:
         self.wins.update(zip(pairs["chosen_member"], pairs["rejected_member"], strict=True))
@@ -115,7 +137,9 @@ class Summary:
         """Add another's counts to these."""
         for part in fields(self):
             mine, its = getattr(self, part.name), getattr(other, part.name)
-            if isinstance(mine, Counter):
+            if part.name == "examples":
+                self.examples = _few(mine + its)
+            elif part.name == "slopes" or isinstance(mine, Counter):
                 mine.update(its)
             elif isinstance(mine, dict):
                 for name, counts in its.items():
@@ -177,6 +201,23 @@ class Summary:
                 "mean": _ratio(counts["sum"], counts["ratings"] - counts["null"]),
             }
             for name, counts in sorted(self.aspects.items())
+        ]
+
+    def guard_table(self) -> list[dict[str, Any]]:
+        """Per kind of flag: completions that have it, and how many of them are chosen or rejected in a pair."""
+        places = ("completions", "chosen", "rejected")
+        table = [{"flag": kind, **{place: self.flags[kind, place] for place in places}} for kind in KINDS]
+        return [row for row in table if row["completions"]]
+
+    def slope_table(self) -> list[dict[str, Any]]:
+        """What length is worth: points for twice the characters, and for a unit of their log, which is taken off."""
+        return [
+            {
+                "score": name or "in all",
+                "points for twice the length": f"{slope * math.log(2):.4f}",
+                "slope": f"{slope:.4f}",
+            }
+            for name, slope in sorted(self.slopes.items(), key=lambda item: (item[0] != TOTAL, item[0]))
         ]
 
     def pair_table(self) -> list[dict[str, Any]]:
@@ -243,6 +284,19 @@ def _tally(table: dict[str, dict[str, float]], name: str, key: str, value: float
 
 def _ratio(total: float, count: float) -> float | None:
     return round(total / count, 2) if count else None
+
+
+def _few(examples: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Some examples of each kind, drawn by their ids: the same whatever the order."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for one in examples:
+        found.setdefault(one["kind"], []).append(one)
+    by_lot = {kind: heapq.nsmallest(EXAMPLES, ones, key=_lot) for kind, ones in sorted(found.items())}
+    return [one for ones in by_lot.values() for one in ones]
+
+
+def _lot(example: dict[str, Any]) -> float:
+    return draw("example", example["completion_id"])
 
 
 def _couples(found: Iterable[Hashable]) -> int:

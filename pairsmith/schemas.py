@@ -38,6 +38,7 @@ class Reason(StrEnum):
     EVOLUTION_FAILED = "evolution_failed"
     SUPERSEDED = "superseded"  # an earlier round, where only the last is kept
     CHECK_FAILED = "check_failed"  # it did not pass a check that is a gate
+    FLAGGED = "flagged"  # by the guard; it may not be chosen, or be no candidate at all
     UNRATED = "unrated"  # a judge gave no usable rating
     TOO_FEW = "too_few"  # fewer than two candidates
     TIE = "tie"

@@ -7,6 +7,7 @@ judge's `scale`, going on in a line beyond its ends; without one they stay what 
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -51,6 +52,11 @@ def scores(ratings: Sequence[dict[str, Any]], pairing: Pairing, rating: Rating |
         found = {aspect: _together(judges, weights, how) for aspect, judges in sorted(aspects.items()) if judges}
         table[completion] = Scores(_total(found, pairing), found)
     return table
+
+
+def log_length(text: str) -> float:
+    """The natural log of a text's characters: what judges favour is twice the length, not so many characters more."""
+    return math.log(max(1, len(text)))
 
 
 def gates_of(rating: Rating | None) -> set[str]:

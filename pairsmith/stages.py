@@ -7,7 +7,7 @@ but never fresh, so the next run asks for just those again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,9 +17,11 @@ from pairsmith import (
     agreement,
     charts,
     evolution,
+    facts,
     gates,
     generation,
     given,
+    guard,
     pairing,
     prompts,
     publishing,
@@ -28,6 +30,7 @@ from pairsmith import (
     report,
     schemas,
     scoring,
+    survey,
     templating,
 )
 from pairsmith.agreement import Trust
@@ -49,26 +52,30 @@ from pairsmith.report import Summary
 from pairsmith.schemas import Reason
 from pairsmith.sharding import Loaded, shard_prompts
 from pairsmith.store import Store, Stored, TableRef
+from pairsmith.survey import Facts
 from pairsmith.tables import (
     LOAD_REJECTIONS,
     ShardTables,
-    all_refs,
     completion_refs,
     evolution_ref,
     judge_ref,
+    made_refs,
     pairs_ref,
     pool_ref,
     pool_refs,
     prompts_ref,
     published_ref,
+    rated_refs,
     rating_refs,
     record_name,
     rejections_ref,
+    survey_name,
 )
 
 STAGES = (generation.STAGE, evolution.STAGE, rating.STAGE, pairing.STAGE)
 # Of a model's fields, those that change no answer of its own, or are told by its identity.
 _ELSEWHERE = {"local", "endpoint", "price", "weight", "family", "backend", "model", "revision"}
+ASKS_NOTHING = (survey.STAGE, pairing.STAGE)
 INCOMPLETE = "incomplete"  # how the fingerprint of a table begins that is to be tried again
 
 
@@ -239,27 +246,57 @@ def _absent(store: Store, ref: TableRef, mark: str, who: str) -> list[str]:
     return [f"{ref.table} by {who}{why}"]
 
 
+def survey_shard(recipe: Recipe, shard: str) -> Done:
+    """Note what a rated shard tells of the whole data set. Never calls a model."""
+    store = open_store(recipe)
+    completions, ratings = _judged(recipe, store, shard)
+    record = {
+        "mark": _mark(recipe, store, shard),
+        "files": _digests(store, (ref.path for ref in rated_refs(recipe, shard))),
+        **survey.survey(completions, ratings, recipe.pairing, recipe.rating).to_json(),
+    }
+    store.write_json(survey_name(shard), record)
+    return Done(survey.STAGE, shard, "all", len(completions))
+
+
+def merge_surveys(recipe: Recipe, shards: Mapping[str, int]) -> list[str]:
+    """Tell every shard what all surveys together say; returns those whose pairs are not made by that yet."""
+    store, plan, left = open_store(recipe), plan_mark(recipe), []
+    facts.merge(store, shards, recipe.pairing.guard.repeated)
+    for shard, size in shards.items():
+        record, told = _record(store, shard), facts.read_facts(store, shard) or Facts()
+        if record and record["facts"] == told.digest and _is_sound(store, record, shard_mark(shard, plan)):
+            emit(Progress(pairing.STAGE, size))
+        else:
+            left.append(shard)
+    return left
+
+
 def pair_shard(recipe: Recipe, shard: str) -> Done:
     """Select the pairs of a shard, and record what came of it. Never calls a model."""
     store = open_store(recipe)
     source = store.load(prompts_ref(shard))
-    parts = [store.load(ref) for ref in (*completion_refs(recipe, shard), *rating_refs(recipe, shard))]
-    completions = store.load_all(completion_refs(recipe, shard)).data
-    ratings = store.load_all(rating_refs(recipe, shard)).data if recipe.rating else schemas.frame("ratings", [])
-    pairs, rejections = pair(source.data, completions, ratings, recipe.pairing, recipe.needs_scores, recipe.rating)
+    completions, ratings = _judged(recipe, store, shard)
+    told = (facts.read_facts(store, shard) if recipe.needs_survey else None) or Facts()
+    flags = guard.flagged(schemas.rows(completions), told.repeated)
+    pairs, rejections = pair(
+        source.data, completions, ratings, recipe.pairing, recipe.needs_scores, recipe.rating, told.slopes,
+        {name: guard.told(found) for name, found in flags.items()},
+    )  # fmt: skip
     store.write(rejections_ref(shard), rejections, "")
     store.write(pairs_ref(shard), pairs, "")
     tables = ShardTables(source.data, completions, ratings, pairs, rejections)
     published = publishing.published_rows(tables)
     store.write_arrow(published_ref(shard), publishing.to_table(published))
     summary = Summary()
-    summary.add(tables)
-    complete = not any(part.fingerprint.startswith(INCOMPLETE) for part in parts)
+    summary.add(tables, flags)
     trust = Trust()
     trust.add(tables, families_of(recipe, judges=True), recipe.rating)
+    before = [survey_name(shard)] if recipe.needs_survey else [ref.path for ref in rated_refs(recipe, shard)]
     record = {
-        "mark": shard_mark(shard, plan_mark(recipe)) if complete else INCOMPLETE,
-        "files": {ref.path: store.file_digest(ref.path) for ref in all_refs(recipe, shard)},
+        "mark": _mark(recipe, store, shard),
+        "files": _digests(store, [*before, *(ref.path for ref in made_refs(shard))]),
+        "facts": told.digest,
         "content": f"{publishing.content_digest(published):064x}",
         "summary": summary.to_json(),
         "trust": trust.to_json(),
@@ -269,6 +306,23 @@ def pair_shard(recipe: Recipe, shard: str) -> Done:
     return Done(pairing.STAGE, shard, "all", len(pairs))
 
 
+def _judged(recipe: Recipe, store: Store, shard: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The completions and ratings of a shard."""
+    ratings = store.load_all(rating_refs(recipe, shard)).data if recipe.rating else schemas.frame("ratings", [])
+    return store.load_all(completion_refs(recipe, shard)).data, ratings
+
+
+def _digests(store: Store, names: Iterable[str]) -> dict[str, str]:
+    return {name: store.file_digest(name) for name in names}
+
+
+def _mark(recipe: Recipe, store: Store, shard: str) -> str:
+    """The mark of what is made of a shard's tables, which has to be made again where one of them is not complete."""
+    refs = (*completion_refs(recipe, shard), *rating_refs(recipe, shard))
+    complete = not any(store.load(ref).fingerprint.startswith(INCOMPLETE) for ref in refs)
+    return shard_mark(shard, plan_mark(recipe)) if complete else INCOMPLETE
+
+
 def shard_mark(shard: str, plan: str) -> str:
     """Fingerprint of all that decides what comes of a shard: its prompts, which its name tells, and `plan_mark`."""
     return fingerprint(shard, plan)
@@ -276,7 +330,7 @@ def shard_mark(shard: str, plan: str) -> str:
 
 def plan_mark(recipe: Recipe) -> str:
     """Fingerprint of what decides the outcome for all shards alike: the recipe, code and templates."""
-    steps = generation, given, evolution, rating, readouts, scoring, pairing
+    steps = generation, given, evolution, rating, readouts, scoring, survey, guard, pairing
     code = source_hash(*steps, publishing, report, charts, agreement)
     templates = [templating.template_hash(prefix) for prefix in ("principles", "evolve", "judge")]
     models = [[_dump(spec, open_llm(spec).identity), getattr(spec, "samples", None)] for spec in recipe.specs]
@@ -298,12 +352,17 @@ def families_of(recipe: Recipe, judges: bool = False) -> dict[str, str]:
 
 
 def unfinished(recipe: Recipe, shards: Mapping[str, int]) -> list[str]:
-    """Those shards whose tables are not all there, whole, and made by this recipe; the others count as done."""
+    """Those shards whose tables are not all there, whole, and made by this recipe; the others count as done.
+
+    With a survey, the tables of a shard up to its ratings; of its pairs, `merge_surveys` tells.
+    """
     store, plan, left = open_store(recipe), plan_mark(recipe), []
+    read = _survey if recipe.needs_survey else _record
+    done = [stage for stage in stages_of(recipe) if stage != pairing.STAGE or not recipe.needs_survey]
     for shard, size in shards.items():
-        record = _record(store, shard)
-        if record and record["mark"] == shard_mark(shard, plan) and _is_untouched(store, record):
-            for stage in stages_of(recipe):
+        record = read(store, shard)
+        if record and _is_sound(store, record, shard_mark(shard, plan)):
+            for stage in done:
                 emit(Progress(stage, size))
         else:
             left.append(shard)
@@ -311,15 +370,25 @@ def unfinished(recipe: Recipe, shards: Mapping[str, int]) -> list[str]:
 
 
 def _record(store: Store, shard: str) -> dict[str, Any] | None:
+    return _read(store, record_name(shard), {"mark", "files", "facts", "content", "summary", "trust"})
+
+
+def _survey(store: Store, shard: str) -> dict[str, Any] | None:
+    return _read(store, survey_name(shard), {"mark", "files", "sums", "texts"})
+
+
+def _read(store: Store, name: str, keys: set[str]) -> dict[str, Any] | None:
+    """What a file of ours says; None where it is not there or damaged."""
     try:
-        record = store.read_json(record_name(shard))
-        return record if set(record) == {"mark", "files", "content", "summary", "trust"} else None
+        record = store.read_json(name)
+        return record if set(record) == keys else None
     except (OSError, ValueError, TypeError):
         return None
 
 
-def _is_untouched(store: Store, record: dict[str, Any]) -> bool:
-    return all(store.file_digest(name) == digest for name, digest in record["files"].items())
+def _is_sound(store: Store, record: dict[str, Any], mark: str) -> bool:
+    """Whether a record is of this recipe, and the files that it is about are untouched."""
+    return record["mark"] == mark and all(store.file_digest(name) == is_ for name, is_ in record["files"].items())
 
 
 def publish_run(recipe: Recipe, loaded: Loaded) -> tuple[Published, Summary]:
@@ -333,6 +402,8 @@ def publish_run(recipe: Recipe, loaded: Loaded) -> tuple[Published, Summary]:
         summary.merge(Summary.from_json(record["summary"]))
         trust.merge(Trust.from_json(record["trust"]))
         content = (content + int(record["content"], 16)) % 2**256
+        if recipe.needs_survey:
+            summary.slopes = dict((facts.read_facts(store, shard) or Facts()).slopes)  # the same for all
     summary.load_reasons.update(at_load["reason"])
     summary.load_reasons.update({"merged": loaded.merged} if loaded.merged else {})
     summary.rows_read = loaded.accepted + len(at_load) + loaded.merged

@@ -69,7 +69,21 @@ def record_name(shard: str) -> str:
     return f"tables/{shard}/shard.json"
 
 
-def all_refs(recipe: Recipe, shard: str) -> list[TableRef]:
-    """Every table of a shard, in the order in which they are made."""
-    made = [pairs_ref(shard), rejections_ref(shard), published_ref(shard)]
-    return [prompts_ref(shard), *completion_refs(recipe, shard), *rating_refs(recipe, shard), *made]
+def survey_name(shard: str) -> str:
+    """The file that says what a shard tells of the whole data set, before its pairs are selected."""
+    return f"tables/{shard}/survey.json"
+
+
+def facts_name(shard: str) -> str:
+    """The file that says what the whole data set tells a shard, of all surveys together."""
+    return f"tables/{shard}/facts.json"
+
+
+def rated_refs(recipe: Recipe, shard: str) -> list[TableRef]:
+    """Every table of a shard from which its pairs are selected."""
+    return [prompts_ref(shard), *completion_refs(recipe, shard), *rating_refs(recipe, shard)]
+
+
+def made_refs(shard: str) -> list[TableRef]:
+    """The tables that come of pairing a shard."""
+    return [pairs_ref(shard), rejections_ref(shard), published_ref(shard)]

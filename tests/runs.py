@@ -27,7 +27,9 @@ def run(recipe: Recipe) -> tuple[Published, Summary, Counter[str]]:
             done.append(stages.evolve_shard(recipe, shard))
         for rater in recipe.rating.raters if recipe.rating else ():
             done.append(stages.rate_shard(recipe, shard, rater))
-        done.append(stages.pair_shard(recipe, shard))
+        done.append((stages.survey_shard if recipe.needs_survey else stages.pair_shard)(recipe, shard))
+    if recipe.needs_survey:
+        done += [stages.pair_shard(recipe, shard) for shard in stages.merge_surveys(recipe, loaded.shards)]
     for item in done:
         calls[item.stage] += item.calls
     return *stages.publish_run(recipe, loaded), +calls

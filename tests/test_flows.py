@@ -64,6 +64,33 @@ def test_one_task_run_per_stage_shard_and_part(echo_recipe: Build) -> None:
     assert len(read("read_task_runs")) - before == 2 + 3 * (2 + 1 + 1 + 1)
 
 
+def test_with_a_survey_pairs_wait_for_all_shards_and_only_then(
+    echo_recipe: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows.preferences import build_preference_dataset
+    from pairsmith import stages
+
+    pairing = {"length_control": True, "guard": {"on_flag": "not-chosen", "repeated": 2}}
+    expected = run(echo_recipe(20, name="plain-survey", shard_size=8, pairing=pairing))[0]
+    order: list[str] = []
+    for name in ("survey_shard", "merge_surveys", "pair_shard"):
+        real = getattr(stages, name)
+        monkeypatch.setattr(stages, name, lambda *args, name=name, real=real: (order.append(name), real(*args))[1])
+    before = len(read("read_task_runs"))
+    result = build_preference_dataset(echo_recipe(20, name="survey", shard_size=8, pairing=pairing))
+    assert result["digest"] == expected.digest
+    assert order == ["survey_shard"] * 3 + ["merge_surveys"] + ["pair_shard"] * 3
+    assert len(read("read_task_runs")) - before == 2 + 1 + 3 * (2 + 1 + 1 + 1 + 1)
+    assert {row["stage"] for row in result["usage"]} == {"generate", "evolve", "rate"}
+    artifacts = {artifact.key: artifact for artifact in read("read_artifacts")}
+    assert artifacts["survey-pair"].data == artifacts["survey-rate"].data == 100.0
+    order.clear()
+    again = build_preference_dataset(echo_recipe(20, name="survey", shard_size=8, pairing=pairing))
+    assert (again["new"], calls(again), order) == (False, 0, ["merge_surveys"])
+    more = build_preference_dataset(echo_recipe(22, name="survey", shard_size=8, pairing=pairing))
+    assert (more["version"], calls(more)) == ("v0002", 12)
+
+
 def test_a_failed_stage_fails_the_run_and_a_rerun_repeats_nothing(
     echo_recipe: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:

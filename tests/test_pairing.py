@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pairsmith.config import Pairing, Rating, Strategy
-from pairsmith.pairing import STRATEGIES, select
+from pairsmith.pairing import STRATEGIES, TOTAL, select
 from pairsmith.schemas import Reason
-from pairsmith.scoring import Scores, scores
+from pairsmith.scoring import Scores, log_length, scores
 from tests.runs import completion, rating
 
 WORDS = ["amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "haven"]
@@ -201,3 +201,88 @@ def test_all_permutations_of_one_prompt_agree() -> None:
         config = Pairing(strategy=strategy, member_order=("m0", "m1", "m2"))
         found = [select("p", list(order), table, config, True).pairs for order in itertools.permutations(made)]
         assert all(pairs == found[0] for pairs in found)
+
+
+def guarded(on_flag: str, **settings: Any) -> Pairing:
+    return Pairing.model_validate({"guard": {"on_flag": on_flag}, **settings})
+
+
+@pytest.mark.parametrize(
+    ("on_flag", "strategy", "expected"),
+    [
+        ("report", "best-vs-worst", [("c3", "c0")]),
+        ("not-chosen", "best-vs-worst", [("c2", "c0")]),
+        ("drop", "best-vs-worst", [("c2", "c1")]),
+        ("not-chosen", "best-vs-second", [("c2", "c1")]),
+        ("not-chosen", "all-above-margin", [("c1", "c0"), ("c2", "c0"), ("c2", "c1")]),
+        ("drop", "all-above-margin", [("c2", "c1")]),
+        ("not-chosen", "per-aspect", [("c2", "c0")]),
+    ],
+)
+def test_flagged_texts_are_counted_or_never_chosen_or_dropped(on_flag: str, strategy: Any, expected: Any) -> None:
+    made, _ = pool(1.0, 2.0, 3.0, 5.0)
+    table = {f"c{n}": Scores(score, {"overall": score}) for n, score in enumerate((1.0, 2.0, 3.0, 5.0))}
+    flagged = {"c0": "repeated", "c3": "judge instructions, rating lines"}
+    selection = select("p", made, table, guarded(on_flag, strategy=strategy), True, flagged=flagged)
+    assert sorted(ids(selection)) == expected
+    rows = [(row["completion_id"], row["detail"]) for row in selection.rejections if row["reason"] == Reason.FLAGGED]
+    ending = {"report": None, "drop": "", "not-chosen": "; not to be chosen"}[on_flag]
+    assert rows == ([] if ending is None else [(name, f"{told}{ending}") for name, told in flagged.items()])
+
+
+@pytest.mark.parametrize(("on_flag", "expected"), [("not-chosen", "flagged"), ("drop", "too_few")])
+def test_a_prompt_of_flagged_texts_says_so(on_flag: str, expected: str) -> None:
+    made, table = pool(1.0, 5.0)
+    selection = select("p", made, table, guarded(on_flag), True, flagged={"c0": "fake turns", "c1": "fake turns"})
+    assert not selection.pairs
+    assert reason(selection) == expected
+    assert "2 flagged" in selection.rejections[-1]["detail"] or expected == "flagged"
+
+
+def long_pool(*scored: tuple[float, int]) -> tuple[list[dict[str, Any]], dict[str, Scores]]:
+    """Completions of these scores and lengths."""
+    made = [completion(f"c{n}", text=WORDS[n][0] * length) for n, (_, length) in enumerate(scored)]
+    return made, {f"c{n}": Scores(score, {"overall": score}) for n, (score, _) in enumerate(scored)}
+
+
+@pytest.mark.parametrize("strategy", ["best-vs-worst", "best-vs-second", "all-above-margin", "per-aspect"])
+def test_what_length_is_worth_is_taken_off(strategy: Any) -> None:
+    made, table = long_pool((4.0, 2000), (3.5, 100))
+    slopes = {TOTAL: 0.5, "overall": 0.5}
+    ((chosen, rejected),) = ids(select("p", made, table, Pairing(strategy=strategy), True, slopes=slopes))
+    assert (chosen, rejected) == ("c1", "c0")
+    (pair,) = select("p", made, table, Pairing(strategy=strategy), True, slopes=slopes).pairs
+    worth = 0.5 * (log_length("x" * 2000) - log_length("x" * 100))
+    assert (pair["chosen_score"], pair["rejected_score"]) == (3.5, 4.0)
+    assert pair["margin"] == pytest.approx(-0.5 + worth)
+    assert ids(select("p", made, table, Pairing(strategy=strategy), True)) == [("c0", "c1")]
+
+
+def test_length_alone_makes_no_pair() -> None:
+    made, table = long_pool((4.0, 2000), (4.0, 100))
+    assert reason(select("p", made, table, Pairing(), True, slopes={TOTAL: 0.5})) == "tie"
+    made, table = long_pool((4.0, 2000), (3.5, 100))
+    assert reason(select("p", made, table, Pairing(min_margin=1), True, slopes={TOTAL: 0.5})) == "margin"
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 5), st.integers(1, 60)), min_size=2, max_size=6),
+    st.sampled_from(sorted(STRATEGIES)),
+    st.sampled_from(["report", "not-chosen", "drop"]),
+    st.sets(st.integers(0, 5)),
+    st.floats(-1, 1),
+    st.randoms(),
+)
+def test_neither_flags_nor_slopes_let_the_order_of_rows_matter(
+    scored: list[tuple[int, int]], strategy: Any, on_flag: str, which: set[int], slope: float, random: Any
+) -> None:
+    made, table = long_pool(*((float(score), length) for score, length in scored))
+    config = guarded(on_flag, strategy=strategy, member_order=("m",))
+    flagged = {f"c{n}": "fake turns" for n in which}
+    extra: dict[str, Any] = {"slopes": {TOTAL: slope, "overall": slope}, "flagged": flagged}
+    selection = select("p", made, table, config, True, **extra)
+    assert select("p", random.sample(made, len(made)), table, config, True, **extra) == selection
+    assert on_flag == "report" or not {pair["chosen_id"] for pair in selection.pairs} & set(flagged)
+    assert on_flag != "drop" or not {pair["rejected_id"] for pair in selection.pairs} & set(flagged)
+    assert all(pair["margin"] > 0 for pair in selection.pairs)

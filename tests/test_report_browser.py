@@ -18,6 +18,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from pairsmith.config import Recipe
+from pairsmith.guard import KINDS
 from pairsmith.publishing import SHOWN, published_rows, render_card
 from pairsmith.report import Summary, render_report
 from tests.conftest import ROOT, shared
@@ -287,6 +288,9 @@ def test_nothing_that_a_text_says_becomes_active(visit: Open, part: int) -> None
     summary.aspects = {text: {"ratings": 1, "null": 0, "sum": 1} for text in texts[:60]}
     summary.wins.update((text, texts[0]) for text in texts[:12])
     summary.scores.update((text, text, 3) for text in texts[:12])
+    summary.flags.update((kind, "completions") for kind in KINDS)
+    summary.examples = [{"kind": text, "completion_id": text, "member": text, "excerpt": text} for text in texts]
+    summary.slopes = dict.fromkeys(texts, 0.5)
     recipe = RECIPE.model_copy(update={"name": texts[0], "description": "\n".join(texts)})
     table = [{text: text} for text in texts]
     page = render_report(recipe, summary, hostile_rows(texts), texts, {texts[2]: table}, table, "\n".join(texts))

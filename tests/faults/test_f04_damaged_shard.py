@@ -17,7 +17,7 @@ from pairsmith.errors import TableError
 from pairsmith.schemas import frame, rows
 from pairsmith.stages import load, open_store, unfinished
 from pairsmith.store import Store, TableRef
-from pairsmith.tables import all_refs, record_name
+from pairsmith.tables import made_refs, rated_refs, record_name
 from tests.faults.harness import digest_of_latest
 from tests.runs import run
 
@@ -54,7 +54,7 @@ def test_f4_a_damaged_shard_is_built_anew_and_no_other(echo_recipe: Build, tally
     expected, summary, _ = run(recipe)
     store, loaded = open_store(recipe), load(recipe)
     shard, other, _ = loaded.shards
-    refs = all_refs(recipe, shard)
+    refs = [*rated_refs(recipe, shard), *made_refs(shard)]
     for place, name in enumerate([*(ref.path for ref in refs), record_name(shard)]):
         path = Path(store.path(name))
         content = path.read_bytes()

@@ -1,0 +1,23 @@
+"""Survey: what each shard tells of the whole data set, and what all of them together tell each shard."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from prefect import task
+
+from pairsmith import stages
+from pairsmith.config import Recipe
+from tasks.options import STAGE
+
+
+@task(name="survey", task_run_name="survey {shard}", **STAGE)
+def survey_completions(recipe: Recipe, shard: str) -> dict[str, Any]:
+    return asdict(stages.survey_shard(recipe, shard))
+
+
+@task(name="merge surveys", task_run_name="merge surveys", **STAGE)
+def merge_surveys(recipe: Recipe, shards: dict[str, int]) -> list[str]:
+    """The shards whose pairs are to be selected, for what is new in them or in the whole data set."""
+    return stages.merge_surveys(recipe, shards)
