@@ -28,6 +28,7 @@ from pairsmith import (
     schemas,
     scoring,
     templating,
+    wrapping,
 )
 from pairsmith.agreement import Trust
 from pairsmith.budget import Budgeted, purse_of
@@ -154,7 +155,7 @@ def rate_shard(recipe: Recipe, shard: str, judge_name: str) -> Done:
     store, llm = open_store(recipe), _recorded(recipe, judge)
     source = store.load(prompts_ref(shard))
     completions = store.load_all(completion_refs(recipe, shard))
-    code = [source_hash(rating, readouts), templating.template_hash("judge")]
+    code = [source_hash(rating, readouts, wrapping), templating.template_hash("judge")]
     plan = settings.model_dump(mode="json", include={"aspects", "rubrics", "own_family"})
     families = families_of(recipe)
     others = [judge.family_name for judge in settings.judges]
@@ -218,7 +219,8 @@ def shard_mark(shard: str, plan: str) -> str:
 
 def plan_mark(recipe: Recipe) -> str:
     """Fingerprint of what decides the outcome for all shards alike: the recipe, code and templates."""
-    code = source_hash(generation, evolution, rating, readouts, scoring, pairing, publishing, report, charts, agreement)
+    judged = (rating, readouts, wrapping, scoring)
+    code = source_hash(generation, evolution, *judged, pairing, publishing, report, charts, agreement)
     templates = [templating.template_hash(prefix) for prefix in ("principles", "evolve", "judge")]
     models = [[_dump(spec, open_llm(spec).identity), getattr(spec, "samples", None)] for spec in recipe.specs]
     plan = recipe.model_dump(mode="json", include={"pool": {"draw", "seed"}, "pairing": True})

@@ -14,7 +14,8 @@ MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob
 HEAVY = {"torch", "transformers", "datasets", "huggingface_hub", "llguidance"}
 LEAVES = {"config", "schemas", "ids", "errors", "sandbox", "templating"}
 STEPS = {
-    "prompts", "overlap", "generation", "evolution", "rating", "readouts", "checks", "scoring", "pairing", "progress",
+    "prompts", "overlap", "generation", "evolution", "rating", "readouts", "wrapping", "checks", "scoring", "pairing",
+    "progress",
 }  # fmt: skip
 STEPS_MAY_KNOW = LEAVES | STEPS | {"llms.base"}
 
