@@ -39,6 +39,7 @@ _replies = sa.Table(
     sa.Column("model", sa.Text, nullable=False),
     sa.Column("revision", sa.Text),
     sa.Column("dataset", sa.Text, nullable=False),  # the one that paid for it; others may use it too
+    sa.Column("asker", sa.Text),  # member, evolver or judge that it was asked for; null where nobody noted it
     sa.Column("reply", sa.Text, nullable=False),
     sa.Column("checksum", sa.String(64), nullable=False),
     sa.Column("n_prompt_tokens", sa.Integer, nullable=False),
@@ -137,15 +138,21 @@ class Ledger:
         return found
 
     def put(
-        self, identity: Identity, replies: Mapping[str, Reply], dataset: str = "", price: Price | None = None
+        self,
+        identity: Identity,
+        replies: Mapping[str, Reply],
+        dataset: str = "",
+        price: Price | None = None,
+        asker: str | None = None,
     ) -> dict[str, Reply]:
         """Record replies, durable on return; a key that is already there keeps its first reply.
 
-        `dataset` pays for them, at `price`. Returns those that another run was faster with, as the ledger keeps them.
+        `dataset` pays for them, at `price`; `asker` is who in it asked. Returns those that another run was faster
+        with, as the ledger keeps them.
         """
         if not replies:
             return {}
-        who = asdict(identity) | {"dataset": dataset}
+        who = asdict(identity) | {"dataset": dataset, "asker": asker}
         all_new = self._commit([_row(who, key, reply, price) for key, reply in replies.items()])
         return {} if all_new else {key: kept for key, kept in self.get(replies).items() if kept != replies[key]}
 
@@ -205,6 +212,13 @@ class Ledger:
         query = sa.select(*names, calls, *_sums()).group_by(*names).order_by(calls.desc(), *names)
         with self._engine.connect() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
+
+    def paid(self, dataset: str) -> list[dict[str, Any]]:
+        """Calls, tokens and cost of all replies that `dataset` paid for, by who asked for them and of which model."""
+        names = (_replies.c.asker, _replies.c.model)
+        query = sa.select(*names, sa.func.count().label("calls"), *_sums()).where(_replies.c.dataset == dataset)
+        with self._engine.connect() as connection:
+            return [dict(row) for row in connection.execute(query.group_by(*names)).mappings()]
 
     def spent(self, dataset: str) -> tuple[int, float]:
         """Tokens and cost of all replies that `dataset` paid for."""
@@ -309,15 +323,17 @@ class Recorded:
     """A backend whose replies go through the ledger: known ones come from it, new ones are recorded first.
 
     Replies that failed for a passing reason are handed on but not recorded: the next run asks again. What is recorded
-    is charged to `dataset`.
+    is charged to `dataset`, as asked for by `asker`.
     """
 
-    def __init__(self, llm: LLM, ledger: Ledger, dataset: str = "", price: Price | None = None) -> None:
+    def __init__(
+        self, llm: LLM, ledger: Ledger, dataset: str = "", price: Price | None = None, asker: str | None = None
+    ) -> None:
         self.identity = llm.identity
         # asked of the model itself, not answered from the ledger
         self.calls = self.prompt_tokens = self.tokens = 0
         self.cost = 0.0
-        self._llm, self._ledger, self._dataset, self._price = llm, ledger, dataset, price
+        self._llm, self._ledger, self._dataset, self._price, self._asker = llm, ledger, dataset, price, asker
 
     def stream(self, requests: Sequence[Request]) -> Iterator[Finished]:
         places: dict[str, list[int]] = {}
@@ -332,7 +348,7 @@ class Recorded:
         for finished in self._llm.stream([requests[places[key][0]] for key in keys]):
             finished = [(i, _storable(reply)) for i, reply in finished]
             lasting = {keys[i]: reply for i, reply in finished if reply.error is None or reply.final}
-            kept = self._ledger.put(self.identity, lasting, self._dataset, self._price)
+            kept = self._ledger.put(self.identity, lasting, self._dataset, self._price, self._asker)
             self.calls += len(finished)
             self.prompt_tokens += sum(reply.n_prompt_tokens for _, reply in finished)
             self.tokens += sum(reply.n_tokens for _, reply in finished)
@@ -397,7 +413,11 @@ def _create(engine: sa.Engine) -> set[str]:
             connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
         for index in _replies.indexes:
             connection.execute(sa.schema.CreateIndex(index, if_not_exists=True))
-        return {column["name"] for column in sa.inspect(connection).get_columns("replies")}
+        columns = {column["name"] for column in sa.inspect(connection).get_columns("replies")}
+        if set(_replies.columns.keys()) - columns == {"asker"}:  # a ledger from before askers were noted
+            connection.execute(sa.text("ALTER TABLE replies ADD COLUMN asker TEXT"))
+            columns.add("asker")
+        return columns
 
 
 def _durable_sqlite(connection: Any, _record: Any) -> None:

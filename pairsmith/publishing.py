@@ -88,10 +88,12 @@ def publish(
     summary: Summary,
     trust: Trust,
     models: Models,
+    usage: list[dict[str, Any]],
 ) -> Published:
     """Build the next version of the data set from its shards, unless the latest one holds the same.
 
-    `content`: sum of the shards' `content_digest`. Raises RunError where there is no pair to publish.
+    `content`: sum of the shards' `content_digest`; `usage`: what the data set has cost so far. Raises RunError where
+    there is no pair to publish.
     """
     if not summary.pairs:
         reasons = ", ".join(f"{count} {reason}" for reason, count in summary.prompt_reasons.most_common())
@@ -114,11 +116,12 @@ def publish(
         record["files"] = {str(f.relative_to(folder)): _sha256(f) for f in sorted(folder.glob("*/*"))}
         hub = recipe.publishing.hub
         where = hub.repo_id if hub else store.url("latest" if store.is_local else f"versions/{version}")
-        (folder / "README.md").write_text(render_card(recipe, summary, where, counts, digest, models), encoding="utf-8")
-        (folder / "report.html").write_text(
-            render_report(recipe, summary, shown, refused_rows(store), trust.titled(), recipe_text=recipe_yaml(recipe)),
-            encoding="utf-8",
+        card = render_card(recipe, summary, where, counts, digest, models, usage)
+        page = render_report(
+            recipe, summary, shown, refused_rows(store), trust.titled(), usage, recipe_text=recipe_yaml(recipe)
         )
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        (folder / "report.html").write_text(page, encoding="utf-8")
         (folder / "recipe.yaml").write_text(recipe_yaml(recipe), encoding="utf-8")
         (folder / "version.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
         store.install(folder, f"versions/{version}", "latest")
@@ -262,9 +265,15 @@ def kto_rows(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def render_card(
-    recipe: Recipe, summary: Summary, where: str, counts: dict[str, int], digest: str, models: Models
+    recipe: Recipe,
+    summary: Summary,
+    where: str,
+    counts: dict[str, int],
+    digest: str,
+    models: Models,
+    usage: list[dict[str, Any]] | None = None,
 ) -> str:
-    """README.md with the YAML front matter that the Hub and `load_dataset` read."""
+    """README.md with the YAML front matter that the Hub and `load_dataset` read. `usage`: from `usage_table`."""
     configs = []
     for name, folder in (("default", "data"), ("kto", "kto")):
         splits = sorted((key.split("/")[1] for key in counts if key.startswith(f"{folder}/")), reverse=True)
@@ -298,10 +307,31 @@ def render_card(
             exports=", ".join(exports),
             version=__version__,
             models=markdown_table(models),
+            usage=markdown_table(usage) if usage else "",
+            scores=score_meaning(recipe),
             recipe_yaml=told,
         )
         + "\n"
     )
+
+
+def score_meaning(recipe: Recipe) -> str:
+    """How a recipe makes one score of what its judges said, in words."""
+    if not recipe.rating:
+        return "null: no judge was asked for them"
+    judges = {
+        "mean": "mean over judges by their weights",
+        "median": "median over judges",
+        "trimmed": "mean over judges by their weights, of three or more without the lowest and the highest",
+        "z-scored": "mean over judges by their weights of scores less the judge's mean for the prompt, in its standard "
+        "deviations",
+    }[recipe.rating.aggregation]
+    scaled = "" if recipe.rating.aggregation == "z-scored" else ", put on the scale 1 to 5"
+    if recipe.pairing.strategy == "per-aspect":
+        return f"in the aspect that `strategy` names: {judges}{scaled}"
+    which = {"prefer-overall": "the aspect overall", "prefer-aspects": "a weighted mean over aspects without overall"}
+    aspects = which.get(recipe.pairing.conflicts, "a weighted mean over aspects")
+    return f"{aspects} (those not applicable left out); in each, the {judges}{scaled}"
 
 
 def recipe_yaml(recipe: Recipe) -> str:

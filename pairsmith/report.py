@@ -24,6 +24,7 @@ from pairsmith.tables import ShardTables
 from pairsmith.templating import render
 
 _STEPS = ("scores", "wins", "histograms")  # counts by several names or numbers, which JSON cannot have as keys
+_PAID = {"prompt tokens": "n_prompt_tokens", "completion tokens": "n_tokens", "cost": "cost"}
 _MARKUP = re.compile(r"[\\`*_\[\]<>&|~!]")
 _BEGINNINGS = re.compile(r"^(\d*)([#+\-=>:.)])")  # of headings, lists, quotes, rules
 
@@ -201,6 +202,26 @@ def render_report(
     return render("report.html.jinja", recipe=recipe, summary=summary, recipe_text=recipe_text, **tables, **tools)
 
 
+def usage_table(paid: Iterable[Mapping[str, Any]], models: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What a data set paid for in all its runs, by member, evolver and judge, then in all.
+
+    `paid`: from `Ledger.paid`; `models`: role, name and model of those in the recipe, which come first and in its
+    order, also where they asked nothing. Others asked by an earlier form of the recipe. Costs are null without a price.
+    """
+    found = {(row["asker"] or "", row["model"]): row for row in paid}
+    known = [(f"{spec['role']} {spec['name']}", str(spec["model"])) for spec in models]
+    earlier = sorted(set(found) - set(known))
+    total = {name: _sum(row[name] for row in found.values()) for name in ("calls", *_PAID.values())}
+    lines = [*((*key, "", found.get(key, {})) for key in known), *((*key, "no", found[key]) for key in earlier)]
+    table = []
+    for asker, model, gone, row in [*lines, ("all", "", "", total)] if found else []:
+        counts = {name: row.get(key) for name, key in _PAID.items()}
+        counts["cost"] = None if counts["cost"] is None else round(counts["cost"], 6)
+        table.append({"asked by": asker or "not noted", "model": model, "calls": row.get("calls", 0), **counts})
+        table[-1] |= {"in the recipe": gone} if earlier else {}
+    return table
+
+
 def render_markdown(recipe: Recipe, summary: Summary) -> str:
     """The funnel, reasons and tables as markdown, for cards and Prefect artifacts. Holds no text from the data."""
     return render("summary.md.jinja", recipe=recipe, summary=summary, table=markdown_table, told=told)
@@ -236,6 +257,12 @@ def _tally(table: dict[str, dict[str, float]], name: str, key: str, value: float
 
 def _ratio(total: float, count: float) -> float | None:
     return round(total / count, 2) if count else None
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    """The sum of what is known; null where nothing is."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
 
 
 def _couples(found: Iterable[Hashable]) -> int:

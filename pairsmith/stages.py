@@ -282,7 +282,9 @@ def publish_run(recipe: Recipe, loaded: Loaded) -> tuple[Published, Summary]:
     if summary.loaded != loaded.accepted or summary.loaded != summary.paired + rejected:
         raise AssertionError(f"{loaded.accepted} prompts in, {summary.paired} paired + {rejected} rejected")
     gates.check(recipe.gates, summary, trust)
-    return publish(recipe, store, loaded.shards, content, summary, trust, models_of(recipe)), summary
+    models = models_of(recipe)
+    usage = report.usage_table(open_ledger(recipe.ledger_url).paid(recipe.name), models)
+    return publish(recipe, store, loaded.shards, content, summary, trust, models, usage), summary
 
 
 def push(recipe: Recipe, published: Published) -> str | None:
@@ -292,20 +294,24 @@ def push(recipe: Recipe, published: Published) -> str | None:
 
 def models_of(recipe: Recipe) -> publishing.Models:
     """Every model of a recipe with the revision that its ids and ledger keys name."""
-    role = {Member: "member", Evolver: "evolver", Judge: "judge"}
     return [
-        {"role": role[type(spec)], "name": spec.name, "model": spec.model, "revision": open_llm(spec).identity.revision}
+        {"role": role_of(spec), "name": spec.name, "model": spec.model, "revision": open_llm(spec).identity.revision}
         for spec in recipe.specs
     ]
 
 
-def _recorded(recipe: Recipe, spec: ModelSpec) -> Recorded:
+def role_of(spec: ModelSpec) -> str:
+    """What a model is in a recipe: member, evolver or judge."""
+    return {Member: "member", Evolver: "evolver", Judge: "judge"}[type(spec)]
+
+
+def _recorded(recipe: Recipe, spec: Member | Evolver | Judge) -> Recorded:
     """A model of a recipe, held to its budget, its replies kept in the ledger."""
     ledger, budget = open_ledger(recipe.ledger_url), recipe.budget
     llm: LLM = Batched(spec, ledger) if spec.endpoint and spec.endpoint.mode == "batch" else open_llm(spec)
     if budget != Budget():
         llm = Budgeted(llm, purse_of(recipe.ledger_url, recipe.name, budget), spec.price)
-    return Recorded(llm, ledger, recipe.name, spec.price)
+    return Recorded(llm, ledger, recipe.name, spec.price, f"{role_of(spec)} {spec.name}")
 
 
 def _dump(config: Config, identity: Identity) -> Any:
