@@ -188,6 +188,8 @@ def number(value: Any) -> str:
         return str(value)
     if isinstance(value, int) or abs(value) >= 1000:
         return f"{value:,.0f}"
+    if abs(value) < 0.0001 and value != 0:
+        return f"{value:.6f}".rstrip("0").rstrip(".")
     return f"{value:.2f}" if abs(value) >= 0.1 or value == 0 else f"{value:.2g}"
 
 

@@ -52,6 +52,12 @@ class Selection:
 
 
 Ordered = Iterator[tuple[Candidate, Candidate]]
+Similarity = Callable[[str, str], float]  # of two texts, 0 to 1
+
+
+def by_characters(one: str, other: str) -> float:
+    """Indel similarity: the share of characters that stay when one text is turned into the other."""
+    return fuzz.ratio(one, other) / 100
 
 
 def pair(
@@ -61,6 +67,7 @@ def pair(
     pairing: Pairing,
     scored: bool,
     rating: Rating | None = None,
+    similarity: Similarity = by_characters,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Select pairs for all prompts; returns (pairs, rejections). `scored`: whether the strategy needs scores.
 
@@ -74,7 +81,7 @@ def pair(
     pairs: list[dict[str, Any]] = []
     rejections: list[dict[str, Any]] = []
     for prompt_id in prompts["prompt_id"]:
-        selection = select(prompt_id, by_prompt[prompt_id], table, pairing, scored, barred)
+        selection = select(prompt_id, by_prompt[prompt_id], table, pairing, scored, barred, similarity)
         pairs += selection.pairs
         rejections += selection.rejections
     left = {row["prompt_id"] for row in rejections if row["completion_id"] is None}
@@ -90,6 +97,7 @@ def select(
     pairing: Pairing,
     scored: bool,
     stopped_by: Mapping[str, str] | None = None,
+    similarity: Similarity = by_characters,
 ) -> Selection:
     """The pairs of one prompt, or why there are none. `stopped_by`: the gate that a completion did not pass."""
     selection = Selection()
@@ -110,14 +118,14 @@ def select(
     for strategy, ordered, most in _tasks(candidates, pairing):
         taken = 0
         for chosen, rejected in ordered:
-            reason, similarity = _unfit(chosen, rejected, pairing, scored)
+            reason, alike = _unfit(chosen, rejected, pairing, scored, similarity)
             if reason:
                 passed_over[reason] += 1
                 detail = f"as chosen against {rejected.id}"
                 selection.rejections.append(_rejection(prompt_id, reason, detail, chosen.id))
                 continue
             if not any((p["chosen_id"], p["rejected_id"]) == (chosen.id, rejected.id) for p in selection.pairs):
-                selection.pairs.append(_pair(prompt_id, chosen, rejected, similarity, strategy))
+                selection.pairs.append(_pair(prompt_id, chosen, rejected, alike, strategy))
             taken += 1
             if taken == most:
                 break
@@ -151,7 +159,9 @@ def _barred(row: dict[str, Any], table: Mapping[str, Scores], pairing: Pairing, 
     return None
 
 
-def _unfit(chosen: Candidate, rejected: Candidate, pairing: Pairing, scored: bool) -> tuple[Reason | None, float]:
+def _unfit(
+    chosen: Candidate, rejected: Candidate, pairing: Pairing, scored: bool, similarity: Similarity
+) -> tuple[Reason | None, float]:
     """Why two candidates make no pair, and how alike their texts are (measured only where nothing else bars them)."""
     if normalised(chosen.row["text"]) == normalised(rejected.row["text"]):
         return Reason.IDENTICAL, 1.0
@@ -163,8 +173,8 @@ def _unfit(chosen: Candidate, rejected: Candidate, pairing: Pairing, scored: boo
             return Reason.MARGIN, math.nan
     if scored and pairing.conflicts == "drop" and in_conflict(chosen.scores, rejected.scores):
         return Reason.CONFLICT, math.nan
-    similarity = fuzz.ratio(chosen.row["text"], rejected.row["text"]) / 100
-    return (Reason.SIMILAR if similarity > pairing.max_similarity else None), similarity
+    alike = similarity(chosen.row["text"], rejected.row["text"])
+    return (Reason.SIMILAR if alike > pairing.max_similarity else None), alike
 
 
 def _why(

@@ -31,7 +31,14 @@ from pairsmith.errors import ConfigError, RunError
 from pairsmith.generation import with_system
 from pairsmith.ids import canonical_json, draw, fingerprint
 from pairsmith.recipes import models_in
-from pairsmith.report import Summary, markdown_table, markdown_text, render_markdown, render_report
+from pairsmith.report import (
+    Summary,
+    markdown_table,
+    markdown_text,
+    public_name,
+    render_markdown,
+    render_report,
+)
 from pairsmith.schemas import rows
 from pairsmith.store import Store
 from pairsmith.tables import LOAD_REJECTIONS, ShardTables, published_ref
@@ -306,9 +313,10 @@ def render_card(
             summary_markdown=render_markdown(recipe, summary),
             exports=", ".join(exports),
             version=__version__,
-            models=markdown_table(models),
+            models=markdown_table([row | {"model": public_name(row["model"])} for row in models]),
             usage=markdown_table(usage) if usage else "",
             scores=score_meaning(recipe),
+            alike=similarity_meaning(recipe),
             recipe_yaml=told,
         )
         + "\n"
@@ -334,6 +342,14 @@ def score_meaning(recipe: Recipe) -> str:
     return f"{aspects} (those not applicable left out); in each, the {judges}{scaled}"
 
 
+def similarity_meaning(recipe: Recipe) -> str:
+    """What tells how alike two texts are, in words."""
+    encoder = recipe.pairing.similarity
+    if encoder is None:
+        return "the share of characters that stay when one is turned into the other (Indel)"
+    return f"the cosine of their embeddings by {markdown_text(public_name(encoder.model))}"
+
+
 def recipe_yaml(recipe: Recipe) -> str:
     """The recipe as it ran, without defaults and without folders, endpoints and devices of this machine."""
     data = recipe.model_dump(mode="json", exclude_defaults=True, exclude={"workspace", "ledger"})
@@ -345,7 +361,7 @@ def recipe_yaml(recipe: Recipe) -> str:
         *((source, "path") for source in data["prompts"]["sources"]),
         *((spec, "model") for spec in specs),
     ]:
-        place[key] = Path(place[key]).name if os.path.isabs(place[key]) else place[key]
+        place[key] = public_name(place[key])
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -217,7 +219,9 @@ def usage_table(paid: Iterable[Mapping[str, Any]], models: Iterable[Mapping[str,
     for asker, model, gone, row in [*lines, ("all", "", "", total)] if found else []:
         counts = {name: row.get(key) for name, key in _PAID.items()}
         counts["cost"] = None if counts["cost"] is None else round(counts["cost"], 6)
-        table.append({"asked by": asker or "not noted", "model": model, "calls": row.get("calls", 0), **counts})
+        table.append(
+            {"asked by": asker or "not noted", "model": public_name(model), "calls": row.get("calls", 0), **counts}
+        )
         table[-1] |= {"in the recipe": gone} if earlier else {}
     return table
 
@@ -246,8 +250,15 @@ def markdown_text(value: Any) -> str:
     return _BEGINNINGS.sub(r"\1\\\2", text)
 
 
+def public_name(model: str) -> str:
+    """A model's id, or the name of its folder without where that stands on this machine."""
+    return Path(model).name if os.path.isabs(model) else model
+
+
 def _cell(value: Any) -> str:
-    return "" if value is None else markdown_text(value)
+    if isinstance(value, float) and 0 < abs(value) < 0.001:
+        return f"{value:.6f}".rstrip("0")
+    return str(value) if isinstance(value, int | float) else "" if value is None else markdown_text(value)
 
 
 def _tally(table: dict[str, dict[str, float]], name: str, key: str, value: float) -> None:

@@ -33,16 +33,18 @@ from pairsmith import (
 from pairsmith.agreement import Trust
 from pairsmith.budget import Budgeted, purse_of
 from pairsmith.checks import check_hash
-from pairsmith.config import CHECKS, Budget, Config, Evolver, Judge, Member, ModelSpec, Rating, Recipe
+from pairsmith.config import CHECKS, Budget, Config, Evolver, Judge, Member, ModelSpec, Rating, Recipe, Sampling
 from pairsmith.errors import TableError
 from pairsmith.evolution import evolve
 from pairsmith.generation import generate
 from pairsmith.ids import fingerprint, source_hash
 from pairsmith.ledger import Recorded, open_ledger
-from pairsmith.llms.base import LLM, Identity, open_llm
+from pairsmith.llms import encoder
+from pairsmith.llms.base import LLM, Identity, Request, open_llm
 from pairsmith.llms.batch import Batched
-from pairsmith.pairing import pair
-from pairsmith.progress import Progress, emit
+from pairsmith.llms.encoder import Encoder, cosine
+from pairsmith.pairing import Similarity, by_characters, pair
+from pairsmith.progress import Progress, ask, emit
 from pairsmith.publishing import Published, publish
 from pairsmith.rating import rate
 from pairsmith.report import Summary
@@ -183,13 +185,16 @@ def _check_shard(recipe: Recipe, settings: Rating, shard: str) -> Done:
 
 
 def pair_shard(recipe: Recipe, shard: str) -> Done:
-    """Select the pairs of a shard, and record what came of it. Never calls a model."""
+    """Select the pairs of a shard, and record what came of it. No model is asked but that of `pairing.similarity`."""
     store = open_store(recipe)
     source = store.load(prompts_ref(shard))
     parts = [store.load(ref) for ref in (*completion_refs(recipe, shard), *rating_refs(recipe, shard))]
     completions = store.load_all(completion_refs(recipe, shard)).data
     ratings = store.load_all(rating_refs(recipe, shard)).data if recipe.rating else schemas.frame("ratings", [])
-    pairs, rejections = pair(source.data, completions, ratings, recipe.pairing, recipe.needs_scores, recipe.rating)
+    alike = _similarity(recipe, completions)
+    pairs, rejections = pair(
+        source.data, completions, ratings, recipe.pairing, recipe.needs_scores, recipe.rating, alike
+    )
     store.write(rejections_ref(shard), rejections, "")
     store.write(pairs_ref(shard), pairs, "")
     tables = ShardTables(source.data, completions, ratings, pairs, rejections)
@@ -212,6 +217,19 @@ def pair_shard(recipe: Recipe, shard: str) -> Done:
     return Done(pairing.STAGE, shard, "all", len(pairs))
 
 
+def _similarity(recipe: Recipe, completions: pd.DataFrame) -> Similarity:
+    """What tells how alike two texts of a shard are. Vectors stand in the ledger: pairing again reckons none anew."""
+    spec = recipe.pairing.similarity
+    if spec is None:
+        return by_characters
+    sound = completions[completions["error"].isna()]["text"]
+    texts = sorted({text for text in sound if text.strip()})
+    llm = Recorded(Encoder(spec), open_ledger(recipe.ledger_url), recipe.name, asker="encoder similarity")
+    requests = [Request(({"role": "user", "content": text},), Sampling(), seed=0) for text in texts]
+    vectors = {text: reply.text for text, reply in zip(texts, ask(llm, requests, pairing.STAGE, 0), strict=True)}
+    return lambda one, other: cosine(vectors[one], vectors[other])
+
+
 def shard_mark(shard: str, plan: str) -> str:
     """Fingerprint of all that decides what comes of a shard: its prompts, which its name tells, and `plan_mark`."""
     return fingerprint(shard, plan)
@@ -224,6 +242,10 @@ def plan_mark(recipe: Recipe) -> str:
     templates = [templating.template_hash(prefix) for prefix in ("principles", "evolve", "judge")]
     models = [[_dump(spec, open_llm(spec).identity), getattr(spec, "samples", None)] for spec in recipe.specs]
     plan = recipe.model_dump(mode="json", include={"pool": {"draw", "seed"}, "pairing": True})
+    sentences = recipe.pairing.similarity and [
+        asdict(Encoder(recipe.pairing.similarity).identity),
+        source_hash(encoder),
+    ]
     evolution_plan = recipe.evolution and recipe.evolution.model_dump(mode="json", exclude={"evolver"})
     rated = recipe.rating and [
         recipe.rating.model_dump(mode="json", exclude={"judges"}),
@@ -231,7 +253,7 @@ def plan_mark(recipe: Recipe) -> str:
         [judge.weight for judge in recipe.rating.judges],
         families_of(recipe, judges=True),
     ]
-    return fingerprint(code, templates, models, plan, evolution_plan, rated)
+    return fingerprint(code, templates, models, plan, sentences, evolution_plan, rated)
 
 
 def families_of(recipe: Recipe, judges: bool = False) -> dict[str, str]:
@@ -294,10 +316,14 @@ def push(recipe: Recipe, published: Published) -> str | None:
 
 def models_of(recipe: Recipe) -> publishing.Models:
     """Every model of a recipe with the revision that its ids and ledger keys name."""
-    return [
+    models = [
         {"role": role_of(spec), "name": spec.name, "model": spec.model, "revision": open_llm(spec).identity.revision}
         for spec in recipe.specs
     ]
+    if recipe.pairing.similarity:
+        found = Encoder(recipe.pairing.similarity).identity
+        models.append({"role": "encoder", "name": "similarity", "model": found.model, "revision": found.revision})
+    return models
 
 
 def role_of(spec: ModelSpec) -> str:
