@@ -175,6 +175,17 @@ def columns_of(table: Iterable[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(column for row in table for column in row))
 
 
+def number_columns(table: Sequence[Mapping[str, Any]]) -> set[str]:
+    """The columns that hold numbers, or nothing, in every row of a table."""
+    seen: dict[str, set[bool]] = {}
+    for row in table:
+        for column, value in row.items():
+            if value is not None:
+                seen.setdefault(column, set()).add(isinstance(value, (int, float)) and not isinstance(value, bool))
+    empty = set(columns_of(table)) - set(seen)
+    return {column for column, kinds in seen.items() if kinds == {True}} | empty
+
+
 def percent(part: float, whole: float) -> str:
     """A share as a person reads it; a dash where there is nothing to share."""
     return f"{100 * part / whole:.0f}%" if whole else "–"

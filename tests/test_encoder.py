@@ -140,7 +140,7 @@ def test_a_run_keeps_vectors_in_the_ledger_and_pairs_the_same_whatever_the_shard
 
     known = open_ledger(one.ledger_url).count()
     monkeypatch.setattr("pairsmith.llms.encoder._model", None)  # loading it again would fail
-    again = echo_recipe(12, name="one", pairing={"similarity": similarity, "strategy": "best-vs-second"})
+    again = echo_recipe(12, name="one", pairing={"similarity": similarity, "max_similarity": 1.0, "seed": 1})
     later, _, calls = run(again)
     assert (later.new, sum(calls.values())) == (True, 0)
     assert open_ledger(one.ledger_url).count() == known
