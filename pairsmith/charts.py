@@ -13,7 +13,7 @@ from typing import Any
 
 TICKS = 6  # labels that fit under a histogram on a phone
 _HEATS = 8  # shades of a share
-_MARGIN = 0.5  # width of a step of the histogram of margins
+_MARGIN = 0.1  # width of the narrowest step of the histogram of margins
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def margins(histograms: Mapping[tuple[str, int], int]) -> Chart | None:
     """How far apart the scores of the pairs are, in steps as wide as make at most two dozen."""
     found = _of(histograms, "margin")
     span = max(found, default=0) - min(found, default=0)
-    wide = next(wide for wide in (1, 2, 4, 10, 20) if span < 24 * wide)
+    wide = next(wide for wide in (1, 5, 10, 20, 50, 100) if span < 24 * wide)
     step = wide * _MARGIN
     return histogram(
         {"pairs": _wider(found, wide)}, lambda n: f"{n * step:g} to {(n + 1) * step:g}", lambda n: f"{n * step:g}"

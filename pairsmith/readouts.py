@@ -91,6 +91,7 @@ _PLAIN = re.compile(rf"^{_DECORATION}{_LABEL_OF_RATING}{_VALUE}", re.IGNORECASE)
 _BOUND = re.compile(
     rf"^{_DECORATION}{_LABEL_OF_RATING}(?:\s+(?:for|of))?(?:\s+text)?\W{{0,8}}{_MARK}{_VALUE}", re.IGNORECASE
 )
+# `Text <mark>, rating: 4` and `<mark>: 4/5`: certain only where no text could be quoted so.
 _MARK_FIRST = re.compile(
     rf"^{_DECORATION}(?:text|answer|response)?\W{{0,8}}{_MARK}\W{{0,8}}{_LABEL_OF_RATING}{_VALUE}", re.IGNORECASE
 )
@@ -115,8 +116,9 @@ _NUMBER = re.compile(
 _REMARK = re.compile(r"\s*(?:stars?|points?)?[\s\])>*_`\"']*(?:[-–—.;:!(\[,]\D*)?", re.IGNORECASE)
 _WORDS = {word: n for n, word in enumerate("zero one two three four five six seven eight nine ten".split())}
 _SPELT = rf"(\d{{1,6}}(?:\.0)?|{'|'.join(_WORDS)})"
+# `four`, `4 (four)`, `four out of five`: whole texts alone, since `one` begins many a sentence.
 _SPELT_OUT = re.compile(
-    rf"{_SPELT}(?:\s*[(\[]\s*{_SPELT}\s*[)\]])?(?:\s*(?:/|(?:out )?of)\s*{_SPELT})?(?P<rest>[\s.*_`\])】\"”]*)",
+    rf"{_SPELT}(?:\s*[(\[]\s*{_SPELT}\s*[)\]])?(?:\s*(?:/|(?:out )?of)\s*{_SPELT})?[\s.*_`\])】\"”]*",
     re.IGNORECASE,
 )
 _INVISIBLE = dict.fromkeys(map(ord, "\u200b\u2060\ufeff"))

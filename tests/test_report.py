@@ -145,6 +145,9 @@ def test_histograms_fit_scales_of_any_width() -> None:
     assert chart is not None
     assert len(chart.bars) <= 25
     assert sum(int(bar.told.split(": ")[1].split()[0]) for bar in chart.bars) == len(wide)
+    near = charts.margins({("margin", charts.margin_step(margin)): 1 for margin in (0.05, 0.2, 0.45)})
+    assert near is not None
+    assert len(near.bars) == 5  # small margins are told apart
     scores = {
         ("a", "check", 0): 3,
         ("a", "check", 1): 1,
