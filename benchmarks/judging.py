@@ -52,8 +52,17 @@ LAYOUTS = {
     "4/5 (good)": WHY + "Rating {m}: {v}/5 (good)\n", "[[4]]": WHY + "Rating {m}: [[{v}]]\n",
     "words": WHY + "Rating {m}: {word}\n", "rating on the next line": WHY + "Rating {m}:\n{v}\n",
     "rating without its mark": WHY + "Rating: {v}\n",
+    **dict.fromkeys(("preamble and epilogue", "in a fence, with both"), PLAIN),
+    "rating first, with both": "### Text {m}\nRating {m}: {v}\nRationale: {why}\n",
+    "four (4)": WHY + "Rating {m}: {word} ({v})\n", "Chinese colon": WHY + "Rating {m}：【{v}】\n",
+    "mark: 4/5, no rationale": "- **{m}**: {v}/5\n", "table": "| Text {m} | {cell} | **{v}** |",
 }  # fmt: skip
-JSON_LAYOUTS = {"JSON, bare": "{}", "JSON, fenced": "```json\n{}\n```", "JSON after <think>": "<think>5</think>\n{}"}
+JSON_LAYOUTS = {
+    "JSON, bare": "{}", "JSON, fenced": "```json\n{}\n```", "JSON after <think>": "<think>5</think>\n{}",
+    "JSON, preamble and epilogue": "Sure! My ratings, from 1 to 5:\n\n{}\n\nAsk me for 5 more.",
+    "JSON, fenced, with both": "Here you go:\n\n```json\n{}\n```\nOverall, I think all are fine.",
+    "JSON, trailing commas": "{}",
+}  # fmt: skip
 SAID = [
     "Rating: 5", "**Rating:** 5/5", "My final rating is five.", "Overall score = 5", "Rating:\n5",
     "### Text 1\nRationale: Best.\nRating 1: 5\n\n### Text 2\nRating 2: 1", "Rating abcdef: 5\nRating 123abc: 1",
@@ -71,7 +80,12 @@ def whole(name: str, sections: list[str], marks: list[str]) -> str:
     """The reply of a judge in one of the layouts."""
     reply = "\n".join(sections)
     others = "\n".join(PLAIN.format(m=mark, why="Hm.", v=3) for mark in marks)
+    both = "Sure! Here are my 4 ratings:\n\n{}\n\nOverall, I think both are fine. Let me know if you want 5 more."
     return {
+        "preamble and epilogue": both.format(reply),
+        "in a fence, with both": both.format(f"```\n{reply}```"),
+        "rating first, with both": both.format(reply),
+        "table": f"| Text | Rationale | Rating |\n| :--- | :--- | ---: |\n{reply}\n\nIn all, fine.",
         "preamble": f"Sure! Here are my 4 ratings, from 1 to 5:\n\n{reply}",
         "epilogue": f"{reply}\n---\nIn all, {marks[0]} beats {marks[1]}. Ask me for 5 more.",
         "<think> with other ratings": f"<think>\n{others}\n</think>\n{reply}",
@@ -144,6 +158,17 @@ def sheets(texts: Sequence[str], protocol: str, readout: str) -> list[Asked]:
     return list(plan([about], made, Rating(judges=(judge,), aspects=("overall",)), judge))
 
 
+def cell_of(text: str) -> str:
+    """A text as a cell of a markdown table."""
+    return "<br>".join(text.replace("|", "\\|").splitlines())
+
+
+def is_whole(rationale: str, why: str) -> bool:
+    """Whether a rationale that was read is the one that was written, with no epilogue; space and markup aside."""
+    plain, other = ("".join(re.findall(r"\w+", text.replace("<br>", " "))) for text in (why, rationale))
+    return plain in other and not re.search(r"Ask me for|Let me know if you want|In all, fine\.$", rationale)
+
+
 def parser(data: Sequence[Row]) -> bool:
     texts = [row[side] for row in data for side in ("chosen", "rejected") if row[side].strip()]
     cut = {text: text[:600].rpartition("\n")[0].strip() or text[:600].strip() for text in texts}  # whole lines, if any
@@ -158,19 +183,26 @@ def parser(data: Sequence[Row]) -> bool:
         why = dict(zip(marks, whys[start : start + 4], strict=True))
         replies: dict[str, dict[str, Read]] = {}
         for name, section in LAYOUTS.items():
-            sections = [section.format(m=m, why=why[m], v=given[m], word=words[given[m] - 1]) for m in marks]
+            sections = [
+                section.format(m=m, why=why[m], v=given[m], word=words[given[m] - 1], cell=cell_of(why[m]))
+                for m in marks
+            ]
             replies[name] = read_text(whole(name, sections, marks), text_sheet.sheet)
         said = json.dumps({m: {"rationale": why[m], "rating": given[m]} for m in marks}, indent=1)
         for name, around in JSON_LAYOUTS.items():
-            replies[name] = read_json(around.replace("{}", said), json_sheet.sheet)
+            inside = re.sub(r"\n( ?})", r",\n\1", said) if name == "JSON, trailing commas" else said
+            replies[name] = read_json(around.replace("{}", inside), json_sheet.sheet)
         for name, found in replies.items():
             for mark, one in found.items():
                 counts[name]["null" if one.rating is None else "exact" if one.rating == given[mark] else "wrong"] += 1
+                counts[name]["whole"] += is_whole(one.rationale or "", why[mark])
                 errors.update([f"{name}: {one.error}"] if one.error else [])
     counts["total"] = total = sum(counts.values(), Counter[str]())
-    share = total["exact"] / total.total()
+    share = total["exact"] / (total.total() - total["whole"])
     title = f"2. The parser: {len(counts) - 1} layouts of 600 real texts as rationales, in sheets of 4"
-    table(title, ("layout", *KINDS), [(name, *(n[kind] for kind in KINDS)) for name, n in counts.items()])
+    columns = (*KINDS, "whole")
+    table(title, ("layout", *columns), [(name, *(n[kind] for kind in columns)) for name, n in counts.items()])
+    print("  whole: the rationale is all there, and nothing of what the judge says at its reply's end")
     print(f"  exact {share:.2%}; nulls: {dict(errors) or 'none'}")
     return total["wrong"] == 0 and share >= 0.99
 

@@ -14,7 +14,7 @@ from typing import Any
 
 TICKS = 6  # labels that fit under a histogram on a phone
 _HEATS = 8  # shades of a share
-_MARGIN = 0.5  # width of a step of the histogram of margins
+_MARGIN = 0.1  # width of the narrowest step of the histogram of margins
 _REWARD = 0.1  # and of a reward model's scores
 _MOST_STEPS = 24
 
@@ -89,7 +89,7 @@ def rewards(histograms: Mapping[tuple[str, int], int]) -> list[tuple[str, Chart]
 def _spread(found: Mapping[int, int], width: float, what: str) -> Chart | None:
     """A histogram of numbers without bounds, in steps as wide as make at most two dozen."""
     span = max(found, default=0) - min(found, default=0)
-    widths = (n * 10**power for power in itertools.count() for n in (1, 2, 4))
+    widths = (n * 10**power for power in itertools.count() for n in (1, 2, 5))
     wide = next(wide for wide in widths if span < _MOST_STEPS * wide)
     step = wide * width
     return histogram(
@@ -195,6 +195,17 @@ def columns_of(table: Iterable[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(column for row in table for column in row))
 
 
+def number_columns(table: Sequence[Mapping[str, Any]]) -> set[str]:
+    """The columns that hold numbers, or nothing, in every row of a table."""
+    seen: dict[str, set[bool]] = {}
+    for row in table:
+        for column, value in row.items():
+            if value is not None:
+                seen.setdefault(column, set()).add(isinstance(value, (int, float)) and not isinstance(value, bool))
+    empty = set(columns_of(table)) - set(seen)
+    return {column for column, kinds in seen.items() if kinds == {True}} | empty
+
+
 def percent(part: float, whole: float) -> str:
     """A share as a person reads it; a dash where there is nothing to share."""
     return f"{100 * part / whole:.0f}%" if whole else "–"
@@ -208,6 +219,8 @@ def number(value: Any) -> str:
         return str(value)
     if isinstance(value, int) or abs(value) >= 1000:
         return f"{value:,.0f}"
+    if abs(value) < 0.0001 and value != 0:
+        return f"{value:.6f}".rstrip("0").rstrip(".")
     return f"{value:.2f}" if abs(value) >= 0.1 or value == 0 else f"{value:.2g}"
 
 

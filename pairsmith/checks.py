@@ -29,7 +29,7 @@ from pairsmith.config import Check, ExactMatch, IfEval, JsonSchema, PythonCheck,
 from pairsmith.errors import ConfigError, PairsmithError
 from pairsmith.ids import canonical_json, fingerprint, no_doubles, normalised, source_hash
 from pairsmith.llms.base import Message
-from pairsmith.readouts import NOT_APPLICABLE, Read, unfenced
+from pairsmith.readouts import NOT_APPLICABLE, Read
 
 SECONDS = 1.0  # of processor time, for one text's patterns or schema
 MOST_JSON = 1_000_000  # characters
@@ -174,11 +174,19 @@ def _regex(check: Regex, text: str) -> Read:
     return _verdict(found != check.negate, f"{'matches' if found else 'does not match'} {check.pattern}{wanted}")
 
 
+def _unfenced(text: str) -> str:
+    """What stands in a text that is one fence; else the text itself."""
+    body = text.strip()
+    first, _, rest = body.partition("\n")
+    fenced = first.rstrip().lower() in ("```", "```json") and rest.endswith("```")
+    return rest[:-3].strip() if fenced else body
+
+
 def _json_schema(check: JsonSchema, text: str) -> Read:
     if len(text) > MOST_JSON:
         return Read(error=f"longer than {MOST_JSON} characters")
     try:
-        value = json.loads(unfenced(text), object_pairs_hook=no_doubles, parse_constant=_no_constant)
+        value = json.loads(_unfenced(text), object_pairs_hook=no_doubles, parse_constant=_no_constant)
     except RecursionError:
         return Read(error="nested too deeply")
     except ValueError as error:

@@ -717,6 +717,14 @@ class Guard(Config):
     )
 
 
+class Encoder(Config):
+    """A sentence model in this process: two texts are as alike as the cosine of their mean token embeddings."""
+
+    model: str = Field(min_length=1, description="Hugging Face id or a local folder")
+    revision: str | None = None
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+
+
 class Pairing(Config):
     strategy: Strategy = "best-vs-worst"
     aspect_weights: dict[Name, float] = Field({}, description="weight of an aspect in the score; 1 if absent")
@@ -734,8 +742,10 @@ class Pairing(Config):
         2.0, ge=0, description="best-vs-low: reject the text nearest to so many standard deviations below the mean"
     )
     min_margin: float = Field(0.0, ge=0, description="least difference of the scores; ties never pair")
-    max_similarity: float = Field(
-        0.95, ge=0, le=1, description="reject pairs whose texts are more alike (Indel similarity, 0 to 1)"
+    max_similarity: float = Field(0.95, ge=0, le=1, description="reject pairs whose texts are more alike, 0 to 1")
+    similarity: Encoder | None = Field(
+        None,
+        description="what tells how alike two texts are: a sentence model; by their characters (Indel) when absent",
     )
     allow_truncated: bool = Field(False, description="let completions cut at max_tokens be candidates")
     checked: bool = Field(True, description="evolved-vs-original: ask the judges, or trust the evolution")

@@ -39,6 +39,7 @@ _replies = sa.Table(
     sa.Column("model", sa.Text, nullable=False),
     sa.Column("revision", sa.Text),
     sa.Column("dataset", sa.Text, nullable=False),  # the one that paid for it; others may use it too
+    sa.Column("asker", sa.Text),  # member, evolver or judge that it was asked for; null where nobody noted it
     sa.Column("reply", sa.Text, nullable=False),
     sa.Column("checksum", sa.String(64), nullable=False),
     sa.Column("n_prompt_tokens", sa.Integer, nullable=False),
@@ -87,6 +88,7 @@ class Account:
     identity: Identity
     dataset: str = ""
     price: Price | None = None
+    asker: str | None = None  # who in the data set asked
 
 
 @dataclass(frozen=True)
@@ -229,6 +231,13 @@ class Ledger:
         with self._engine.connect() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 
+    def paid(self, dataset: str) -> list[dict[str, Any]]:
+        """Calls, tokens and cost of all replies that `dataset` paid for, by who asked for them and of which model."""
+        names = (_replies.c.asker, _replies.c.model)
+        query = sa.select(*names, sa.func.count().label("calls"), *_sums()).where(_replies.c.dataset == dataset)
+        with self._engine.connect() as connection:
+            return [dict(row) for row in connection.execute(query.group_by(*names)).mappings()]
+
     def spent(self, dataset: str) -> tuple[int, float]:
         """Tokens and cost of all replies that `dataset` paid for."""
         with self._engine.connect() as connection:
@@ -332,16 +341,19 @@ class Recorded:
     """A backend whose replies go through the ledger: known ones come from it, new ones are recorded first.
 
     Replies that failed for a passing reason are handed on but not recorded: the next run asks again. What is recorded
-    is charged to `dataset`. A backend with a method `recording` may record them itself, nearer to where they arrive.
+    is charged to `dataset`, as asked for by `asker`. A backend with a method `recording` may record them itself, nearer
+    to where they arrive.
     """
 
-    def __init__(self, llm: LLM, ledger: Ledger, dataset: str = "", price: Price | None = None) -> None:
+    def __init__(
+        self, llm: LLM, ledger: Ledger, dataset: str = "", price: Price | None = None, asker: str | None = None
+    ) -> None:
         self.identity = llm.identity
         # asked of the model itself, not answered from the ledger
         self.calls = self.prompt_tokens = self.tokens = 0
         self.cost = 0.0
         self._llm, self._ledger = llm, ledger
-        self._account = Account(ledger.url, llm.identity, dataset, price)
+        self._account = Account(ledger.url, llm.identity, dataset, price, asker)
 
     def stream(self, requests: Sequence[Request]) -> Iterator[Finished]:
         places: dict[str, list[int]] = {}
@@ -385,6 +397,7 @@ def _row(entry: Entry) -> dict[str, Any]:
         "key": entry.key,
         **vars(account.identity),
         "dataset": account.dataset,
+        "asker": account.asker,
         "reply": stored,
         "checksum": checksum_of(entry.key, stored),
         "n_prompt_tokens": reply.n_prompt_tokens,
@@ -431,7 +444,11 @@ def _create(engine: sa.Engine) -> set[str]:
             connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
         for index in _replies.indexes:
             connection.execute(sa.schema.CreateIndex(index, if_not_exists=True))
-        return {column["name"] for column in sa.inspect(connection).get_columns("replies")}
+        columns = {column["name"] for column in sa.inspect(connection).get_columns("replies")}
+        if set(_replies.columns.keys()) - columns == {"asker"}:  # a ledger from before askers were noted
+            connection.execute(sa.text("ALTER TABLE replies ADD COLUMN asker TEXT"))
+            columns.add("asker")
+        return columns
 
 
 def _durable_sqlite(connection: Any, _record: Any) -> None:

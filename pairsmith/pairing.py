@@ -64,6 +64,12 @@ class Selection:
 
 
 Ordered = Iterator[tuple[Candidate, Candidate]]
+Similarity = Callable[[str, str], float]  # of two texts, 0 to 1
+
+
+def by_characters(one: str, other: str) -> float:
+    """Indel similarity: the share of characters that stay when one text is turned into the other."""
+    return fuzz.ratio(one, other) / 100
 
 
 def pair(
@@ -75,6 +81,7 @@ def pair(
     rating: Rating | None = None,
     slopes: Mapping[str, float] | None = None,
     flagged: Mapping[str, str] | None = None,
+    similarity: Similarity = by_characters,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Select pairs for all prompts; returns (pairs, rejections). `scored`: whether the strategy needs scores.
 
@@ -89,7 +96,7 @@ def pair(
     pairs: list[dict[str, Any]] = []
     rejections: list[dict[str, Any]] = []
     for prompt_id in prompts["prompt_id"]:
-        selection = select(prompt_id, by_prompt[prompt_id], table, pairing, scored, barred, slopes, flagged)
+        selection = select(prompt_id, by_prompt[prompt_id], table, pairing, scored, barred, slopes, flagged, similarity)
         pairs += selection.pairs
         rejections += selection.rejections
     left = {row["prompt_id"] for row in rejections if row["completion_id"] is None}
@@ -107,6 +114,7 @@ def select(
     stopped_by: Mapping[str, str] | None = None,
     slopes: Mapping[str, float] | None = None,
     flagged: Mapping[str, str] | None = None,
+    similarity: Similarity = by_characters,
 ) -> Selection:
     """The pairs of one prompt, or why there are none. `stopped_by`: the gate that a completion did not pass."""
     selection, slopes = Selection(), slopes or {}
@@ -133,14 +141,14 @@ def select(
             if chosen.flagged:
                 passed_over[Reason.FLAGGED] += 1
                 continue
-            reason, similarity = _unfit(chosen, rejected, pairing, scored)
+            reason, alike = _unfit(chosen, rejected, pairing, scored, similarity)
             if reason:
                 passed_over[reason] += 1
                 detail = f"as chosen against {rejected.id}"
                 selection.rejections.append(_rejection(prompt_id, reason, detail, chosen.id))
                 continue
             if not any((p["chosen_id"], p["rejected_id"]) == (chosen.id, rejected.id) for p in selection.pairs):
-                selection.pairs.append(_pair(prompt_id, chosen, rejected, similarity, strategy))
+                selection.pairs.append(_pair(prompt_id, chosen, rejected, alike, strategy))
             taken += 1
             if taken == most:
                 break
@@ -200,7 +208,9 @@ def _barred(
     return (Reason.FLAGGED, flags) if flags and pairing.guard.on_flag == "drop" else (None, "")
 
 
-def _unfit(chosen: Candidate, rejected: Candidate, pairing: Pairing, scored: bool) -> tuple[Reason | None, float]:
+def _unfit(
+    chosen: Candidate, rejected: Candidate, pairing: Pairing, scored: bool, similarity: Similarity
+) -> tuple[Reason | None, float]:
     """Why two candidates make no pair, and how alike their texts are (measured only where nothing else bars them)."""
     if normalised(chosen.row["text"]) == normalised(rejected.row["text"]):
         return Reason.IDENTICAL, 1.0
@@ -213,8 +223,8 @@ def _unfit(chosen: Candidate, rejected: Candidate, pairing: Pairing, scored: boo
             return Reason.MARGIN, math.nan
     if scored and pairing.conflicts == "drop" and in_conflict(chosen.scores, rejected.scores):
         return Reason.CONFLICT, math.nan
-    similarity = fuzz.ratio(chosen.row["text"], rejected.row["text"]) / 100
-    return (Reason.SIMILAR if similarity > pairing.max_similarity else None), similarity
+    alike = similarity(chosen.row["text"], rejected.row["text"])
+    return (Reason.SIMILAR if alike > pairing.max_similarity else None), alike
 
 
 def _why(

@@ -31,7 +31,14 @@ from pairsmith.errors import ConfigError, RunError
 from pairsmith.generation import with_system
 from pairsmith.ids import canonical_json, draw, fingerprint
 from pairsmith.recipes import models_in
-from pairsmith.report import Summary, markdown_table, markdown_text, render_markdown, render_report
+from pairsmith.report import (
+    Summary,
+    markdown_table,
+    markdown_text,
+    public_name,
+    render_markdown,
+    render_report,
+)
 from pairsmith.schemas import rows
 from pairsmith.store import Store
 from pairsmith.tables import LOAD_REJECTIONS, ShardTables, published_ref
@@ -88,10 +95,12 @@ def publish(
     summary: Summary,
     trust: Trust,
     models: Models,
+    usage: list[dict[str, Any]],
 ) -> Published:
     """Build the next version of the data set from its shards, unless the latest one holds the same.
 
-    `content`: sum of the shards' `content_digest`. Raises RunError where there is no pair to publish.
+    `content`: sum of the shards' `content_digest`; `usage`: what the data set has cost so far. Raises RunError where
+    there is no pair to publish.
     """
     if not summary.pairs:
         reasons = ", ".join(f"{count} {reason}" for reason, count in summary.prompt_reasons.most_common())
@@ -114,11 +123,12 @@ def publish(
         record["files"] = {str(f.relative_to(folder)): _sha256(f) for f in sorted(folder.glob("*/*"))}
         hub = recipe.publishing.hub
         where = hub.repo_id if hub else store.url("latest" if store.is_local else f"versions/{version}")
-        (folder / "README.md").write_text(render_card(recipe, summary, where, counts, digest, models), encoding="utf-8")
-        (folder / "report.html").write_text(
-            render_report(recipe, summary, shown, refused_rows(store), trust.titled(), recipe_text=recipe_yaml(recipe)),
-            encoding="utf-8",
+        card = render_card(recipe, summary, where, counts, digest, models, usage)
+        page = render_report(
+            recipe, summary, shown, refused_rows(store), trust.titled(), usage, recipe_text=recipe_yaml(recipe)
         )
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        (folder / "report.html").write_text(page, encoding="utf-8")
         (folder / "recipe.yaml").write_text(recipe_yaml(recipe), encoding="utf-8")
         (folder / "version.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
         store.install(folder, f"versions/{version}", "latest")
@@ -262,9 +272,15 @@ def kto_rows(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def render_card(
-    recipe: Recipe, summary: Summary, where: str, counts: dict[str, int], digest: str, models: Models
+    recipe: Recipe,
+    summary: Summary,
+    where: str,
+    counts: dict[str, int],
+    digest: str,
+    models: Models,
+    usage: list[dict[str, Any]] | None = None,
 ) -> str:
-    """README.md with the YAML front matter that the Hub and `load_dataset` read."""
+    """README.md with the YAML front matter that the Hub and `load_dataset` read. `usage`: from `usage_table`."""
     configs = []
     for name, folder in (("default", "data"), ("kto", "kto")):
         splits = sorted((key.split("/")[1] for key in counts if key.startswith(f"{folder}/")), reverse=True)
@@ -297,11 +313,41 @@ def render_card(
             summary_markdown=render_markdown(recipe, summary),
             exports=", ".join(exports),
             version=__version__,
-            models=markdown_table(models),
+            models=markdown_table([row | {"model": public_name(row["model"])} for row in models]),
+            usage=markdown_table(usage) if usage else "",
+            scores=score_meaning(recipe),
+            alike=similarity_meaning(recipe),
             recipe_yaml=told,
         )
         + "\n"
     )
+
+
+def score_meaning(recipe: Recipe) -> str:
+    """How a recipe makes one score of what its judges said, in words."""
+    if not recipe.rating:
+        return "null: no judge was asked for them"
+    judges = {
+        "mean": "mean over judges by their weights",
+        "median": "median over judges",
+        "trimmed": "mean over judges by their weights, of three or more without the lowest and the highest",
+        "z-scored": "mean over judges by their weights of scores less the judge's mean for the prompt, in its standard "
+        "deviations",
+    }[recipe.rating.aggregation]
+    scaled = "" if recipe.rating.aggregation == "z-scored" else ", put on the scale 1 to 5"
+    if recipe.pairing.strategy == "per-aspect":
+        return f"in the aspect that `strategy` names: {judges}{scaled}"
+    which = {"prefer-overall": "the aspect overall", "prefer-aspects": "a weighted mean over aspects without overall"}
+    aspects = which.get(recipe.pairing.conflicts, "a weighted mean over aspects")
+    return f"{aspects} (those not applicable left out); in each, the {judges}{scaled}"
+
+
+def similarity_meaning(recipe: Recipe) -> str:
+    """What tells how alike two texts are, in words."""
+    encoder = recipe.pairing.similarity
+    if encoder is None:
+        return "the share of characters that stay when one is turned into the other (Indel)"
+    return f"the cosine of their embeddings by {markdown_text(public_name(encoder.model))}"
 
 
 def recipe_yaml(recipe: Recipe) -> str:
@@ -315,7 +361,7 @@ def recipe_yaml(recipe: Recipe) -> str:
         *((source, "path") for source in data["prompts"]["sources"]),
         *((spec, "model") for spec in specs if "model" in spec),
     ]:
-        place[key] = Path(place[key]).name if os.path.isabs(place[key]) else place[key]
+        place[key] = public_name(place[key])
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
 
 

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pairsmith.ids import no_doubles
 from pairsmith.llms.base import Reply
+from pairsmith.wrapping import only_object, table_rows
 
 NOT_APPLICABLE = "not_applicable"
 _MOST_LOGPROB = 0.01  # that of certainty is 0; a little more is rounding
@@ -68,19 +68,20 @@ class Read:
 
 @dataclass(frozen=True)
 class _RatingLine:
-    """A line that gives a rating, and the mark that it binds it to."""
+    """A line that gives a rating, and the mark that it binds it to. `rationale`: what a row of a table says beside."""
 
     number: int
     value: str
     mark: str | None
+    rationale: str = ""
 
 
 # A thought before the answer, closed (whether or not it was opened in the reply) or never ended.
 _THINK = re.compile(
     r"\A.*</(?:think|thinking|reasoning)>|\A\s*<(?:think|thinking|reasoning)>.*\Z", re.DOTALL | re.IGNORECASE
 )
-_DECORATION = r"[\s>#*_`\-•\[\]()]*+(?:\d{1,2}[.)]\s++)?[*_`]*+"
-_DRESSING = r"[\s*_`\[\]()]*+"  # around a value; a minus sign is not dressing
+_DECORATION = r"[\s>#*_`\-•\[\]()【】]*+(?:\d{1,2}[.)]\s++)?[*_`]*+"
+_DRESSING = r"[\s*_`\[\]()【】\"“”]*+"  # around a value; a minus sign is not dressing
 _SEPARATOR = r"(?::|：|=|\bis\b|[-–—](?=\s))"
 _LABEL_OF_RATING = r"(?:(?:my|the|final|overall|revised|updated|corrected|new)\s+){0,3}(?:rating|score)"
 _MARK = r"(?P<mark>[0-9a-f]{6})"  # what `templating.nonces` makes; which of them is ours is looked at afterwards
@@ -92,6 +93,16 @@ _PLAIN = re.compile(rf"^{_DECORATION}{_LABEL_OF_RATING}{_VALUE}", re.IGNORECASE)
 _BOUND = re.compile(
     rf"^{_DECORATION}{_LABEL_OF_RATING}(?:\s+(?:for|of))?(?:\s+text)?\W{{0,8}}{_MARK}{_VALUE}", re.IGNORECASE
 )
+# `Text <mark>, rating: 4` and `<mark>: 4/5`: certain only where no text could be quoted so.
+_MARK_FIRST = re.compile(
+    rf"^{_DECORATION}(?:text|answer|response)?\W{{0,8}}{_MARK}\W{{0,8}}{_LABEL_OF_RATING}{_VALUE}", re.IGNORECASE
+)
+_MARK_AND_VALUE = re.compile(
+    rf"^{_DECORATION}(?:text|answer|response)?{_DECORATION}{_MARK}{_DRESSING}[:：]{_DRESSING}"
+    r"(?P<value>\d{1,6}(?:\s*/\s*\d{1,6}(?:[\s)*_`]+[-–—(].*)?)?)[\s.)\]】*_`]*$",
+    re.IGNORECASE,
+)
+_CELL_OF_MARK = re.compile(rf"(?:text|answer|response)?{_DECORATION}{_MARK}[\s\])*_`]*", re.IGNORECASE)
 # Anything that, quoted by a judge, could be taken for the judge's own rating, and any rating that we cannot place.
 _COULD_BE_A_RATING = re.compile(
     r"(?:rating|score)(?:\s+(?:for|of)\b[^\n:]{0,40})?[\s\W_]*(?:is\b[\s\W_]*)?"
@@ -107,29 +118,35 @@ _PLAIN_NUMBER = re.compile(r"[+-]?[0-9]{1,20}(?:\.[0-9]{1,30})?")
 # What may follow a rating on its line: nothing, or a remark that is set apart from it and holds no other number.
 _REMARK = re.compile(r"\s*(?:stars?|points?)?[\s\])>*_`\"']*(?:[-–—.;:!(\[,]\D*)?", re.IGNORECASE)
 _WORDS = {word: n for n, word in enumerate("zero one two three four five six seven eight nine ten".split())}
-_OTHER_NUMBER = re.compile(rf"\b(?:{'|'.join(word for word in _WORDS if word != 'one')})\b", re.IGNORECASE)
-_LABEL = re.compile(
-    rf"^{_DECORATION}(?:rationale|reason|reasoning|explanation|feedback|critique|justification){_DECORATION}"
-    rf"(?::|：){_DECORATION}",
+_SPELT = rf"(\d{{1,6}}(?:\.0)?|{'|'.join(_WORDS)})"
+# `four`, `4 (four)`, `four out of five`: whole texts alone, since `one` begins many a sentence.
+_SPELT_OUT = re.compile(
+    rf"{_SPELT}(?:\s*[(\[]\s*{_SPELT}\s*[)\]])?(?:\s*(?:/|(?:out )?of)\s*{_SPELT})?[\s.*_`\])】\"”]*",
     re.IGNORECASE,
 )
+_INVISIBLE = dict.fromkeys(map(ord, "\u200b\u2060\ufeff"))
+_REASON = r"(?:rationale|reason|reasoning|explanation|feedback|critique|justification)"
+_OTHER_NUMBER = re.compile(rf"\b(?:{'|'.join(word for word in _WORDS if word != 'one')})\b", re.IGNORECASE)
+_LABEL = re.compile(rf"^{_DECORATION}{_REASON}{_DECORATION}(?::|：)[\s*_`]*+", re.IGNORECASE)
 
 
 def read_text(reply: str, sheet: Sheet, cut: bool = False) -> dict[str, Read]:
     """Ratings from free text. A section runs from the line that begins with a text's mark to the next such line.
 
-    `Rating <mark>:` lines count wherever they stand; only where a text has none, the plain `Rating:` lines of its
-    section do. Lines that disagree make the rating null. The last line of a reply that was `cut` counts for nothing:
-    a 1 may have been a 10.
+    `Rating <mark>:` lines and rows of tables count wherever they stand; only where a text has none, the plain
+    `Rating:` lines of its section do, and only where there are none of these, `<mark>: 4`. Lines that disagree make the
+    rating null. The last line of a reply that was `cut` counts for nothing: a 1 may have been a 10.
     """
-    body = reply.replace("\r\n", "\n").replace("\r", "\n")
+    body = reply.replace("\r\n", "\n").replace("\r", "\n").translate(_INVISIBLE)
     if sheet.thoughts:
         body = _THINK.sub("", body)
     if cut:
         body = body.rpartition("\n")[0]
     lines = body.split("\n")
     sections = _sections(lines, [text.mark for text in sheet.texts])
-    bound = _rating_lines(lines, _BOUND)
+    bound = [*_rating_lines(lines, _BOUND), *_tabled(lines)]
+    if sheet.unbound:
+        bound += _rating_lines(lines, _MARK_FIRST)
     return {text.mark: _read_text(lines, sections[text.mark], bound, text.mark, sheet) for text in sheet.texts}
 
 
@@ -144,7 +161,10 @@ def ends_a_thought(text: str) -> bool:
 
 
 def _sections(lines: Sequence[str], marks: Sequence[str]) -> dict[str, list[str] | None]:
-    """Mark -> the lines of its sections, None without any. A single text without a header owns the whole reply."""
+    """Mark -> the lines of its sections, the first being what its header says beside the mark; None without any.
+
+    A single text without a header owns the whole reply.
+    """
     sections: dict[str, list[str] | None] = dict.fromkeys(marks)
     current: str | None = None
     for line in lines:
@@ -158,7 +178,7 @@ def _sections(lines: Sequence[str], marks: Sequence[str]) -> dict[str, list[str]
         elif current is not None:
             sections[current].append(line)  # type: ignore[union-attr]
     if len(marks) == 1 and sections[marks[0]] is None:
-        sections[marks[0]] = list(lines)
+        sections[marks[0]] = ["", *lines]
     return sections
 
 
@@ -166,14 +186,15 @@ def _read_text(
     lines: Sequence[str], section: list[str] | None, bound: Sequence[_RatingLine], mark: str, sheet: Sheet
 ) -> Read:
     found = [line for line in bound if line.mark == mark]
-    if not found and section is None:
-        return Read(error="no section for this text")
     plain = _rating_lines(section or [], _PLAIN)
     if not found and plain and not sheet.unbound:
         return Read(error="a rating without the text's mark, which may be a quotation")
-    in_section = [line for line in _rating_lines(section or [], _BOUND) if line.mark == mark] if found else plain
-    ours = {line.number for line in in_section}
-    rationale = _rationale([line for number, line in enumerate(section or []) if number not in ours])
+    if not found and not plain and sheet.unbound:
+        found = [line for line in _rating_lines(lines, _MARK_AND_VALUE) if line.mark == mark]
+    if not found and section is None:
+        return Read(error="no section for this text")
+    beside = next((line.rationale for line in found if line.rationale), None)
+    rationale = _rationale(section or [], plain if not found else [], sheet) or beside
     searched = [line if mark in line else "" for line in lines] if found else section or []
     placed = {line.number for line in found or plain}
     unmarked = [line.replace(mark, "") for line in searched]
@@ -206,6 +227,20 @@ def _rating_lines(lines: Sequence[str], pattern: re.Pattern[str]) -> list[_Ratin
     return found
 
 
+def _tabled(lines: Sequence[str]) -> list[_RatingLine]:
+    """The rows of tables that hold one mark, and a rating in the one column of that name."""
+    found = []
+    for number, row in table_rows(lines):
+        marks = [cell for cell in row.values() if _CELL_OF_MARK.fullmatch(cell)]
+        values = [cell for name, cell in row.items() if re.fullmatch(_LABEL_OF_RATING, name)]
+        reasons = [cell for name, cell in row.items() if re.fullmatch(_REASON, name)]
+        if len(marks) == len(values) == 1:
+            mark = _CELL_OF_MARK.fullmatch(marks[0])
+            assert mark
+            found.append(_RatingLine(number, values[0].lstrip("[(<【"), mark["mark"].lower(), "\n".join(reasons)))
+    return found
+
+
 def _alone(line: str) -> str:
     """A line that is nothing but a rating; no first item of a list, no sentence."""
     return line.strip() if re.fullmatch(r"[\s*_`\[(]*\w+(?:\s*/\s*\d+)?[\s*_`\])]*", line) else ""
@@ -215,8 +250,7 @@ def _value(text: str, sheet: Sheet, fractions: bool = False) -> float | str:
     """A rating on the scale, or the error that says why there is none."""
     if _NA.match(text):
         return _not_applicable(sheet)
-    text = str(_WORDS.get(text.strip(" .*_`").lower(), text))
-    match = _NUMBER.fullmatch(text)
+    match = _NUMBER.fullmatch(_in_digits(text))
     if not match:
         return "no number where the rating should be"
     if match["of"] and int(match["of"]) != sheet.scale.high:
@@ -224,6 +258,17 @@ def _value(text: str, sheet: Sheet, fractions: bool = False) -> float | str:
     if not _REMARK.fullmatch(match["rest"]) or _OTHER_NUMBER.search(match["rest"]):
         return "more than a rating where the rating should be"
     return _on_scale(float(match["number"]), sheet.scale, fractions)
+
+
+def _in_digits(text: str) -> str:
+    """A rating that is spelt out, as `four`, `4 (four)` or `four out of five`, in digits; any other text as it is."""
+    spelt = _SPELT_OUT.fullmatch(text)
+    if not spelt:
+        return text
+    number, again, most = (int(float(_WORDS.get(part.lower(), part))) if part else None for part in spelt.groups()[:3])
+    if again not in (None, number):
+        return text
+    return f"{number}/{most}" if most is not None else str(number)
 
 
 def _not_applicable(sheet: Sheet) -> str:
@@ -238,29 +283,41 @@ def _on_scale(number: float, scale: Scale, fractions: bool = False) -> float | s
     return number if fractions else f"{number:g} is not a whole number"
 
 
-def _rationale(lines: Sequence[str]) -> str | None:
+def _rationale(section: Sequence[str], plain: Sequence[_RatingLine], sheet: Sheet) -> str | None:
+    """What a section says beside its ratings: what stands before the first of them, else all that follows.
+
+    So what a judge says at the end of its reply is no part of the last rationale, unless that follows its rating:
+    there nothing tells the two apart, and the rationale is kept whole with what comes after it.
+    """
+    marks = {text.mark for text in sheet.texts}
+    patterns = (_BOUND, _MARK_FIRST) if sheet.unbound else (_BOUND,)
+    bound = [line for pattern in patterns for line in _rating_lines(section, pattern) if line.mark in marks]
+    rated = {line.number for line in (*plain, *bound)}
+    first = min(rated, default=len(section))
+    before = _told(section[:first]) if _told(section[1:first]) else None
+    return before or _told([line for number, line in enumerate(section) if number not in rated])
+
+
+def _told(lines: Sequence[str]) -> str | None:
     text = "\n".join(lines).strip()
     return _LABEL.sub("", text, count=1).strip(" \n*_`#") or None
 
 
 def read_json(reply: str, sheet: Sheet) -> dict[str, Read]:
-    """Ratings from a JSON object keyed by mark, bare or in a fence."""
-    body = reply.strip() if reply.lstrip().startswith("{") else _THINK.sub("", reply).strip()
+    """Ratings from the one JSON object of a reply, keyed by mark, bare or in a fence, with or without prose around."""
+    reply = reply.lstrip("\ufeff")
+    body = reply if reply.lstrip().startswith("{") or not sheet.thoughts else _THINK.sub("", reply)
     try:
-        value = json.loads(unfenced(body), object_pairs_hook=no_doubles)
+        value, around = only_object(body)
     except (ValueError, RecursionError) as error:
         return {text.mark: Read(error=f"not JSON: {error}") for text in sheet.texts}
-    if not isinstance(value, dict):
-        return {text.mark: Read(error="not a JSON object") for text in sheet.texts}
-    return {text.mark: _read_entry(value.get(text.mark), sheet) for text in sheet.texts}
-
-
-def unfenced(text: str) -> str:
-    """What stands in a text that is one fence; else the text itself."""
-    body = text.strip()
-    first, _, rest = body.partition("\n")
-    fenced = first.rstrip().lower() in ("```", "```json") and rest.endswith("```")
-    return rest[:-3].strip() if fenced else body
+    rated = {line.mark for line in _rating_lines(around.split("\n"), _BOUND)}
+    return {
+        text.mark: Read(error="a rating beside the JSON object")
+        if text.mark in rated
+        else _read_entry(value.get(text.mark), sheet)
+        for text in sheet.texts
+    }
 
 
 def _read_entry(entry: Any, sheet: Sheet) -> Read:

@@ -81,12 +81,13 @@ def _sources_in(data: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def models_in(data: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The members, evolver and judges in a recipe's dumped data."""
-    evolution, rating = data.get("evolution"), data.get("rating")
+    """The members, evolver, judges and the model of `pairing.similarity` in a recipe's dumped data."""
+    evolution, rating, encoder = data.get("evolution"), data.get("rating"), data.get("pairing", {}).get("similarity")
     return [
         *data["pool"]["members"],
         *([evolution["evolver"]] if evolution else []),
         *(rating.get("judges", ()) if rating else ()),
+        *([encoder] if encoder else []),
     ]
 
 

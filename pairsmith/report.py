@@ -10,10 +10,12 @@ import base64
 import hashlib
 import heapq
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -30,6 +32,7 @@ from pairsmith.templating import render
 
 EXAMPLES = 2  # of each kind of flag, that a report shows
 _STEPS = ("scores", "wins", "histograms", "flags")  # counts by several names or numbers, which JSON cannot have as keys
+_PAID = {"prompt tokens": "n_prompt_tokens", "completion tokens": "n_tokens", "cost": "cost"}
 _MARKUP = re.compile(r"[\\`*_\[\]<>&|~!]")
 _BEGINNINGS = re.compile(r"^(\d*)([#+\-=>:.)])")  # of headings, lists, quotes, rules
 
@@ -249,6 +252,28 @@ def render_report(
     return render("report.html.jinja", recipe=recipe, summary=summary, recipe_text=recipe_text, **tables, **tools)
 
 
+def usage_table(paid: Iterable[Mapping[str, Any]], models: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What a data set paid for in all its runs, by member, evolver and judge, then in all.
+
+    `paid`: from `Ledger.paid`; `models`: role, name and model of those in the recipe, which come first and in its
+    order, also where they asked nothing. Others asked by an earlier form of the recipe. Costs are null without a price.
+    """
+    found = {(row["asker"] or "", row["model"]): row for row in paid}
+    known = [(f"{spec['role']} {spec['name']}", str(spec["model"])) for spec in models]
+    earlier = sorted(set(found) - set(known))
+    total = {name: _sum(row[name] for row in found.values()) for name in ("calls", *_PAID.values())}
+    lines = [*((*key, "", found.get(key, {})) for key in known), *((*key, "no", found[key]) for key in earlier)]
+    table = []
+    for asker, model, gone, row in [*lines, ("all", "", "", total)] if found else []:
+        counts = {name: row.get(key) for name, key in _PAID.items()}
+        counts["cost"] = None if counts["cost"] is None else round(counts["cost"], 6)
+        table.append(
+            {"asked by": asker or "not noted", "model": public_name(model), "calls": row.get("calls", 0), **counts}
+        )
+        table[-1] |= {"in the recipe": gone} if earlier else {}
+    return table
+
+
 def render_markdown(recipe: Recipe, summary: Summary) -> str:
     """The funnel, reasons and tables as markdown, for cards and Prefect artifacts. Holds no text from the data."""
     return render("summary.md.jinja", recipe=recipe, summary=summary, table=markdown_table, told=told)
@@ -273,8 +298,15 @@ def markdown_text(value: Any) -> str:
     return _BEGINNINGS.sub(r"\1\\\2", text)
 
 
+def public_name(model: str) -> str:
+    """A model's id, or the name of its folder without where that stands on this machine."""
+    return Path(model).name if os.path.isabs(model) else model
+
+
 def _cell(value: Any) -> str:
-    return "" if value is None else markdown_text(value)
+    if isinstance(value, float) and 0 < abs(value) < 0.001:
+        return f"{value:.6f}".rstrip("0")
+    return str(value) if isinstance(value, int | float) else "" if value is None else markdown_text(value)
 
 
 def _tally(table: dict[str, dict[str, float]], name: str, key: str, value: float) -> None:
@@ -297,6 +329,12 @@ def _few(examples: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _lot(example: dict[str, Any]) -> float:
     return draw("example", example["completion_id"])
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    """The sum of what is known; null where nothing is."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
 
 
 def _couples(found: Iterable[Hashable]) -> int:

@@ -32,20 +32,35 @@ from pairsmith import (
     scoring,
     survey,
     templating,
+    wrapping,
 )
 from pairsmith.agreement import Trust
 from pairsmith.budget import Budgeted, purse_of
 from pairsmith.checks import check_hash
-from pairsmith.config import CHECKS, Budget, Config, Evolution, Evolver, Judge, Member, ModelSpec, Rating, Recipe
+from pairsmith.config import (
+    CHECKS,
+    Budget,
+    Config,
+    Evolution,
+    Evolver,
+    Judge,
+    Member,
+    ModelSpec,
+    Rating,
+    Recipe,
+    Sampling,
+)
 from pairsmith.errors import TableError
 from pairsmith.evolution import evolve
 from pairsmith.generation import generate
 from pairsmith.ids import fingerprint, source_hash
 from pairsmith.ledger import Recorded, open_ledger
-from pairsmith.llms.base import LLM, Identity, open_llm
+from pairsmith.llms import encoder
+from pairsmith.llms.base import LLM, Identity, Request, open_llm
 from pairsmith.llms.batch import Batched
-from pairsmith.pairing import pair
-from pairsmith.progress import Progress, emit
+from pairsmith.llms.encoder import Encoder, cosine
+from pairsmith.pairing import Similarity, by_characters, pair
+from pairsmith.progress import Progress, ask, emit
 from pairsmith.publishing import Published, publish
 from pairsmith.rating import rate
 from pairsmith.report import Summary
@@ -273,7 +288,7 @@ def merge_surveys(recipe: Recipe, shards: Mapping[str, int]) -> list[str]:
 
 
 def pair_shard(recipe: Recipe, shard: str) -> Done:
-    """Select the pairs of a shard, and record what came of it. Never calls a model."""
+    """Select the pairs of a shard, and record what came of it. No model is asked but that of `pairing.similarity`."""
     store = open_store(recipe)
     source = store.load(prompts_ref(shard))
     completions, ratings = _judged(recipe, store, shard)
@@ -281,7 +296,7 @@ def pair_shard(recipe: Recipe, shard: str) -> Done:
     flags = guard.flagged(schemas.rows(completions), told.repeated)
     pairs, rejections = pair(
         source.data, completions, ratings, recipe.pairing, recipe.needs_scores, recipe.rating, told.slopes,
-        {name: guard.told(found) for name, found in flags.items()},
+        {name: guard.told(found) for name, found in flags.items()}, _similarity(recipe, completions),
     )  # fmt: skip
     store.write(rejections_ref(shard), rejections, "")
     store.write(pairs_ref(shard), pairs, "")
@@ -304,6 +319,19 @@ def pair_shard(recipe: Recipe, shard: str) -> Done:
     store.write_json(record_name(shard), record)
     emit(Progress(pairing.STAGE, len(source.data)))
     return Done(pairing.STAGE, shard, "all", len(pairs))
+
+
+def _similarity(recipe: Recipe, completions: pd.DataFrame) -> Similarity:
+    """What tells how alike two texts of a shard are. Vectors stand in the ledger: pairing again reckons none anew."""
+    spec = recipe.pairing.similarity
+    if spec is None:
+        return by_characters
+    sound = completions[completions["error"].isna()]["text"]
+    texts = sorted({text for text in sound if text.strip()})
+    llm = Recorded(Encoder(spec), open_ledger(recipe.ledger_url), recipe.name, asker="encoder similarity")
+    requests = [Request(({"role": "user", "content": text},), Sampling(), seed=0) for text in texts]
+    vectors = {text: reply.text for text, reply in zip(texts, ask(llm, requests, pairing.STAGE, 0), strict=True)}
+    return lambda one, other: cosine(vectors[one], vectors[other])
 
 
 def _judged(recipe: Recipe, store: Store, shard: str) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -330,11 +358,16 @@ def shard_mark(shard: str, plan: str) -> str:
 
 def plan_mark(recipe: Recipe) -> str:
     """Fingerprint of what decides the outcome for all shards alike: the recipe, code and templates."""
-    steps = generation, given, evolution, rating, readouts, scoring, survey, guard, pairing
+    judged = (rating, readouts, wrapping, scoring)
+    steps = (generation, given, evolution, *judged, survey, guard, pairing)
     code = source_hash(*steps, publishing, report, charts, agreement)
     templates = [templating.template_hash(prefix) for prefix in ("principles", "evolve", "judge")]
     models = [[_dump(spec, open_llm(spec).identity), getattr(spec, "samples", None)] for spec in recipe.specs]
     plan = recipe.model_dump(mode="json", include={"pool": {"draw", "seed"}, "pairing": True})
+    sentences = recipe.pairing.similarity and [
+        asdict(Encoder(recipe.pairing.similarity).identity),
+        source_hash(encoder),
+    ]
     evolution_plan = recipe.evolution and recipe.evolution.model_dump(mode="json", exclude={"evolver"})
     rated = recipe.rating and [
         recipe.rating.model_dump(mode="json", exclude={"judges"}),
@@ -342,7 +375,7 @@ def plan_mark(recipe: Recipe) -> str:
         [judge.weight for judge in recipe.rating.judges],
         families_of(recipe, judges=True),
     ]
-    return fingerprint(code, templates, models, plan, evolution_plan, rated)
+    return fingerprint(code, templates, models, plan, sentences, evolution_plan, rated)
 
 
 def families_of(recipe: Recipe, judges: bool = False) -> dict[str, str]:
@@ -411,7 +444,9 @@ def publish_run(recipe: Recipe, loaded: Loaded) -> tuple[Published, Summary]:
     if summary.loaded != loaded.accepted or summary.loaded != summary.paired + rejected:
         raise AssertionError(f"{loaded.accepted} prompts in, {summary.paired} paired + {rejected} rejected")
     gates.check(recipe.gates, summary, trust)
-    return publish(recipe, store, loaded.shards, content, summary, trust, models_of(recipe)), summary
+    models = models_of(recipe)
+    usage = report.usage_table(open_ledger(recipe.ledger_url).paid(recipe.name), models)
+    return publish(recipe, store, loaded.shards, content, summary, trust, models, usage), summary
 
 
 def push(recipe: Recipe, published: Published) -> str | None:
@@ -421,20 +456,28 @@ def push(recipe: Recipe, published: Published) -> str | None:
 
 def models_of(recipe: Recipe) -> publishing.Models:
     """Every model of a recipe with the revision that its ids and ledger keys name."""
-    role = {Member: "member", Evolver: "evolver", Judge: "judge"}
-    return [
-        {"role": role[type(spec)], "name": spec.name, "model": spec.model, "revision": open_llm(spec).identity.revision}
+    models = [
+        {"role": role_of(spec), "name": spec.name, "model": spec.model, "revision": open_llm(spec).identity.revision}
         for spec in recipe.specs
     ]
+    if recipe.pairing.similarity:
+        found = Encoder(recipe.pairing.similarity).identity
+        models.append({"role": "encoder", "name": "similarity", "model": found.model, "revision": found.revision})
+    return models
 
 
-def _recorded(recipe: Recipe, spec: ModelSpec) -> Recorded:
+def role_of(spec: ModelSpec) -> str:
+    """What a model is in a recipe: member, evolver or judge."""
+    return {Member: "member", Evolver: "evolver", Judge: "judge"}[type(spec)]
+
+
+def _recorded(recipe: Recipe, spec: Member | Evolver | Judge) -> Recorded:
     """A model of a recipe, held to its budget, its replies kept in the ledger."""
     ledger, budget = open_ledger(recipe.ledger_url), recipe.budget
     llm: LLM = Batched(spec, ledger) if spec.endpoint and spec.endpoint.mode == "batch" else open_llm(spec)
     if budget != Budget():
         llm = Budgeted(llm, purse_of(recipe.ledger_url, recipe.name, budget), spec.price)
-    return Recorded(llm, ledger, recipe.name, spec.price)
+    return Recorded(llm, ledger, recipe.name, spec.price, f"{role_of(spec)} {spec.name}")
 
 
 def _dump(config: Config, identity: Identity) -> Any:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pairsmith.config import ModelSpec, Recipe, Sampling
-from pairsmith.errors import ConfigError
+from pairsmith.budget import Budgeted, Purse
+from pairsmith.config import Budget, ModelSpec, Price, Recipe, Sampling
+from pairsmith.errors import BudgetSpent, ConfigError, DataError
+from pairsmith.ledger import Account, Entry, Ledger, Recorded
 from pairsmith.llms import apart
 from pairsmith.llms.apart import Apart, Gone
-from pairsmith.llms.base import Request, open_llm
+from pairsmith.llms.base import Reply, Request, open_llm
 from pairsmith.llms.openai import MANY_CALLS, engine_for
 from pairsmith.testing import FakeEndpoint, Fault, Weather
 from tests.conftest import ROOT
@@ -76,6 +80,71 @@ def test_errors_keep_their_kind_and_limits_hold() -> None:
         begun = time.monotonic()
         generate(open_llm(spec(endpoint, requests_per_minute=600)), requests(12))
         assert time.monotonic() - begun > 1.0  # five a second, the first five at once
+
+
+def recorded(endpoint: FakeEndpoint, ledger: Ledger, price: Price | None = None) -> Recorded:
+    return Recorded(open_llm(spec(endpoint)), ledger, "one", price, "member a")
+
+
+def test_the_process_that_asks_records_before_it_answers(ledger_url: str) -> None:
+    asked, ledger = requests(3000), Ledger(ledger_url)
+    with FakeEndpoint() as endpoint:
+        llm = recorded(endpoint, ledger, Price(prompt=1, completion=2))
+        seen = 0
+        for finished in llm.stream(asked):
+            seen += len(finished)
+            keys = [asked[index].key(llm.identity) for index, _ in finished]
+            assert ledger.get(keys) == {key: reply for key, (_, reply) in zip(keys, finished, strict=True)}
+        assert seen == llm.calls == len(endpoint.journal) == 3000
+    (paid,) = ledger.paid("one")
+    assert (paid["asker"], paid["calls"]) == ("member a", 3000)
+    assert paid["cost"] == pytest.approx(llm.cost)
+    assert llm.cost > 0
+
+
+def test_several_streams_at_once_get_their_own_replies(tmp_path: Path) -> None:
+    ledger, asked = Ledger(f"sqlite:///{tmp_path}/ledger.sqlite"), requests(2000)
+    parts = [asked[start : start + 100] for start in range(0, 2000, 100)]
+    with FakeEndpoint() as endpoint, ThreadPoolExecutor(20) as threads:
+        llms = [recorded(endpoint, ledger) for _ in parts]
+        found = list(threads.map(generate, llms, parts))
+        alone = generate(open_llm(spec(endpoint, concurrency=MANY_CALLS)), asked)
+    assert [reply for part in found for reply in part] == alone
+    assert ledger.count() == 2000
+
+
+def test_a_reply_that_another_run_recorded_first_stays(endpoint: FakeEndpoint, tmp_path: Path) -> None:
+    ledger, (asked,) = Ledger(f"sqlite:///{tmp_path}/ledger.sqlite"), requests(1)
+    llm = recorded(endpoint, ledger)
+    stream = open_llm(spec(endpoint)).recording(Account(ledger.url, llm.identity)).stream([asked])  # type: ignore[attr-defined]
+    first = Reply("first", "stop")
+    ledger.record([Entry(Account(ledger.url, llm.identity), asked.key(llm.identity), first)])
+    assert next(stream) == [(0, first)]
+
+
+def test_failed_calls_are_not_recorded_and_a_ledger_that_fails_is_named(tmp_path: Path) -> None:
+    with FakeEndpoint([Fault(400)] * 3) as endpoint:
+        ledger = Ledger(f"sqlite:///{tmp_path}/ledger.sqlite")
+        replies = generate(recorded(endpoint, ledger), requests(3))
+        assert [str(reply.error)[:7] for reply in replies] == ["refused"] * 3
+        assert ledger.count() == 0
+        with sqlite3.connect(tmp_path / "ledger.sqlite") as connection:
+            connection.execute("CREATE TRIGGER full BEFORE INSERT ON replies BEGIN SELECT RAISE(ABORT, 'no room'); END")
+        with pytest.raises(DataError, match="ledger: replies cannot be recorded: no room"):
+            generate(recorded(endpoint, ledger), requests(3))
+        with sqlite3.connect(tmp_path / "ledger.sqlite") as connection:
+            connection.execute("DROP TRIGGER full")
+        assert all(reply.error is None for reply in generate(recorded(endpoint, ledger), requests(3)))
+
+
+def test_a_budget_holds_for_it_too(tmp_path: Path, endpoint: FakeEndpoint) -> None:
+    ledger = Ledger(f"sqlite:///{tmp_path}/ledger.sqlite")
+    purse = Purse(Budget(tokens=20_000), 0, 0.0)
+    llm = Recorded(Budgeted(open_llm(spec(endpoint)), purse, None), ledger, "one")
+    with pytest.raises(BudgetSpent):
+        generate(llm, requests(1000))
+    assert 0 < ledger.count() == len(endpoint.journal) < 1000
+    assert purse.tokens == ledger.spent("one")[0] <= 20_000
 
 
 def test_a_stream_that_nobody_reads_to_its_end_is_dropped(endpoint: FakeEndpoint) -> None:

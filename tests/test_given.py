@@ -18,6 +18,7 @@ from pairsmith.config import Given, Judge, Member, Rating, Recipe, Source
 from pairsmith.errors import ConfigError, RunError
 from pairsmith.fields import Refused
 from pairsmith.given import carried, completions_of, ratings_of, read_completions, united
+from pairsmith.ledger import open_ledger
 from pairsmith.llms.base import NoModel
 from pairsmith.planning import plan_run
 from pairsmith.prompts import to_prompt
@@ -368,7 +369,7 @@ def test_given_scores_of_a_real_set_pair_as_they_say(tmp_path: Path) -> None:
     assert len(decided) - alike <= summary.paired <= len(decided)
     assert summary.aspects["quality by given"]["null"] == 0
     assert not calls
-    assert not (tmp_path / "data" / "ledger.sqlite").exists()
+    assert open_ledger(recipe.ledger_url).count() == 0
     again, _, _ = run(recipe)
     assert (again.version, again.new) == (published.version, False)
     assert {line.calls for line in plan_run(recipe).lines} == {0}

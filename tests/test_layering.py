@@ -15,7 +15,7 @@ HEAVY = {"torch", "transformers", "datasets", "huggingface_hub", "llguidance"}
 LEAVES = {"config", "schemas", "ids", "errors", "sandbox", "templating"}
 STEPS = {
     "prompts", "fields", "given", "gathering", "overlap", "generation", "evolution",
-    "rating", "readouts", "checks", "scoring", "guard", "survey", "pairing", "progress",
+    "rating", "readouts", "wrapping", "checks", "scoring", "guard", "survey", "pairing", "progress",
 }  # fmt: skip
 STEPS_MAY_KNOW = LEAVES | STEPS | {"llms.base"}
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pairsmith.config import ModelSpec, Sampling
+from pairsmith.config import ModelSpec, Price, Sampling
 from pairsmith.errors import ConfigError, DataError
 from pairsmith.ledger import Account, Entry, Ledger, Recorded
 from pairsmith.llms.base import Finished, Identity, Reply, Request
@@ -166,3 +166,28 @@ def test_a_ledger_of_another_version_is_refused_by_name(tmp_path: Path) -> None:
         connection.execute("CREATE TABLE replies (key TEXT PRIMARY KEY, dataset TEXT)")
     with pytest.raises(DataError, match=r"old\.sqlite: made by another version"):
         Ledger(f"sqlite:///{tmp_path}/old.sqlite")
+
+
+def test_who_asked_is_noted_and_paid_for_by_data_set(ledger_url: str) -> None:
+    book, price = Ledger(ledger_url), Price(prompt=1.0, completion=2.0)
+    generate(Recorded(Counting(), book, "one", price, "member a"), [request("x"), request("y")])
+    generate(Recorded(Counting(), book, "one", None, "judge j"), [request("x"), request("z")])
+    generate(Recorded(Counting(), book, "other", price, "member a"), [request("x"), request("w")])
+    paid = {row["asker"]: row for row in book.paid("one")}
+    assert {asker: row["calls"] for asker, row in paid.items()} == {"member a": 2, "judge j": 1}
+    tokens, cost = book.spent("one")
+    assert sum(row["n_prompt_tokens"] + row["n_tokens"] for row in paid.values()) == tokens
+    assert paid["member a"]["cost"] == pytest.approx(cost)
+    assert paid["judge j"]["cost"] is None
+
+
+def test_a_ledger_from_before_askers_were_noted_goes_on(tmp_path: Path) -> None:
+    url, reply = f"sqlite:///{tmp_path}/ledger.sqlite", Reply("paid for", "stop", 1, 2)
+    Ledger(url).record([Entry(Account(url, WHO, "one"), "k", reply)])
+    with sqlite3.connect(tmp_path / "ledger.sqlite") as connection:
+        connection.execute("ALTER TABLE replies DROP COLUMN asker")
+    book = Ledger(url)
+    book.record([Entry(Account(url, WHO, "one", asker="member a"), "new", reply)])
+    assert book.get(["k"]) == {"k": reply}
+    assert {row["asker"]: row["calls"] for row in book.paid("one")} == {None: 1, "member a": 1}
+    assert Ledger(url).count() == 2

@@ -286,3 +286,19 @@ def test_neither_flags_nor_slopes_let_the_order_of_rows_matter(
     assert on_flag == "report" or not {pair["chosen_id"] for pair in selection.pairs} & set(flagged)
     assert on_flag != "drop" or not {pair["rejected_id"] for pair in selection.pairs} & set(flagged)
     assert all(pair["margin"] > 0 for pair in selection.pairs)
+
+
+@pytest.mark.parametrize("strategy", sorted(set(STRATEGIES) - {"evolved-vs-original", "member-order", "per-aspect"}))
+@given(
+    st.lists(st.tuples(st.integers(1, 3), st.integers(1, 300)), min_size=2, max_size=6),
+    st.sampled_from([0.0, 0.7, 5.0]),
+    st.sampled_from([0.0, 1.5]),
+)
+def test_chosen_scores_higher_than_rejected_whatever_the_length_penalty(
+    strategy: Any, texts: list[tuple[int, int]], length_penalty: float, min_margin: float
+) -> None:
+    made = [completion(f"c{n}", text=WORDS[n] * size) for n, (_, size) in enumerate(texts)]
+    table = {f"c{n}": Scores(float(score)) for n, (score, _) in enumerate(texts)}
+    pairing = Pairing(strategy=strategy, length_penalty=length_penalty, min_margin=min_margin)
+    for row in select("p", made, table, pairing, True).pairs:
+        assert row["chosen_score"] - row["rejected_score"] >= max(min_margin, 1)

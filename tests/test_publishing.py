@@ -12,7 +12,8 @@ import yaml
 
 from pairsmith.config import Publishing, Recipe
 from pairsmith.errors import ConfigError
-from pairsmith.publishing import by_split, kto_rows
+from pairsmith.ledger import open_ledger
+from pairsmith.publishing import by_split, kto_rows, score_meaning
 from pairsmith.stages import push
 from tests.runs import run
 
@@ -185,3 +186,68 @@ def test_pushing_is_private_needs_a_token_and_uploads_the_version(
     assert seen["create"][1]["private"] is True
     assert seen["upload"]["folder_path"] == published.folder
     assert not any("canary" in path.read_text(errors="ignore") for path in Path(published.folder).rglob("*.*"))
+
+
+PRICE = {"prompt": 100.0, "completion": 200.0}
+
+
+def costs(folder: str) -> list[list[str]]:
+    """The rows of the table of costs in a card, which the report has too."""
+    lines = Path(folder, "README.md").read_text().splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("| asked by"))
+    table = lines[start + 2 : lines.index("", start)]
+    cells = [[cell.strip().replace("\\", "") for cell in line.strip("|").split("|")] for line in table]
+    page = Path(folder, "report.html").read_text()
+    section = page[page.index('<section id="usage">') : page.index('<section id="pairs">')]
+    assert all(f">{row[0]}<" in section for row in cells)
+    return cells
+
+
+def test_card_and_report_tell_what_a_data_set_has_cost_in_all_its_runs(echo_recipe: Build) -> None:
+    recipe = echo_recipe(6).model_dump()
+    for spec in [*recipe["pool"]["members"], *recipe["rating"]["judges"]]:
+        spec["price"] = PRICE
+    first, _, calls = run(Recipe.model_validate(recipe))
+    table = costs(first.folder)
+    assert [row[0].split()[0] for row in table] == ["member", "member", "evolver", "judge", "all"]
+    assert int(table[-1][2]) == sum(int(row[2]) for row in table[:-1]) == sum(calls.values())
+    ledger = open_ledger(Recipe.model_validate(recipe).ledger_url)
+    tokens, cost = ledger.spent(recipe["name"])
+    assert int(table[-1][3]) + int(table[-1][4]) == tokens
+    assert float(table[-1][5]) == pytest.approx(cost)
+
+    recipe["pairing"]["strategy"] = "best-vs-second"  # nothing is asked, and nothing was free
+    again, _, asked = run(Recipe.model_validate(recipe))
+    assert (again.new, sum(asked.values())) == (True, 0)
+    assert costs(again.folder) == table
+
+    recipe["rating"]["judges"][0]["name"] = "another"
+    later, _, asked = run(Recipe.model_validate(recipe))
+    rows = {row[0]: row for row in costs(later.folder)}
+    gone = next(row for row in table if row[0].startswith("judge"))
+    assert rows[gone[0]][-1] == "no"
+    assert int(rows["all"][2]) == int(table[-1][2]) + sum(asked.values())
+
+
+def test_where_another_data_set_paid_nothing_is_told(echo_recipe: Build) -> None:
+    run(echo_recipe(6, name="one"))
+    other, _, calls = run(echo_recipe(6, name="other"))
+    assert not calls
+    assert "asked by" not in Path(other.folder, "README.md").read_text()
+    assert 'id="usage"' not in Path(other.folder, "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("rating", "pairing", "told"),
+    [
+        ({}, {}, "a weighted mean over aspects (those not applicable left out); in each, the mean over judges"),
+        ({"aggregation": "median"}, {}, "median over judges, put on the scale 1 to 5"),
+        ({"aggregation": "trimmed"}, {}, "of three or more without the lowest and the highest"),
+        ({"aggregation": "z-scored"}, {}, "less the judge's mean for the prompt, in its standard deviations"),
+        ({"aspects": ["overall", "honesty"]}, {"conflicts": "prefer-overall"}, "the aspect overall (those"),
+        ({"aspects": ["overall", "honesty"]}, {"conflicts": "prefer-aspects"}, "aspects without overall"),
+        ({}, {"strategy": "per-aspect"}, "in the aspect that `strategy` names: mean over judges"),
+    ],
+)
+def test_the_card_says_how_scores_were_made(echo_recipe: Build, rating: Any, pairing: Any, told: str) -> None:
+    assert told in score_meaning(echo_recipe(6, rating=rating, pairing=pairing))

@@ -19,6 +19,7 @@ from pairsmith.readouts import (
     read_text,
     schema_for,
 )
+from pairsmith.wrapping import only_object
 
 MARKS = ("a1b2c3", "d4e5f6", "0a9b8c")
 SHEET = Sheet(tuple(Text(f"id-{mark}", mark, f"the text {mark}") for mark in MARKS), Scale(1, 5), False)
@@ -228,3 +229,154 @@ def test_the_schema_binds_by_mark_and_is_closed() -> None:
     assert schema["required"] == list(MARKS)
     assert list(schema["properties"][MARKS[0]]["properties"]) == ["rationale", "rating"]
     assert None not in schema["properties"][MARKS[0]]["properties"]["rating"]["enum"]
+
+
+TABLE = "| Text | Rationale | Rating |\n|:---|:---|---:|\n"
+ROWS = [f"| **Text {mark}** | so \\| so | **{n}/5** |" for mark, n in zip(MARKS, (4, 1, 5), strict=True)]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        GOOD.replace(":", "：").replace("： 4", "：【4】"),
+        GOOD.replace(": 4", ": four (4)").replace(": 1", ": 1 (one)").replace(": 5", ": five out of five"),
+        GOOD.replace(": 4", ": 4.0/5.0").replace(": 5", ": 5 of 5"),
+        GOOD.replace(": 4", ": \u200b4").replace("Rating d4e5f6", 'Rating "d4e5f6"'),
+        "Sure:\n```markdown\n" + GOOD + "```\nLet me know.",
+        "\n".join(f"**Text {mark} rating:** {n}" for mark, n in zip(MARKS, (4, 1, 5), strict=True)),
+        "\n".join(f"{n}. **{mark}**: {n}/5 - a remark" for mark, n in zip(MARKS, (4, 1, 5), strict=True)),
+        "\n".join(f"Text {mark}: {n}" for mark, n in zip(MARKS, (4, 1, 5), strict=True)),
+        TABLE + "\n".join(ROWS),
+        "> " + "\n> ".join([*TABLE.strip().split("\n"), *reversed(ROWS)]),
+        "\n".join(f"### Text {m}\nGood.\n" for m in MARKS) + "\n| text | score |\n|-|-|\n"
+        + "\n".join(f"| {m} | {n} |" for m, n in zip(MARKS, (4, 1, 5), strict=True)),
+    ],
+)  # fmt: skip
+def test_more_layouts_in_which_each_rating_is_certain(reply: str) -> None:
+    assert ratings(reply) == [4, 1, 5]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        f"| {MARKS[0]} | 4 |",  # no head that says what the number is
+        f"| Text | Rating | Score |\n|-|-|-|\n| {MARKS[0]} | 4 | 3 |",
+        f"| Text | Rating | Rating |\n|-|-|-|\n| {MARKS[0]} | 4 | 4 |",
+        f"| Text | Rationale | Rating |\n|-|-|-|\n| {MARKS[0]} | 4 |",
+        f"| Text | Rating |\n|-|-|\n| {MARKS[0]}, {MARKS[1]} | 4 |",
+        f"| Text | Rating |\n|-|-|\n\n| {MARKS[0]} | 4 |",
+        f"{TABLE}{ROWS[0]}\n\nRating {MARKS[0]}: 3",
+        f"Rating {MARKS[0]}: 4 (two)",
+        f"Rating {MARKS[0]}: four (2)",
+        f"{MARKS[0]}: 1. Accurate",
+        f"{MARKS[0]}: 4 things are right",
+        f"{MARKS[0]}: 4/10",
+        f"**Text {MARKS[0]} rating:** 4\n**Text {MARKS[0]} rating:** 2",
+        f"{MARKS[0]}: 4\n{MARKS[0]}: 3",
+    ],
+)
+def test_a_number_that_may_be_something_else_rates_nothing(reply: str) -> None:
+    assert ratings(reply)[0] is None
+
+
+def test_where_a_text_could_be_quoted_only_lines_that_begin_with_the_rating_count() -> None:
+    quotes = Sheet(SHEET.texts, SHEET.scale, False, unbound=False)
+    assert ratings(f"Text {MARKS[0]}: Rating: 4", quotes)[0] is None
+    assert ratings(f"{MARKS[0]}: 4", quotes)[0] is None
+    assert ratings(f"Rating {MARKS[0]}: 4", quotes)[0] == 4
+
+
+EPILOGUE = "\nOverall, I think both are fine. Let me know if you need more."
+
+
+def rationales(reply: str, sheet: Sheet = SHEET) -> list[str | None]:
+    return [found.rationale for found in read_text(reply, sheet).values()]
+
+
+def test_what_a_judge_says_at_the_end_is_no_rationale() -> None:
+    assert rationales("Sure!\n" + GOOD + EPILOGUE) == ["Because."] * 3
+    assert rationales(GOOD.replace("\n", "\r\n") + EPILOGUE) == ["Because."] * 3
+    ratings_last = GOOD + "\n".join(f"Rating {mark}: {n}" for mark, n in zip(MARKS, (4, 1, 5), strict=True))
+    assert rationales(ratings_last + EPILOGUE) == ["Because."] * 3
+    assert rationales(TABLE + "\n".join(ROWS) + EPILOGUE) == ["so | so"] * 3
+
+
+def test_a_rationale_after_its_rating_is_kept_whole_and_the_last_with_what_follows() -> None:
+    parts = [f"### Text {mark}\nRating {mark}: 3\nRationale: First.\n\nSecond." for mark in MARKS]
+    assert rationales("\n".join(parts) + EPILOGUE) == ["First.\n\nSecond."] * 2 + ["First.\n\nSecond." + EPILOGUE]
+    assert ratings("\n".join(parts) + EPILOGUE) == [3, 3, 3]
+    about = f"### Text {MARKS[0]}: the longer one\n\nRating {MARKS[0]}: 3\nRationale: First."
+    assert "First." in str(rationales(about, ONE)[0])
+
+
+def test_a_rating_of_no_text_of_the_sheet_ends_no_rationale() -> None:
+    assert rationales(section(MARKS[0], 4, "It says\nRating abcdef: 5\nwhich is wrong."), ONE) == [
+        "It says\nRating abcdef: 5\nwhich is wrong."
+    ]
+
+
+ENTRIES = {mark: {"rationale": "it ends `,]` and\n``` so, }", "rating": n} for n, mark in enumerate(MARKS, start=1)}
+SAID = json.dumps(ENTRIES, indent=1)
+TRAILING = SAID.replace("\n }", ",\n }").replace("\n}", "\n,\n}")
+
+
+@pytest.mark.parametrize("said", [SAID, TRAILING, json.dumps(ENTRIES), SAID.replace("\\n", "\n")])
+@pytest.mark.parametrize(
+    "around",
+    [
+        "{}", "\ufeff{}", "Sure! My ratings:\n\n{}\n\nLet me know.", "Here is the JSON: {}", "<think>{5}</think>\n{}",
+        "Here:\n```json\n{}\n```\nIn all, fine.", "~~~\n{}\n~~~", "```JSON\n{}```",
+    ],
+)  # fmt: skip
+def test_json_with_things_around_it(said: str, around: str) -> None:
+    found = read_json(around.replace("{}", said), SHEET)
+    assert list(found.values()) == [Read(n, float(n), "it ends `,]` and\n``` so, }") for n in (1, 2, 3)]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        f"{SAID}\n{SAID}",
+        f"```json\n{SAID}\n```\n```json\n{SAID}\n```",
+        f'Format: {{"mark": 1}}\n{SAID}',
+        f"{SAID}\nI first had {{}}.",
+        f"I would not say {SAID}",
+        f"{SAID} is what a bad judge would say",
+        f"[{SAID}]",
+        SAID[:-8],
+        SAID.replace('"', "'"),
+        SAID.replace("},", "},,"),
+        SAID.replace(": 1", ": ,"),
+        f"Rating: 5\n{SAID[1:]}",
+        '"' + SAID.replace('"', '\\"') + '"',
+    ],
+)
+def test_json_that_is_not_one_object_on_its_own_is_null(reply: str) -> None:
+    found = read_json(reply, SHEET)
+    assert [one.rating for one in found.values()] == [None] * 3
+    assert all(one.error for one in found.values())
+
+
+def test_json_beside_a_rating_line_is_null_for_that_text() -> None:
+    found = read_json(f"Rating {MARKS[0]}: 5\n\n{SAID}\n", SHEET)
+    assert [one.rating for one in found.values()] == [None, 2, 3]
+
+
+@given(
+    st.recursive(
+        st.none() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+    )
+)
+def test_a_comma_too_many_changes_no_value(value: object) -> None:
+    said = json.dumps({"a": value}, ensure_ascii=False)
+    assert only_object(said[:-1] + " ,\n}")[0] == {"a": value}
+
+
+@pytest.mark.parametrize("reply", ['{"' + '\\"' * 100_000, "{" * 100_000, '{"a":[' + "," * 100_000, "| a |\n" * 30_000])
+def test_odd_replies_are_read_in_no_time(reply: str) -> None:
+    assert [one.rating for one in read_json(reply, SHEET).values()] == [None] * 3
+    assert ratings(reply) == [None] * 3
+
+
+def test_a_rationale_that_is_a_list_keeps_its_first_number() -> None:
+    assert rationales(section(MARKS[0], 4, "1. Right.\n2. Clear."), ONE) == ["1. Right.\n2. Clear."]

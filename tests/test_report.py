@@ -19,7 +19,7 @@ from pairsmith.diffing import MAX_CELLS, Run, diff
 from pairsmith.ids import draw, short_id
 from pairsmith.pairing import pair
 from pairsmith.publishing import SHOWN, first_drawn, published_rows, to_table
-from pairsmith.report import Summary, render_report
+from pairsmith.report import Summary, render_report, usage_table
 from pairsmith.schemas import frame
 from pairsmith.tables import ShardTables
 from tests.runs import completion, rating
@@ -145,6 +145,9 @@ def test_histograms_fit_scales_of_any_width() -> None:
     assert chart is not None
     assert len(chart.bars) <= 25
     assert sum(int(bar.told.split(": ")[1].split()[0]) for bar in chart.bars) == len(wide)
+    near = charts.margins({("margin", charts.margin_step(margin)): 1 for margin in (0.05, 0.2, 0.45)})
+    assert near is not None
+    assert len(near.bars) == 5  # small margins are told apart
     scores = {
         ("a", "check", 0): 3,
         ("a", "check", 1): 1,
@@ -218,6 +221,36 @@ def test_tables_about_judges_usage_and_the_recipe_have_their_places() -> None:
     for text in ("<h3>Agreement</h3>", "0.42", "1,234,567", "0.031", "&lt;b&gt;", "name: &lt;report&gt;"):
         assert text in page
     assert "Position" not in page
+
+
+def test_a_column_of_numbers_with_gaps_is_one() -> None:
+    rows = [{"a": None, "b": 1, "c": None, "d": True}, {"a": 2.5, "b": "x", "c": None, "d": False}]
+    assert charts.number_columns(rows) == {"a", "c"}
+
+
+@pytest.mark.parametrize(
+    ("value", "told"), [(0.00006896, "0.000069"), (0.00058, "0.00058"), (0.0, "0.00"), (None, "–")]
+)
+def test_small_costs_are_told_in_digits(value: float, told: str) -> None:
+    assert charts.number(value) == told
+
+
+def test_costs_of_an_earlier_recipe_stay_in_sight() -> None:
+    paid = [
+        {"asker": "judge j", "model": "/home/me/m", "calls": 2, "n_prompt_tokens": 9, "n_tokens": 3, "cost": 0.25},
+        {"asker": "judge gone", "model": "x", "calls": 1, "n_prompt_tokens": 1, "n_tokens": 1, "cost": 0.5},
+        {"asker": None, "model": "x", "calls": 1, "n_prompt_tokens": 1, "n_tokens": 1, "cost": None},
+    ]
+    models = [{"role": "member", "name": "m", "model": "y"}, {"role": "judge", "name": "j", "model": "/home/me/m"}]
+    found = [list(row.values()) for row in usage_table(paid, models)]
+    assert found == [
+        ["member m", "y", 0, None, None, None, ""],
+        ["judge j", "m", 2, 9, 3, 0.25, ""],
+        ["not noted", "x", 1, 1, 1, None, "no"],
+        ["judge gone", "x", 1, 1, 1, 0.5, "no"],
+        ["all", "", 4, 11, 5, 0.75, ""],
+    ]
+    assert usage_table([], models) == []
 
 
 def test_long_texts_are_cut_and_say_by_how_much() -> None:

@@ -1,12 +1,8 @@
-"""The report in a browser: Chromium, found on the path, driven by playwright; skipped where one is absent.
-
-PAIRSMITH_SCREENSHOTS=1 writes the pictures of docs/images anew.
-"""
+"""The report in a browser: Chromium, found on the path, driven by playwright; skipped where one is absent."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import socket
 from collections.abc import Callable, Iterator
@@ -21,7 +17,7 @@ from pairsmith.config import Recipe
 from pairsmith.guard import KINDS
 from pairsmith.publishing import SHOWN, published_rows, render_card
 from pairsmith.report import Summary, render_report
-from tests.conftest import ROOT, shared
+from tests.conftest import shared
 from tests.faults.test_s5_markup import HOSTILE
 from tests.test_report import RECIPE, counted, some, tables
 
@@ -357,9 +353,7 @@ def test_pictures(visit: Open, tmp_path: Path, device: str, scheme: str) -> None
     text = "name: report\npool:\n  members:\n  - name: amber\n"
     page = render_report(RECIPE, summary, published_rows(shard)[:SHOWN], refused, JUDGING, USAGE, text)
     one = visit(page, viewport={"width": WIDTHS[device], "height": 1000}, color_scheme=scheme)
-    folder = ROOT / "docs" / "images" if os.environ.get("PAIRSMITH_SCREENSHOTS") else tmp_path
-    folder.mkdir(exist_ok=True)
-    path = folder / f"report-{device}-{scheme}.png"
+    path = tmp_path / f"report-{device}-{scheme}.png"
     first = one.page.locator("details.case").nth(3).bounding_box()
     bottom = min(first["y"], 5200)
     one.page.screenshot(path=path, full_page=True, clip={"x": 0, "y": 0, "width": WIDTHS[device], "height": bottom})

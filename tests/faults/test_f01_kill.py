@@ -18,6 +18,7 @@ import pytest
 
 from pairsmith.config import Recipe
 from pairsmith.ledger import Ledger
+from pairsmith.llms.openai import MANY_CALLS
 from pairsmith.testing import FakeEndpoint, Weather
 from tests.faults.conftest import CONCURRENCY
 from tests.faults.harness import (
@@ -64,8 +65,9 @@ def let_run(child: Child, endpoint: FakeEndpoint, rng: random.Random, calls: flo
         child.wait(rng.uniform(0, 0.6))
 
 
+@pytest.mark.parametrize("concurrency", [CONCURRENCY, 2 * MANY_CALLS], ids=["engines here", "engines apart"])
 def test_f1_kills_at_random_points(
-    base_recipe: Build, ledger_url: str, kills: int, tmp_path: Path, tally: Tally
+    base_recipe: Build, ledger_url: str, kills: int, tmp_path: Path, tally: Tally, concurrency: int
 ) -> None:
     expected = undisturbed(base_recipe, tmp_path)
     left, rng, number = kills, random.Random(kills), 0
@@ -73,12 +75,13 @@ def test_f1_kills_at_random_points(
         number += 1
         forget(ledger_url)
         with FakeEndpoint(weather=Weather(latency=0.02, spread=1, seed=number)) as endpoint:
-            recipe, here = base_recipe(endpoint, name=f"run-{number}", ledger=ledger_url, shard_size=64), 0
+            where: dict[str, Any] = {"ledger": ledger_url, "shard_size": 64, "concurrency": concurrency}
+            recipe, here = base_recipe(endpoint, name=f"run-{number}", **where), 0
             finished = False
             while not finished:
                 with Child(recipe) as child:
                     if left > here:
-                        let_run(child, endpoint, rng, expected.calls / kills + CONCURRENCY)
+                        let_run(child, endpoint, rng, expected.calls / kills + concurrency)
                         child.kill()
                     outcome = child.outcome()
                 here += outcome.killed
@@ -89,7 +92,7 @@ def test_f1_kills_at_random_points(
             left -= here
             assert outcome.digest == again.digest == expected.digest
             assert (again.loaded, again.lost, again.calls) == (200, 0, 0)
-            assert repeated(endpoint) <= here * CONCURRENCY
+            assert repeated(endpoint) <= here * concurrency
 
 
 @pytest.mark.parametrize("step", ["record", "commit", "write", "sync", "rename", "link", "install"])

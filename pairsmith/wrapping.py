@@ -1,0 +1,60 @@
+"""What models put around an answer: fences, prose before and after, commas too many, tables.
+
+What stands in them is taken only where there is one way to read it. Leaves: text in, plain values out.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pairsmith.ids import no_doubles
+
+# A string, even one that never ends, is passed over whole, so that no comma of a text is touched.
+_STRING_OR_COMMA = re.compile(r'("(?:[^"\\]|\\.)*+"?)|,(?=\s*[}\]])', re.DOTALL)
+_FENCE = re.compile(r"(?:```|~~~)\w*")
+_CELL_END = re.compile(r"(?<!\\)\|")
+
+
+def only_object(text: str) -> tuple[dict[str, Any], str]:
+    """The one JSON object of a text, bare or in a fence, and the prose around it.
+
+    A comma after the last entry and line breaks in strings are forgiven. ValueError (or RecursionError) says why there
+    is no object, or not one alone: a second one, or what may be the rest of a broken one, is not chosen from.
+
+    >>> only_object('Here it is:\\n{"a": [1, 2,],}')
+    ({'a': [1, 2]}, 'Here it is:\\n\\n')
+    """
+    start = text.find("{")
+    if start < 0:
+        raise ValueError("no JSON object")
+    before, rest = text[:start], _STRING_OR_COMMA.sub(lambda found: found[1] or "", text[start:])
+    value, end = json.JSONDecoder(object_pairs_hook=no_doubles, strict=False).raw_decode(rest)
+    after = rest[end:]
+    line, next_line = before.rpartition("\n")[2].strip(), after.partition("\n")[0].strip()
+    if any(brace in part for brace in "{}" for part in (before, after)):
+        raise ValueError("more than one JSON object")
+    if next_line and not _FENCE.fullmatch(next_line):
+        raise ValueError("more on the line where the JSON object ends")
+    if line and not line.endswith((":", "：")) and not _FENCE.fullmatch(line):
+        raise ValueError("more on the line where the JSON object begins")
+    return value, f"{before}\n{after}"
+
+
+def table_rows(lines: Sequence[str]) -> Iterator[tuple[int, Mapping[str, str]]]:
+    """The rows of markdown tables: number of the line, and the text below each name of the head, in lower case.
+
+    A row with more or fewer cells than the head, and a table with two columns of one name, are left out.
+    """
+    head: list[str] | None = None
+    for number, line in enumerate(lines):
+        if not line.lstrip(" >").startswith("|"):
+            head = None
+            continue
+        cells = [cell.strip(" *_`").replace("\\|", "|") for cell in _CELL_END.split(line.strip(" >").strip("|"))]
+        if head is None:
+            head = [cell.lower() for cell in cells]
+        elif len(cells) == len(head) == len(set(head)):
+            yield number, dict(zip(head, cells, strict=True))
