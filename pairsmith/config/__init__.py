@@ -1,0 +1,61 @@
+"""A recipe: everything that decides what a run does, as frozen pydantic models.
+
+`recipes.load_recipe` reads one from YAML; the same models are the parameters of the Prefect flow, so a server refuses
+a wrong value before a run exists. Unknown fields are errors.
+"""
+
+from __future__ import annotations
+
+from pairsmith.config.base import Config, names_a_file
+from pairsmith.config.checks import Check, ExactMatch, IfEval, JsonSchema, PythonCheck, Regex
+from pairsmith.config.generating import METHODS, Evolution, Evolver, Member, Pool, Principles
+from pairsmith.config.judging import ASPECTS, CHECKS, Judge, Rating, Rubric
+from pairsmith.config.models import Endpoint, LocalOptions, ModelSpec, Price, Sampling, family_of
+from pairsmith.config.recipe import Budget, Gates, Hub, Publishing, Recipe
+from pairsmith.config.selecting import Encoder, Guard, Pairing, Strategy
+from pairsmith.config.sources import DATA_SUFFIXES, Columns, Decontamination, Given, Prompts, Source, Written, is_local
+
+__all__ = [
+    "ASPECTS",
+    "CHECKS",
+    "DATA_SUFFIXES",
+    "METHODS",
+    "Budget",
+    "Check",
+    "Columns",
+    "Config",
+    "Decontamination",
+    "Encoder",
+    "Endpoint",
+    "Evolution",
+    "Evolver",
+    "ExactMatch",
+    "Gates",
+    "Given",
+    "Guard",
+    "Hub",
+    "IfEval",
+    "JsonSchema",
+    "Judge",
+    "LocalOptions",
+    "Member",
+    "ModelSpec",
+    "Pairing",
+    "Pool",
+    "Price",
+    "Principles",
+    "Prompts",
+    "Publishing",
+    "PythonCheck",
+    "Rating",
+    "Recipe",
+    "Regex",
+    "Rubric",
+    "Sampling",
+    "Source",
+    "Strategy",
+    "Written",
+    "family_of",
+    "is_local",
+    "names_a_file",
+]

@@ -1,0 +1,49 @@
+"""What the parts of a recipe have in common."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, StringConstraints
+
+from pairsmith.errors import ConfigError
+from pairsmith.templating import compile_text
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+
+
+class Config(BaseModel):
+    """A part of a recipe: frozen, and without fields that nobody knows."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=(), hide_input_in_errors=True
+    )
+
+
+def unique(where: str, names: Iterable[str]) -> None:
+    """Refuse names that come more than once."""
+    doubles = [name for name, count in Counter(names).items() if count > 1]
+    if doubles:
+        raise ValueError(f"{where}: {doubles} named more than once")
+
+
+def compiles(template: str, where: str) -> None:
+    """Refuse a template that cannot be read."""
+    try:
+        compile_text(template, where)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+
+
+def known(where: str, names: Iterable[str], there: Iterable[str]) -> None:
+    """Refuse names of what is not there."""
+    unknown = [name for name in names if name not in set(there)]
+    if unknown:
+        raise ValueError(f"{where}: unknown {unknown}; known are {sorted(there)}")
+
+
+def names_a_file(text: str) -> bool:
+    """Whether a template is given as the name of a file rather than as text."""
+    return text.endswith((".jinja", ".txt")) and "\n" not in text

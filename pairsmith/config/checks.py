@@ -1,0 +1,140 @@
+"""Judges that are programs."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, JsonValue, model_validator
+
+from pairsmith.config.base import Config, Name
+
+MOST_PATTERN = 2_000_000  # characters with its repeats written out: some 500 MB in the `regex` module
+
+
+class CheckConfig(Config):
+    """What all programmatic judges share."""
+
+    name: Name = Field(description="the aspect under which its results are rated")
+    gate: bool = Field(False, description="a text that fails can never be a candidate")
+
+
+class ExactMatch(CheckConfig):
+    """Whether a text is the prompt's reference, or ends in the same number."""
+
+    kind: Literal["exact-match"]
+    casefold: bool = Field(False, description="upper and lower case are the same")
+    strip_punctuation: bool = Field(False, description="leave out punctuation, and see runs of white space as one")
+    last_number: bool = Field(False, description="compare only the last number of each (GSM8K); 1,000.0 is 1000")
+
+
+class Regex(CheckConfig):
+    """Whether a pattern of the `regex` module, which reads those of Python's `re`, is found in a text."""
+
+    kind: Literal["regex"]
+    pattern: str = Field(min_length=1, max_length=10_000)
+    negate: bool = Field(False, description="pass where the pattern is not found")
+    whole: bool = Field(False, description="the pattern must match the whole text")
+    ignore_case: bool = False
+    multiline: bool = Field(False, description="^ and $ also match at the lines' ends")
+    dot_all: bool = Field(False, description="a dot also matches a line's end")
+
+    @model_validator(mode="after")
+    def _readable(self) -> Regex:
+        _is_pattern(self.pattern, f"check {self.name}: pattern")
+        return self
+
+
+class JsonSchema(CheckConfig):
+    """Whether a text, bare or in a fence, is JSON that fits a schema. `format` is not looked at."""
+
+    # In Python the field cannot be called schema: pydantic's models have a method of that name.
+    model_config = ConfigDict(validate_by_name=True, serialize_by_alias=True)
+
+    kind: Literal["json-schema"]
+    schema_: dict[str, JsonValue] = Field(alias="schema", description="JSON schema, of draft 2020-12 if it names none")
+
+    @model_validator(mode="after")
+    def _sound(self) -> JsonSchema:
+        from jsonschema import Draft202012Validator, SchemaError, validators  # type: ignore[import-untyped]
+        from referencing import Registry, Resource
+        from referencing.exceptions import Unresolvable
+        from referencing.jsonschema import DRAFT202012
+
+        where, dialect = (
+            f"check {self.name}: schema",
+            self.schema_.get("$schema", Draft202012Validator.META_SCHEMA["$id"]),
+        )
+        draft = validators.validator_for({"$schema": dialect}, None) if isinstance(dialect, str) else None
+        if draft is None:
+            raise ValueError(f"{where}: $schema names no known draft")
+        try:
+            draft.check_schema(self.schema_)
+            root: Resource[Any] = Resource.from_contents(self.schema_, default_specification=DRAFT202012)
+            refs = set(_refs({key: part for key, part in self.schema_.items() if key not in ("$schema", "$id")}, where))
+            resolver = Registry().with_resource("", root).resolver()
+            for ref in sorted(refs):
+                resolver.lookup(ref)
+        except (SchemaError, Unresolvable, RecursionError) as error:
+            told = error.message if isinstance(error, SchemaError) else f"{type(error).__name__}: {error}"
+            raise ValueError(f"{where}: not a valid JSON schema: {told[:500]}") from None
+        return self
+
+
+class IfEval(CheckConfig):
+    """Whether a text follows its prompt's verifiable instructions, and which share of them; needs the extra `ifeval`.
+
+    They stand in the prompt's extras: `{"instructions": [{"id": "punctuation:no_comma", "kwargs": {}}]}`.
+    Source: Zhou et al. 2023, https://arxiv.org/abs/2311.07911; the prompt-level strict measure.
+    """
+
+    kind: Literal["ifeval"]
+
+
+class PythonCheck(CheckConfig):
+    """A function of one's own, called with the keywords messages, text and reference: a bool, or 0 to 1.
+
+    It is imported when the check is used, not when the recipe is read; it must be pure, and nothing bounds its time.
+    """
+
+    kind: Literal["python"]
+    callable: str = Field(
+        pattern=r"^[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*$", description="package.module:function"
+    )
+
+
+Check = Annotated[ExactMatch | Regex | JsonSchema | IfEval | PythonCheck, Field(discriminator="kind")]
+
+
+def _is_pattern(pattern: str, where: str) -> None:
+    """Refuse what the `regex` module cannot compile within bounds: it writes counted repeats out, and nested ones
+    multiply."""
+    import regex  # type: ignore[import-untyped]
+
+    counts = [max(int(count), 1) for count in re.findall(r"\{([0-9]{1,9})", pattern)]
+    if math.prod(counts, start=len(pattern)) > MOST_PATTERN:
+        raise ValueError(f"{where}: its counted repeats are too large together")
+    try:
+        regex.compile(pattern)
+    except (regex.error, RecursionError, ValueError, OverflowError) as error:
+        raise ValueError(f"{where}: not a valid pattern: {error}") from None
+
+
+def _refs(schema: JsonValue, where: str) -> Iterator[str]:
+    """The references of a JSON schema; refuses what could reach a network or run without a bound on its time."""
+    if isinstance(schema, list):
+        for part in schema:
+            yield from _refs(part, where)
+    elif isinstance(schema, dict):
+        for key, part in schema.items():
+            if key in ("$id", "$schema", "patternProperties") and isinstance(part, str | dict):
+                raise ValueError(f"{where}: {key} is not supported" + (" below the root" if key[0] == "$" else ""))
+            if key in ("$ref", "$dynamicRef", "$recursiveRef") and isinstance(part, str):
+                if not part.startswith("#"):
+                    raise ValueError(f"{where}: {key} {part} is not within the schema")
+                yield part
+            if key == "pattern" and isinstance(part, str):
+                _is_pattern(part, f"{where}: pattern {part[:100]}")
+            yield from _refs(part, where)

@@ -1,0 +1,123 @@
+"""The pool that answers, and how answers are evolved."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from pairsmith.config.base import Config, Name, compiles, known, names_a_file, unique
+from pairsmith.config.models import ModelSpec, differ
+from pairsmith.templating import principle_texts
+
+METHODS = ("helpfulness", "relevance", "deepening", "creativity", "details")
+
+
+class Principles(Config):
+    """UltraFeedback's principles: a system prompt drawn per completion, weighted by the prompt's source.
+
+    Source: Cui et al. 2023, https://arxiv.org/abs/2310.01377, section 2 and appendix.
+    """
+
+    weights: dict[str, dict[str, float]] = Field(
+        description="source -> principle -> weight; the source `default` serves all others"
+    )
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _usable(self) -> Principles:
+        if "default" not in self.weights:
+            raise ValueError("principles.weights needs an entry for the source `default`")
+        for source, weights in self.weights.items():
+            if not weights or min(weights.values()) < 0 or sum(weights.values()) <= 0:
+                raise ValueError(f"principles.weights.{source} must have weights >= 0, one of them > 0")
+            known(f"principles.weights.{source}", weights, principle_texts())
+        return self
+
+
+class Member(ModelSpec):
+    """An entry of the pool: a model with its own way of answering, or the completions that the sources bring.
+
+    Those stand under the labels that the sources give them, and under the member's name where they give none.
+    """
+
+    name: Name
+    system_prompt: str | None = Field(None, min_length=1, description="set on top of the prompt's own; not published")
+    principles: Principles | None = None
+    samples: int = Field(1, ge=1, le=1024, description="answers per prompt")
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Member:
+        if self.system_prompt and self.principles:
+            raise ValueError(f"member {self.name}: give system_prompt or principles, not both")
+        if self.samples > 1 and self.sampling.temperature == 0:
+            raise ValueError(f"member {self.name}: {self.samples} samples at temperature 0 would all be the same")
+        return self
+
+
+class Pool(Config):
+    members: tuple[Member, ...] = Field(min_length=1)
+    draw: int | None = Field(
+        None, ge=1, description="members drawn per prompt, beside the given completions; all when absent"
+    )
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Pool:
+        unique("pool.members", [member.name for member in self.members])
+        differ("pool.members", {member.name: member for member in self.asked})
+        if len(self.members) - len(self.asked) > 1:
+            raise ValueError("pool.members: one member with backend given brings all that the sources give")
+        if self.draw and self.draw > len(self.asked):
+            raise ValueError(f"pool.draw is {self.draw} but there are {len(self.asked)} members")
+        return self
+
+    @property
+    def asked(self) -> list[Member]:
+        """The members that a model answers for."""
+        return [member for member in self.members if not member.is_given]
+
+    @property
+    def given(self) -> Member | None:
+        """The member that stands for the completions that the sources bring."""
+        return next((member for member in self.members if member.is_given), None)
+
+    def member(self, name: str) -> Member:
+        return next(member for member in self.members if member.name == name)
+
+
+class Evolver(ModelSpec):
+    name: Name = "evolver"
+
+
+class Evolution(Config):
+    """EvolQuality: a model rewrites completions to be better in one respect a round.
+
+    Source: Liu et al. 2023 (Deita), https://arxiv.org/abs/2312.15685, section 3.
+    """
+
+    evolver: Evolver
+    rounds: int = Field(1, ge=1, le=16)
+    methods: tuple[Name, ...] = Field(METHODS, min_length=1)
+    templates: dict[Name, str] = Field(
+        {}, description="own methods: name -> criterion, as text or a .jinja or .txt file"
+    )
+    of: tuple[str, ...] = Field((), description="members whose completions are evolved; all when empty")
+    keep: Literal["all", "last"] = "all"
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def known(self) -> Evolution:
+        if self.evolver.is_given:
+            raise ValueError("evolution.evolver: backend given brings completions, and cannot rewrite any")
+        unknown = set(self.methods) - set(METHODS) - set(self.templates)
+        if unknown:
+            raise ValueError(
+                f"evolution.methods: unknown {sorted(unknown)}; built in are {list(METHODS)}, "
+                "others need an entry in evolution.templates"
+            )
+        for name, text in self.templates.items():
+            if names_a_file(text):
+                raise ValueError(f"evolution.templates.{name}: give the text itself; {text} was not read in")
+            compiles(text, f"evolution.templates.{name}")
+        return self

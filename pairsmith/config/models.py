@@ -1,0 +1,168 @@
+"""Models: how they sample, where they run, what they cost."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, JsonValue, model_validator
+
+from pairsmith.config.base import Config, Name
+
+SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
+SECRET_VALUE = re.compile(r"\s*(bearer|basic|token|digest)\s", re.IGNORECASE)
+
+
+class Sampling(Config):
+    """How an answer is sampled; every field is part of a request's identity."""
+
+    temperature: float = Field(0.7, ge=0, le=5, description="0 is greedy")
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int | None = Field(None, ge=1)
+    max_tokens: int = Field(1024, ge=1)
+    stop: tuple[str, ...] = ()
+    seed: int = 0
+    extra_body: dict[str, JsonValue] = Field({}, description="backend openai: further fields of the request's body")
+
+    @model_validator(mode="after")
+    def _ours(self) -> Self:
+        ours = {"model", "messages", "temperature", "top_p", "max_tokens", "seed", "stop", "n", "stream"}
+        clash = sorted(ours & set(self.extra_body))
+        if clash:
+            raise ValueError(f"sampling.extra_body: {clash} have fields of their own, or are pairsmith's to set")
+        return self
+
+
+class LocalOptions(Config):
+    """How a model runs in this process; none of it is part of a request's identity."""
+
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="auto: float32 on a CPU, bfloat16 elsewhere"
+    )
+    batch_size: int = Field(32, ge=1)
+    trust_remote_code: bool = Field(False, description="run code that comes with the model")
+
+
+class Endpoint(Config):
+    """Where and how the `openai` backend asks; none of it is part of a request's identity.
+
+    Members and judges that name the same endpoint and model share its limits, in all task runs of a process.
+    """
+
+    base_url: str = Field("https://api.openai.com/v1", pattern=r"^https?://[^@?#]+$", description="up to and with /v1")
+    api_key_env: str | None = Field(
+        "OPENAI_API_KEY", description="name of the environment variable that holds the key; null for none"
+    )
+    api_key_block: str | None = Field(None, description="name of the Prefect Secret block that holds the key, instead")
+    headers: dict[str, str] = Field({}, description="further headers; no secrets: recipes are stored and shown")
+    mode: Literal["live", "batch"] = Field("live", description="batch: hand requests in as files, collect them later")
+    concurrency: int = Field(16, ge=1, le=1000, description="calls at a time; fewer while the endpoint says 429 or 503")
+    requests_per_minute: float | None = Field(None, gt=0, description="calls started in a minute at most")
+    tokens_per_minute: float | None = Field(
+        None, gt=0, description="tokens in a minute at most: prompt, by its length, and max_tokens"
+    )
+    shared_limit: str | None = Field(
+        None,
+        description="Prefect global concurrency limit of which each shard's task holds a slot; "
+        "a process has the share of the limits above that its slots are of all",
+    )
+    attempts: int = Field(5, ge=1, le=100, description="calls for one reply at most")
+    deadline: float = Field(600, gt=0, description="seconds for one reply, waits and attempts included")
+    breaker: int = Field(20, ge=1, description="failures in a row after which nothing is asked for a while")
+    breaker_seconds: float = Field(30, gt=0, description="that while; then one call tries again")
+    max_tokens_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+
+    @model_validator(mode="after")
+    def _no_secrets(self) -> Self:
+        secret = [
+            name for name, value in self.headers.items() if SECRET_HEADER.search(name) or SECRET_VALUE.match(value)
+        ]
+        if secret:
+            raise ValueError(f"endpoint.headers: {secret} look like secrets; use api_key_env or api_key_block")
+        return self
+
+
+class Price(Config):
+    """What a model costs per million tokens, in any currency that all prices of a recipe share."""
+
+    prompt: float = Field(0.0, ge=0)
+    completion: float = Field(0.0, ge=0)
+
+    def of(self, n_prompt_tokens: int, n_tokens: int) -> float:
+        """The cost of so many tokens.
+
+        >>> Price(prompt=1, completion=2).of(1_000_000, 500_000)
+        2.0
+        """
+        return (self.prompt * n_prompt_tokens + self.completion * n_tokens) / 1e6
+
+
+class ModelSpec(Config):
+    """A model and where it runs."""
+
+    is_judge: ClassVar[bool] = False
+
+    backend: Literal["transformers", "openai", "echo", "reward", "given"] = Field(
+        "transformers",
+        description="reward: a model that gives scores and no texts, for judges only; "
+        "given: no model, what the sources bring (see prompts.sources.completions)",
+    )
+    model: str = Field("", description="Hugging Face id or a local folder; none for backend given")
+    revision: str | None = None
+    sampling: Sampling = Sampling()
+    price: Price | None = Field(None, description="per million tokens; needed for a budget of cost")
+    family: Name | None = Field(None, description="what it is related to; the first letters of its name when absent")
+    local: LocalOptions = LocalOptions()
+    endpoint: Endpoint | None = Field(None, description="for backend openai")
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        if (self.backend == "openai") != (self.endpoint is not None):
+            raise ValueError("endpoint goes with backend openai, and only with it")
+        if self.sampling.extra_body and self.backend != "openai":
+            raise ValueError("sampling.extra_body goes with backend openai, and only with it")
+        if self.backend == "reward" and not self.is_judge:
+            raise ValueError("a reward model gives scores, not texts: only a judge can have backend reward")
+        if not self.model and not self.is_given:
+            raise ValueError("model: name one")
+        if self.is_given:
+            fields = type(self).model_fields.items()
+            meant = [name for name, field in fields if getattr(self, name) != field.get_default()]
+            vain = sorted(set(meant) - {"backend", "name", "weight", "aspects"})
+            if vain:
+                raise ValueError(f"backend given asks no model; leave out {vain}")
+        return self
+
+    @property
+    def is_given(self) -> bool:
+        """Whether it stands for what the sources bring, and there is no model to ask."""
+        return self.backend == "given"
+
+    @property
+    def family_name(self) -> str:
+        """The family, as told or as the model's name begins: `Qwen/Qwen2.5-7B` is of `qwen`."""
+        return self.family or family_of(self.model)
+
+
+def family_of(model: str) -> str:
+    """How a model's name begins.
+
+    >>> family_of("Qwen/Qwen2.5-7B")
+    'qwen'
+    """
+    return re.match(r"[a-z]*", Path(model).name.lower())[0]  # type: ignore[index]
+
+
+def differ(where: str, those: Mapping[str, ModelSpec]) -> None:
+    """Refuse models, by name, that would be asked the same and give the same answers."""
+    alike: dict[str, str] = {}
+    elsewhere = {"name", "samples", "local", "endpoint", "price", "weight", "family"}
+    for name, one in those.items():
+        first = alike.setdefault(one.model_dump_json(exclude=elsewhere), name)
+        if first != name:
+            raise ValueError(
+                f"{where}: {first} and {name} would give the same answers; give one another model or sampling.seed"
+            )

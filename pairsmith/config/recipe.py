@@ -1,0 +1,174 @@
+"""The whole recipe, with what becomes of its data set."""
+
+from __future__ import annotations
+
+from typing import Literal
+from urllib.parse import parse_qs, urlsplit
+
+from pydantic import Field, model_validator
+
+from pairsmith.config.base import Config, Name, known, unique
+from pairsmith.config.generating import Evolution, Evolver, Member, Pool
+from pairsmith.config.judging import ASPECTS, Judge, Rating
+from pairsmith.config.selecting import Pairing
+from pairsmith.config.sources import Prompts
+
+
+class Hub(Config):
+    repo_id: str = Field(pattern=r"^\w[\w.-]{0,95}/\w[\w.-]{0,95}$")
+    private: bool = True
+    token_env: str = Field("HF_TOKEN", description="name of the environment variable that holds the token")
+
+
+class Publishing(Config):
+    test_fraction: float = Field(0.0, ge=0, lt=1, description="share of the prompts in a test split")
+    seed: int = 0
+    exports: tuple[Literal["kto", "jsonl", "csv"], ...] = Field(
+        (),
+        description="also: prompt-completion-label rows (kto), one pair a line (jsonl), a table for spreadsheets (csv)",
+    )
+    license: str | None = Field(None, description="licence id for the card, such as apache-2.0")
+    language: tuple[str, ...] = ()
+    hub: Hub | None = None
+
+
+class Gates(Config):
+    """What a data set must be like to be published; a run whose data set is not fails, with the numbers."""
+
+    min_pairs: int | None = Field(None, ge=1)
+    min_yield: float | None = Field(None, gt=0, le=1, description="least share of the prompts that have a pair")
+    max_null_rate: float | None = Field(None, ge=0, le=1, description="most ratings without a value, of any judge")
+    max_tie_rate: float | None = Field(None, ge=0, le=1, description="most prompts lost to ties, of all")
+    min_agreement: float | None = Field(None, ge=-1, le=1, description="least Krippendorff's alpha of any aspect")
+    max_length_bias: float | None = Field(
+        None,
+        ge=0,
+        le=0.5,
+        description="most that the share of pairs whose chosen text is the longer may differ from half",
+    )
+
+
+class Budget(Config):
+    """What a data set may cost in all its runs together; nothing is asked that could exceed it."""
+
+    tokens: int | None = Field(None, ge=0, description="prompt and completion tokens")
+    cost: float | None = Field(None, ge=0, description="in the currency of the prices")
+
+
+class Recipe(Config):
+    """Everything that decides what a run does."""
+
+    name: Name
+    description: str = ""
+    workspace: str = Field(
+        "pairsmith-data", min_length=1, description="folder or URL that holds ledger, tables and datasets"
+    )
+    ledger: str | None = Field(
+        None, description="SQLAlchemy URL of the ledger; a SQLite file in the workspace when absent"
+    )
+    budget: Budget = Budget()
+    shard_size: int = Field(256, ge=1, le=100_000, description="prompts in a shard")
+    shards_in_flight: int = Field(8, ge=1, le=256, description="shards worked on at the same time")
+    prompts: Prompts
+    pool: Pool
+    evolution: Evolution | None = None
+    rating: Rating | None = None
+    pairing: Pairing = Pairing()
+    gates: Gates = Gates()
+    publishing: Publishing = Publishing()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Recipe:
+        pairing = self.pairing
+        if pairing.strategy == "evolved-vs-original" and not self.evolution:
+            raise ValueError("pairing.strategy evolved-vs-original needs an evolution section")
+        if pairing.strategy == "member-order":
+            unique("pairing.member_order", pairing.member_order)
+            if len(pairing.member_order) < 2:
+                raise ValueError("pairing.strategy member-order needs two or more names in member_order")
+        if self.needs_scores and not self.rating:
+            raise ValueError(f"pairing.strategy {pairing.strategy} needs a rating section")
+        if pairing.length_control and not self.needs_scores:
+            raise ValueError(f"pairing.length_control needs scores, which strategy {pairing.strategy} does without")
+        counted = [check.name for check in self.rating.checks if not check.gate] if self.rating else []
+        judged = self.rating.judged_aspects if self.rating else []
+        known("pairing.aspect_weights", pairing.aspect_weights, [*judged, *counted])
+        if pairing.conflicts != "ignore" and not {*judged} > {"overall"}:
+            raise ValueError("pairing.conflicts needs the aspect overall and others beside it")
+        if self.rating and self.needs_scores:
+            weights = [pairing.aspect_weights.get(aspect, 1.0) for aspect in (*judged, *counted)]
+            if not weights:
+                raise ValueError("rating: gates alone give no scores; add a judge, or a check that is none")
+            if min(weights) < 0 or sum(weights) <= 0:
+                raise ValueError("pairing.aspect_weights: weights must be >= 0 and one of them > 0")
+        self._check_given()
+        if not self._labels_unknown:
+            known("pairing.member_order", pairing.member_order, self._names)
+        address = urlsplit(self.ledger or "")
+        if address.password or "password" in parse_qs(address.query):
+            raise ValueError("ledger: a password in it would be stored and shown; use PGPASSWORD or a password file")
+        if self.name.startswith("ledger.sqlite"):
+            raise ValueError("name: the workspace's ledger has that name")
+        if "?" in self.workspace and not self.ledger:
+            raise ValueError("workspace: a ? would end the ledger's URL; name the ledger, or choose another folder")
+        if "://" in self.workspace and not self.ledger:
+            raise ValueError("ledger: a workspace on object storage needs a ledger URL, such as postgresql://...")
+        if self.budget.cost is not None:
+            free = [spec.model for spec in self.specs if spec.price is None and not spec.is_given]
+            if free:
+                raise ValueError(f"budget.cost needs a price for every model (0 is one); {free} have none")
+        if self.evolution:
+            if not self._labels_unknown:
+                known("evolution.of", self.evolution.of, self._names)
+            if self.evolution.evolver.name in self._names:
+                raise ValueError(f"evolution.evolver.name {self.evolution.evolver.name} is a member's name too")
+        return self
+
+    def _check_given(self) -> None:
+        """Refuse given completions or ratings that would come to nothing, and those named but not brought."""
+        brought = [source.completions for source in self.prompts.sources if source.completions]
+        if bool(brought) != bool(self.pool.given):
+            raise ValueError(
+                "a source with completions needs a member with backend given in pool.members, and the other way round"
+            )
+        if not self.rating:
+            return
+        rated = {aspect for given in brought for aspect in given.rated_anywhere}
+        known("prompts.sources.completions: ratings and scores", sorted(rated), (*ASPECTS, *self.rating.rubrics))
+        for judge in self.rating.judges:
+            if judge.is_given:
+                known(f"rating.judges.{judge.name}.aspects", judge.aspects or self.rating.aspects, rated)
+
+    @property
+    def _names(self) -> list[str]:
+        """Names that the recipe knows a completion's member by."""
+        brought = [source.completions for source in self.prompts.sources if source.completions]
+        return [
+            *(member.name for member in self.pool.members),
+            *(label for given in brought for label in given.columns),
+        ]
+
+    @property
+    def _labels_unknown(self) -> bool:
+        """Whether some labels of given completions stand in the data alone."""
+        return any(source.completions and source.completions.member for source in self.prompts.sources)
+
+    @property
+    def specs(self) -> list[Member | Evolver | Judge]:
+        """Every model of the recipe, in the order of the stages."""
+        evolvers = [self.evolution.evolver] if self.evolution else []
+        return [*self.pool.members, *evolvers, *(self.rating.judges if self.rating else ())]
+
+    @property
+    def needs_scores(self) -> bool:
+        strategy = self.pairing.strategy
+        return strategy != "member-order" and not (strategy == "evolved-vs-original" and not self.pairing.checked)
+
+    @property
+    def needs_survey(self) -> bool:
+        """Whether pairs depend on more than their own shard, and so wait until all shards are rated."""
+        return self.pairing.length_control or self.pairing.guard.repeated is not None
+
+    @property
+    def ledger_url(self) -> str:
+        return self.ledger or f"sqlite:///{self.workspace.rstrip('/')}/ledger.sqlite"

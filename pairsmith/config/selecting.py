@@ -1,0 +1,68 @@
+"""How pairs are selected."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from pairsmith.config.base import Config, Name
+
+Strategy = Literal[
+    "best-vs-worst",
+    "best-vs-random",
+    "best-vs-second",
+    "best-vs-low",
+    "per-aspect",
+    "evolved-vs-original",
+    "member-order",
+    "all-above-margin",
+]
+
+
+class Guard(Config):
+    """What becomes of completions that speak to a judge, hold what only a template should, or stand at many prompts."""
+
+    on_flag: Literal["report", "not-chosen", "drop"] = Field(
+        "report", description="only count them; or never choose them; or let them be no candidates at all"
+    )
+    repeated: int | None = Field(
+        None, ge=2, description="flag a text that was given to so many different prompts or more"
+    )
+
+
+class Encoder(Config):
+    """A sentence model in this process: two texts are as alike as the cosine of their mean token embeddings."""
+
+    model: str = Field(min_length=1, description="Hugging Face id or a local folder")
+    revision: str | None = None
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+
+
+class Pairing(Config):
+    strategy: Strategy = "best-vs-worst"
+    aspect_weights: dict[Name, float] = Field({}, description="weight of an aspect in the score; 1 if absent")
+    conflicts: Literal["ignore", "drop", "prefer-aspects", "prefer-overall"] = Field(
+        "ignore", description="a pair that overall and the mean of the other aspects put in opposite orders"
+    )
+    length_penalty: float = Field(
+        0.0, ge=0, description="taken off the score for each thousand characters of a text, when candidates are ranked"
+    )
+    length_control: bool = Field(
+        False, description="take off the score what its length is worth by the whole data set, before texts are ranked"
+    )
+    guard: Guard = Guard()
+    low_deviations: float = Field(
+        2.0, ge=0, description="best-vs-low: reject the text nearest to so many standard deviations below the mean"
+    )
+    min_margin: float = Field(0.0, ge=0, description="least difference of the scores; ties never pair")
+    max_similarity: float = Field(0.95, ge=0, le=1, description="reject pairs whose texts are more alike, 0 to 1")
+    similarity: Encoder | None = Field(
+        None,
+        description="what tells how alike two texts are: a sentence model; by their characters (Indel) when absent",
+    )
+    allow_truncated: bool = Field(False, description="let completions cut at max_tokens be candidates")
+    checked: bool = Field(True, description="evolved-vs-original: ask the judges, or trust the evolution")
+    member_order: tuple[str, ...] = Field((), description="member-order: members or labels from best to worst")
+    max_pairs: int | None = Field(None, ge=1, description="all-above-margin: most pairs of one prompt")
+    seed: int = 0

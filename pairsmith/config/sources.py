@@ -1,0 +1,158 @@
+"""Where prompts come from, and what their rows bring."""
+
+from __future__ import annotations
+
+import glob
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from pairsmith.config.base import Config, Name, compiles, known
+
+DATA_SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
+
+
+class Columns(Config):
+    """Where the parts of a prompt stand in a row.
+
+    Each is a column's name, a dotted path into nested values (`instances.0.input`), or a Jinja template over the
+    row (`"{{ instruction }}\\n\\n{{ instances[0].input }}"`). Without a mapping, columns of the usual names are used:
+    messages, conversation, prompt, instruction, question, query or turns, and system_prompt, reference, source.
+    """
+
+    prompt: str | None = Field(None, description="text, or list of user turns (see turns)")
+    messages: str | None = Field(None, description="chat: a list of {role, content}")
+    system_prompt: str | None = Field(None, description="system prompt, part of the published prompt")
+    reference: str | None = Field(None, description="a known good answer, shown to the judges")
+    source: str | None = Field(None, description="origin of the row, for example a data set's name")
+    instructions: str | None = Field(None, description="IFEval's ids of verifiable instructions: a list of names")
+    instruction_kwargs: str | None = Field(None, description="and their settings: a list of objects")
+    turns: Literal["first", "joined"] = Field(
+        "first", description="a list of user turns: take the first, or join all into one message"
+    )
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Columns:
+        if self.prompt and self.messages:
+            raise ValueError("columns: name either prompt or messages, not both")
+        for name in ("prompt", "messages", "system_prompt", "reference", "source"):
+            mapped = getattr(self, name)
+            if mapped and ("{{" in mapped or "{%" in mapped):
+                compiles(mapped, f"columns.{name}")
+        return self
+
+
+class Written(Config):
+    """Where one completion stands, and what was said of it: columns' names, dotted paths or templates, as in `Columns`.
+
+    Ratings are whole numbers on their aspect's scale, scores may lie between two; both may be text that holds one.
+    """
+
+    text: str | None = Field(None, description="its text, or a chat whose last message of the assistant it is")
+    model: str | None = Field(None, description="the model that wrote it; its label when absent")
+    ratings: dict[Name, str] = Field({}, description="aspect -> where its rating stands")
+    scores: dict[Name, str] = Field({}, description="aspect -> where its score stands")
+    rationales: dict[Name, str] = Field({}, description="aspect -> where the reason for its rating or score stands")
+
+    @model_validator(mode="after")
+    def _readable(self) -> Self:
+        both = sorted(set(self.ratings) & set(self.scores))
+        if both:
+            raise ValueError(f"completions: {both} stand in ratings and in scores")
+        known("completions.rationales", self.rationales, self.rated)
+        places = [self.text, self.model, *self.ratings.values(), *self.scores.values(), *self.rationales.values()]
+        for mapped in places:
+            if mapped and ("{{" in mapped or "{%" in mapped):
+                compiles(mapped, "completions")
+        return self
+
+    @property
+    def rated(self) -> dict[str, str]:
+        """Aspect -> where its rating or score stands."""
+        return self.ratings | self.scores
+
+
+class Given(Written):
+    """Completions that a source brings, in one of three layouts.
+
+    `columns`: each in columns of its own. `items`: in a list within the row; all other places are then seen from an
+    item of it. Neither: each row is one completion, and the rows of a prompt may stand anywhere in the sources.
+    """
+
+    columns: dict[str, Written | str] = Field(
+        {}, description="label -> where its completion stands; a column's name alone is that of its text"
+    )
+    items: str | None = Field(None, description="where the list of completions stands")
+    member: str | None = Field(None, description="where a completion's label stands, of who wrote it")
+
+    @model_validator(mode="after")
+    def _one_layout(self) -> Self:
+        alone = self.model_dump(exclude={"columns"}, exclude_defaults=True)
+        if self.columns and alone:
+            raise ValueError(f"completions.columns: {sorted(alone)} go into its entries")
+        if any(written.text is None for written in self.by_label.values()) or not (
+            self.columns or self.items or self.text
+        ):
+            raise ValueError("completions: name the text of each, in columns, items or text")
+        if not all(label.strip() for label in self.columns):
+            raise ValueError("completions.columns: a label must not be blank")
+        return self
+
+    @property
+    def by_label(self) -> dict[str, Written]:
+        """Label -> where its completion stands, in the layout with columns."""
+        return {
+            label: Written(text=where) if isinstance(where, str) else where for label, where in self.columns.items()
+        }
+
+    @property
+    def rated_anywhere(self) -> set[str]:
+        """The aspects of which the source brings ratings or scores."""
+        return {aspect for written in (self, *self.by_label.values()) for aspect in written.rated}
+
+
+class Source(Config):
+    """One place that prompts are read from."""
+
+    path: str = Field(min_length=1, description="file, glob, data set folder, or Hugging Face data set id")
+    format: Literal["auto", "jsonl", "json", "csv", "parquet", "dataset"] = "auto"
+    config: str | None = Field(None, description="configuration of a Hugging Face data set")
+    split: str = Field("train", description="split of a Hugging Face data set")
+    revision: str | None = Field(None, description="commit or tag of a Hugging Face data set")
+    columns: Columns = Columns()
+    completions: Given | None = Field(None, description="completions that its rows bring, and their ratings")
+    sample: int | None = Field(None, ge=1, description="draw this many rows at random")
+    limit: int | None = Field(None, ge=1, description="read no more than this many rows")
+    seed: int = Field(0, description="seed of the draw")
+
+
+class Decontamination(Config):
+    """Benchmarks that no prompt may come from: one that shares `n` words in a row with an item of theirs is rejected.
+
+    Source: GPT-3's rule, Brown et al. 2020, https://arxiv.org/abs/2005.14165, appendix C.
+    """
+
+    against: tuple[Source, ...] = Field(min_length=1, description="the benchmarks, with columns as in prompts.sources")
+    n: int = Field(13, ge=1, description="words in a row; a text with fewer counts by all its words")
+
+    @model_validator(mode="after")
+    def _prompts_only(self) -> Decontamination:
+        if any(source.completions for source in self.against):
+            raise ValueError("decontaminate.against: completions are not looked at; leave them out")
+        return self
+
+
+class Prompts(Config):
+    sources: tuple[Source, ...] = Field(min_length=1)
+    limit: int | None = Field(None, ge=1, description="read no more rows than this from all sources together")
+    max_chars: int = Field(200_000, ge=1, description="reject longer prompts")
+    near_duplicates: float | None = Field(
+        None, gt=0, le=1, description="reject prompts as alike as this to an earlier one (Jaccard of word pairs)"
+    )
+    decontaminate: Decontamination | None = None
+
+
+def is_local(path: str) -> bool:
+    """Whether `path` is meant as something on disk rather than a data set's id."""
+    return path.startswith((".", "/", "~")) or Path(path).suffix in DATA_SUFFIXES or glob.has_magic(path)
