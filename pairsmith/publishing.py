@@ -22,27 +22,22 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 
 from pairsmith import __version__
 from pairsmith.agreement import Trust
+from pairsmith.card import Models, recipe_yaml, render_card
 from pairsmith.config import Publishing, Recipe
 from pairsmith.errors import ConfigError, RunError
 from pairsmith.generation import with_system
 from pairsmith.ids import canonical_json, draw, fingerprint
-from pairsmith.recipes import models_in
 from pairsmith.report import (
     Summary,
-    markdown_table,
-    markdown_text,
-    public_name,
-    render_markdown,
     render_report,
 )
 from pairsmith.schemas import rows
 from pairsmith.store import Store
 from pairsmith.tables import LOAD_REJECTIONS, ShardTables, published_ref
-from pairsmith.templating import render, transcript
+from pairsmith.templating import transcript
 
 log = logging.getLogger(__name__)
 SHOWN = 200  # pairs and refused rows in the report
@@ -71,9 +66,6 @@ CSV = ("prompt", "chosen", "rejected", "chosen_score", "rejected_score", "margin
        "source", "prompt_id")  # fmt: skip
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the beginning of a command
 KTO = pa.schema([("prompt", _CHAT), ("completion", _CHAT), ("label", pa.bool_()), ("prompt_id", pa.string())])
-
-
-Models = list[dict[str, Any]]  # role, name, model, revision of every model of a run
 
 
 @dataclass(frozen=True)
@@ -271,100 +263,6 @@ def kto_rows(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return [row for name, row in made.items() if len(labels[name]) == 1]
 
 
-def render_card(
-    recipe: Recipe,
-    summary: Summary,
-    where: str,
-    counts: dict[str, int],
-    digest: str,
-    models: Models,
-    usage: list[dict[str, Any]] | None = None,
-) -> str:
-    """README.md with the YAML front matter that the Hub and `load_dataset` read. `usage`: from `usage_table`."""
-    configs = []
-    for name, folder in (("default", "data"), ("kto", "kto")):
-        splits = sorted((key.split("/")[1] for key in counts if key.startswith(f"{folder}/")), reverse=True)
-        if splits:
-            files = [{"split": split, "path": f"{folder}/{split}-{digest[:12]}.parquet"} for split in splits]
-            configs.append({"config_name": name, "data_files": files})
-    front = {
-        "license": recipe.publishing.license,
-        "language": list(recipe.publishing.language) or None,
-        "tags": ["preference", "dpo", "synthetic", "pairsmith"],
-        "size_categories": [_size_category(summary.pairs)],
-        "configs": configs,
-    }
-    kinds = {
-        "kto": '`load_dataset(..., "kto")` (prompt, completion, label)',
-        "jsonl": "`jsonl/` (one pair a line)",
-        "csv": "`csv/` (for spreadsheets; what looks like a formula begins with an apostrophe)",
-    }
-    exports = [text for name, text in kinds.items() if name in recipe.publishing.exports]
-    told = recipe_yaml(recipe).strip()
-    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", told)), default=0))
-    return (
-        render(
-            "card.md.jinja",
-            description=markdown_text(recipe.description or "A preference dataset."),
-            fence=fence,
-            recipe=recipe,
-            where=where,
-            front_matter=yaml.safe_dump({k: v for k, v in front.items() if v}, sort_keys=False).strip(),
-            summary_markdown=render_markdown(recipe, summary),
-            exports=", ".join(exports),
-            version=__version__,
-            models=markdown_table([row | {"model": public_name(row["model"])} for row in models]),
-            usage=markdown_table(usage) if usage else "",
-            scores=score_meaning(recipe),
-            alike=similarity_meaning(recipe),
-            recipe_yaml=told,
-        )
-        + "\n"
-    )
-
-
-def score_meaning(recipe: Recipe) -> str:
-    """How a recipe makes one score of what its judges said, in words."""
-    if not recipe.rating:
-        return "null: no judge was asked for them"
-    judges = {
-        "mean": "mean over judges by their weights",
-        "median": "median over judges",
-        "trimmed": "mean over judges by their weights, of three or more without the lowest and the highest",
-        "z-scored": "mean over judges by their weights of scores less the judge's mean for the prompt, in its standard "
-        "deviations",
-    }[recipe.rating.aggregation]
-    scaled = "" if recipe.rating.aggregation == "z-scored" else ", put on the scale 1 to 5"
-    if recipe.pairing.strategy == "per-aspect":
-        return f"in the aspect that `strategy` names: {judges}{scaled}"
-    which = {"prefer-overall": "the aspect overall", "prefer-aspects": "a weighted mean over aspects without overall"}
-    aspects = which.get(recipe.pairing.conflicts, "a weighted mean over aspects")
-    return f"{aspects} (those not applicable left out); in each, the {judges}{scaled}"
-
-
-def similarity_meaning(recipe: Recipe) -> str:
-    """What tells how alike two texts are, in words."""
-    encoder = recipe.pairing.similarity
-    if encoder is None:
-        return "the share of characters that stay when one is turned into the other (Indel)"
-    return f"the cosine of their embeddings by {markdown_text(public_name(encoder.model))}"
-
-
-def recipe_yaml(recipe: Recipe) -> str:
-    """The recipe as it ran, without defaults and without folders, endpoints and devices of this machine."""
-    data = recipe.model_dump(mode="json", exclude_defaults=True, exclude={"workspace", "ledger"})
-    specs = models_in(data)
-    for spec in specs:
-        for machine in ("endpoint", "local"):
-            spec.pop(machine, None)
-    for place, key in [
-        *((source, "path") for source in data["prompts"]["sources"]),
-        *((spec, "model") for spec in specs if "model" in spec),
-    ]:
-        place[key] = public_name(place[key])
-    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
-
-
 def push_to_hub(recipe: Recipe, store: Store, published: Published) -> str | None:
     """Upload a version to the Hub (private unless the recipe says otherwise) unless it is there; returns its URL.
 
@@ -448,8 +346,3 @@ def _cell(value: Any) -> Any:
     """A cell of the CSV export: a chat as text, and no text that a spreadsheet would run."""
     text = transcript(value) if isinstance(value, list) else value
     return f"'{text}" if isinstance(text, str) and text.startswith(_FORMULA) else text
-
-
-def _size_category(n_rows: int) -> str:
-    bounds = [(1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M")]
-    return next((name for bound, name in bounds if n_rows < bound), "n>1M")

@@ -15,6 +15,7 @@ import pandas as pd
 
 from pairsmith import (
     agreement,
+    card,
     charts,
     evolution,
     facts,
@@ -454,7 +455,7 @@ def push(recipe: Recipe, published: Published) -> str | None:
     return publishing.push_to_hub(recipe, open_store(recipe), published)
 
 
-def models_of(recipe: Recipe) -> publishing.Models:
+def models_of(recipe: Recipe) -> card.Models:
     """Every model of a recipe with the revision that its ids and ledger keys name."""
     models = [
         {"role": role_of(spec), "name": spec.name, "model": spec.model, "revision": open_llm(spec).identity.revision}

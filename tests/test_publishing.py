@@ -10,10 +10,11 @@ import pyarrow as pa
 import pytest
 import yaml
 
+from pairsmith.card import recipe_yaml, score_meaning
 from pairsmith.config import Publishing, Recipe
 from pairsmith.errors import ConfigError
 from pairsmith.ledger import open_ledger
-from pairsmith.publishing import by_split, kto_rows, score_meaning
+from pairsmith.publishing import by_split, kto_rows
 from pairsmith.stages import push
 from tests.runs import run
 
@@ -189,6 +190,7 @@ def test_pushing_is_private_needs_a_token_and_uploads_the_version(
 
 
 PRICE = {"prompt": 100.0, "completion": 200.0}
+REWARD = {"name": "rm", "backend": "reward", "model": "m"}
 
 
 def costs(folder: str) -> list[list[str]]:
@@ -237,11 +239,23 @@ def test_where_another_data_set_paid_nothing_is_told(echo_recipe: Build) -> None
     assert 'id="usage"' not in Path(other.folder, "report.html").read_text()
 
 
+def test_the_recipe_of_the_card_names_no_folder_of_this_machine(echo_recipe: Build, tmp_path: Path) -> None:
+    benchmark, weights = tmp_path / "benchmark.jsonl", tmp_path / "encoder"
+    recipe = echo_recipe(6).model_dump()
+    recipe["prompts"]["decontaminate"] = {"against": [{"path": str(benchmark)}]}
+    recipe["pairing"]["similarity"] = {"model": str(weights)}
+    told = recipe_yaml(Recipe.model_validate(recipe))
+    assert str(tmp_path) not in told
+    assert "path: benchmark.jsonl" in told
+    assert "model: encoder" in told
+
+
 @pytest.mark.parametrize(
     ("rating", "pairing", "told"),
     [
         ({}, {}, "a weighted mean over aspects (those not applicable left out); in each, the mean over judges"),
         ({"aggregation": "median"}, {}, "median over judges, put on the scale 1 to 5"),
+        ({"aspects": ["overall"], "judges": [REWARD]}, {}, "in the reward model's own units"),
         ({"aggregation": "trimmed"}, {}, "of three or more without the lowest and the highest"),
         ({"aggregation": "z-scored"}, {}, "less the judge's mean for the prompt, in its standard deviations"),
         ({"aspects": ["overall", "honesty"]}, {"conflicts": "prefer-overall"}, "the aspect overall (those"),

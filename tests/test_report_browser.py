@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 from markdown_it import MarkdownIt
 
+from pairsmith.card import render_card
 from pairsmith.config import Recipe
 from pairsmith.guard import KINDS
-from pairsmith.publishing import SHOWN, published_rows, render_card
+from pairsmith.publishing import SHOWN, published_rows
 from pairsmith.report import Summary, render_report
 from tests.conftest import shared
 from tests.faults.test_s5_markup import HOSTILE

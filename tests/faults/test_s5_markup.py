@@ -18,8 +18,9 @@ import pytest
 import yaml
 from markdown_it import MarkdownIt
 
+from pairsmith.card import Models, render_card
 from pairsmith.config import Recipe
-from pairsmith.publishing import SHOWN, Models, render_card
+from pairsmith.publishing import SHOWN
 from pairsmith.report import Summary, markdown_table, render_markdown, render_report
 from pairsmith.stages import models_of
 from tests.conftest import shared
