@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pairsmith import evolution, generation, given, rating
-from pairsmith.config import Judge, Member, ModelSpec, Recipe
+from pairsmith.config import Judge, Member, ModelSpec, Rating, Recipe
 from pairsmith.ledger import open_ledger
 from pairsmith.llms.base import open_llm
 from pairsmith.prompts import read_prompts
@@ -74,22 +74,28 @@ def plan_run(recipe: Recipe) -> Plan:
         answer = max(answer, settings.evolver.sampling.max_tokens)
         evolver = settings.evolver
         lines.append(_line(evolution.STAGE, evolver.name, evolver, calls, calls * (question + answer + EVOLVING)))
-    for judge in recipe.rating.judges if recipe.rating else ():
-        assert recipe.rating is not None
-        if judge.is_given:
-            lines.append(_given_line(rating.STAGE, judge))
-            continue
-        if judge.is_reward:
-            lines.append(_line(rating.STAGE, judge.name, judge, candidates, candidates * (question + answer), each=0))
-            continue
-        n_aspects = len(recipe.rating.aspects_of(judge))
-        critiques = candidates if judge.critique else 0
-        calls = (len(prompts) * judge.orders if judge.protocol == "listwise" else candidates) * n_aspects + critiques
-        shown = (candidates * n_aspects * judge.orders + critiques) * answer  # each text once per aspect and order
-        if judge.readout != "logprobs":
-            calls, shown = calls * (1 + judge.reasks), shown * (1 + judge.reasks)  # where nothing could be read
-        lines.append(_line(rating.STAGE, judge.name, judge, calls, calls * (question + JUDGING) + shown))
+    if recipe.rating:
+        pool = {spec.family_name for spec in recipe.specs if not isinstance(spec, Judge)}
+        for judge in recipe.rating.judges:
+            left_out = recipe.rating.own_family == "auto" and not recipe.rating.rates(judge, judge.family_name, pool)
+            rated = (0, 0) if left_out else (len(prompts), candidates)
+            lines.append(_judge_line(recipe.rating, judge, *rated, question, answer))
     return Plan(len(prompts), rejected, lines)
+
+
+def _judge_line(settings: Rating, judge: Judge, prompts: int, candidates: int, question: int, answer: int) -> PlanLine:
+    """A judge of so many candidates; `question` and `answer`: tokens of a prompt, and of a text."""
+    if judge.is_given:
+        return _given_line(rating.STAGE, judge)
+    if judge.is_reward:
+        return _line(rating.STAGE, judge.name, judge, candidates, candidates * (question + answer), each=0)
+    n_aspects = len(settings.aspects_of(judge))
+    critiques = candidates if judge.critique else 0
+    calls = (prompts * judge.orders if judge.protocol == "listwise" else candidates) * n_aspects + critiques
+    shown = (candidates * n_aspects * judge.orders + critiques) * answer  # each text once per aspect and order
+    if judge.readout != "logprobs":
+        calls, shown = calls * (1 + judge.reasks), shown * (1 + judge.reasks)  # where nothing could be read
+    return _line(rating.STAGE, judge.name, judge, calls, calls * (question + JUDGING) + shown)
 
 
 def _line(

@@ -145,9 +145,10 @@ def plan(
     A reward model gets one per completion.
     """
     by_prompt: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    pool = set((families or {}).values())
     for row in sorted(completions, key=lambda row: row["completion_id"]):
         family = families.get(row["member"], family_of(row["model"])) if families else ""
-        if row["error"] is None and rating.rates(judge, family):
+        if row["error"] is None and rating.rates(judge, family, pool):
             by_prompt[row["prompt_id"]].append(row)
     for prompt in prompts:
         group = by_prompt[prompt["prompt_id"]]

@@ -208,9 +208,12 @@ def rate_shard(recipe: Recipe, shard: str, judge_name: str) -> Done:
 
 
 def _rate_mark(recipe: Recipe, settings: Rating, judge: Judge, source: Stored, completions: Stored) -> str:
-    code = [source_hash(rating, readouts, *([given] if judge.is_given else [])), templating.template_hash("judge")]
+    code = [
+        source_hash(rating, readouts, wrapping, *([given] if judge.is_given else [])),
+        templating.template_hash("judge"),
+    ]
     plan = settings.model_dump(mode="json", include={"aspects", "rubrics", "own_family"})
-    others = [[other.family_name, other.is_given] for other in settings.judges]
+    others = [[other.family_name, other.is_given, settings.aspects_of(other)] for other in settings.judges]
     rated = [[other.name, other.aspects] for other in settings.judges] if judge.is_given else None
     families, dumped = families_of(recipe), _dump(judge, open_llm(judge).identity)
     return fingerprint(code, source.digest, completions.digest, plan, families, others, rated, dumped)

@@ -10,6 +10,7 @@ import pytest
 from pairsmith.config import Judge, Rating
 from pairsmith.llms.base import Finished, Identity, Reply, Request
 from pairsmith.llms.echo import Echo
+from pairsmith.planning import plan_run
 from pairsmith.rating import plan, rate, shuffled, to_rows
 from pairsmith.schemas import frame, rows
 from tests.runs import completion
@@ -209,7 +210,9 @@ def test_aspects_that_nobody_defined_and_scales_that_a_readout_cannot_read_are_r
     ("families", "own_family", "expected"),
     [
         (("qwen", "qwen"), "auto", {"a": 4, "b": 4}),
-        (("qwen", "llama"), "auto", {"a": 2, "b": 4}),
+        (("qwen", "llama"), "auto", {"a": 0, "b": 4}),
+        (("qwen", "smollm"), "auto", {"a": 4, "b": 4}),  # by one judge each, leniency alone would decide
+        (("qwen", "llama"), "skip", {"a": 2, "b": 4}),
         (("qwen", "llama"), "rate", {"a": 4, "b": 4}),
         (("qwen", "qwen"), "skip", {"a": 2, "b": 2}),
     ],
@@ -224,3 +227,21 @@ def test_a_judge_leaves_its_own_family_to_others(families: Any, own_family: Any,
     members = {"qwen": "qwen", "other": "smollm"}
     made = {one.name: len(list(plan([PROMPT], texts, config, one, members))) for one in config.judges}
     assert made == expected
+
+
+def test_a_dry_run_knows_which_judge_is_left_out(echo_recipe: Any) -> None:
+    judges = [
+        {
+            "name": name,
+            "backend": "echo",
+            "model": model,
+            "family": family,
+            "readout": "logprobs",
+            "protocol": "pointwise",
+        }
+        for name, model, family in (("own", "m1", "echo-family"), ("other", "m2", "third"))
+    ]
+    changes = {"evolution": None, "rating": {"judges": judges, "aspects": ["overall"]}}
+    pool = {"members": [{"name": n, "backend": "echo", "model": n, "family": "echo-family"} for n in ("a", "b")]}
+    lines = {line.who: line.calls for line in plan_run(echo_recipe(4, pool=pool, **changes)).lines}
+    assert (lines["own"], lines["other"]) == (0, 8)  # one a prompt, and as many again where one cannot be read

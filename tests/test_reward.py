@@ -394,11 +394,11 @@ def test_what_makes_sense_is_taken() -> None:
 def test_an_aspect_is_never_left_without_a_judge_for_the_sake_of_families() -> None:
     own = panel({"aspects": ["taste"], "scale": [0, 1], "family": "x"}, aspects=["overall"])
     llm, rm = own.judges
-    assert own.rates(rm, "x")  # nobody else tells of taste
-    assert own.rates(llm, llm.family_name)
+    assert own.rates(rm, "x", {"x"})  # nobody else tells of taste
+    assert own.rates(llm, llm.family_name, {llm.family_name})
     same = panel({"scale": [0, 1], "family": "x"})
-    assert not same.rates(same.judges[1], "x")
-    assert same.rates(same.judges[1], "y")
+    assert not same.rates(same.judges[1], "y", {"x", "y"})
+    assert same.rates(same.judges[1], "y", {"y"})
 
 
 @pytest.mark.parametrize("place", ["pool.members.0.backend=reward", "evolution.evolver.backend=reward"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -111,7 +112,9 @@ class Rating(Config):
         "mean", description="of several judges, per text and aspect; z-scored: by judge, among the texts of a prompt"
     )
     own_family: Literal["auto", "rate", "skip"] = Field(
-        "auto", description="may a judge rate texts of its own family? auto: only where no other family judges"
+        "auto",
+        description="may a judge rate texts of its own family? "
+        "auto: a judge of a member's family rates nothing where judges of other families rate all that it would",
     )
 
     @model_validator(mode="after")
@@ -182,12 +185,16 @@ class Rating(Config):
             return 0, 1
         return self.rubrics[aspect].scale if aspect in self.rubrics else (1, 5)
 
-    def rates(self, judge: Judge, family: str) -> bool:
-        """Whether a judge is to rate texts of a family."""
-        rivals = [j for j in self.judges if j.family_name != judge.family_name and not j.is_given]
-        others = {aspect for rival in rivals for aspect in self.aspects_of(rival)}.issuperset(self.aspects_of(judge))
-        may = self.own_family == "rate" or (self.own_family == "auto" and not others)
-        return may or judge.family_name != family
+    def rates(self, judge: Judge, family: str, pool: Collection[str]) -> bool:
+        """Whether a judge is to rate texts of a family, `pool` being the families of all members.
+
+        Under `auto` all or none: were a judge to leave out some texts of a prompt, the leniency of others would decide.
+        """
+        if self.own_family == "auto":
+            neutral = [other for other in self.judges if other.family_name not in pool and not other.is_given]
+            covered = {aspect for other in neutral for aspect in self.aspects_of(other)}
+            return judge.family_name not in pool or not covered.issuperset(self.aspects_of(judge))
+        return self.own_family == "rate" or judge.family_name != family
 
     def judge(self, name: str) -> Judge:
         return next(judge for judge in self.judges if judge.name == name)
