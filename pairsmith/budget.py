@@ -7,7 +7,7 @@ cost until its reply says what it did cost, so requests that run beside each oth
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from pairsmith.config import Budget, Price
 from pairsmith.errors import BudgetSpent
@@ -20,15 +20,21 @@ _TOKENS_A_MESSAGE = 16  # what chat templates add, at most
 class Purse:
     """What may still be spent; shared by all models of a data set in this process."""
 
-    def __init__(self, budget: Budget, tokens: int, cost: float) -> None:
+    def __init__(
+        self, budget: Budget, tokens: int, cost: float, reread: Callable[[], tuple[int, float]] | None = None
+    ) -> None:
         self._budget = budget
         self.tokens, self.cost = tokens, cost  # spent
         self._held_tokens, self._held_cost, self._holds = 0, 0.0, 0
         self._changed = threading.Condition()
+        self._reread = reread
+        self._is_stale = False
 
     def hold(self, tokens: int, cost: float, wait: bool) -> bool:
         """Set an amount aside; False where it does not fit. `wait` for what others hold to be settled first."""
         with self._changed:
+            if self._is_stale and self._reread and self._holds == 0:
+                (self.tokens, self.cost), self._is_stale = self._reread(), False
             while not self._fits(tokens, cost):
                 if not wait or self._holds == 0:
                     return False
@@ -44,6 +50,11 @@ class Purse:
             self.tokens, self.cost = self.tokens + spent[0], self.cost + spent[1]
             self._holds -= 1
             self._changed.notify_all()
+
+    def doubt(self) -> None:
+        """What was left under way may have been recorded: read what was spent again before the next request."""
+        with self._changed:
+            self._is_stale = True
 
     def _fits(self, tokens: int, cost: float) -> bool:
         within = self._budget.tokens is None or self.tokens + self._held_tokens + tokens <= self._budget.tokens
@@ -90,6 +101,8 @@ class Budgeted:
                     self._purse.settle(held[index], self._spent(reply, held[index]))
                 yield [(start + index, reply) for index, reply in finished]
         finally:
+            if open_holds:
+                self._purse.doubt()
             for index in open_holds:
                 self._purse.settle(held[index], (0, 0.0))
 
@@ -116,5 +129,6 @@ def purse_of(ledger_url: str, dataset: str, budget: Budget) -> Purse:
     name = (ledger_url, dataset, budget.model_dump_json())
     with _lock:
         if name not in _purses:
-            _purses[name] = Purse(budget, *open_ledger(ledger_url).spent(dataset))
+            ledger = open_ledger(ledger_url)
+            _purses[name] = Purse(budget, *ledger.spent(dataset), lambda: ledger.spent(dataset))
         return _purses[name]

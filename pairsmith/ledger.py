@@ -119,13 +119,15 @@ class Ledger:
     """The replies in one database. Safe to use from several threads and processes."""
 
     def __init__(self, url: str) -> None:
-        self.url = url
         try:
             parsed = sa.make_url(url)
-            if parsed.get_backend_name() == "sqlite" and parsed.database:
+            self.is_shared = parsed.get_backend_name() != "sqlite" or parsed.database not in (None, "", ":memory:")
+            if parsed.get_backend_name() == "sqlite" and parsed.database and self.is_shared:
                 if Path(parsed.database).is_symlink():
                     raise ConfigError(f"ledger: {parsed.database} is a link; name the file that it leads to")
                 Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+                parsed = parsed.set(database=str(Path(parsed.database).absolute()))
+            self.url = parsed.render_as_string(hide_password=False)
             self._engine = sa.create_engine(parsed)
             if parsed.get_backend_name() == "sqlite":
                 sa.event.listen(self._engine, "connect", _durable_sqlite)
@@ -168,8 +170,9 @@ class Ledger:
 
         Returns all replies, as the ledger keeps them where another run was faster.
         """
-        lasting = {entry.key: entry for entry in entries if entry.lasts}
-        if not lasting or self._commit([_row(entry) for entry in lasting.values()]):
+        lasting = {entry.key: entry for entry in reversed(entries) if entry.lasts}  # of those with one key the first
+        all_new = not lasting or self._commit([_row(entry) for entry in lasting.values()])
+        if all_new and len(lasting) == sum(entry.lasts for entry in entries):
             return [entry.reply for entry in entries]
         kept = self.get(lasting)
         return [kept.get(entry.key, entry.reply) if entry.lasts else entry.reply for entry in entries]
@@ -376,7 +379,8 @@ class Recorded:
 
     def _recorded(self, requests: Sequence[Request], keys: Sequence[str]) -> Iterator[Finished]:
         """Replies that are in the ledger, by the backend's own doing where it can."""
-        nearer = getattr(self._llm, "recording", lambda account: None)(self._account)
+        recording = getattr(self._llm, "recording", None)
+        nearer = recording(self._account) if recording and self._ledger.is_shared else None
         if nearer:
             yield from nearer.stream(requests)
             return

@@ -16,10 +16,10 @@ import pytest
 from pairsmith.budget import Budgeted, Purse
 from pairsmith.config import Budget, ModelSpec, Price, Recipe, Sampling
 from pairsmith.errors import BudgetSpent, ConfigError, DataError
-from pairsmith.ledger import Account, Entry, Ledger, Recorded
+from pairsmith.ledger import Account, Entry, Ledger, Recorded, checksum_of
 from pairsmith.llms import apart
 from pairsmith.llms.apart import Apart, Gone
-from pairsmith.llms.base import Reply, Request, open_llm
+from pairsmith.llms.base import Identity, Reply, Request, open_llm
 from pairsmith.llms.openai import MANY_CALLS, engine_for
 from pairsmith.testing import FakeEndpoint, Fault, Weather
 from tests.conftest import ROOT
@@ -27,6 +27,7 @@ from tests.runs import generate, run
 
 Build = Callable[..., Recipe]
 MANY = 2 * MANY_CALLS
+WHO = Identity("openai", "m")
 
 
 def spec(endpoint: FakeEndpoint, **more: Any) -> ModelSpec:
@@ -135,6 +136,96 @@ def test_failed_calls_are_not_recorded_and_a_ledger_that_fails_is_named(tmp_path
         with sqlite3.connect(tmp_path / "ledger.sqlite") as connection:
             connection.execute("DROP TRIGGER full")
         assert all(reply.error is None for reply in generate(recorded(endpoint, ledger), requests(3)))
+
+
+def test_nothing_more_is_asked_once_replies_cannot_be_kept(tmp_path: Path, endpoint: FakeEndpoint) -> None:
+    ledger = Ledger(f"sqlite:///{tmp_path}/ledger.sqlite")
+    with sqlite3.connect(tmp_path / "ledger.sqlite") as connection:
+        connection.execute("CREATE TRIGGER full BEFORE INSERT ON replies BEGIN SELECT RAISE(ABORT, 'no room'); END")
+    with pytest.raises(DataError, match="no room"):
+        generate(recorded(endpoint, ledger), requests(2000))
+    time.sleep(0.3)
+    assert len(endpoint.journal) <= 4 * MANY
+
+
+def test_an_error_that_nobody_thought_of_ends_its_stream_and_no_other(tmp_path: Path, endpoint: FakeEndpoint) -> None:
+    """A row of a later version, with a field that this one does not know."""
+    ledger, other = (Ledger(f"sqlite:///{tmp_path}/{name}.sqlite") for name in ("ledger", "other"))
+    llm, (asked, *more) = recorded(endpoint, ledger), requests(20)
+    stored, key = '{"text": "x", "unheard_of": 1}', asked.key(llm.identity)
+    stream = open_llm(spec(endpoint)).recording(Account(ledger.url, llm.identity)).stream([asked])  # type: ignore[attr-defined]
+    with sqlite3.connect(tmp_path / "ledger.sqlite") as connection:
+        columns = "key, backend, model, dataset, reply, checksum, n_prompt_tokens, n_tokens"
+        row = (key, "openai", "m", "one", stored, checksum_of(key, stored), 0, 0)
+        connection.execute(f"INSERT INTO replies ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+    with pytest.raises(DataError, match="unheard_of"):
+        list(stream)
+    assert len(generate(recorded(endpoint, other), more)) == 19
+    assert len(generate(recorded(endpoint, ledger), more)) == 19
+
+
+def test_of_two_streams_with_equal_requests_both_get_what_the_ledger_keeps(tmp_path: Path) -> None:
+    ledger, asked = Ledger(f"sqlite:///{tmp_path}/ledger.sqlite"), requests(10)
+    entries = [Entry(Account(ledger.url, WHO), "k", Reply(text, "stop")) for text in ("first", "second")]
+    assert ledger.record(entries) == [Reply("first", "stop")] * 2
+    with FakeEndpoint() as endpoint, ThreadPoolExecutor(2) as threads:
+        one, two = threads.map(lambda _: generate(recorded(endpoint, ledger), asked), range(2))
+        kept = ledger.get(keys := [request.key(WHO) for request in asked])
+        assert one == two == [kept[key] for key in keys]
+
+
+def test_a_ledger_in_a_folder_that_was_left_stays_where_it_was(
+    tmp_path: Path, endpoint: FakeEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    for name in ("one", "two"):
+        monkeypatch.chdir(tmp_path / name)
+        ledger = Ledger("sqlite:///ledger.sqlite")
+        generate(recorded(endpoint, ledger), requests(5))
+        assert ledger.count() == 5
+        assert Path(ledger.url.removeprefix("sqlite:///")) == tmp_path / name / "ledger.sqlite"
+
+
+def test_a_ledger_in_memory_is_kept_by_this_process(endpoint: FakeEndpoint) -> None:
+    ledger = Ledger("sqlite://")
+    generate(recorded(endpoint, ledger), requests(5))
+    assert ledger.count() == 5
+
+
+def test_files_of_the_working_folder_stand_in_for_no_module(
+    tmp_path: Path, endpoint: FakeEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "aiohttp.py").write_text("raise SystemExit('mine')")
+    monkeypatch.chdir(tmp_path)
+    engine = engine_for(spec(endpoint).endpoint, "m")  # type: ignore[arg-type]
+    assert isinstance(engine, Apart)
+    engine._process._child.kill()
+    engine._process._child.wait()
+    deadline = time.monotonic() + 5
+    while not engine.gone and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert len(generate(open_llm(spec(endpoint)), requests(5))) == 5
+
+
+def test_an_engine_that_cannot_be_opened_says_why(endpoint: FakeEndpoint) -> None:
+    wrong = spec(endpoint, base_url="http://[::1/v1")
+    with pytest.raises(RuntimeError, match="Invalid"):
+        generate(open_llm(wrong), requests(3))
+    assert len(generate(open_llm(spec(endpoint)), requests(3))) == 3
+
+
+def test_the_purse_counts_what_an_early_end_left_under_way(tmp_path: Path, endpoint: FakeEndpoint) -> None:
+    ledger = Ledger(f"sqlite:///{tmp_path}/ledger.sqlite")
+    purse = Purse(Budget(tokens=10**7), 0, 0.0, lambda: ledger.spent("one"))
+    llm = Recorded(Budgeted(open_llm(spec(endpoint)), purse, None), ledger, "one")
+    for start in range(0, 600, 200):
+        stream = llm.stream(requests(600)[start : start + 200])
+        next(stream)
+        stream.close()  # type: ignore[attr-defined]
+    time.sleep(0.5)
+    generate(llm, requests(601)[600:])
+    assert purse.tokens == ledger.spent("one")[0]
 
 
 def test_a_budget_holds_for_it_too(tmp_path: Path, endpoint: FakeEndpoint) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 from hypothesis import given
@@ -138,6 +139,20 @@ def test_rates_are_held(calls: float | None, tokens: float | None, at_least: int
         return await _taken(rates, Request(({"role": "user", "content": ""},), Sampling(max_tokens=96), 0), 1.0)
 
     assert at_least <= asyncio.run(go()) <= at_most
+
+
+def test_a_share_of_a_rate_that_is_told_again_and_again_gives_no_more() -> None:
+    async def go() -> int:
+        rates, taken = Rates(600, None), 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1.5):
+                while True:
+                    rates.share = 0.5
+                    await rates.take(request(4, 1))
+                    taken += 1
+        return taken
+
+    assert 10 <= asyncio.run(go()) <= 14  # five at once, as many in each second
 
 
 def test_a_slow_rate_and_a_request_larger_than_a_second_of_tokens() -> None:

@@ -31,7 +31,7 @@ SCHEMA = {
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backend, "backoff", lambda state: 0.01)
+    monkeypatch.setattr(backend, "backoff", lambda *_: 0.01)
 
 
 def spec(endpoint: FakeEndpoint | str, model: str = "m", **fields: Any) -> ModelSpec:

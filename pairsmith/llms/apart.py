@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -18,13 +19,13 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import Any
+from typing import Any, BinaryIO
 
 from pydantic import TypeAdapter
 
 from pairsmith import errors
 from pairsmith.config import Endpoint, Sampling
-from pairsmith.errors import PairsmithError
+from pairsmith.errors import DataError
 from pairsmith.ledger import Account, Entry, open_ledger, storable
 from pairsmith.llms.base import Reply, Request
 from pairsmith.llms.engine import Arrivals, Deliver, Engine, Job, Outcome
@@ -32,6 +33,8 @@ from pairsmith.memory import frugal_memory
 
 _LONGEST = 1 << 30  # bytes of a line
 SAID_SECONDS = 0.02  # between the moments at which what is recorded is said: nobody is in a hurry for it
+log = logging.getLogger(__name__)
+_lines: BinaryIO  # of the other process; see the end
 _saying = threading.Lock()
 _REPLY = tuple(Reply.__dataclass_fields__)
 
@@ -103,7 +106,7 @@ class _Process:
         self._numbers, self._expected = itertools.count(), dict[int, Deliver]()
         self._lock = threading.Lock()
         self._child = subprocess.Popen(
-            [sys.executable, "-m", __name__],
+            [sys.executable, "-P", "-m", __name__],  # -P: no module of the working folder stands in for ours
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C at the terminal is for this process to deal with
@@ -131,17 +134,24 @@ class _Process:
                 self._child.stdin.flush()
         except (OSError, ValueError):
             self._end()
+        except BaseException:  # an interrupt leaves half a line behind
+            self._end()
+            raise
 
     def _listen(self) -> None:
         assert self._child.stdout is not None
-        for line in self._child.stdout:
-            outcomes: dict[int, list[Outcome]] = defaultdict(list)
-            for stream, told in json.loads(line):
-                outcomes[stream].append(_outcome(told))
-            for stream, some in outcomes.items():
-                if deliver := self._expected.get(stream):
-                    deliver(some)
-        self._end()
+        try:
+            for line in self._child.stdout:
+                if not line.endswith(b"\n"):  # cut off by its end
+                    break
+                outcomes: dict[int, list[Outcome]] = defaultdict(list)
+                for stream, told in json.loads(line):
+                    outcomes[stream].append(_outcome(told))
+                for stream, some in outcomes.items():
+                    if deliver := self._expected.get(stream):
+                        deliver(some)
+        finally:
+            self._end()
 
     def _end(self) -> None:
         self.gone = True
@@ -187,7 +197,7 @@ class _Recorder:
         loop = asyncio.get_running_loop()
         while self._waiting:
             group, self._waiting = self._waiting, []
-            recorded = await loop.run_in_executor(self._writer, _record, group)
+            recorded = await loop.run_in_executor(self._writer, _record, group)  # raises nothing
             self._done += recorded  # in two steps: what was there before the wait may have been said meanwhile
             for arrived, count in Counter(arrived for arrived, _ in group).items():
                 arrived.give_back(count)
@@ -225,11 +235,12 @@ def _record(group: list[tuple[_Recorded, Outcome]]) -> list[tuple[int, Outcome]]
         part = [(arrived, outcome) for arrived, outcome in replies if arrived.account.ledger == url]
         entries = [Entry(arrived.account, arrived.keys[index], storable(reply)) for arrived, (index, reply) in part]
         try:
-            kept: list[Reply | PairsmithError] = [*open_ledger(url).record(entries)]
-        except PairsmithError as error:
-            kept = [error] * len(entries)
+            kept: list[Reply | DataError] = [*open_ledger(url).record(entries)]
+        except Exception as error:
+            told = str(error) if isinstance(error, DataError) else f"ledger: {type(error).__name__}: {error}"
+            kept = [DataError(told)] * len(entries)
         for (arrived, (index, _)), now in zip(part, kept, strict=True):
-            done.append((arrived.stream, now if isinstance(now, PairsmithError) else (index, now)))
+            done.append((arrived.stream, now if isinstance(now, DataError) else (index, now)))
     return done
 
 
@@ -240,8 +251,21 @@ class _Serving:
         self._engines: dict[int, Engine] = {}
         self._streams: dict[int, tuple[Engine, list[Job], Arrivals]] = {}
         self._recorder = _Recorder()
+        self._broken: dict[int, Exception] = {}  # engines that could not be opened
 
-    def heed(self, what: str, engine: int = -1, stream: int = -1, **more: Any) -> None:
+    def heed(self, message: dict[str, Any]) -> None:
+        """Do as told; what goes wrong in it is said to those who wait for it, and to nobody else."""
+        try:
+            self._heed(**message)
+        except Exception as error:
+            log.exception("a message could not be heeded")
+            if message["what"] == "open":
+                self._broken[message["engine"]] = error
+            elif message["what"] == "ask":
+                cause = self._broken.get(message["engine"], error)
+                _say([(message["stream"], cause)] * len(message["requests"]))
+
+    def _heed(self, what: str, engine: int = -1, stream: int = -1, **more: Any) -> None:
         if what == "open":
             endpoint = Endpoint.model_validate(more["endpoint"])
             self._engines[engine] = Engine(endpoint, more["model"], more["key"], asyncio.get_running_loop())
@@ -277,18 +301,20 @@ class _Serving:
 def _say(outcomes: list[tuple[int, Outcome]]) -> None:
     line = json.dumps([(stream, _told(outcome)) for stream, outcome in outcomes]).encode() + b"\n"
     with _saying:
-        sys.stdout.buffer.write(line)
-        sys.stdout.buffer.flush()
+        _lines.write(line)
+        _lines.flush()
 
 
 async def _serve() -> None:
     reader, serving = asyncio.StreamReader(limit=_LONGEST), _Serving()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     while line := await reader.readline():
-        serving.heed(**json.loads(line))
+        serving.heed(json.loads(line))
     os._exit(0)  # with calls in flight or not
 
 
 if __name__ == "__main__":
+    _lines = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what others print is no line of ours
     with frugal_memory():
         asyncio.run(_serve())

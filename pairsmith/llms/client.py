@@ -30,7 +30,7 @@ class Client:
         self._headers = told | {"Accept-Encoding": "identity"}
         self._address = str(self.sdk.base_url).rstrip("/")
         self._session: aiohttp.ClientSession | None = None
-        atexit.register(lambda: asyncio.run_coroutine_threadsafe(self._close(), loop).result(2))
+        atexit.register(lambda: loop.is_running() and asyncio.run_coroutine_threadsafe(self._close(), loop).result(2))
 
     async def post(self, path: str, body: dict[str, Any]) -> tuple[int, Mapping[str, str], bytes]:
         """Status, headers and body of the answer. Raises ConnectionError where there is none, or too much of it."""

@@ -38,12 +38,13 @@ class Failure(Exception):
         self.wait, self.overloaded, self.noted = wait, overloaded, noted
 
 
-def backoff(failing: float) -> float:
+def backoff(failing: float, refusals: int) -> float:
     """Seconds until another attempt: as long as the endpoint has answered nobody, with jitter.
 
     Waits double with it while all calls fail; a call that was unlucky at an endpoint that answers others goes out soon.
+    `refusals` of a call for overload, the last among them, double its waits too.
     """
-    return min(failing, LONGEST_WAIT) + random.uniform(0.05, 0.25)
+    return min(max(failing, 0.1 * 2**refusals if refusals else 0.0), LONGEST_WAIT) + random.uniform(0.05, 0.25)
 
 
 Outcome = tuple[int, Reply] | BaseException
@@ -62,11 +63,13 @@ class Arrivals:
     """Hands the outcomes of a stream over to whoever waits for them, some at a time.
 
     A thread that woke for each would fight with the loop for Python's lock, and the ledger would commit each alone.
-    `places`: those of answered calls whose replies may not be recorded yet. All of it belongs to the event loop.
+    `places`: those of answered calls whose replies may not be recorded yet. `left`: nobody waits any more. All of it
+    belongs to the event loop.
     """
 
     def __init__(self, deliver: Deliver) -> None:
         self.places = 0
+        self.left = False
         self._deliver = deliver
         self._gathered: list[Outcome] = []
 
@@ -111,12 +114,11 @@ class Engine:
         self._wakes: asyncio.TimerHandle | None = None
         self._answers = False
         self._reopens: asyncio.Future[None] = loop.create_future()
-        self.divide(1.0)
+        self._rates = Rates(endpoint.requests_per_minute, endpoint.tokens_per_minute)
 
     def divide(self, share: float) -> None:
         """Take no more than this share of the endpoint's rates; other processes have the rest."""
-        calls, tokens = self._endpoint.requests_per_minute, self._endpoint.tokens_per_minute
-        self._rates = Rates(calls and calls * share, tokens and tokens * share)
+        self._rates.share = share
 
     def take_in(self, jobs: list[Job]) -> None:
         """Put jobs at the end of the queue."""
@@ -133,6 +135,7 @@ class Engine:
 
     def leave(self, jobs: list[Job], arrived: Arrivals) -> None:
         """Forget what nobody waits for any more."""
+        arrived.left = True
         dropped = set(jobs)
         self._queue = deque(job for job in self._queue if job not in dropped)
         for job in dropped & self._under_way:
@@ -198,7 +201,7 @@ class Engine:
     def _ended(self, job: Job, task: asyncio.Task[None]) -> None:
         """A job's place goes with its reply; only one whose reply nobody waits for gives it back at once."""
         self._under_way.discard(job)
-        if task.cancelled():
+        if task.cancelled() or job.arrived.left:
             self._calls -= 1
         else:
             job.arrived.places += 1
@@ -206,9 +209,9 @@ class Engine:
 
     async def _ask(self, request: Request, probe: bool) -> Reply:
         """One reply within the deadline, after as many attempts as the recipe allows."""
+        await self._rates.take(request)  # in its turn, which is no wait for a reply
         deadline, begun = self._endpoint.deadline, self._loop.time()
-        ends, last = begun + deadline, Failure("none was answered", noted=False)
-
+        ends, last, refusals = begun + deadline, Failure("none was answered", noted=False), 0
         try:
             async with asyncio.timeout_at(ends):
                 for left in reversed(range(self._endpoint.attempts)):
@@ -218,14 +221,19 @@ class Engine:
                         probe, last = False, failure
                     if self._loop.time() + last.wait > ends:
                         raise TimeoutError
+                    refusals += last.overloaded
                     if left:
-                        await self._step_aside(max(last.wait, backoff(self._breaker.failing(self._loop.time()))))
+                        usual = backoff(self._breaker.failing(self._loop.time()), refusals if last.overloaded else 0)
+                        await self._step_aside(max(last.wait, usual))
+                        await self._rates.take(request)
             problem = f"{self._endpoint.attempts} attempts failed; the last: {last}"
         except TimeoutError:
             late = f"no answer within {deadline:g} s; last problem: {last}"
             problem = f"told to wait {last.wait:g} s, longer than the deadline: {last}" if last.wait else late
         if last.overloaded or not last.noted:
             self._breaker.failed(problem, self._loop.time() if last.noted else begun, self._loop.time(), probe)
+            if self._breaker.given_up:
+                self._reopen()
         return Reply("", error=problem)
 
     async def _attempt(self, request: Request, probe: bool) -> Reply:
@@ -236,7 +244,6 @@ class Engine:
             return self._down()
         sent = Sent(self._loop.time(), probe or self._breaker.let_out(self._loop.time()))
         body = body_of(request, self._model, self._endpoint.max_tokens_name)
-        await self._rates.take(request)
         try:
             status, headers, content = await self._client.post(PATH, body)
             if not 200 <= status < 300:

@@ -114,19 +114,18 @@ class Rates:
     """Calls and tokens a minute, evened out: no more than a second's worth of calls goes out at once."""
 
     def __init__(self, calls: float | None, tokens: float | None) -> None:
+        self.share = 1.0  # of both that is this process's: what it takes counts for so much more
         period = max(1.0, 60 / calls) if calls else 1.0
         self._calls = AsyncLimiter(calls * period / 60, period) if calls else None
         self._tokens = AsyncLimiter(max(tokens / 60, 1.0), 1 if tokens >= 60 else 60 / tokens) if tokens else None
 
     async def take(self, request: Request) -> None:
         """Wait until a call for `request` may go out."""
-        if self._calls:
-            await self._calls.acquire()
-        if self._tokens:
-            left = float(tokens_at_most([request]))
-            while left > 0:
-                part = min(left, self._tokens.max_rate)
-                await self._tokens.acquire(part)
+        for limiter, amount in ((self._calls, 1), (self._tokens, tokens_at_most([request]))):
+            left = amount / self.share if limiter else 0.0
+            while limiter and left > 0:
+                part = min(left, limiter.max_rate)
+                await limiter.acquire(part)
                 left -= part
 
 

@@ -8,12 +8,14 @@ a second processor core then does what a call costs, a third of all the work aga
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 import threading
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 from pairsmith.config import Endpoint, ModelSpec
+from pairsmith.errors import DataError
 from pairsmith.ledger import Account
 from pairsmith.llms.apart import Apart, AskedApart, Gone
 from pairsmith.llms.base import Finished, Identity, Request
@@ -52,7 +54,7 @@ class OpenAI:
                 group = outcomes.get()
                 left -= len(group)
                 for item in group:
-                    if isinstance(item, Gone):
+                    if isinstance(item, Gone | DataError):  # what is asked after it could not be kept
                         raise item
                 failures += [item for item in group if isinstance(item, BaseException)]
                 finished = [item for item in group if not isinstance(item, BaseException)]
@@ -99,13 +101,13 @@ class Asked:
 
 
 _lock = threading.Lock()
-_engines: dict[tuple[str, str, str], Here | Apart] = {}
+_engines: dict[tuple[int, str, str, str], Here | Apart] = {}  # by process: one that was forked starts its own
 
 
 def engine_for(endpoint: Endpoint, model: str) -> Here | Apart:
     """The engine of this process for a model at an endpoint."""
     key = key_of(endpoint)
-    name = (endpoint.model_dump_json(), model, key)
+    name = (os.getpid(), endpoint.model_dump_json(), model, key)
     with _lock:
         known = _engines.get(name)
         if known is None or (isinstance(known, Apart) and known.gone):
@@ -114,9 +116,13 @@ def engine_for(endpoint: Endpoint, model: str) -> Here | Apart:
         return known
 
 
-@lru_cache(maxsize=1)
 def loop() -> asyncio.AbstractEventLoop:
     """The event loop of this process for all endpoints, in a thread of its own."""
+    return _loop(os.getpid())
+
+
+@lru_cache(maxsize=1)
+def _loop(_pid: int) -> asyncio.AbstractEventLoop:
     made = asyncio.new_event_loop()
     threading.Thread(target=made.run_forever, name="endpoints", daemon=True).start()
     return made

@@ -127,7 +127,7 @@ def retry_after(headers: Mapping[str, str]) -> float:
             return max(float(value) / unit, 0.0)
     try:
         told = parsedate_to_datetime(headers.get("retry-after", ""))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return 0.0
     told = told if told.tzinfo else told.replace(tzinfo=UTC)  # HTTP knows no other zone
     return max((told - datetime.now(UTC)).total_seconds(), 0.0)

@@ -41,7 +41,7 @@ HUGE = [
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nothing but what the endpoint says make an attempt wait."""
-    monkeypatch.setattr(backend, "backoff", lambda state: 0.01)
+    monkeypatch.setattr(backend, "backoff", lambda *_: 0.01)
 
 
 def in_seconds(seconds: int) -> datetime:

@@ -40,7 +40,7 @@ PASSING = {
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorter waits between attempts, drawn as the real ones are."""
-    monkeypatch.setattr(backend, "backoff", lambda failing: min(failing, 0.2) + random.uniform(0.01, 0.02))
+    monkeypatch.setattr(backend, "backoff", lambda failing, refusals: min(failing, 0.2) + random.uniform(0.01, 0.02))
 
 
 def of(endpoint: FakeEndpoint, names: str = "abcd", **limits: Any) -> dict[str, Any]:

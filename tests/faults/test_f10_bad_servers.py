@@ -56,7 +56,7 @@ BAD: dict[str, tuple[Fault, str]] = {
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backend, "backoff", lambda state: 0.01)
+    monkeypatch.setattr(backend, "backoff", lambda *_: 0.01)
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -96,7 +96,7 @@ import resource, sys
 from pairsmith.llms import engine
 from tests.test_openai import ask, request
 
-engine.backoff = lambda state: 0.01
+engine.backoff = lambda *_: 0.01
 def most() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 

@@ -48,7 +48,7 @@ class Outage(Weather):
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backend, "backoff", lambda state: 0.01)
+    monkeypatch.setattr(backend, "backoff", lambda *_: 0.01)
 
 
 def with_dead(base_recipe: Build, healthy: FakeEndpoint, url: str, count: int = COUNT, **limits: Any) -> Recipe:

@@ -71,7 +71,7 @@ def quoting(status: int, form: str = "as it is") -> Fault:
 @pytest.fixture
 def key(monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv(VARIABLE, KEY)
-    monkeypatch.setattr(backend, "backoff", lambda state: 0.01)
+    monkeypatch.setattr(backend, "backoff", lambda *_: 0.01)
     return VARIABLE
 
 

@@ -84,7 +84,7 @@ def elsewhere() -> Iterator[Host]:
 @pytest.fixture(autouse=True)
 def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, KEY)
-    monkeypatch.setattr(backend, "backoff", lambda state: 0.01)
+    monkeypatch.setattr(backend, "backoff", lambda *_: 0.01)
 
 
 def requests(count: int) -> list[Request]:
