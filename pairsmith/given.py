@@ -73,7 +73,7 @@ def ratings_of(
         if row["error"] is None:
             texts[row["prompt_id"]].append(row)
     aspects = rating.aspects_of(judge)
-    others = {aspect for other in rating.judges if other != judge for aspect in other.aspects or rating.aspects}
+    others = {aspect for other in rating.judges if other != judge for aspect in rating.aspects_of(other)}
     made = []
     for prompt in rows(prompts):
         said = {_id(prompt["prompt_id"], item, member): item.get("ratings", {}) for item in carried(prompt)}

@@ -13,6 +13,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from unicodedata import category
 
 from pairsmith.llms.base import Reply
 from pairsmith.wrapping import only_object, table_rows
@@ -103,20 +104,29 @@ _MARK_AND_VALUE = re.compile(
     re.IGNORECASE,
 )
 _CELL_OF_MARK = re.compile(rf"(?:text|answer|response)?{_DECORATION}{_MARK}[\s\])*_`]*", re.IGNORECASE)
+_OF_TEXTS = re.compile(r"(?:text|answer|response|completion)?s?\s*(?:id|mark|name|label)?|#|no\.?")  # a column's name
+_SIX = re.compile(r"\b[0-9a-f]{6}\b", re.IGNORECASE)
+_MISWRITTEN = re.compile(r"\W{0,8}([0-9a-f]{4,8})\W{0,8}", re.IGNORECASE)
+# A line that may head another text's section, though its mark is written wrong or not at all.
+_OTHER_HEADER = re.compile(
+    rf"^(?:\s*#+\s*+(?!{_DECORATION}(?:{_LABEL_OF_RATING}|rationale|reason|explanation|feedback|critique|justification))"
+    r"|\W{0,8}(?:text|answer|response|completion|option)\b\W{0,8}\w{0,12}\W{0,8}$)",
+    re.IGNORECASE,
+)
 # Anything that, quoted by a judge, could be taken for the judge's own rating, and any rating that we cannot place.
 _COULD_BE_A_RATING = re.compile(
-    r"(?:rating|score)(?:\s+(?:for|of)\b[^\n:]{0,40})?[\s\W_]*(?:is\b[\s\W_]*)?"
+    r"(?:rating|score)(?:\s+(?:for|of)\b[^\n:]{0,40})?[\s\W_]{0,100}+(?:is\b[\s\W_]{0,100}+)?"
     r"(?:\d|(?:one|two|three|four|five|six|seven|eight|nine|ten)\b|n/?\.?a\b|not applicable)",
     re.IGNORECASE,
 )
 _NA = re.compile(r"^(?:n/?\.?a\.?|not applicable)\b", re.IGNORECASE)
 _NUMBER = re.compile(
-    r"(?P<number>[+-]?\d{1,6}(?:\.\d{1,6})?)(?:\s*\(?\s*(?:/|out of)\s*(?P<of>\d{1,6})\)?)?(?P<rest>.*)",
+    r"(?P<number>[+-]?\d{1,6}(?:\.\d{1,6})?)(?:\s*+(?:\(\s*+)?(?:/|out of)\s*+(?P<of>\d{1,6})\)?)?(?P<rest>.*)",
     re.IGNORECASE | re.DOTALL,
 )
 _PLAIN_NUMBER = re.compile(r"[+-]?[0-9]{1,20}(?:\.[0-9]{1,30})?")
 # What may follow a rating on its line: nothing, or a remark that is set apart from it and holds no other number.
-_REMARK = re.compile(r"\s*(?:stars?|points?)?[\s\])>*_`\"']*(?:[-–—.;:!(\[,]\D*)?", re.IGNORECASE)
+_REMARK = re.compile(r"\s*+(?:stars?|points?)?[\s\])>*_`\"']*+(?:[-–—]\s++(?=\S)\D*|[.;:!(\[,]\D*)?", re.IGNORECASE)
 _WORDS = {word: n for n, word in enumerate("zero one two three four five six seven eight nine ten".split())}
 _SPELT = rf"(\d{{1,6}}(?:\.0)?|{'|'.join(_WORDS)})"
 # `four`, `4 (four)`, `four out of five`: whole texts alone, since `one` begins many a sentence.
@@ -126,7 +136,13 @@ _SPELT_OUT = re.compile(
 )
 _INVISIBLE = dict.fromkeys(map(ord, "\u200b\u2060\ufeff"))
 _REASON = r"(?:rationale|reason|reasoning|explanation|feedback|critique|justification)"
-_OTHER_NUMBER = re.compile(rf"\b(?:{'|'.join(word for word in _WORDS if word != 'one')})\b", re.IGNORECASE)
+# One number more than the rating, as far as English and Unicode tell: then it is not clear which counts.
+_OTHER_NUMBER = re.compile(
+    rf"\b(?:{'|'.join(word for word in _WORDS if word != 'one')}|eleven|twelve|half|halves|quarter|minus|plus)\b"
+    r"|(?:[(\[]|\b(?:that|actually|or|rather|to|say|is))\s*\bone\b|\b(?-i:[IVX]{2,})\b",
+    re.IGNORECASE,
+)
+_LISTED = re.compile(r"\W{0,8}\d{1,2}[.)]\s+\S")
 _LABEL = re.compile(rf"^{_DECORATION}{_REASON}{_DECORATION}(?::|：)[\s*_`]*+", re.IGNORECASE)
 
 
@@ -175,11 +191,24 @@ def _sections(lines: Sequence[str], marks: Sequence[str]) -> dict[str, list[str]
             current = found["mark"].lower() if heads else None
             if current is not None:
                 sections[current] = [*(sections[current] or []), rest.lstrip(":：-–— \t*_`")]
+        elif current is not None and len(marks) > 1 and _is_of_another(line, current, marks):
+            current = None
         elif current is not None:
             sections[current].append(line)  # type: ignore[union-attr]
     if len(marks) == 1 and sections[marks[0]] is None:
         sections[marks[0]] = ["", *lines]
     return sections
+
+
+def _is_of_another(line: str, mark: str, marks: Sequence[str]) -> bool:
+    """Whether a line names another text, or what looks like a mark and is none of ours, or heads something else."""
+    named = {found.lower() for found in _SIX.findall(line)} - {mark}
+    alone = _MISWRITTEN.fullmatch(line)
+    named |= {alone[1].lower()} - {mark} if alone else set()
+    mixed = {found for found in named if not found.isdigit() and not found.isalpha()}
+    if (named & set(marks) or mixed) and not _BOUND.match(line):
+        return True
+    return mark not in line.lower() and bool(_OTHER_HEADER.match(line))
 
 
 def _read_text(
@@ -190,7 +219,7 @@ def _read_text(
     if not found and plain and not sheet.unbound:
         return Read(error="a rating without the text's mark, which may be a quotation")
     if not found and not plain and sheet.unbound:
-        found = [line for line in _rating_lines(lines, _MARK_AND_VALUE) if line.mark == mark]
+        found = [line for line in _valued(lines) if line.mark == mark]
     if not found and section is None:
         return Read(error="no section for this text")
     beside = next((line.rationale for line in found if line.rationale), None)
@@ -214,16 +243,36 @@ def _as_read(value: float | str, rationale: str | None) -> Read:
 
 
 def _rating_lines(lines: Sequence[str], pattern: re.Pattern[str]) -> list[_RatingLine]:
-    """The lines that give a rating; a label alone on its line takes the next line that says something."""
+    """The lines that give a rating; a label alone on its line takes the next line that says something.
+
+    Not where several labels or several values stand one below the other: which belongs to which is not certain. Nor is
+    the first item of a list a rating.
+    """
     found = []
     for number, line in enumerate(lines):
         match = pattern.match(line)
         if match:
-            value = match["value"].strip() or _alone(
-                next((later for later in lines[number + 1 :] if later.strip()), "")
-            )
-            mark = match.groupdict().get("mark")
+            value, mark = match["value"].strip(), match.groupdict().get("mark")
+            before = next((line for line in reversed(lines[max(0, number - 3) : number]) if line.strip()), "")
+            below, beyond = ([line for line in lines[number + 1 : number + 6] if line.strip()] + ["", ""])[:2]
+            if not value:
+                stacked = pattern.match(before)
+                value = "" if _alone(beyond) or (stacked and not stacked["value"].strip()) else _alone(below)
+            elif _LISTED.match(value) and _LISTED.match(below):
+                value = "a list"
             found.append(_RatingLine(number, value.lstrip("*_`[(<\"' "), mark.lower() if mark else None))
+    return found
+
+
+def _valued(lines: Sequence[str]) -> list[_RatingLine]:
+    """Lines such as `<mark>: 4/5`; without the scale only below a line that speaks of ratings, or below none."""
+    found, speaks = [], True
+    for number, line in enumerate(lines):
+        match = _MARK_AND_VALUE.match(line)
+        if match and (speaks or "/" in match["value"]):
+            found.append(_RatingLine(number, match["value"], match["mark"].lower()))
+        elif not match and line.strip():
+            speaks = bool(re.search(r"\b(?:ratings?|scores?)\b", line, re.IGNORECASE))
     return found
 
 
@@ -231,7 +280,7 @@ def _tabled(lines: Sequence[str]) -> list[_RatingLine]:
     """The rows of tables that hold one mark, and a rating in the one column of that name."""
     found = []
     for number, row in table_rows(lines):
-        marks = [cell for cell in row.values() if _CELL_OF_MARK.fullmatch(cell)]
+        marks = [cell for name, cell in row.items() if _OF_TEXTS.fullmatch(name) and _CELL_OF_MARK.fullmatch(cell)]
         values = [cell for name, cell in row.items() if re.fullmatch(_LABEL_OF_RATING, name)]
         reasons = [cell for name, cell in row.items() if re.fullmatch(_REASON, name)]
         if len(marks) == len(values) == 1:
@@ -243,7 +292,8 @@ def _tabled(lines: Sequence[str]) -> list[_RatingLine]:
 
 def _alone(line: str) -> str:
     """A line that is nothing but a rating; no first item of a list, no sentence."""
-    return line.strip() if re.fullmatch(r"[\s*_`\[(]*\w+(?:\s*/\s*\d+)?[\s*_`\])]*", line) else ""
+    bare = line.strip().strip("*_`[]() \t")
+    return line.strip() if re.fullmatch(r"\w++(?:\s*+/\s*+\d++)?", bare) else ""
 
 
 def _value(text: str, sheet: Sheet, fractions: bool = False) -> float | str:
@@ -255,9 +305,13 @@ def _value(text: str, sheet: Sheet, fractions: bool = False) -> float | str:
         return "no number where the rating should be"
     if match["of"] and int(match["of"]) != sheet.scale.high:
         return f"rated out of {match['of']}, not {sheet.scale.high}"
-    if not _REMARK.fullmatch(match["rest"]) or _OTHER_NUMBER.search(match["rest"]):
+    if not _REMARK.fullmatch(match["rest"]) or _holds_a_number(match["rest"]):
         return "more than a rating where the rating should be"
     return _on_scale(float(match["number"]), sheet.scale, fractions)
+
+
+def _holds_a_number(remark: str) -> bool:
+    return bool(_OTHER_NUMBER.search(remark)) or any(category(letter) in ("No", "Nl") for letter in remark)
 
 
 def _in_digits(text: str) -> str:
@@ -311,13 +365,21 @@ def read_json(reply: str, sheet: Sheet) -> dict[str, Read]:
         value, around = only_object(body)
     except (ValueError, RecursionError) as error:
         return {text.mark: Read(error=f"not JSON: {error}") for text in sheet.texts}
-    rated = {line.mark for line in _rating_lines(around.split("\n"), _BOUND)}
+    beside = around.split("\n")
     return {
         text.mark: Read(error="a rating beside the JSON object")
-        if text.mark in rated
+        if any(_may_rate(line, text.mark) for line in beside)
         else _read_entry(value.get(text.mark), sheet)
         for text in sheet.texts
     }
+
+
+def _may_rate(line: str, mark: str) -> bool:
+    """Whether a line names a text and some number."""
+    if mark not in line.lower():
+        return False
+    rest = _SIX.sub("", line)
+    return bool(re.search(r"\d", rest)) or _holds_a_number(rest)
 
 
 def _read_entry(entry: Any, sheet: Sheet) -> Read:

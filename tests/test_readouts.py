@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from pairsmith.readouts import (
     Scale,
     Sheet,
     Text,
+    could_be_quoted,
     read_json,
     read_logprobs,
     read_text,
@@ -380,3 +382,65 @@ def test_odd_replies_are_read_in_no_time(reply: str) -> None:
 
 def test_a_rationale_that_is_a_list_keeps_its_first_number() -> None:
     assert rationales(section(MARKS[0], 4, "1. Right.\n2. Clear."), ONE) == ["1. Right.\n2. Clear."]
+
+
+THREE = Sheet(
+    tuple(Text(f"c{n}", mark, "t") for n, mark in enumerate(("a1b2c3", "d4e5f6", "0a9b8c"))), Scale(1, 5), False
+)
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["### Text 2: d4e5f6", "### Text 2 (d4e5f6)", "## Second text — `d4e5f6`", "### The text d4e5f6",
+     "### Option d4e5f6", "### Text ID d4e5f6", "### II. Text d4e5f6", "→ Text d4e5f6", "### “d4e5f6”",
+     "<h3>Text d4e5f6</h3>",
+     "### 文本 d4e5f6", "Moving on to text d4e5f6:", "### Text d4e5f7", "`d4e5f`", "### Text `d4e5f`",
+     "### Text 2", "Text two:"],
+)  # fmt: skip
+def test_a_section_ends_where_another_text_may_begin(header: str) -> None:
+    found = read_text(f"### Text a1b2c3\nFine.\n\n{header}\nRating: 2", THREE)
+    assert found["a1b2c3"].rating is None
+    assert found["d4e5f6"].rating in (None, 2)
+    own = read_text("### Text a1b2c3\nFine.\n#### Rating: 4\n### Text d4e5f6\n### Rationale\nSo so.\nRating: 2", THREE)
+    assert (own["a1b2c3"].rating, own["d4e5f6"].rating) == (4, 2)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    ["Rating a1b2c3:\nRating d4e5f6:\n3\n4", "Rating a1b2c3:\n3\n4", "Ranking, best first:\na1b2c3: 1\nd4e5f6: 2",
+     "Errors found per text:\na1b2c3: 1", "| Compared to | Rating | Text |\n|---|---|---|\n| a1b2c3 | 4 | Text 1 |"],
+)  # fmt: skip
+def test_numbers_whose_text_is_not_certain_are_no_ratings(reply: str) -> None:
+    assert {mark: read.rating for mark, read in read_text(reply, THREE).items()} == dict.fromkeys(MARKS)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["4 (one)", "4 - no, make that one", "1. Accurate\n2. Clear\n3. Short", "4 (and a half)", "4-", "4 (½ off)",
+     "4 - minus half a point", "4 (Ⅲ)", "4 (③)", "4 : III", "4 (eleven)"],
+)  # fmt: skip
+def test_a_rating_beside_another_number_is_none(value: str) -> None:
+    assert read_text(f"Rating a1b2c3: {value}", THREE)["a1b2c3"].rating is None
+
+
+@pytest.mark.parametrize(
+    "after",
+    ["Text a1b2c3 rating: 5", "| Text | Rating |\n|---|---|\n| a1b2c3 | 5 |", "On reflection:\na1b2c3: 5",
+     "Revised rating: a1b2c3 should be 5"],
+)  # fmt: skip
+def test_an_object_that_is_taken_back_beside_it_counts_for_nothing(after: str) -> None:
+    told = json.dumps({mark: {"rating": 1} for mark in MARKS})
+    found = read_json(f"{told}\n{after}", THREE)
+    assert [read.rating for read in found.values()] == [None, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    ["Rating a1b2c3:\n" + "_" * 100_000 + " !", "Rating a1b2c3: 4" + " " * 200_000 + "x", "rating for " + "-" * 200_000,
+     "Rating a1b2c3: 4" + " -" * 100_000, "rating for " * 20_000 + "-" * 1000],
+)  # fmt: skip
+def test_long_replies_are_read_in_a_moment(reply: str) -> None:
+    begun = time.process_time()
+    read_text(reply, THREE)
+    could_be_quoted(reply)
+    assert time.process_time() - begun < 3  # one that backtracks takes minutes
