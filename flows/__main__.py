@@ -83,7 +83,7 @@ def rate(recipe_path: Path, overrides: tuple[str, ...], limit: int | None, verbo
 @limit_option
 @verbose_option
 def pair(recipe_path: Path, overrides: tuple[str, ...], limit: int | None, verbose: bool) -> None:
-    """Select pairs anew from what completions and ratings there are, and publish them. Never asks a model."""
+    """Select pairs anew from what completions and ratings there are, and publish them; no member or judge is asked."""
     with _exit_codes():
         _run(_load(recipe_path, overrides, limit), verbose, "pair")
 

@@ -25,6 +25,7 @@ from pairsmith.scoring import Scores, in_conflict, log_length, scores, stopped
 STAGE = "pair"
 TOTAL = ""  # beside the names of aspects, that of the score in all
 EPSILON = 1e-9  # scores nearer than this are a tie
+SLOPE_STEP = 1e-4  # of what length is worth, in points for each unit of log length
 
 
 @dataclass(frozen=True)
@@ -217,7 +218,7 @@ def _unfit(
     margin = _margin(chosen, rejected)
     if scored and margin is not None:
         # texts between which the judges see no difference are no pair, whatever their lengths are worth
-        if min(abs(margin), abs((chosen.score or 0.0) - (rejected.score or 0.0))) <= EPSILON:
+        if min(abs(margin) - _rounding(chosen, rejected, pairing), abs(chosen.score - rejected.score)) <= EPSILON:  # type: ignore[operator]
             return Reason.TIE, math.nan
         if margin < max(pairing.min_margin - EPSILON, 0):
             return Reason.MARGIN, math.nan
@@ -225,6 +226,13 @@ def _unfit(
         return Reason.CONFLICT, math.nan
     alike = similarity(chosen.row["text"], rejected.row["text"])
     return (Reason.SIMILAR if alike > pairing.max_similarity else None), alike
+
+
+def _rounding(chosen: Candidate, rejected: Candidate, pairing: Pairing) -> float:
+    """By how much a controlled margin may be off, since slopes are rounded: less than that is no difference."""
+    if not pairing.length_control:
+        return 0.0
+    return SLOPE_STEP / 2 * abs(log_length(chosen.row["text"]) - log_length(rejected.row["text"]))
 
 
 def _why(

@@ -75,15 +75,21 @@ def rate(
     asked = list(plan(rows(prompts), rows(completions), rating, judge, families))
     replies = ask(llm, [item.request for item in asked], STAGE, len(prompts) / len(rating.raters))
     made = [to_rows(item, reply, judge, llm.identity) for item, reply in zip(asked, replies, strict=True)]
-    for _ in range(judge.reasks):
-        again = {place: asked_again(item, made[place]) for place, item in enumerate(asked) if unread(item, made[place])}
+    latest = list(made)
+    for number in range(judge.reasks):
+        again = {
+            place: asked_again(item, made[place], latest[place], number)
+            for place, item in enumerate(asked)
+            if unread(item, made[place])
+        }
         if not again:
             break
         replies = ask(llm, [item.request for item in again.values()], STAGE, 0)
         for (place, item), reply in zip(again.items(), replies, strict=True):
-            later = to_rows(item, reply, judge, llm.identity)
+            latest[place] = to_rows(item, reply, judge, llm.identity)
             made[place] = [
-                new if is_open(old) and not is_open(new) else old for old, new in zip(made[place], later, strict=True)
+                new if is_open(old) and not is_open(new) else old
+                for old, new in zip(made[place], latest[place], strict=True)
             ]
     return frame("ratings", [row for group in made for row in group])
 
@@ -125,12 +131,17 @@ def unread(item: Asked, made: Sequence[dict[str, Any]]) -> bool:
     return item.readout not in ("logprobs", REWARD) and any(is_open(row) for row in made)
 
 
-def asked_again(item: Asked, made: Sequence[dict[str, Any]]) -> Asked:
-    """The same sheet, with the judge's reply and what was wrong with it."""
-    wrong = [(text.mark, row["error"]) for text, row in zip(item.sheet.texts, made, strict=True) if is_open(row)]
+def asked_again(
+    item: Asked, made: Sequence[dict[str, Any]], latest: Sequence[dict[str, Any]], number: int = 0
+) -> Asked:
+    """The same sheet, with the judge's latest reply and what is wrong with it, for the time `number` again."""
+    rows_of = zip(item.sheet.texts, made, latest, strict=True)
+    wrong = [(text.mark, new["error"] or old["error"]) for text, old, new in rows_of if is_open(old)]
+    replied = latest[0]["reply"] or made[0]["reply"]
     told = render("judge/_again.jinja", wrong=wrong)
-    more = ({"role": "assistant", "content": made[0]["reply"]}, {"role": "user", "content": told})
-    return replace(item, request=replace(item.request, messages=(*item.request.messages[:2], *more)))
+    more = ({"role": "assistant", "content": replied}, {"role": "user", "content": told})
+    request = replace(item.request, messages=(*item.request.messages[:2], *more), sample=number)
+    return replace(item, request=request)
 
 
 def plan(
@@ -145,7 +156,7 @@ def plan(
     A reward model gets one per completion.
     """
     by_prompt: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    pool = set((families or {}).values())
+    pool = {family for family in (families or {}).values() if family}
     for row in sorted(completions, key=lambda row: row["completion_id"]):
         family = families.get(row["member"], family_of(row["model"])) if families else ""
         if row["error"] is None and rating.rates(judge, family, pool):

@@ -90,7 +90,7 @@ from pairsmith.tables import (
 
 STAGES = (generation.STAGE, evolution.STAGE, rating.STAGE, pairing.STAGE)
 # Of a model's fields, those that change no answer of its own, or are told by its identity.
-_ELSEWHERE = {"local", "endpoint", "price", "weight", "family", "backend", "model", "revision"}
+_ELSEWHERE = {"local", "endpoint", "price", "weight", "scale", "family", "backend", "model", "revision"}
 ASKS_NOTHING = (survey.STAGE, pairing.STAGE)
 INCOMPLETE = "incomplete"  # how the fingerprint of a table begins that is to be tried again
 
@@ -376,7 +376,7 @@ def plan_mark(recipe: Recipe) -> str:
     rated = recipe.rating and [
         recipe.rating.model_dump(mode="json", exclude={"judges"}),
         [check_hash(one) for one in recipe.rating.checks],
-        [judge.weight for judge in recipe.rating.judges],
+        [(judge.weight, judge.scale) for judge in recipe.rating.judges],
         families_of(recipe, judges=True),
     ]
     return fingerprint(code, templates, models, plan, sentences, evolution_plan, rated)

@@ -8,6 +8,7 @@ only differences among the texts of a prompt count. The idea is that of length-c
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,16 +17,17 @@ from typing import Any
 import pandas as pd
 
 from pairsmith.config import Pairing, Rating
+from pairsmith.guard import flags_of
 from pairsmith.ids import fingerprint, text_id
-from pairsmith.pairing import TOTAL, unusable
+from pairsmith.pairing import SLOPE_STEP, TOTAL, unusable
 from pairsmith.schemas import rows
-from pairsmith.scoring import Scores, log_length, scores
+from pairsmith.scoring import Scores, log_length, scores, stopped
 
 STAGE = "survey"
 STEP = 10**9  # scores and log lengths enter as whole billionths, which add up exactly
-# Of a slope, in points for each unit of log length. Coarse, so that a few prompts more often leave it and all pairs
-# as they were; fine, since a text twice as long as another gets 0.00007 points more or less by it.
-DECIMALS = 4
+# Of a slope (`SLOPE_STEP`). Coarse, so that a few prompts more often leave it and all pairs as they were; fine, since
+# a text twice as long as another gets 0.00007 points more or less by it.
+DECIMALS = round(-math.log10(SLOPE_STEP))
 
 
 @dataclass
@@ -84,7 +86,12 @@ def survey(completions: pd.DataFrame, ratings: pd.DataFrame, pairing: Pairing, r
     """What the completions of a shard tell: those that can be candidates, as far as a recipe needs them."""
     usable, made = [row for row in rows(completions) if not unusable(row, pairing)], Survey()
     if pairing.length_control:
-        _add_lengths(made, usable, scores(rows(ratings), pairing, rating))
+        rated, drops = rows(ratings), pairing.guard.on_flag == "drop"
+        barred = stopped(rated, rating)
+        candidates = [
+            row for row in usable if row["completion_id"] not in barred and not (drops and flags_of(row["text"]))
+        ]
+        _add_lengths(made, candidates, scores(rated, pairing, rating))
     if pairing.guard.repeated is not None:
         made.texts.update(text for text, _ in {(text_id(row["text"]), row["prompt_id"]) for row in usable})
     return made

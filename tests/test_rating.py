@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pairsmith.config import Judge, Rating
+from pairsmith.ledger import Ledger, Recorded
 from pairsmith.llms.base import Finished, Identity, Reply, Request
 from pairsmith.llms.echo import Echo
 from pairsmith.planning import plan_run
@@ -245,3 +247,28 @@ def test_a_dry_run_knows_which_judge_is_left_out(echo_recipe: Any) -> None:
     pool = {"members": [{"name": n, "backend": "echo", "model": n, "family": "echo-family"} for n in ("a", "b")]}
     lines = {line.who: line.calls for line in plan_run(echo_recipe(4, pool=pool, **changes)).lines}
     assert (lines["own"], lines["other"]) == (0, 8)  # one a prompt, and as many again where one cannot be read
+
+
+class Mumbling:
+    """Never says anything that can be read."""
+
+    def __init__(self) -> None:
+        self.identity = Identity("echo", "mumbling")
+        self.asked: list[Request] = []
+
+    def stream(self, requests: Sequence[Request]) -> Iterator[Finished]:
+        for request in requests:
+            self.asked.append(request)
+        yield [(index, Reply(f"mumble {len(self.asked)}", "stop")) for index in range(len(requests))]
+
+
+def test_each_time_it_is_asked_again_is_a_request_of_its_own(tmp_path: Path) -> None:
+    llm, ledger = Mumbling(), Ledger(f"sqlite:///{tmp_path}/ledger.sqlite")
+    one = Judge(name="j", backend="echo", model="mumbling", reasks=3)
+    config = Rating(judges=(one,))
+    for _ in range(2):
+        recorded = Recorded(llm, ledger)
+        table = rate(frame("prompts", [PROMPT]), frame("completions", list(TEXTS)), config, one, recorded)
+        assert table["error"].notna().all()
+    assert len(llm.asked) == len({request.key(llm.identity) for request in llm.asked}) == 4
+    assert [message["content"] for message in llm.asked[3].messages[2:3]] == ["mumble 3"]
