@@ -21,7 +21,10 @@ from typing import Any
 
 from endpoint import CALLS, ROOT, endpoint, measure, stats
 
-PEERS = {"distilabel": "distilabel[openai]==1.5.3", "curator": "bespokelabs-curator==0.1.31"}
+PEERS = {  # distilabel needs requests, and does not say so
+    "distilabel": ("distilabel[openai]==1.5.3", "requests"),
+    "curator": ("bespokelabs-curator==0.1.31",),
+}
 SECONDS = 900
 
 DISTILABEL = """
@@ -95,7 +98,7 @@ def environment(peer: str) -> Path | None:
     python = folder / "bin" / "python"
     if not (folder / ".ready").exists():
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        told = subprocess.run([python, "-m", "pip", "install", "--quiet", PEERS[peer]], capture_output=True, text=True)
+        told = subprocess.run([python, "-m", "pip", "install", "--quiet", *PEERS[peer]], capture_output=True, text=True)
         if told.returncode:
             print(f"{peer} does not install here: {told.stderr.strip().splitlines()[-1]}")
             return None
