@@ -103,7 +103,8 @@ class Recipe(Config):
                 raise ValueError("pairing.aspect_weights: weights must be >= 0 and one of them > 0")
         self._check_given()
         if not self._labels_unknown:
-            known("pairing.member_order", pairing.member_order, self._names)
+            for place, name in enumerate(pairing.member_order):
+                known(f"pairing.member_order.{place}", [name], self._names)
         address = urlsplit(self.ledger or "")
         if address.password or "password" in parse_qs(address.query):
             raise ValueError("ledger: a password in it would be stored and shown; use PGPASSWORD or a password file")

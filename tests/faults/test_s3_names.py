@@ -67,7 +67,7 @@ def test_s3_a_name_that_is_none_is_refused_with_its_field(
     with pytest.raises(ConfigError) as error:
         load_recipe(path)
     field = ".".join(str(part) for part in place)
-    assert field.removesuffix(".0") in str(error.value)
+    assert field in str(error.value)
     assert len(str(error.value)) < 2000
     assert files(tmp_path) == before
 
