@@ -75,7 +75,7 @@ def plan_run(recipe: Recipe) -> Plan:
         evolver = settings.evolver
         lines.append(_line(evolution.STAGE, evolver.name, evolver, calls, calls * (question + answer + EVOLVING)))
     if recipe.rating:
-        pool = {spec.family_name for spec in recipe.specs if not isinstance(spec, Judge) and not spec.is_given}
+        pool = set(recipe.families.values())
         for judge in recipe.rating.judges:
             left_out = recipe.rating.own_family == "auto" and not recipe.rating.rates(judge, judge.family_name, pool)
             rated = (0, 0) if left_out else (len(prompts), candidates)

@@ -11,6 +11,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import pandas as pd
@@ -156,10 +157,11 @@ def plan(
     A reward model gets one per completion.
     """
     by_prompt: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    pool = {family for family in (families or {}).values() if family}
+    pool = set((families or {}).values())
+    may = cache(lambda family: rating.rates(judge, family, pool))
     for row in sorted(completions, key=lambda row: row["completion_id"]):
-        family = families.get(row["member"], family_of(row["model"])) if families else ""
-        if row["error"] is None and rating.rates(judge, family, pool):
+        family = families.get(row["member"], family_of(row["model"])) if families is not None else ""
+        if row["error"] is None and may(family):
             by_prompt[row["prompt_id"]].append(row)
     for prompt in prompts:
         group = by_prompt[prompt["prompt_id"]]

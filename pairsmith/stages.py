@@ -133,8 +133,8 @@ def generate_shard(recipe: Recipe, shard: str, member_name: str) -> Done:
     store, pool = open_store(recipe), recipe.pool
     member, source = pool.member(member_name), store.load(prompts_ref(shard))
     ref, mark = pool_ref(shard, member.name), _generate_mark(recipe, member, source)
+    share = Progress(generation.STAGE, len(source.data) / len(pool.members))
     if member.is_given:
-        share = Progress(generation.STAGE, len(source.data) / len(pool.members))
         return _take(store, ref, mark, member.name, share, lambda: given.completions_of(source.data, member))
     llm = _recorded(recipe, member)
     return _build(
@@ -143,7 +143,7 @@ def generate_shard(recipe: Recipe, shard: str, member_name: str) -> Done:
         mark,
         member.name,
         llm,
-        Progress(generation.STAGE, len(source.data) / len(pool.members)),
+        share,
         lambda: generate(source.data, pool, member, llm),
     )
 
@@ -195,7 +195,7 @@ def rate_shard(recipe: Recipe, shard: str, judge_name: str) -> Done:
         member, data = recipe.pool.given, (source.data, completions.data)
         assert member is not None
         return _take(store, ref, mark, judge.name, share, lambda: given.ratings_of(*data, settings, judge, member))
-    llm, families = _recorded(recipe, judge), families_of(recipe)
+    llm, families = _recorded(recipe, judge), recipe.families
     return _build(
         store,
         ref,
@@ -214,9 +214,8 @@ def _rate_mark(recipe: Recipe, settings: Rating, judge: Judge, source: Stored, c
     ]
     plan = settings.model_dump(mode="json", include={"aspects", "rubrics", "own_family"})
     others = [[other.family_name, other.is_given, settings.aspects_of(other)] for other in settings.judges]
-    rated = [[other.name, other.aspects] for other in settings.judges] if judge.is_given else None
-    families, dumped = families_of(recipe), _dump(judge, open_llm(judge).identity)
-    return fingerprint(code, source.digest, completions.digest, plan, families, others, rated, dumped)
+    dumped = _dump(judge, open_llm(judge).identity)
+    return fingerprint(code, source.digest, completions.digest, plan, recipe.families, others, dumped)
 
 
 def _check_shard(recipe: Recipe, settings: Rating, shard: str) -> Done:
@@ -310,7 +309,7 @@ def pair_shard(recipe: Recipe, shard: str) -> Done:
     summary = Summary()
     summary.add(tables, flags)
     trust = Trust()
-    trust.add(tables, families_of(recipe, judges=True), recipe.rating)
+    trust.add(tables, recipe.families_with_judges, recipe.rating)
     before = [survey_name(shard)] if recipe.needs_survey else [ref.path for ref in rated_refs(recipe, shard)]
     record = {
         "mark": _mark(recipe, store, shard),
@@ -377,15 +376,9 @@ def plan_mark(recipe: Recipe) -> str:
         recipe.rating.model_dump(mode="json", exclude={"judges"}),
         [check_hash(one) for one in recipe.rating.checks],
         [(judge.weight, judge.scale) for judge in recipe.rating.judges],
-        families_of(recipe, judges=True),
+        recipe.families_with_judges,
     ]
     return fingerprint(code, templates, models, plan, sentences, evolution_plan, rated)
-
-
-def families_of(recipe: Recipe, judges: bool = False) -> dict[str, str]:
-    """Member or evolver, and on request judge -> the family of its model."""
-    specs = [spec for spec in recipe.specs if judges or not isinstance(spec, Judge)]
-    return {spec.name: spec.family_name for spec in specs}
 
 
 def unfinished(recipe: Recipe, shards: Mapping[str, int]) -> list[str]:
@@ -439,8 +432,9 @@ def publish_run(recipe: Recipe, loaded: Loaded) -> tuple[Published, Summary]:
         summary.merge(Summary.from_json(record["summary"]))
         trust.merge(Trust.from_json(record["trust"]))
         content = (content + int(record["content"], 16)) % 2**256
-        if recipe.needs_survey:
-            summary.slopes = dict((facts.read_facts(store, shard) or Facts()).slopes)  # the same for all
+    if recipe.needs_survey and loaded.shards:  # slopes are the same for all
+        told = facts.read_facts(store, next(iter(loaded.shards))) or Facts()
+        summary.slopes = dict(told.slopes)
     summary.load_reasons.update(at_load["reason"])
     summary.load_reasons.update({"merged": loaded.merged} if loaded.merged else {})
     summary.rows_read = loaded.accepted + len(at_load) + loaded.merged

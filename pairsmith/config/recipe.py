@@ -161,6 +161,17 @@ class Recipe(Config):
         return [*self.pool.members, *evolvers, *(self.rating.judges if self.rating else ())]
 
     @property
+    def families(self) -> dict[str, str]:
+        """Member or evolver -> the family of its model. What is given is of none."""
+        return {spec.name: spec.family_name for spec in self.specs if not spec.is_judge and not spec.is_given}
+
+    @property
+    def families_with_judges(self) -> dict[str, str]:
+        """The same, and judge -> the family of its model."""
+        judges = self.rating.judges if self.rating else ()
+        return self.families | {judge.name: judge.family_name for judge in judges}
+
+    @property
     def needs_scores(self) -> bool:
         strategy = self.pairing.strategy
         return strategy != "member-order" and not (strategy == "evolved-vs-original" and not self.pairing.checked)
