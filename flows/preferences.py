@@ -119,11 +119,11 @@ def run_recipe(recipe: Recipe, only: str | None = None) -> dict[str, Any]:
             raise kind(f"{len(failures)} task runs failed; what was done is kept. First: {failures[0]}")
         if only == RATING:
             left = told_lacking(lacking, loaded["shards"]) if lacking else None
-            return {"prompts": prompts, "loaded": loaded, "usage": usage_table(recipe, usage), "lacking": left}
+            return {"prompts": prompts, "loaded": loaded, "usage": asked_table(recipe, usage), "lacking": left}
         published = publish_dataset(recipe, loaded)
     if recipe.publishing.hub:
         published["hub"] = push_dataset(recipe, published)
-    table = usage_table(recipe, usage)
+    table = asked_table(recipe, usage)
     log.info(
         "%s %s in %s",
         "published" if published["new"] else "unchanged:",
@@ -133,7 +133,7 @@ def run_recipe(recipe: Recipe, only: str | None = None) -> dict[str, Any]:
     return published | {"prompts": prompts, "loaded": loaded, "usage": table}
 
 
-def usage_table(recipe: Recipe, usage: Usage) -> list[dict[str, Any]]:
+def asked_table(recipe: Recipe, usage: Usage) -> list[dict[str, Any]]:
     """What a run asked of models, also as an artifact."""
     table: list[dict[str, Any]] = [{"stage": stage, "who": who, **counts} for (stage, who), counts in usage.items()]
     create_table_artifact(table, key=f"{artifact_key(recipe.name)}-usage", description="What this run asked of models")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from pairsmith.config import Budget, Price
 from pairsmith.errors import BudgetSpent
-from pairsmith.ledger import Account, open_ledger
+from pairsmith.ledger import Account, open_ledger, recording
 from pairsmith.llms.base import LLM, Finished, Reply, Request
 
 _TOKENS_A_MESSAGE = 16  # what chat templates add, at most
@@ -74,8 +74,8 @@ class Budgeted:
         self._llm, self._purse, self._price = llm, purse, price or Price()
 
     def recording(self, account: Account) -> Budgeted | None:
-        """This backend as one whose replies are in the ledger when it hands them over; None where it is none."""
-        nearer = getattr(self._llm, "recording", lambda account: None)(account)
+        """See `ledger.recording`."""
+        nearer = recording(self._llm, account)
         return Budgeted(nearer, self._purse, self._price) if nearer else None
 
     def stream(self, requests: Sequence[Request]) -> Iterator[Finished]:

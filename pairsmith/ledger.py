@@ -340,6 +340,15 @@ def open_ledger(url: str) -> Ledger:
         return _opened(url)
 
 
+def recording(llm: LLM, account: Account) -> LLM | None:
+    """A backend as one whose replies are in the ledger when it hands them over; None where it is none.
+
+    One that can be has a method of this name.
+    """
+    can = getattr(llm, "recording", None)
+    return can(account) if can else None
+
+
 class Recorded:
     """A backend whose replies go through the ledger: known ones come from it, new ones are recorded first.
 
@@ -379,8 +388,7 @@ class Recorded:
 
     def _recorded(self, requests: Sequence[Request], keys: Sequence[str]) -> Iterator[Finished]:
         """Replies that are in the ledger, by the backend's own doing where it can."""
-        recording = getattr(self._llm, "recording", None)
-        nearer = recording(self._account) if recording and self._ledger.is_shared else None
+        nearer = recording(self._llm, self._account) if self._ledger.is_shared else None
         if nearer:
             yield from nearer.stream(requests)
             return

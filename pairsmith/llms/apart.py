@@ -28,7 +28,7 @@ from pairsmith.config import Endpoint, Sampling
 from pairsmith.errors import DataError
 from pairsmith.ledger import Account, Entry, open_ledger, storable
 from pairsmith.llms.base import Reply, Request
-from pairsmith.llms.engine import Arrivals, Deliver, Engine, Job, Outcome
+from pairsmith.llms.engine import Arrivals, Deliver, Engine, Gathered, Job, Outcome
 from pairsmith.memory import frugal_memory
 
 _LONGEST = 1 << 30  # bytes of a line
@@ -214,7 +214,7 @@ class _Recorded(Arrivals):
     """Hands the outcomes of a stream over to be recorded, and then to who waits for them."""
 
     def __init__(self, stream: int, engine: Engine, recorder: _Recorder, account: Account, keys: Sequence[str]) -> None:
-        super().__init__(lambda outcomes: None)
+        super().__init__()
         self.stream, self.account, self.keys = stream, account, keys
         self._engine, self._recorder = engine, recorder
 
@@ -285,11 +285,12 @@ class _Serving:
         self, engine: Engine, stream: int, samplings: list[Any], requests: list[Any], kept: dict[str, Any] | None
     ) -> None:
         known = [Sampling.model_validate(sampling) for sampling in samplings]
-        arrived = Arrivals(lambda outcomes: _say([(stream, outcome) for outcome in outcomes]))
+        arrived: Arrivals
         if kept:
-            arrived = _Recorded(
-                stream, engine, self._recorder, TypeAdapter(Account).validate_python(kept["account"]), kept["keys"]
-            )
+            account = TypeAdapter(Account).validate_python(kept["account"])
+            arrived = _Recorded(stream, engine, self._recorder, account, kept["keys"])
+        else:
+            arrived = Gathered(lambda outcomes: _say([(stream, outcome) for outcome in outcomes]))
         jobs = []
         for index, (sampling, messages, seed, sample, schema, choices) in enumerate(requests):
             request = Request(tuple(messages), known[sampling], seed, sample, schema, choices and tuple(choices))

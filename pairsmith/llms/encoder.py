@@ -20,6 +20,7 @@ from pairsmith.config import Encoder as Spec
 from pairsmith.errors import ConfigError, ModelNotFound
 from pairsmith.llms.base import Finished, Identity, Reply, Request
 from pairsmith.llms.models import resolve
+from pairsmith.llms.transformers import whole
 
 DIGITS = 4  # of a cosine: float noise between machines is far below
 _AT_A_TIME = 32  # texts that are recorded together
@@ -59,12 +60,9 @@ class _Model:
         common: dict[str, Any] = {"revision": revision}
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(path, **common)
-            model, loaded = AutoModel.from_pretrained(path, dtype=torch.float32, output_loading_info=True, **common)
+            model = whole(AutoModel, path, "sentence model", spare="pooler", dtype=torch.float32, **common)
         except (OSError, ValueError) as error:
             raise ModelNotFound(f"{path}: cannot be loaded: {str(error).splitlines()[0]}") from error
-        missing = sorted(key for key in loaded["missing_keys"] if "pooler" not in key)
-        if missing:  # they would be made up at random
-            raise ConfigError(f"{path}: no sentence model: it lacks the weights {', '.join(missing[:5])}")
         self._model: Any = model.to(name).eval()
         self._device, self._running = name, threading.Lock()
         limits = (getattr(model.config, "max_position_embeddings", None), self._tokenizer.model_max_length)

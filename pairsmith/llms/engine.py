@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -59,17 +60,29 @@ class Sent:
     probe: bool
 
 
-class Arrivals:
-    """Hands the outcomes of a stream over to whoever waits for them, some at a time.
+class Arrivals(ABC):
+    """Where the outcomes of a stream go. All of it belongs to the event loop.
+
+    `places`: those of answered calls whose replies may not be recorded yet. `left`: nobody waits any more.
+    """
+
+    def __init__(self) -> None:
+        self.places = 0
+        self.left = False
+
+    @abstractmethod
+    def put(self, outcome: Outcome) -> None:
+        """Take an outcome."""
+
+
+class Gathered(Arrivals):
+    """Hands outcomes over to whoever waits for them, some at a time.
 
     A thread that woke for each would fight with the loop for Python's lock, and the ledger would commit each alone.
-    `places`: those of answered calls whose replies may not be recorded yet. `left`: nobody waits any more. All of it
-    belongs to the event loop.
     """
 
     def __init__(self, deliver: Deliver) -> None:
-        self.places = 0
-        self.left = False
+        super().__init__()
         self._deliver = deliver
         self._gathered: list[Outcome] = []
 
@@ -112,7 +125,7 @@ class Engine:
         self._places = Adaptive(endpoint.concurrency)
         self._breaker = Breaker(endpoint.breaker, endpoint.breaker_seconds)
         self._wakes: asyncio.TimerHandle | None = None
-        self._answers = False
+        self._has_answered = False
         self._reopens: asyncio.Future[None] = loop.create_future()
         self._rates = Rates(endpoint.requests_per_minute, endpoint.tokens_per_minute)
 
@@ -253,7 +266,7 @@ class Engine:
             problem = f"{type(error).__name__}: {self._clean(error)}"
             self._failed(problem, sent)
             raise Failure(problem) from None
-        self._answers = True
+        self._has_answered = True
         self._answered()
         return reply
 
@@ -270,7 +283,7 @@ class Engine:
             overloaded = status in OVERLOADED
             self._failed(problem, sent, overloaded)
             raise Failure(problem, retry_after(headers), overloaded)
-        if status in STOPPING or (status == 403 and not self._answers):  # some use 403 for a prompt they dislike
+        if status in STOPPING or (status == 403 and not self._has_answered):  # some use 403 for a prompt they dislike
             told = (
                 f"endpoint {self._endpoint.base_url}, model {self._model}: {problem}{self._clean(moved_hint(headers))}"
             )

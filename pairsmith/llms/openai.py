@@ -19,7 +19,7 @@ from pairsmith.errors import DataError
 from pairsmith.ledger import Account
 from pairsmith.llms.apart import Apart, AskedApart, Gone
 from pairsmith.llms.base import Finished, Identity, Request
-from pairsmith.llms.engine import Arrivals, Deliver, Engine, Job, Outcome
+from pairsmith.llms.engine import Arrivals, Deliver, Engine, Gathered, Job, Outcome
 from pairsmith.llms.keys import key_of
 
 MANY_CALLS = 32  # at a time, from which on an engine has a process of its own
@@ -34,7 +34,7 @@ class OpenAI:
         self._spec, self._endpoint, self._account = spec, spec.endpoint, account
 
     def recording(self, account: Account) -> OpenAI | None:
-        """This backend as one whose replies are in the ledger when it hands them over; None where it is none.
+        """See `ledger.recording`.
 
         The process that asks records at once: this one may be at work on tables, and a call keeps its place till then.
         """
@@ -79,7 +79,7 @@ class Here:
 
     def ask(self, requests: Sequence[Request], deliver: Deliver) -> Asked:
         """Ask all of `requests`; outcomes go to `deliver`, from the event loop."""
-        arrived = Arrivals(deliver)
+        arrived = Gathered(deliver)
         jobs = [Job(index, request, arrived) for index, request in enumerate(requests)]
         loop().call_soon_threadsafe(self._engine.take_in, jobs)
         return Asked(self._engine, jobs, arrived)

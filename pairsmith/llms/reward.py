@@ -19,7 +19,7 @@ from pairsmith.config import Judge
 from pairsmith.errors import ConfigError
 from pairsmith.llms.base import Finished, Identity, Reply, Request
 from pairsmith.llms.models import resolve
-from pairsmith.llms.transformers import Engine, Row, shared
+from pairsmith.llms.transformers import Engine, Row, shared, whole
 from pairsmith.templating import transcript
 
 
@@ -53,12 +53,7 @@ class Scorer(Engine):
     def _weights(self, path: str, **options: Any) -> Any:
         from transformers import AutoModelForSequenceClassification
 
-        kind = AutoModelForSequenceClassification
-        model, loaded = kind.from_pretrained(path, output_loading_info=True, **options)
-        missing = sorted(loaded["missing_keys"])
-        if missing:  # they would be made up at random
-            raise ConfigError(f"{path}: no reward model: it lacks the weights {', '.join(missing[:5])}")
-        return model
+        return whole(AutoModelForSequenceClassification, path, "reward model", **options)
 
     def _prepare(self) -> None:
         config, tokenizer = self.model.config, self.tokenizer

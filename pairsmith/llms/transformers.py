@@ -57,6 +57,18 @@ def shared(kind: type[E], path: str, spec: ModelSpec) -> E:
         return cast("E", _engines[weights])
 
 
+def whole(kind: Any, path: str, what: str, spare: str | None = None, **options: Any) -> Any:
+    """A model of which all weights are in its files. ConfigError where some would be made up at random.
+
+    `what` it is to be, for the error; `spare`: what is in the names of weights that are not used.
+    """
+    model, loaded = kind.from_pretrained(path, output_loading_info=True, **options)
+    missing = sorted(key for key in loaded["missing_keys"] if spare is None or spare not in key)
+    if missing:
+        raise ConfigError(f"{path}: no {what}: it lacks the weights {', '.join(missing[:5])}")
+    return model
+
+
 @dataclass
 class Row:
     """A request on its way through the engine."""
