@@ -105,11 +105,11 @@ def recipe_yaml(recipe: Recipe) -> str:
     for spec in specs:
         for machine in ("endpoint", "local"):
             spec.pop(machine, None)
-    prompts, encoder = data["prompts"], data.get("pairing", {}).get("similarity")
+    prompts = data["prompts"]
     sources = [*prompts["sources"], *(prompts.get("decontaminate") or {}).get("against", ())]
     for place, key in [
         *((source, "path") for source in sources),
-        *((spec, "model") for spec in (*specs, encoder) if spec and "model" in spec),
+        *((spec, "model") for spec in specs if "model" in spec),
     ]:
         place[key] = public_name(place[key])
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)

@@ -133,7 +133,7 @@ def select(
             continue
         if flags:
             selection.rejections.append(_rejection(prompt_id, Reason.FLAGGED, f"{flags}; not to be chosen", name))
-        worth = slopes[TOTAL] * log_length(row["text"]) if TOTAL in slopes else 0.0
+        worth = _worth(row, slopes.get(TOTAL))
         candidates.append(Candidate(row, table.get(name, Scores()), _root(name, parents), worth, bool(flags)))
     passed_over: Counter[Reason] = Counter()
     for strategy, ordered, most in _tasks(candidates, pairing, slopes):
@@ -169,16 +169,20 @@ def _tasks(
         yield pairing.strategy, STRATEGIES[pairing.strategy](candidates, pairing), most
         return
     for aspect in sorted({aspect for candidate in candidates for aspect in candidate.scores.aspects}):
-        slope = slopes.get(aspect, 0.0)
         known = [
             replace(
                 c,
                 scores=Scores(c.scores.aspects.get(aspect), c.scores.aspects),
-                worth=slope * log_length(c.row["text"]) if slope else 0.0,
+                worth=_worth(c.row, slopes.get(aspect)),
             )
             for c in candidates
         ]
         yield f"per-aspect: {aspect}", best_vs_worst([c for c in known if c.score is not None], pairing), 1
+
+
+def _worth(row: Mapping[str, Any], slope: float | None) -> float:
+    """What the length of a completion is worth, in points."""
+    return slope * log_length(row["text"]) if slope else 0.0
 
 
 def unusable(row: Mapping[str, Any], pairing: Pairing) -> Reason | None:

@@ -30,10 +30,7 @@ from pairsmith.config import Publishing, Recipe
 from pairsmith.errors import ConfigError, RunError
 from pairsmith.generation import with_system
 from pairsmith.ids import canonical_json, draw, fingerprint
-from pairsmith.report import (
-    Summary,
-    render_report,
-)
+from pairsmith.report import Summary, render_report
 from pairsmith.schemas import rows
 from pairsmith.store import Store
 from pairsmith.tables import LOAD_REJECTIONS, ShardTables, published_ref
