@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import logging
 import math
 import os
@@ -68,11 +69,10 @@ def _size_of(path: str, dtype: Any) -> float:
     import torch
 
     files = [file for pattern in ("*.safetensors", "*.bin") for file in Path(path).glob(pattern)]
-    if not files:
+    if not files or not Path(path, "config.json").exists():
         return 0
-    from transformers import AutoConfig
-
-    stored = getattr(AutoConfig.from_pretrained(path), "dtype", None) or torch.float32
+    config = json.loads(Path(path, "config.json").read_text(encoding="utf-8"))
+    stored = getattr(torch, str(config.get("dtype") or config.get("torch_dtype")), torch.float32)
     return sum(file.stat().st_size for file in files) * float(dtype.itemsize) / float(stored.itemsize)
 
 
