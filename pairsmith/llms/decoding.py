@@ -18,6 +18,7 @@ from pairsmith.llms.base import Finished, Reply, Request
 from pairsmith.llms.drawing import Draw, Vocabulary, choose
 from pairsmith.llms.prefixes import WORTHWHILE, Piece, common, pieces, shared_prefix
 from pairsmith.llms.slots import Slots
+from pairsmith.llms.steps import Steps
 
 TOKENS_A_PASS = {"cpu": 2048}  # when slots are filled, padding included
 _TOKENS_A_PASS_ELSEWHERE = 16_384
@@ -154,13 +155,13 @@ class Active:
 class Session:
     """Some slots of one model and the rows in them."""
 
-    def __init__(self, model: Any, vocabulary: Vocabulary, count: int, room: int) -> None:
-        self.vocabulary, self.count, self.room = vocabulary, count, room
+    def __init__(self, vocabulary: Vocabulary, slots: Slots) -> None:
+        self.vocabulary, self.count, self.room = vocabulary, slots.count - 1, slots.length
         self.active: list[Active] = []  # the row in slot 0, in slot 1, ...
-        self._slots = Slots(model, count + 1, room)
+        self._slots, self._steps = slots, Steps(slots)
         self._prefix: list[int] = []  # what the last slot, which no row has, holds
         self._ends = {*vocabulary.eos}
-        self._most = TOKENS_A_PASS.get(model.device.type, _TOKENS_A_PASS_ELSEWHERE)
+        self._most = TOKENS_A_PASS.get(slots.model.device.type, _TOKENS_A_PASS_ELSEWHERE)
 
     @property
     def free(self) -> int:
@@ -188,8 +189,7 @@ class Session:
 
     def step(self) -> None:
         """Add a token to every row."""
-        last, lengths = [[active.taken[-1]] for active in self.active], [active.length for active in self.active]
-        logits = self._slots.extend(range(len(self.active)), last, lengths)
+        logits = self._steps([active.taken[-1] for active in self.active], [active.length for active in self.active])
         for active in self.active:
             active.length += 1
         self._choose(self.active, logits)

@@ -78,18 +78,28 @@ class Slots:
         begin = torch.tensor([[start - width + len(row), start] for start, row in zip(starts, tokens, strict=True)])
         begin = begin.to(device)
         positions = begin[:, :1] + torch.arange(width, device=device)
-        padding = positions < begin[:, 1:]
-        self.positions = positions.masked_fill(padding, self.length)
-        self.rows = torch.tensor(slots, device=device)[:, None]
+        positions = positions.masked_fill(positions < begin[:, 1:], self.length)
+        rows = torch.tensor(slots, device=device)[:, None]
         first, last = slots[0], slots[0] + len(slots)
-        self.window = slice(first, last) if list(slots) == list(range(first, last)) else self.rows[:, 0]
-        self.seen = max(start + len(row) for start, row in zip(starts, tokens, strict=True))
-        allowed = torch.arange(self.seen, device=device) <= self.positions[..., None]
-        mask = torch.zeros(allowed.shape, dtype=self.model.dtype, device=device).masked_fill_(~allowed, -math.inf)
+        window = slice(first, last) if list(slots) == list(range(first, last)) else rows[:, 0]
+        seen = max(start + len(row) for start, row in zip(starts, tokens, strict=True))
+        return self.run(padded, positions, rows, window, seen)
+
+    def run(self, tokens: Any, positions: Any, rows: Any, window: Any, seen: int) -> Any:
+        """One pass over `tokens`, which are written to `positions` of slots `rows`, where `length` is the spare place.
+
+        Shapes: tokens and positions (n, width), rows (n, 1). `window`: the same slots as a slice or an index; they see
+        `seen` positions at most. Returns the logits after the last column.
+        """
+        import torch
+
+        self.rows, self.positions, self.window, self.seen = rows, positions, window, seen
+        allowed = torch.arange(seen, device=tokens.device) <= positions[..., None]
+        mask = torch.zeros(allowed.shape, dtype=self.model.dtype, device=tokens.device)
         return self.model(
-            input_ids=padded,
-            position_ids=positions.masked_fill(padding, 0),
-            attention_mask=mask[:, None],
+            input_ids=tokens,
+            position_ids=positions.masked_fill(positions == self.length, 0),
+            attention_mask=mask.masked_fill_(~allowed, -math.inf)[:, None],
             past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=1,

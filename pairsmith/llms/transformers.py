@@ -23,7 +23,7 @@ from pairsmith.llms.drawing import Vocabulary
 from pairsmith.llms.machine import free_memory, used_memory
 from pairsmith.llms.models import resolve
 from pairsmith.llms.packing import pack
-from pairsmith.llms.slots import bytes_a_token, fits
+from pairsmith.llms.slots import Slots, bytes_a_token, fits
 from pairsmith.llms.weights import Lane, Weights, lane_of, release, shared
 
 log = logging.getLogger(__name__)
@@ -136,7 +136,7 @@ class Engine(Weights):
         session = None
         try:
             room = -(-self._waiting.room() // 64) * 64
-            session = Session(model, self.vocabulary, self._count(model, lane, size, room), room)
+            session = Session(self.vocabulary, Slots(model, self._count(model, lane, size, room) + 1, room))
             with torch.inference_mode():
                 while True:
                     if not (time.monotonic() > ends and lane.waiting):
