@@ -65,6 +65,10 @@ class Slots:
         layers = model.config.get_text_config().num_hidden_layers
         self._cache = Cache(layers=[_layer()(self) for _ in range(layers)])
 
+    def close(self) -> None:
+        """Let go of the memory; layers and slots know each other, so they would stay until they are looked for."""
+        self._cache.layers.clear()
+
     def extend(self, slots: Sequence[int], tokens: Sequence[Sequence[int]], starts: Sequence[int]) -> Any:
         """Put `tokens` into `slots`, each from its start on; returns the logits after each row's last token.
 

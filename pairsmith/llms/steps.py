@@ -38,6 +38,9 @@ class Steps:
                 self._plain = True
         return self._slots.extend(range(len(tokens)), [[token] for token in tokens], lengths)
 
+    def close(self) -> None:
+        self._recorded.clear()
+
     def _replay(self, tokens: Sequence[int], lengths: Sequence[int]) -> Any:
         import torch
 
