@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-SOUND = 0.02  # of the logits' size: more than rounding of bfloat16 differs, less than any wrong position or mask
+# Of the logits' size, by the bytes of a number: more than rounding differs, less than a wrong position or mask does.
+SOUND = {4: 0.01, 2: 0.1}
 
 
 @cache
@@ -161,4 +162,4 @@ def fits(model: Any) -> bool:
     except (TypeError, ValueError, RuntimeError, IndexError, AttributeError):
         return False
     difference = (extended.float() - plain.float()).norm() / plain.float().norm()
-    return bool(difference < SOUND)
+    return bool(difference < SOUND.get(model.dtype.itemsize, 0.1))
