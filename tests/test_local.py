@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ from pairsmith.llms import decoding, machine, weights
 from pairsmith.llms import transformers as backend
 from pairsmith.llms.base import Message, Reply, Request, open_llm
 from pairsmith.llms.slots import Slots, fits
+from tests.conftest import clean_environment, model_id
 from tests.runs import generate
 from tests.tiny import model_at
 
@@ -274,3 +277,51 @@ def loaded(folder: Path, **local: Any) -> backend.Engine:
 def only_engine() -> Any:
     (engine,) = weights._loaded.values()
     return engine
+
+
+ASKING = """
+import sys
+from pairsmith.config import LocalOptions, ModelSpec, Sampling
+from pairsmith.ledger import Recorded, open_ledger
+from pairsmith.llms.base import Request, open_llm
+
+folder, ledger = sys.argv[1:]
+spec = ModelSpec(model=folder, local=LocalOptions(device="cpu", batch_size=2))
+llm = Recorded(open_llm(spec), open_ledger(ledger))
+sampling = Sampling(temperature=0, max_tokens=200)
+for group in llm.stream([Request(({"role": "user", "content": f"Number {n}"},), sampling, n) for n in range(24)]):
+    print(len(group), flush=True)
+print("asked", llm.calls, flush=True)
+"""
+
+
+def test_f01_a_kill_loses_only_rows_in_slots(llama: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", ASKING, str(llama), f"sqlite:///{tmp_path}/ledger.sqlite"]
+    with subprocess.Popen(command, env=clean_environment(), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        handed_over = sum(int(next(process.stdout)) for _ in range(5))
+        process.kill()
+    told = subprocess.run(command, env=clean_environment(), capture_output=True, text=True, check=True).stdout
+    asked = int(told.split("asked ")[1])
+    assert asked <= 24 - handed_over
+
+
+MEASURED = """
+import resource, sys
+from pairsmith.config import LocalOptions, ModelSpec, Sampling
+from pairsmith.llms.base import Request, open_llm
+
+spec = ModelSpec(model=sys.argv[1], local=LocalOptions(device="cpu", memory_gb=2))
+sampling = Sampling(temperature=0, max_tokens=4)
+asked = [Request(({"role": "user", "content": "Write a story. " * 60 + str(n)},), sampling, 1) for n in range(24)]
+replies = [reply for group in open_llm(spec).stream(asked) for _, reply in group]
+assert len(replies) == 24 and not any(reply.error for reply in replies)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
+"""
+
+
+@pytest.mark.model
+def test_the_bound_of_memory_is_kept() -> None:
+    command = [sys.executable, "-c", MEASURED, model_id("smollm2")]
+    told = subprocess.run(command, env=clean_environment(), capture_output=True, text=True, check=True).stdout
+    assert float(told.splitlines()[-1]) < 2.0
