@@ -17,11 +17,10 @@ def pack(model: Any) -> None:
     if not torch.backends.mkldnn.is_available():
         return
     packed = _packed()
-    made: dict[int, Any] = {}  # layers that share a weight share what is made of it
     for part in list(model.modules()):
         for name, layer in list(part.named_children()):
             if type(layer) is Linear:
-                setattr(part, name, made.setdefault(id(layer), packed(layer)))
+                setattr(part, name, packed(layer))
 
 
 def _packed() -> Any:
