@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT))
 
 CONTEXT = {"generation": 1024, "text": 4096, "logprobs": 2048}  # tokens of a slot of llama.cpp's server
 SHAPES = (1, 4, 8, 16, 32, 64, 128)  # rows of a matrix product
-CLIPPED = 600  # characters of a text that is rated
+CLIPPED = 400  # characters of a text that is rated
 
 
 @dataclass(frozen=True)
