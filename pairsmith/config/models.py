@@ -42,7 +42,15 @@ class LocalOptions(Config):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="auto: float32 on a CPU, bfloat16 elsewhere"
     )
-    batch_size: int = Field(32, ge=1)
+    batch_size: int | None = Field(
+        None, ge=1, description="rows that go through the model together; 32 on a CPU core, 128 elsewhere, when absent"
+    )
+    memory_gb: float | None = Field(
+        None,
+        gt=0,
+        description="most that the model may take, on a CPU with the whole process: fewer rows go together then; "
+        "half of what is free on a CPU, most of it elsewhere, when absent",
+    )
     trust_remote_code: bool = Field(False, description="run code that comes with the model")
 
 
