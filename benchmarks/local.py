@@ -163,7 +163,10 @@ def plain_texts(job: Job, most: int, turn: Turn) -> list[str]:
 
     rows = job.rows[:most]
     path = (
-        ROOT / ".cache" / "benchmarks" / f"plain-{fingerprint(job.model, rows, job.max_tokens, job.device)[:16]}.json"
+        ROOT
+        / ".cache"
+        / "benchmarks"
+        / f"plain-{fingerprint(job.model, rows, job.max_tokens, job.device, job.dtype)[:16]}.json"
     )
     if not path.exists():
         texts: list[str] = []
@@ -200,7 +203,9 @@ def distilabel(job: Job, few: int) -> Contestant:
 
 
 def generation(options: argparse.Namespace) -> Found:
-    job = Job("generation", options.model, prompts(options.count), options.max_tokens, options.device)
+    job = Job(
+        "generation", options.model, prompts(options.count), options.max_tokens, options.device, dtype=options.dtype
+    )
     ours = Contestant("pairsmith", "pairsmith", replace(job, options=options.local))
     others, sweeps = [ours], {}
     plain, sweeps["plain"] = best(settings(options.plain, job, "plain", "plain generate"), "tokens", options.turn)
@@ -234,10 +239,11 @@ def generation(options: argparse.Namespace) -> Found:
 
 def rating(options: argparse.Namespace) -> Found:
     made: Found = {}
-    reasoned = Job("text", options.judge, pairs(options.rated), options.rationale_tokens, options.device)
+    shared = {"device": options.device, "dtype": options.dtype}
+    reasoned = Job("text", options.judge, pairs(options.rated), options.rationale_tokens, **shared)
     peers = [] if "distilabel" in options.skip else [distilabel(reasoned, FEWEST)]
     for what, most in (("text", options.rationale_tokens), ("logprobs", 1)):
-        job = Job(what, options.judge, pairs(options.rated), most, options.device)
+        job = Job(what, options.judge, pairs(options.rated), most, **shared)
         ours = Contestant("pairsmith", "pairsmith", replace(job, options=options.local))
         others = [ours]
         if what == "logprobs":

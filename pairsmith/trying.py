@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -13,6 +12,7 @@ from typing import Protocol
 
 from pairsmith.config import ModelSpec
 from pairsmith.llms.base import Request, open_llm
+from pairsmith.llms.weights import device_for, lane_of
 
 SLOWER = 1.5  # a dtype whose matrix products take that much longer than another's is not tried
 
@@ -90,14 +90,12 @@ def look_at(device: str) -> Device:
     """
     import torch
 
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    if device == "cpu":
-        torch.set_num_threads(1)  # several would wait for each other beside any busy process
-    names = ["float32", "bfloat16"] if device == "cpu" else ["bfloat16", "float16", "float32"]
+    where = device_for(device)
+    lane = lane_of(where)
+    names = ["float32", "bfloat16"] if where.type == "cpu" else ["bfloat16", "float16", "float32"]
     took = {}
     for name in names:
-        one, other = (torch.randn(512, 2048).to(device, getattr(torch, name)) for _ in range(2))
+        one, other = (torch.randn(512, 2048).to(where, getattr(torch, name)) for _ in range(2))
         rounds = []
         for _ in range(5):
             begun = time.perf_counter()
@@ -106,4 +104,4 @@ def look_at(device: str) -> Device:
         took[name] = min(rounds)
     fast = [name for name in names if took[name] <= SLOWER * min(took.values())]
     dtypes = tuple(name for name in fast if name != "float16" or "bfloat16" not in fast)
-    return Device(dtypes, (os.cpu_count() or 1) if device == "cpu" else 1)
+    return Device(dtypes, lane.width)

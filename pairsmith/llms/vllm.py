@@ -20,9 +20,9 @@ from pairsmith.config import LocalOptions, ModelSpec
 from pairsmith.errors import ConfigError, ModelNotFound
 from pairsmith.llms.base import Finished, Identity, Reply, Request
 from pairsmith.llms.chats import choice_tokens, encode
+from pairsmith.llms.drawing import LEAST
 from pairsmith.llms.models import resolve
 
-_LEAST = -1e4  # of a log probability: infinity is no JSON
 _engines: dict[tuple[Any, ...], Engine] = {}
 _engines_lock = threading.Lock()
 
@@ -73,12 +73,11 @@ def _limits(options: LocalOptions) -> dict[str, Any]:
     import torch
 
     limits: dict[str, Any] = {}
-    told = {name: getattr(options, name) for name in options.model_fields_set}
-    rows, memory = told.get("batch_size", "auto"), told.get("memory_gb", "auto")
-    if rows != "auto":
-        limits["max_num_seqs"] = rows
-    if memory != "auto" and torch.cuda.is_available():
-        limits["gpu_memory_utilization"] = min(1.0, memory * 1e9 / torch.cuda.get_device_properties(0).total_memory)
+    if options.batch_size:
+        limits["max_num_seqs"] = options.batch_size
+    if options.memory_gb and torch.cuda.is_available():
+        most = torch.cuda.get_device_properties(0).total_memory
+        limits["gpu_memory_utilization"] = min(1.0, options.memory_gb * 1e9 / most)
     return limits
 
 
@@ -232,4 +231,4 @@ def _of_choices(found: Any, choices: dict[str, int]) -> dict[str, float]:
     logprobs = {choice: found[token].logprob if token in found else -math.inf for choice, token in choices.items()}
     most = max(logprobs.values())
     total = most + math.log(math.fsum(math.exp(value - most) for value in logprobs.values()))
-    return {choice: max(value - total, _LEAST) for choice, value in logprobs.items()}
+    return {choice: max(value - total, LEAST) for choice, value in logprobs.items()}
