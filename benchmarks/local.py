@@ -162,12 +162,8 @@ def plain_texts(job: Job, most: int, turn: Turn) -> list[str]:
     from pairsmith.ids import fingerprint
 
     rows = job.rows[:most]
-    path = (
-        ROOT
-        / ".cache"
-        / "benchmarks"
-        / f"plain-{fingerprint(job.model, rows, job.max_tokens, job.device, job.dtype)[:16]}.json"
-    )
+    name = fingerprint(job.model, rows, job.max_tokens, job.device, job.dtype)[:16]
+    path = ROOT / ".cache" / "benchmarks" / f"plain-{name}.json"
     if not path.exists():
         texts: list[str] = []
         for start in range(0, len(rows), FEW):
