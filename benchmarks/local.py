@@ -199,9 +199,8 @@ def distilabel(job: Job, few: int) -> Contestant:
 
 
 def generation(options: argparse.Namespace) -> Found:
-    job = Job(
-        "generation", options.model, prompts(options.count), options.max_tokens, options.device, dtype=options.dtype
-    )
+    shared = {"device": options.device, "dtype": options.dtype}
+    job = Job("generation", options.model, prompts(options.count), options.max_tokens, **shared)
     ours = Contestant("pairsmith", "pairsmith", replace(job, options=options.local))
     others, sweeps = [ours], {}
     plain, sweeps["plain"] = best(settings(options.plain, job, "plain", "plain generate"), "tokens", options.turn)
@@ -329,6 +328,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--judge", default="HuggingFaceTB/SmolLM2-135M-Instruct")
     parser.add_argument("--made-up", nargs=2, metavar=("CONFIG", "TOKENIZER"), help="for both, with random weights")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--dtype", default="auto", help="of all but llama.cpp: float32 on a CPU, bfloat16 elsewhere")
     parser.add_argument(
         "--local", type=json.loads, default={}, help='fields of a recipe\'s `local`: {"batch_size": 64}'
     )
