@@ -163,6 +163,11 @@ class Session:
         self._ends = {*vocabulary.eos}
         self._most = TOKENS_A_PASS.get(slots.model.device.type, _TOKENS_A_PASS_ELSEWHERE)
 
+    def close(self) -> None:
+        """Let go of the slots' memory."""
+        self._slots.close()
+        self._steps.close()
+
     @property
     def free(self) -> int:
         return self.count - len(self.active)

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-SOUND = 0.02  # of the logits' size: more than rounding of bfloat16 differs, less than any wrong position or mask
+# Of the logits' size, by the bytes of a number: more than rounding differs, less than a wrong position or mask does.
+SOUND = {4: 0.01, 2: 0.1}
 
 
 @cache
@@ -64,6 +65,10 @@ class Slots:
         self.seen = 0
         layers = model.config.get_text_config().num_hidden_layers
         self._cache = Cache(layers=[_layer()(self) for _ in range(layers)])
+
+    def close(self) -> None:
+        """Let go of the memory; layers and slots know each other, so they would stay until they are looked for."""
+        self._cache.layers.clear()
 
     def extend(self, slots: Sequence[int], tokens: Sequence[Sequence[int]], starts: Sequence[int]) -> Any:
         """Put `tokens` into `slots`, each from its start on; returns the logits after each row's last token.
@@ -157,4 +162,4 @@ def fits(model: Any) -> bool:
     except (TypeError, ValueError, RuntimeError, IndexError, AttributeError):
         return False
     difference = (extended.float() - plain.float()).norm() / plain.float().norm()
-    return bool(difference < SOUND)
+    return bool(difference < SOUND.get(model.dtype.itemsize, 0.1))

@@ -38,13 +38,18 @@ class Steps:
                 self._plain = True
         return self._slots.extend(range(len(tokens)), [[token] for token in tokens], lengths)
 
+    def close(self) -> None:
+        self._recorded.clear()
+
     def _replay(self, tokens: Sequence[int], lengths: Sequence[int]) -> Any:
         import torch
 
         count, spare = len(tokens), self._slots.length
         rows, seen = sizes(count, max(lengths) + 1, self._slots.count, spare)
         if self._inputs is None:
-            self._inputs = torch.zeros(2, self._slots.count, 1, dtype=torch.long, device=self._slots.model.device)
+            device = self._slots.model.device  # what a graph reads must stay where it was when it was recorded
+            self._inputs = torch.zeros(2, self._slots.count, 1, dtype=torch.long, device=device)
+            self._numbers = torch.arange(self._slots.count, device=device)[:, None]
             self._pool = torch.cuda.graph_pool_handle()
         if (rows, seen) not in self._recorded:
             self._recorded[rows, seen] = self._record(rows, seen)
@@ -59,8 +64,7 @@ class Steps:
         """The graph of a pass over so many rows, and where its logits are."""
         import torch
 
-        numbers = torch.arange(rows, device=self._inputs.device)[:, None]
-        tokens, positions = self._inputs[0, :rows], self._inputs[1, :rows]
+        tokens, positions, numbers = self._inputs[0, :rows], self._inputs[1, :rows], self._numbers[:rows]
         positions.fill_(self._slots.length)  # the passes before the recording must spoil nothing
 
         def work() -> Any:

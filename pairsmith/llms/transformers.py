@@ -18,7 +18,7 @@ from typing import Any
 from pairsmith.config import ModelSpec
 from pairsmith.llms.base import Finished, Identity, Reply, Request
 from pairsmith.llms.batching import batches, generate, in_batches, prepared
-from pairsmith.llms.decoding import Active, Call, Failure, Row, Session, Waiting
+from pairsmith.llms.decoding import Call, Failure, Row, Session, Waiting
 from pairsmith.llms.drawing import Vocabulary
 from pairsmith.llms.machine import free_memory, used_memory
 from pairsmith.llms.models import resolve
@@ -29,6 +29,7 @@ from pairsmith.llms.weights import Lane, Weights, lane_of, release, shared
 log = logging.getLogger(__name__)
 TURN_SECONDS = 30.0  # after which a session takes no more rows while another model waits for its turn
 FEW = 8  # a session waits until one in so many slots is free, so that rows are admitted several at a time
+GRAIN = 256  # tokens to which the room of slots is rounded up
 SPARE = 0.25e9  # bytes of the memory's bound that are left for what a pass needs beside the cache
 DEFAULT_ROWS = {"cpu": 32}  # slots of a session, where the recipe names no batch size
 _DEFAULT_ROWS_ELSEWHERE = 128
@@ -74,6 +75,7 @@ class Engine(Weights):
             self.places += [(copy.deepcopy(self.model).to(device), lane_of(device)) for device in others]
         self._waiting = Waiting()
         self._turns: Counter[int] = Counter()  # that run or wait to, by place
+        self._resting: dict[int, tuple[int, Session]] = {}  # by place, with the batch size asked for
         self._most_tokens = float("inf")  # in the slots of a session, as found out by running out of memory
 
     def stream(self, requests: Sequence[Request], batch_size: int | None = None) -> Iterator[Finished]:
@@ -117,46 +119,64 @@ class Engine(Weights):
 
     def _turn(self, place: int, size: int) -> None:
         """Work on rows that wait, until there are none or others have waited long enough."""
-        model, lane = self.places[place]
-        ends = time.monotonic() + TURN_SECONDS
+        lane, ends = self.places[place][1], time.monotonic() + TURN_SECONDS
         while True:
             with self._lock:
                 if not self._waiting.room():
                     self._turns[place] = 0
                     return
-            self._session(model, lane, size, ends)
+            self._work(place, size, ends)
             if time.monotonic() > ends and lane.waiting:
                 lane.submit(self._turn, place, size)
                 return
 
-    def _session(self, model: Any, lane: Lane, size: int, ends: float) -> None:
+    def _work(self, place: int, size: int, ends: float) -> None:
         """Work with slots as large as the rows that wait first need, until those are done."""
         import torch
 
-        session = None
+        lane, session = self.places[place][1], None
         try:
-            room = -(-self._waiting.room() // 64) * 64
-            session = Session(self.vocabulary, Slots(model, self._count(model, lane, size, room) + 1, room))
+            session = self._session(place, size)
             with torch.inference_mode():
                 while True:
                     if not (time.monotonic() > ends and lane.waiting):
                         self._admit(session, size)
                     self._hand_over(session)
                     if not session.active:
-                        return
+                        break
                     session.step()
                     self._hand_over(session)
+            self._rest(place, size, session)
         except Exception as error:
-            rows, count = (session.active, session.count) if session else ([], 0)
-            if rows and _is_out_of_memory(error):
-                self._shrink(rows, count, room, error)
-            elif rows:
-                for call, lost in Counter(active.call for active in rows).items():
-                    call.finished.put(Failure(error, lost))
+            if session:
+                session.close()
+                self._give_up(session, error)
             else:
                 self._waiting.lose(error)
         finally:
             self._waiting.leave(session)
+
+    def _session(self, place: int, size: int) -> Session:
+        """A session for the rows that wait: the one that rests here, if it has room for them, or a new one."""
+        room = self._room()
+        asked, session = self._resting.pop(place, (0, None))
+        if session and asked == size and room <= session.room:
+            return session
+        if session:
+            session.close()
+        model, lane = self.places[place]
+        return Session(self.vocabulary, Slots(model, self._count(model, lane, size, room) + 1, room))
+
+    def _room(self) -> int:
+        """The room of slots for the rows that wait first."""
+        return -(-self._waiting.room() // GRAIN) * GRAIN
+
+    def _rest(self, place: int, size: int, session: Session) -> None:
+        """Keep what was recorded for the next call; on a CPU there is nothing but the memory that it takes."""
+        if self.device.type == "cpu":
+            session.close()
+        else:
+            self._resting[place] = size, session
 
     def _count(self, model: Any, lane: Lane, size: int, room: int) -> int:
         """How many slots of so much room the memory has."""
@@ -173,7 +193,7 @@ class Engine(Weights):
     def _admit(self, session: Session, size: int) -> None:
         """Let rows in that wait, several at a time, unless they are so much shorter that more slots would fit them."""
         few = session.active and session.free < max(1, session.count // FEW)
-        small = session.count < size and 2 * self._waiting.room() <= session.room
+        small = session.count < size and 2 * self._room() <= session.room
         if few or small:
             return
         taken = self._waiting.take(session, len(self.places), len(session.active), session.free, session.room)
@@ -187,22 +207,28 @@ class Engine(Weights):
         for call, finished in done.items():
             call.finished.put(finished)
 
-    def _shrink(self, rows: Sequence[Active], count: int, room: int, error: Exception) -> None:
-        """Begin again with half of the slots; a row that has all of them to itself is given up."""
+    def _give_up(self, session: Session, error: Exception) -> None:
+        """Tell the calls in a session of an error; rows that ran out of memory begin again with half of the slots.
+
+        One that had all of the memory to itself is a reply with an error.
+        """
         calls: dict[Call, list[Row]] = {}
-        for active in rows:
+        for active in session.active:
             calls.setdefault(active.call, []).append(active.row)
-        del rows
-        release(self.device)
-        self._most_tokens = count * room / 2
-        if count > 1:
-            log.warning("out of memory with %d rows of %d tokens; going on with half of them", count, room)
-        for call, those in calls.items():
-            if count > 1:
-                self._waiting.take_back(call, those)
+        told, most = f"{session.count} rows of {session.room} tokens", session.count * session.room / 2
+        no_memory = _is_out_of_memory(error)
+        if no_memory:
+            release(self.device)
+            self._most_tokens = min(self._most_tokens, most)
+            log.warning("out of memory with %s; going on with half of them", told)
+        for call, rows in calls.items():
+            if no_memory and session.count > 1:
+                self._waiting.take_back(call, rows)
+            elif no_memory:
+                reply = Reply("", error=f"out of memory with {told}: {error}")
+                call.finished.put([(row.index, reply) for row in rows])
             else:
-                reply = Reply("", error=f"out of memory with one row of {room} tokens: {error}")
-                call.finished.put([(row.index, reply) for row in those])
+                call.finished.put(Failure(error, len(rows)))
 
 
 def _is_out_of_memory(error: Exception) -> bool:
