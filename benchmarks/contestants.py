@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT))
 
 CONTEXT = {"generation": 1024, "text": 4096, "logprobs": 2048}  # tokens of a slot of llama.cpp's server
 SHAPES = (1, 4, 8, 16, 32, 64, 128)  # rows of a matrix product
-CLIPPED = 600  # characters of a text that is rated
+CLIPPED = 400  # characters of a text that is rated
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Job:
     device: str = "auto"
     batch: int = 8
     threads: int = 1
+    dtype: str = "auto"  # float32 on a CPU, bfloat16 elsewhere
     options: dict[str, Any] = field(default_factory=dict)  # pairsmith's LocalOptions
     alike: bool = True  # whether requests may have a common beginning
 
@@ -126,7 +127,7 @@ def through_protocol(job: Job, spec: Any) -> dict[str, Any]:
 def pairsmith(job: Job) -> dict[str, Any]:
     from pairsmith.config import LocalOptions, ModelSpec
 
-    options = LocalOptions(**{"device": job.device, **job.options})
+    options = LocalOptions(**{"device": job.device, "dtype": job.dtype, **job.options})
     return through_protocol(job, ModelSpec(model=job.model, local=options))
 
 
@@ -167,7 +168,7 @@ class Plain:
         torch.set_num_threads(job.threads)
         self.device = torch.device(device_of(job.device))
         path, _ = resolve(job.model, None)
-        dtype = torch.float32 if self.device.type == "cpu" else torch.bfloat16
+        dtype = dtype_of(job.dtype, self.device)
         self.tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
         self.model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype).to(self.device).eval()
         ends = self.model.generation_config.eos_token_id
@@ -250,7 +251,7 @@ def ceiling(job: Job) -> dict[str, Any]:
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(resolve(job.model, None)[0]))
     shapes = [layer.weight.shape for layer in model.modules() if isinstance(layer, torch.nn.Linear)]
-    dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+    dtype = dtype_of(job.dtype, device)
     weights = [torch.randn(shape, device=device, dtype=dtype) for shape in shapes]
     workers = len(os.sched_getaffinity(0)) if device.type == "cpu" else 1
     work = 2 * sum(shape.numel() for shape in shapes)
@@ -309,6 +310,12 @@ def device_of(name: str) -> str:
     import torch
 
     return name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def dtype_of(name: str, device: Any) -> Any:
+    import torch
+
+    return getattr(torch, {"auto": "float32" if device.type == "cpu" else "bfloat16"}.get(name, name))
 
 
 def make_up(config: str, tokenizer: str, folder: str) -> None:

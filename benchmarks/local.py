@@ -4,7 +4,7 @@
 
 Generation: real prompts (MT-bench's first turns, then Vicuna's and IFEval's), greedy, 128 new tokens; how many texts
 are those of plain `generate` at batch 1. Rating: real prompts, each with the two answers that UltraFeedback has for it
-and the two of the next prompt, their first 600 characters. `text`: all four in one request, with reasons; `logprobs`:
+and the two of the next prompt, their first 400 characters. `text`: all four in one request, with reasons; `logprobs`:
 one request each, no reasons.
 
 Each measurement is a process of its own that loads, warms up and then times the work; contestants take turns in each
@@ -76,15 +76,20 @@ def pairs(count: int) -> list[dict[str, Any]]:
     return rows[:count]
 
 
-@contextmanager
-def locked(path: str | None) -> Iterator[None]:
-    if path is None:
-        yield
-        return
-    with open(path, "a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-    time.sleep(1)  # let others have it
+class Turn:
+    """A file's lock, for a machine on which others measure too: held for a measurement or a few, then let go."""
+
+    longest = 90.0  # seconds after which no further measurement begins
+
+    def __init__(self, path: str | None) -> None:
+        self._file, self._since = Path(path).open("a") if path else None, 0.0  # noqa: SIM115
+
+    def take(self) -> None:
+        if self._file and time.monotonic() - self._since > self.longest:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+            time.sleep(1)
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+            self._since = time.monotonic()
 
 
 @contextmanager
@@ -109,11 +114,12 @@ def memory_of(process: int) -> int:
     return own + sum(memory_of(int(child)) for child in children)
 
 
-def measure(one: Contestant, lock: str | None = None) -> Found:
+def measure(one: Contestant, turn: Turn) -> Found:
     script = DISTILABEL if one.kind == "distilabel" else CONTESTANTS
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with locked(lock), company(one.busy):
+    turn.take()
+    with company(one.busy):
         process = subprocess.Popen([one.python, script, one.kind], env=environment, text=True, **streams)
         peak, ended = [0], threading.Event()
 
@@ -130,40 +136,39 @@ def measure(one: Contestant, lock: str | None = None) -> Found:
     return {**json.loads(found[-1]), "peak_mb": peak[0] / 1024}
 
 
-def best(tried: Sequence[Contestant], what: str, lock: str | None) -> tuple[Contestant, dict[str, float]]:
+def best(tried: Sequence[Contestant], what: str, turn: Turn) -> tuple[Contestant, dict[str, float]]:
     """The fastest of several settings by one measurement each over a part of the rows."""
     if len(tried) == 1:
         return tried[0], {}
     rates = {}
     for one in tried:
         few = max(FEW, 2 * one.job.batch) if one.kind == "plain" else max(2 * FEW, 4 * one.job.batch)
-        found = measure(replace(one, job=replace(one.job, rows=one.job.rows[:few])), lock)
+        found = measure(replace(one, job=replace(one.job, rows=one.job.rows[:few])), turn)
         rates[one.name] = found[what] / found["seconds"]
         print(f"  {one.name}: {rates[one.name]:.1f} {what}/s on {min(few, len(one.job.rows))} rows", flush=True)
     return max(tried, key=lambda one: rates[one.name]), rates
 
 
-def take_turns(contestants: Sequence[Contestant], what: str, rounds: int, lock: str | None) -> None:
+def take_turns(contestants: Sequence[Contestant], what: str, rounds: int, turn: Turn) -> None:
     for number in range(rounds):
         for one in contestants:
-            one.results.append(measure(one, lock))
+            one.results.append(measure(one, turn))
             print(f"  round {number + 1}, {one.name}: {one.rate(what)[-1]:.1f} {what}/s", flush=True)
 
 
-def plain_texts(job: Job, most: int, lock: str | None) -> list[str]:
+def plain_texts(job: Job, most: int, turn: Turn) -> list[str]:
     """Greedy texts of plain `generate` at batch 1, kept for other runs with the same prompts and limit."""
     sys.path.insert(0, str(ROOT))
     from pairsmith.ids import fingerprint
 
     rows = job.rows[:most]
-    path = (
-        ROOT / ".cache" / "benchmarks" / f"plain-{fingerprint(job.model, rows, job.max_tokens, job.device)[:16]}.json"
-    )
+    name = fingerprint(job.model, rows, job.max_tokens, job.device, job.dtype)[:16]
+    path = ROOT / ".cache" / "benchmarks" / f"plain-{name}.json"
     if not path.exists():
         texts: list[str] = []
         for start in range(0, len(rows), FEW):
             part = replace(job, rows=rows[start : start + FEW], batch=1, threads=CORES)
-            texts += measure(Contestant("plain", "plain", part), lock)["texts"]
+            texts += measure(Contestant("plain", "plain", part), turn)["texts"]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(texts))
     return list(json.loads(path.read_text()))
@@ -194,24 +199,26 @@ def distilabel(job: Job, few: int) -> Contestant:
 
 
 def generation(options: argparse.Namespace) -> Found:
-    job = Job("generation", options.model, prompts(options.count), options.max_tokens, options.device)
+    shared = {"device": options.device, "dtype": options.dtype}
+    job = Job("generation", options.model, prompts(options.count), options.max_tokens, **shared)
     ours = Contestant("pairsmith", "pairsmith", replace(job, options=options.local))
     others, sweeps = [ours], {}
-    plain, sweeps["plain"] = best(settings(options.plain, job, "plain", "plain generate"), "tokens", options.lock)
+    plain, sweeps["plain"] = best(settings(options.plain, job, "plain", "plain generate"), "tokens", options.turn)
     others.append(plain)
     if options.on_gpu:
         others.append(Contestant("transformers' continuous batching", "continuous", job))
     if "llamacpp" not in options.skip:
         tried = settings(options.llamacpp, job, "llamacpp", "llama.cpp, 4-bit")
-        llama, sweeps["llama.cpp"] = best(tried, "tokens", options.lock)
+        llama, sweeps["llama.cpp"] = best(tried, "tokens", options.turn)
         others.append(llama)
     if "distilabel" not in options.skip:
         others.append(distilabel(job, FEW))
     if options.busy:
-        others += [replace(one, name=f"{one.name}, busy", busy=True, results=[]) for one in (ours, plain)]
-    take_turns(others, "tokens", options.rounds, options.lock)
-    expected = plain_texts(job, options.reference, options.lock)
-    limit = measure(Contestant("ceiling", "ceiling", job), options.lock)
+        fewer = replace(plain, job=replace(plain.job, rows=job.rows[: plain.job.batch]))  # it may collapse
+        others += [replace(one, name=f"{one.name}, busy", busy=True, results=[]) for one in (ours, fewer)]
+    take_turns(others, "tokens", options.rounds, options.turn)
+    expected = plain_texts(job, options.reference, options.turn)
+    limit = measure(Contestant("ceiling", "ceiling", job), options.turn)
     show("Generation", others, "tokens", expected)
     peak = max(limit["gflops"].values())
     work = 2 * limit["parameters"] / 1e9
@@ -227,8 +234,11 @@ def generation(options: argparse.Namespace) -> Found:
 
 def rating(options: argparse.Namespace) -> Found:
     made: Found = {}
+    shared = {"device": options.device, "dtype": options.dtype}
+    reasoned = Job("text", options.judge, pairs(options.rated), options.rationale_tokens, **shared)
+    peers = [] if "distilabel" in options.skip else [distilabel(reasoned, FEWEST)]
     for what, most in (("text", options.rationale_tokens), ("logprobs", 1)):
-        job = Job(what, options.judge, pairs(options.rated), most, options.device)
+        job = Job(what, options.judge, pairs(options.rated), most, **shared)
         ours = Contestant("pairsmith", "pairsmith", replace(job, options=options.local))
         others = [ours]
         if what == "logprobs":
@@ -237,10 +247,9 @@ def rating(options: argparse.Namespace) -> Found:
         others += settings(options.plain_judge, job, "plain", "plain")
         if "llamacpp" not in options.skip:
             others += settings(options.llamacpp_judge, job, "llamacpp", "llama.cpp, 4-bit")
-        if "distilabel" not in options.skip:
-            reasoned = replace(job, what="text", max_tokens=options.rationale_tokens)
-            others.append(distilabel(reasoned, FEWEST))
-        take_turns(others, "rated", options.rounds, options.lock)
+        others += [one for one in peers if not one.results]
+        take_turns(others, "rated", options.rounds, options.turn)
+        others += [one for one in peers if one not in others]
         show(f"Rating by {what}", others, "rated", [])
         made[what] = recorded(others, "rated", [])
     return made
@@ -316,16 +325,17 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--only", choices=["generation", "rating"])
     parser.add_argument("--skip", default="", help="distilabel,llamacpp")
     parser.add_argument("--model", default="HuggingFaceTB/SmolLM2-135M-Instruct")
-    parser.add_argument("--judge", default="Qwen/Qwen2.5-Coder-0.5B-Instruct")
+    parser.add_argument("--judge", default="HuggingFaceTB/SmolLM2-135M-Instruct")
     parser.add_argument("--made-up", nargs=2, metavar=("CONFIG", "TOKENIZER"), help="for both, with random weights")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--dtype", default="auto", help="of all but llama.cpp: float32 on a CPU, bfloat16 elsewhere")
     parser.add_argument(
         "--local", type=json.loads, default={}, help='fields of a recipe\'s `local`: {"batch_size": 64}'
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--count", type=int, default=64, help="prompts to answer")
     parser.add_argument("--reference", type=int, default=64, help="of which so many are compared with plain generate's")
-    parser.add_argument("--rated", type=int, default=12, help="prompts with four texts to rate")
+    parser.add_argument("--rated", type=int, default=16, help="prompts with four texts to rate")
     parser.add_argument("--max-tokens", type=int, default=128)
     parser.add_argument("--rationale-tokens", type=int, default=256)
     parser.add_argument("--plain", help="batch x threads: 1x1,32x1")
@@ -333,7 +343,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--llamacpp", default=",".join(f"{n}x{CORES}" for n in (1, 4, 8, 16)))
     parser.add_argument("--llamacpp-judge", default=f"8x{CORES}")
     parser.add_argument("--busy", action="store_true", help="also beside one busy process")
-    parser.add_argument("--lock", help="hold this file's lock in each measurement")
+    parser.add_argument("--lock", help="a file whose lock is held while something is measured")
     parser.add_argument("--json", default=str(ROOT / "benchmarks" / "results" / "local.json"))
     options = parser.parse_args()
     probe = "import torch; print(torch.cuda.is_available())"
@@ -352,7 +362,8 @@ def main() -> None:
             subprocess.run([sys.executable, CONTESTANTS, "make_up", *options.made_up, folder], check=True)
             options.model = options.judge = folder
             options.skip += ",llamacpp"
-        found: Found = {"machine": machine(), "options": vars(options)}
+        found: Found = {"machine": machine(), "options": dict(vars(options))}
+        options.turn = Turn(options.lock)
         parts = {"generation": generation, "rating": rating}
         for name in [options.only] if options.only else list(parts):
             found[name] = parts[name](options)

@@ -23,9 +23,8 @@ def main() -> None:
     torch.set_num_threads(job["threads"])
     cuda = torch.cuda.is_available() and job["device"] != "cpu"
     how = {"max_new_tokens": job["max_tokens"], "do_sample": False, "repetition_penalty": 1.0}
-    llm = TransformersLLM(
-        model=job["model"], device="cuda" if cuda else "cpu", torch_dtype="bfloat16" if cuda else "float32"
-    )
+    dtype = {"auto": "bfloat16" if cuda else "float32"}.get(job["dtype"], job["dtype"])
+    llm = TransformersLLM(model=job["model"], device="cuda" if cuda else "cpu", torch_dtype=dtype)
     llm.generation_kwargs = how
     rows = job["rows"]
     if job["what"] == "generation":

@@ -15,9 +15,9 @@ from pairsmith.config import LocalOptions, ModelSpec, Sampling
 from pairsmith.errors import ConfigError, ModelNotFound
 from pairsmith.llms import models
 from pairsmith.llms.base import Message, Reply, Request, open_llm
+from pairsmith.llms.chats import without_system
 from pairsmith.llms.drawing import pick
 from pairsmith.llms.transformers import Transformers
-from pairsmith.llms.weights import without_system
 from tests.conftest import MODELS, model_id
 from tests.runs import generate
 

@@ -113,7 +113,7 @@ class ModelSpec(Config):
 
     is_judge: ClassVar[bool] = False
 
-    backend: Literal["transformers", "openai", "echo", "reward", "given"] = Field(
+    backend: Literal["transformers", "vllm", "openai", "echo", "reward", "given"] = Field(
         "transformers",
         description="reward: a model that gives scores and no texts, for judges only; "
         "given: no model, what the sources bring (see prompts.sources.completions)",
@@ -132,6 +132,8 @@ class ModelSpec(Config):
             raise ValueError("endpoint goes with backend openai, and only with it")
         if self.sampling.extra_body and self.backend != "openai":
             raise ValueError("sampling.extra_body goes with backend openai, and only with it")
+        if self.backend == "vllm" and self.local.device not in ("auto", "cuda"):
+            raise ValueError("local.device: backend vllm takes the GPUs that CUDA_VISIBLE_DEVICES names; leave it out")
         if self.backend == "reward" and not self.is_judge:
             raise ValueError("a reward model gives scores, not texts: only a judge can have backend reward")
         if not self.model and not self.is_given:

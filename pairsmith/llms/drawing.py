@@ -15,6 +15,7 @@ from pairsmith.config import Sampling
 from pairsmith.errors import ConfigError
 from pairsmith.ids import canonical_json
 from pairsmith.llms.base import Request
+from pairsmith.llms.chats import choice_tokens
 
 LEAST = -1e4  # a log probability that JSON can hold
 
@@ -32,13 +33,6 @@ class Vocabulary:
         if asked not in self._checked:
             Draw(request, self)
             self._checked.add(asked)
-
-    def choices(self, texts: Sequence[str]) -> dict[str, int]:
-        """The token of each choice. ConfigError where one has several."""
-        tokens = {text: self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts}
-        if any(len(ids) != 1 for ids in tokens.values()):
-            raise ConfigError(f"readout logprobs needs choices of one token each, this tokenizer has {tokens}")
-        return {text: ids[0] for text, ids in tokens.items()}
 
     def matcher(self, schema: dict[str, Any]) -> Any:
         """What keeps a row within a JSON schema, token by token."""
@@ -69,7 +63,7 @@ class Draw:
         import numpy as np
 
         self.sampling, self.taken = request.sampling, 0
-        self.choices = vocabulary.choices(request.choices) if request.choices else None
+        self.choices = choice_tokens(vocabulary.tokenizer, request.choices) if request.choices else None
         self.matcher = vocabulary.matcher(request.schema) if request.schema else None
         self.logprobs: dict[str, float] | None = None
         self._eos = vocabulary.eos[0]

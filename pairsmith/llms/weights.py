@@ -18,9 +18,9 @@ from typing import Any, TypeVar, cast
 from pairsmith.config import LocalOptions, ModelSpec
 from pairsmith.errors import ConfigError, ModelNotFound
 from pairsmith.llms.base import Message
+from pairsmith.llms.chats import encode
 from pairsmith.llms.machine import free_memory, layout
 from pairsmith.llms.models import CARRIED
-from pairsmith.templating import transcript
 
 log = logging.getLogger(__name__)
 W = TypeVar("W", bound="Weights")
@@ -187,27 +187,5 @@ class Weights:
         raise NotImplementedError
 
     def encode(self, messages: Sequence[Message], answered: bool = False) -> list[int]:
-        """Token ids of a chat: the template's own BOS alone, whatever the model's template.
-
-        It is ready for the answer, unless it is `answered` already.
-        """
-        if self.tokenizer.chat_template is None:
-            return list(self.tokenizer(transcript(messages) + "\n\nAssistant:")["input_ids"])
-        from jinja2 import TemplateError
-
-        try:
-            return self._template(messages, answered)
-        except TemplateError:  # a template that knows no system role
-            return self._template(without_system(messages), answered)
-
-    def _template(self, messages: Sequence[Message], answered: bool) -> list[int]:
-        text = self.tokenizer.apply_chat_template(list(messages), add_generation_prompt=not answered, tokenize=False)
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-
-
-def without_system(messages: Sequence[Message]) -> list[Message]:
-    """The same chat with the system message put in front of the first user message."""
-    system = [message["content"] for message in messages if message["role"] == "system"]
-    rest = [dict(message) for message in messages if message["role"] != "system"]
-    rest[0]["content"] = "\n\n".join([*system, rest[0]["content"]])
-    return rest
+        """Token ids of a chat, ready for the answer, unless it is `answered` already."""
+        return encode(self.tokenizer, messages, answered)
