@@ -140,6 +140,41 @@ def compare(a: Path, b: Path, count: int) -> None:
 
 @main.command()
 @dataset_argument
+def versions(dataset: Path) -> None:
+    """List the versions of DATASET: their changes, what became of them, by whom and why, and which is `latest`."""
+    with _exit_codes():
+        from flows.terminal import table
+        from pairsmith.status import versions_of
+        from pairsmith.versions import store_at
+
+        _console().print(table("Versions", versions_of(store_at(str(dataset)))))
+
+
+@main.command()
+@dataset_argument
+@click.argument("a")
+@click.argument("b")
+@click.option(
+    "--show", "count", type=click.IntRange(min=0), default=20, show_default=True, help="Prompts of each kind."
+)
+def diff(dataset: Path, a: str, b: str, count: int) -> None:
+    """Show the prompts that were added, removed or got other pairs from version A of DATASET to B.
+
+    `compare` shows how their pairs and scores differ.
+    """
+    with _exit_codes():
+        from flows.terminal import show_changes
+        from pairsmith.changes import changes
+        from pairsmith.datafiles import files_of
+        from pairsmith.versions import store_at, version_folder
+
+        store = store_at(str(dataset))
+        files_a, files_b = (files_of(Path(version_folder(store, name))) for name in (a, b))
+        show_changes(_console(), a, b, changes(files_a, files_b, count))
+
+
+@main.command()
+@dataset_argument
 @click.argument("version", required=False)
 @reason_option
 def release(dataset: Path, version: str | None, reason: str) -> None:

@@ -17,6 +17,7 @@ from pairsmith import (
     agreement,
     card,
     charts,
+    datafiles,
     evolution,
     facts,
     gates,
@@ -62,7 +63,7 @@ from pairsmith.llms.batch import Batched
 from pairsmith.llms.encoder import Encoder, cosine
 from pairsmith.pairing import Similarity, by_characters, pair
 from pairsmith.progress import Progress, ask, emit
-from pairsmith.publishing import Published, publish
+from pairsmith.publishing import Findings, Published, publish
 from pairsmith.rating import rate
 from pairsmith.report import Summary
 from pairsmith.schemas import Reason
@@ -363,7 +364,7 @@ def plan_mark(recipe: Recipe) -> str:
     """Fingerprint of what decides the outcome for all shards alike: the recipe, code and templates."""
     judged = (rating, readouts, wrapping, scoring)
     steps = (generation, given, evolution, *judged, survey, guard, pairing)
-    code = source_hash(*steps, publishing, report, charts, agreement)
+    code = source_hash(*steps, publishing, datafiles, report, charts, agreement)
     templates = [templating.template_hash(prefix) for prefix in ("principles", "evolve", "judge")]
     models = [[_dump(spec, open_llm(spec).identity), getattr(spec, "samples", None)] for spec in recipe.specs]
     plan = recipe.model_dump(mode="json", include={"pool": {"draw", "seed"}, "pairing": True})
@@ -444,7 +445,7 @@ def publish_run(recipe: Recipe, loaded: Loaded) -> tuple[Published, Summary]:
     gates.check(recipe.gates, summary, trust)
     models = models_of(recipe)
     usage = report.usage_table(open_ledger(recipe.ledger_url).paid(recipe.name), models)
-    return publish(recipe, store, loaded.shards, content, summary, trust, models, usage), summary
+    return publish(recipe, store, loaded.shards, content, Findings(summary, trust, models, usage)), summary
 
 
 def push(recipe: Recipe, published: Published) -> str | None:
