@@ -112,8 +112,10 @@ def recipe_yaml(recipe: Recipe) -> str:
             spec.pop(machine, None)
     prompts = data["prompts"]
     sources = [*prompts["sources"], *(prompts.get("decontaminate") or {}).get("against", ())]
+    for source in sources:
+        source.get("sql", {}).pop("url", None)
     for place, key in [
-        *((source, "path") for source in sources),
+        *((source, "path") for source in sources if "path" in source),
         *((spec, "model") for spec in specs if "model" in spec),
     ]:
         place[key] = public_name(place[key])

@@ -7,8 +7,8 @@ kept to the byte; only its id is made from a normalised form, so that two copies
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
+from collections.abc import Container, Iterable, Iterator, Mapping
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +17,30 @@ from pairsmith.errors import DataError
 from pairsmith.fields import CHAT_NAMES, PROMPT_NAMES, Refused, lookup
 from pairsmith.gathering import gather
 from pairsmith.given import read_completions
-from pairsmith.ids import prompt_id
+from pairsmith.ids import fingerprint, prompt_id
 from pairsmith.overlap import Benchmarks, NearDuplicates, user_texts
-from pairsmith.reading import read_source
+from pairsmith.reading import Bodies, Located, Placed, Recall, files_of, read_file, read_source
 from pairsmith.schemas import Reason, Stage
 
 _ROLES = {"user", "assistant", "system"}
 
 
-def read_prompts(config: Prompts) -> Iterator[dict[str, Any]]:
+def read_prompts(
+    config: Prompts, fetched: Bodies | None = None, recall: Recall | None = None
+) -> Iterator[dict[str, Any]]:
     """Yield a row of the prompts table or of the rejections table for each row read, in the order of the sources.
 
     Rows that bring completions of one prompt become one; its key `rows`, which is no column, tells how many they were.
-    Raises ConfigError where a source or column cannot be found, DataError where a file cannot be read at all.
+    `fetched`: http(s) address -> file. With `recall`, a prompt that a shard holds may be told by its `prompt_id` and
+    `digest` alone. Raises ConfigError where a source or column cannot be found, DataError where one cannot be read.
     """
-    seen: dict[str, str] = {}
-    benchmarks = Benchmarks(_items(config.decontaminate), config.decontaminate.n) if config.decontaminate else None
+    fetched, seen = fetched or {}, dict[str, str]()
+    against = config.decontaminate
+    benchmarks = Benchmarks(_items(against, fetched), against.n) if against else None
     kept = NearDuplicates(config.near_duplicates) if config.near_duplicates else None
-    found = _read_each(config)
-    for place, prompt in gather(found) if any(source.completions for source in config.sources) else found:
+    grouped = any(source.completions for source in config.sources)
+    found = _read_each(config, fetched, None if benchmarks or kept or grouped else recall, seen)
+    for place, prompt in gather(found) if grouped else found:
         try:
             if isinstance(prompt, Refused):
                 raise prompt
@@ -51,14 +56,35 @@ def read_prompts(config: Prompts) -> Iterator[dict[str, Any]]:
             yield prompt
 
 
-def _read_each(config: Prompts) -> Iterator[tuple[str, dict[str, Any] | Refused]]:
+def _read_each(config: Prompts, fetched: Bodies, recall: Recall | None, seen: Container[str]) -> Iterator[Placed]:
     """Each row's place, and the prompt in it or why there is none."""
-    located = ((source, row) for source in config.sources for row in read_source(source))
-    for source, item in islice(located, config.limit):
+    found = (_read_one(source, config.max_chars, fetched, recall, seen) for source in config.sources)
+    return islice(chain.from_iterable(found), config.limit)
+
+
+def _read_one(
+    source: Source, max_chars: int, fetched: Bodies, recall: Recall | None, seen: Container[str]
+) -> Iterator[Placed]:
+    files = files_of(source, fetched) if recall and not source.sample else None
+    if recall is None or files is None:
+        return _judged(source, max_chars, read_source(source, fetched))
+    columns = source.columns.model_dump(mode="json")
+    placed = (
+        recall.rows(
+            file.path, file.name, fingerprint(columns, max_chars, file.kind), seen,
+            lambda file=file: _judged(source, max_chars, read_file(file)),  # type: ignore[misc]
+        )
+        for file in files
+    )  # fmt: skip
+    return islice(chain.from_iterable(placed), source.limit)
+
+
+def _judged(source: Source, max_chars: int, located: Iterable[Located]) -> Iterator[Placed]:
+    for item in located:
         try:
             if item.refused:
                 raise item.refused
-            prompt = to_prompt(item.row or {}, source, config.max_chars, item.file)
+            prompt = to_prompt(item.row or {}, source, max_chars, item.file)
         except Refused as refused:
             yield item.place, refused
         else:
@@ -78,7 +104,7 @@ def _no_overlap(prompt: dict[str, Any], place: str, benchmarks: Benchmarks | Non
         raise Refused(Reason.NEAR_DUPLICATE, f"similarity {alike[1]:.3f} to {alike[0]}")
 
 
-def _items(config: Decontamination) -> Iterator[tuple[str, str]]:
+def _items(config: Decontamination, fetched: Bodies) -> Iterator[tuple[str, str]]:
     """Place and text of each item of the benchmarks, of a list of turns the first and all.
 
     Blank rows are passed over. Raises DataError for any other that cannot be read, and for a benchmark without items:
@@ -87,7 +113,7 @@ def _items(config: Decontamination) -> Iterator[tuple[str, str]]:
     for source in config.against:
         none = True
         both = [source.columns.model_copy(update={"turns": turns}) for turns in ("first", "joined")]
-        for item in read_source(source):
+        for item in read_source(source, fetched):
             try:
                 if item.refused:
                     raise item.refused
@@ -101,7 +127,9 @@ def _items(config: Decontamination) -> Iterator[tuple[str, str]]:
                 (item.place, text) for text in dict.fromkeys(text for chat in chats for text in user_texts(chat))
             )
         if none:
-            raise DataError(f"prompts.decontaminate: {source.path}: not one item in it; are its columns mapped right?")
+            raise DataError(
+                f"prompts.decontaminate: {source.path or 'sql'}: not one item in it; are its columns mapped right?"
+            )
 
 
 def to_prompt(row: Mapping[str, Any], source: Source, max_chars: int, file: str = "") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Read rows: from files, folders and data sets to dicts, each with its place and one by one.
+"""Read rows: from files, folders, databases and data sets to dicts, each with its place and one by one.
 
 A row that cannot be read is told with its place and the reason, as one that can; a file or data set that cannot be read
 at all is an error that names it.
@@ -8,24 +8,30 @@ from __future__ import annotations
 
 import csv
 import glob
+import gzip
 import heapq
 import io
 import json
 import sys
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pairsmith.config import DATA_SUFFIXES, Source, is_local
+from pairsmith import querying
+from pairsmith.config import Source, format_of, is_local
 from pairsmith.errors import DataError
 from pairsmith.fields import CHAT_NAMES, PROMPT_NAMES, Refused
 from pairsmith.ids import draw, no_doubles
 from pairsmith.schemas import Reason
+
+LONGEST_LINE = 2**28  # bytes of a line of JSON
 
 
 @dataclass(frozen=True)
@@ -41,9 +47,30 @@ class Located:
         return self.place.rpartition(":")[0]
 
 
-def read_source(source: Source) -> Iterator[Located]:
+@dataclass(frozen=True)
+class File:
+    """A file to read, the name that its rows are placed by, and its format, if that is known."""
+
+    path: Path
+    name: str
+    kind: str | None
+
+
+Bodies = Mapping[str, Path]  # http(s) address -> the file that was fetched from there
+Placed = tuple[str, dict[str, Any] | Refused]  # where a row stands, and the prompt in it or why there is none
+
+
+class Recall(Protocol):
+    """Stands between a file and what is made of its rows: see `recalling.Notes`."""
+
+    def rows(
+        self, path: Path, name: str, plan: str, seen: Container[str], read: Callable[[], Iterator[Placed]]
+    ) -> Iterator[Placed]: ...
+
+
+def read_source(source: Source, fetched: Bodies) -> Iterator[Located]:
     """All rows of a source, after its draw and limit."""
-    located = _read_all(source)
+    located = _read_all(source, fetched)
     if source.sample:
         keyed = ((draw("row", source.seed, number), number, row) for number, row in enumerate(located))
         drawn = heapq.nsmallest(source.sample, keyed, key=lambda item: item[:2])
@@ -51,21 +78,44 @@ def read_source(source: Source) -> Iterator[Located]:
     return islice(located, source.limit)
 
 
-def _read_all(source: Source) -> Iterator[Located]:
-    if source.format == "dataset" or (source.format == "auto" and _is_dataset(source)):
+def _read_all(source: Source, fetched: Bodies) -> Iterator[Located]:
+    files = files_of(source, fetched)
+    if files is not None:
+        for file in files:
+            yield from read_file(file)
+    elif source.sql:
+        for number, row in enumerate(querying.rows(source.sql), start=1):
+            yield _row(f"sql:row {number}", _as_it_is, row)
+    else:
         yield from _read_dataset(source)
+
+
+def files_of(source: Source, fetched: Bodies) -> list[File] | None:
+    """The files of a source, in their order; None where it is a database or a data set that its library reads."""
+    if source.sql or source.format == "dataset":
+        return None
+    if source.is_remote:
+        kind = format_of(source.path) if source.format == "auto" else source.format
+        return [File(fetched[source.path], source.path, kind)]
+    if source.format == "auto" and _is_dataset(source):
+        return None
+    paths = _paths(source)
+    kinds = (format_of(path.name) if source.format == "auto" else source.format for path in paths)
+    return [File(path, str(path), kind) for path, kind in zip(paths, kinds, strict=True)]
+
+
+def read_file(file: File) -> Iterator[Located]:
+    """All rows of a file."""
+    if file.kind is None:
+        refused = Refused(Reason.UNREADABLE, "not a file of prompts: its format is unknown")
+        yield Located(f"{file.name}:0", None, refused)
         return
-    for file in _files(source):
-        kind = DATA_SUFFIXES.get(file.suffix.lower()) if source.format == "auto" else source.format
-        if kind is None:
-            yield Located(f"{file}:0", None, Refused(Reason.UNREADABLE, "not a file of prompts: its format is unknown"))
-            continue
-        if not file.is_file():
-            raise DataError(f"{file}: not a regular file")
-        try:
-            yield from _READERS[kind](file)
-        except OSError as error:
-            raise DataError(f"{file}: cannot be read: {error}") from error
+    if not file.path.is_file():
+        raise DataError(f"{file.name}: not a regular file")
+    try:
+        yield from _READERS[file.kind](file)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{file.name}: cannot be read: {error}") from error
 
 
 def _is_dataset(source: Source) -> bool:
@@ -77,7 +127,7 @@ def _is_dataset(source: Source) -> bool:
     return source.split != "train" or source.config is not None or any((folder / mark).exists() for mark in marks)
 
 
-def _files(source: Source) -> list[Path]:
+def _paths(source: Source) -> list[Path]:
     """The files of a source: itself, or all that a glob or a folder holds, sorted."""
     path = Path(source.path)
     if path.is_dir():
@@ -88,37 +138,42 @@ def _files(source: Source) -> list[Path]:
     return [path]
 
 
-def _read_jsonl(path: Path) -> Iterator[Located]:
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, start=1):  # by \n bytes: str.splitlines would break texts at U+2028
+def _read_jsonl(file: File) -> Iterator[Located]:
+    packed = file.path.suffix == ".gz" or urlsplit(file.name).path.lower().endswith(".gz")
+    with gzip.open(file.path, "rb") if packed else open(file.path, "rb") as lines:
+        number = 0
+        while line := lines.readline(LONGEST_LINE):  # by \n bytes: str.splitlines would break texts at U+2028
+            number += 1
+            if len(line) == LONGEST_LINE:
+                raise DataError(f"{file.name}:{number}: a line of {LONGEST_LINE} bytes or more")
             content = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
             if content.strip():
-                yield _row(f"{path}:{number}", _parse_json, content)
+                yield _row(f"{file.name}:{number}", _parse_json, content)
 
 
-def _read_json(path: Path) -> Iterator[Located]:
+def _read_json(file: File) -> Iterator[Located]:
     try:
-        value = _parse_json(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+        value = _parse_json(file.path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
     except Refused as refused:
-        yield Located(f"{path}:1", None, refused)
+        yield Located(f"{file.name}:1", None, refused)
         return
     if isinstance(value, dict):
         ((name, inner), *more) = value.items() or [("", None)]
         around_rows = isinstance(inner, list) and not more and name not in (*CHAT_NAMES, *PROMPT_NAMES)
         value = inner if around_rows else [value]  # {"data": [rows]} or a single row
     for number, row in enumerate(value if isinstance(value, list) else [value], start=1):
-        yield _row(f"{path}:row {number}", _as_it_is, row)
+        yield _row(f"{file.name}:row {number}", _as_it_is, row)
 
 
-def _read_csv(path: Path) -> Iterator[Located]:
+def _read_csv(file: File) -> Iterator[Located]:
     csv.field_size_limit(sys.maxsize)
     # Records are told apart in Latin-1, which any bytes are, then decoded one by one: a bad byte spoils one record.
-    text = path.read_bytes().removeprefix(b"\xef\xbb\xbf").decode("latin-1")
+    text = file.path.read_bytes().removeprefix(b"\xef\xbb\xbf").decode("latin-1")
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     header: list[str] | None = None
     while True:
         line = reader.line_num + 1
-        place = f"{path}:{line}"
+        place = f"{file.name}:{line}"
         try:
             fields = next(reader)
         except StopIteration:
@@ -157,18 +212,17 @@ def _utf8(fields: list[str]) -> list[str]:
         raise Refused(Reason.UNREADABLE, f"not UTF-8: {error.reason}") from None
 
 
-def _read_parquet(path: Path) -> Iterator[Located]:
+def _read_parquet(file: File) -> Iterator[Located]:
     try:
-        file = pq.ParquetFile(path)
         number = 0
-        for batch in file.iter_batches(batch_size=1024):
+        for batch in pq.ParquetFile(file.path).iter_batches(batch_size=1024):
             for place in range(batch.num_rows):
                 number += 1
-                yield _row(f"{path}:row {number}", _parquet_row, batch, place)
+                yield _row(f"{file.name}:row {number}", _parquet_row, batch, place)
     except OSError:
         raise
     except Exception as error:
-        raise DataError(f"{path}: not a readable parquet file: {error}") from error
+        raise DataError(f"{file.name}: not a readable parquet file: {error}") from error
 
 
 def _parquet_row(batch: pa.RecordBatch, place: int) -> Any:
@@ -198,7 +252,7 @@ def _read_dataset(source: Source) -> Iterator[Located]:
         raise DataError(told) from error
 
 
-_READERS: dict[str, Callable[[Path], Iterator[Located]]] = {
+_READERS: dict[str, Callable[[File], Iterator[Located]]] = {
     "jsonl": _read_jsonl,
     "json": _read_json,
     "csv": _read_csv,

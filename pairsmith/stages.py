@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -20,16 +21,20 @@ from pairsmith import (
     datafiles,
     evolution,
     facts,
+    fields,
     gates,
     generation,
     given,
     guard,
+    ids,
     pairing,
     prompts,
     publishing,
     rating,
+    reading,
     readouts,
     report,
+    sandbox,
     schemas,
     scoring,
     survey,
@@ -54,6 +59,7 @@ from pairsmith.config import (
 )
 from pairsmith.errors import TableError
 from pairsmith.evolution import evolve
+from pairsmith.fetching import fetched
 from pairsmith.generation import generate
 from pairsmith.ids import fingerprint, source_hash
 from pairsmith.ledger import Recorded, open_ledger
@@ -65,9 +71,10 @@ from pairsmith.pairing import Similarity, by_characters, pair
 from pairsmith.progress import Progress, ask, emit
 from pairsmith.publishing import Findings, Published, publish
 from pairsmith.rating import rate
+from pairsmith.recalling import Notes
 from pairsmith.report import Summary
 from pairsmith.schemas import Reason
-from pairsmith.sharding import Loaded, shard_prompts
+from pairsmith.sharding import Loaded, known_prompts, shard_prompts
 from pairsmith.store import Store, Stored, TableRef
 from pairsmith.survey import Facts
 from pairsmith.tables import (
@@ -125,8 +132,15 @@ def stages_of(recipe: Recipe) -> list[str]:
 
 
 def load(recipe: Recipe) -> Loaded:
-    """Read all sources and lay the prompts out in shards."""
-    return shard_prompts(prompts.read_prompts(recipe.prompts), open_store(recipe), recipe.shard_size)
+    """Read all sources, as far as they are not as they were, and lay the prompts out in shards."""
+    store = open_store(recipe)
+    known = known_prompts(store)
+    notes = Notes(store, known.homes, source_hash(prompts, reading, fields, schemas, ids, templating, sandbox))
+    with fetched(recipe.prompts, Path(store.path("sources")) if store.is_local else None) as bodies:
+        read = prompts.read_prompts(recipe.prompts, bodies, notes)
+        loaded = shard_prompts(read, store, recipe.shard_size, known)
+    notes.tidy()
+    return loaded
 
 
 def generate_shard(recipe: Recipe, shard: str, member_name: str) -> Done:
