@@ -360,11 +360,12 @@ def _run(recipe: Any, verbose: bool, wait: float, what: str = "build") -> None:
 def _summarise(console: Any, recipe: Any, result: dict[str, Any]) -> None:
     from flows.terminal import table
 
-    folder, dataset, is_latest = result["folder"], Path(result["folder"]).parent.parent, result["state"] == "released"
+    folder, is_latest = result["folder"], result["state"] == "released"
+    dataset = folder.rpartition("/versions/")[0]
     console.print(table("Funnel", result["funnel"]))
     _show_refused(console, recipe)
     _show_usage(console, result["usage"])
-    shown = str(dataset / "latest") if is_latest and "://" not in folder else folder
+    shown = f"{dataset}/latest" if is_latest and "://" not in folder else folder
     for what, path in (("dataset", shown), ("card", f"{shown}/README.md"), ("report", f"{shown}/report.html")):
         console.print(f"{what:>8}: {path}", soft_wrap=True, markup=False)
     if result.get("hub"):

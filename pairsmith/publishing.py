@@ -1,4 +1,4 @@
-"""Publish: pairs -> a versioned data set folder that `datasets.load_dataset` opens, and the Hub on request.
+"""Publish: pairs -> a versioned data set folder that `datasets.load_dataset` opens.
 
 A version is built aside, renamed into place and never changed; `latest` then moves to it in one step, so a reader
 sees a whole version whatever happens. Publishing the same content again changes nothing.
@@ -10,7 +10,6 @@ import csv
 import hashlib
 import heapq
 import json
-import os
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable
@@ -27,7 +26,7 @@ from pairsmith.card import Models, recipe_yaml, render_card
 from pairsmith.changelog import changelog, measured, paid, render_changelog
 from pairsmith.config import Publishing, Recipe
 from pairsmith.datafiles import CHAT, PREFERENCE, RATINGS
-from pairsmith.errors import ConfigError, RunError
+from pairsmith.errors import RunError
 from pairsmith.generation import with_system
 from pairsmith.ids import canonical_json, draw, fingerprint
 from pairsmith.report import Summary, render_report
@@ -273,45 +272,6 @@ def kto_rows(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
                 "prompt": row["prompt"], "completion": row[side], "label": label, "prompt_id": row["prompt_id"]
             }  # fmt: skip
     return [row for name, row in made.items() if len(labels[name]) == 1]
-
-
-def push_to_hub(recipe: Recipe, store: Store, published: Published) -> str | None:
-    """Upload a version to the Hub (private unless the recipe says otherwise) unless it is there; returns its URL.
-
-    That is the version that `latest` leads to, whatever else was published. What was pushed is noted in the store, so
-    a push that failed, or a release by a person, is made up for by the next run.
-    """
-    version = versions.version_at(store, published.latest) if published.latest else None
-    if version is None:
-        return None
-    import huggingface_hub
-
-    hub = recipe.publishing.hub
-    assert hub is not None
-    mark = {"repo_id": hub.repo_id, "digest": version.digest}
-    if store.exists("pushed.json") and store.read_json("pushed.json") == mark:
-        return None
-    token = os.environ.get(hub.token_env)
-    if not token:
-        raise ConfigError(f"publishing.hub: the environment variable {hub.token_env} holds no token")
-    api = huggingface_hub.HfApi(token=token)
-    api.create_repo(hub.repo_id, repo_type="dataset", private=hub.private, exist_ok=True)
-    if hub.private and not api.dataset_info(hub.repo_id).private:
-        raise ConfigError(f"publishing.hub: {hub.repo_id} is public; say private: false, or choose another repo_id")
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = version.folder
-        if not store.is_local:
-            store.fs.get(f"{store.path(f'versions/{version.name}')}/", scratch, recursive=True)
-            folder = scratch
-        api.upload_folder(
-            repo_id=hub.repo_id,
-            repo_type="dataset",
-            folder_path=folder,
-            commit_message=f"{recipe.name} {version.name}",
-            delete_patterns=["data/*", "kto/*", "jsonl/*", "csv/*"],
-        )
-    store.write_json("pushed.json", mark)
-    return f"{api.endpoint}/datasets/{hub.repo_id}"
 
 
 class _Writers:

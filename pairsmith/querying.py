@@ -21,8 +21,8 @@ BATCH = 1000  # rows that the server hands over at a time
 def rows(source: Sql) -> Iterator[dict[str, Any]]:
     """Each row of the query, column -> value, with values that JSON has.
 
-    Raises ConfigError for a URL that cannot be used, DataError that names the row for whatever goes wrong then. No
-    error tells a password.
+    Raises ConfigError for a URL that cannot be used, DataError for whatever goes wrong then, with the first row that
+    did not come. No error tells a password.
     """
     url = _url(source)
     number = 0
@@ -47,7 +47,7 @@ def rows(source: Sql) -> Iterator[dict[str, Any]]:
     except (sa.exc.SQLAlchemyError, UnicodeDecodeError) as error:
         told = str(error.orig if isinstance(error, sa.exc.DBAPIError) else error).strip()
         shown = told.replace(str(url.password), "***") if url.password else told
-        raise DataError(f"sql:row {number + 1}: {url.render_as_string()}: {shown}") from None
+        raise DataError(f"sql:row {number + 1} or later: {url.render_as_string()}: {shown}") from None
 
 
 def _url(source: Sql) -> sa.URL:
@@ -56,12 +56,17 @@ def _url(source: Sql) -> sa.URL:
     if not given:
         raise ConfigError(f"sql.url_env: the environment variable {name} holds no URL")
     try:
-        url = sa.make_url(given)
+        url = with_driver(sa.make_url(given))
     except sa.exc.ArgumentError:
         raise ConfigError(f"{'sql.url_env' if name else 'sql.url'}: not a SQLAlchemy URL") from None
     if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
         raise ConfigError(f"sql: {url.database or 'no file'}: there is no such SQLite file")
     return url
+
+
+def with_driver(url: sa.URL) -> sa.URL:
+    """A URL that names the driver: SQLAlchemy's own choice for PostgreSQL was another before 2.1."""
+    return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
 
 
 def _no_doubles(names: list[str]) -> None:

@@ -41,20 +41,26 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Known:
-    """Which prompts the shards hold, by digest: shard -> its prompts, and prompt -> its shard."""
+    """Which prompts the shards hold, by digest: shard -> its prompts, and prompt -> its shard.
+
+    `files`: shard -> digest of its file; `noted`: whether all that stands in the index.
+    """
 
     shards: dict[str, list[str]]
     homes: dict[str, str]
+    files: dict[str, str]
+    noted: bool
 
 
 def known_prompts(store: Store) -> Known:
     """The prompts of all shards, read from an index where that is of the very files that are there."""
     index, shards = _index(store), {}
-    for shard in store.shards():
-        file, digests = index.get(shard, ("", []))
-        fits = file == store.file_digest(prompts_ref(shard).path)
-        shards[shard] = digests if fits else [digest_of_row(row) for row in _prompts(store, shard)]
-    return Known(shards, {digest: shard for shard, digests in shards.items() for digest in digests})
+    files = {shard: store.file_digest(prompts_ref(shard).path) for shard in store.shards()}
+    for shard, file in files.items():
+        noted, digests = index.get(shard, ("", []))
+        shards[shard] = digests if noted == file else [digest_of_row(row) for row in _prompts(store, shard)]
+    homes = {digest: shard for shard, digests in shards.items() for digest in digests}
+    return Known(shards, homes, files, {shard: file for shard, (file, _) in index.items()} == files)
 
 
 def shard_prompts(read: Iterable[dict[str, Any]], store: Store, size: int, known: Known | None = None) -> Loaded:
@@ -91,7 +97,8 @@ def shard_prompts(read: Iterable[dict[str, Any]], store: Store, size: int, known
     for start in range(0, len(waiting), size):
         made |= _write(store, waiting[start : start + size])
     store.write(LOAD_REJECTIONS, frame("rejections", rejected), "")
-    _write_index(store, known.shards | made)
+    if made or not known.noted:
+        _write_index(store, known, made)
     used = sorted((whole | made).items(), key=lambda item: min(order[digest] for digest in item[1]))
     if not used:
         raise no_prompts(rejected)
@@ -126,13 +133,12 @@ def _index(store: Store) -> dict[str, tuple[str, list[str]]]:
         return {}
 
 
-def _write_index(store: Store, shards: dict[str, list[str]]) -> None:
-    """Note which prompts the shards hold, unless that is noted already."""
-    noted = _index(store)
-    found = {name: (store.file_digest(prompts_ref(name).path), prompts) for name, prompts in shards.items() if prompts}
-    if found != noted:
-        rows = [{"shard": name, "file": file, "prompts": prompts} for name, (file, prompts) in sorted(found.items())]
-        store.write_arrow(SHARD_INDEX, pa.Table.from_pylist(rows, schema=_INDEX))
+def _write_index(store: Store, known: Known, made: dict[str, list[str]]) -> None:
+    """Note which prompts the shards hold, those that were just made among them; not of damaged ones."""
+    files = known.files | {shard: store.file_digest(prompts_ref(shard).path) for shard in made}
+    held = sorted((shard, prompts) for shard, prompts in (known.shards | made).items() if prompts)
+    rows = [{"shard": shard, "file": files[shard], "prompts": prompts} for shard, prompts in held]
+    store.write_arrow(SHARD_INDEX, pa.Table.from_pylist(rows, schema=_INDEX))
 
 
 def _prompts(store: Store, shard: str) -> list[dict[str, Any]]:

@@ -26,6 +26,7 @@ from pairsmith import (
     generation,
     given,
     guard,
+    hub,
     ids,
     pairing,
     prompts,
@@ -464,7 +465,7 @@ def publish_run(recipe: Recipe, loaded: Loaded) -> tuple[Published, Summary]:
 
 def push(recipe: Recipe, published: Published) -> str | None:
     """Upload a version to the Hub; None where it is there already."""
-    return publishing.push_to_hub(recipe, open_store(recipe), published)
+    return hub.push_to_hub(recipe, open_store(recipe), published)
 
 
 def models_of(recipe: Recipe) -> card.Models:
