@@ -113,6 +113,18 @@ def validate(recipe_path: Path, overrides: tuple[str, ...]) -> None:
 
 
 @main.command()
+@recipe_argument
+@set_option
+@click.option("--seconds", type=click.FloatRange(min=1), default=60, show_default=True, help="Take about this long.")
+def bench(recipe_path: Path, overrides: tuple[str, ...], seconds: float) -> None:
+    """Find the batch size and dtype that are fastest for a recipe's local models on this machine."""
+    with _exit_codes():
+        from flows.bench import show_bench
+
+        show_bench(_console(), _load(recipe_path, overrides), seconds)
+
+
+@main.command()
 @dataset_argument
 @click.option("-n", "--count", type=click.IntRange(min=1), default=3, show_default=True, help="Pairs to show.")
 def show(dataset: Path, count: int) -> None:

@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 
 PACKAGES = ("pairsmith", "tasks", "flows")
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-HEAVY = {"torch", "transformers", "datasets", "huggingface_hub", "llguidance"}
+HEAVY = {"torch", "transformers", "datasets", "huggingface_hub", "llguidance", "vllm"}
 LEAVES = {"config", "schemas", "ids", "errors", "sandbox", "templating"}
 STEPS = {
     "prompts", "reading", "querying", "fields", "given", "gathering", "overlap", "generation", "evolution",
