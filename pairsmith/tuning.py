@@ -20,6 +20,7 @@ from typing import Any
 from pairsmith import evolution, generation, rating
 from pairsmith.config import Evolver, Judge, LocalOptions, Member, ModelSpec, Recipe, Sampling
 from pairsmith.errors import ConfigError
+from pairsmith.fetching import fetched
 from pairsmith.llms.base import Request
 from pairsmith.prompts import read_prompts
 from pairsmith.trying import Apart, Ended, Took, Trier
@@ -67,8 +68,9 @@ def works(recipe: Recipe) -> list[Work]:
     if not local:
         raise ConfigError(f"{recipe.name}: no model of it runs in this process; there is nothing to tune")
     limit = min(recipe.prompts.limit or PROMPTS, PROMPTS)
-    read = read_prompts(recipe.prompts.model_copy(update={"limit": limit}))
-    prompts = [row for row in read if "reason" not in row]
+    with fetched(recipe.prompts) as bodies:
+        read = read_prompts(recipe.prompts.model_copy(update={"limit": limit}), bodies)
+        prompts = [row for row in read if "reason" not in row]
     if not prompts:
         raise ConfigError(f"{recipe.name}: no prompt among the first {limit} rows, so there is nothing to try")
     found: dict[str, Work] = {}
