@@ -26,6 +26,7 @@ import sqlalchemy as sa
 import tenacity
 
 from pairsmith.config import Price
+from pairsmith.databases import parse_url
 from pairsmith.errors import ConfigError, DataError, RunError
 from pairsmith.llms.base import LLM, Finished, Identity, Reply, Request
 
@@ -120,7 +121,7 @@ class Ledger:
 
     def __init__(self, url: str) -> None:
         try:
-            parsed = sa.make_url(url)
+            parsed = parse_url(url)
             self.is_shared = parsed.get_backend_name() != "sqlite" or parsed.database not in (None, "", ":memory:")
             if parsed.get_backend_name() == "sqlite" and parsed.database and self.is_shared:
                 if Path(parsed.database).is_symlink():
