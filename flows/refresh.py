@@ -14,7 +14,7 @@ from pairsmith.config import Recipe
 
 
 @flow(name="refresh preference dataset", **FLOW)
-def refresh_preference_dataset(recipe: Recipe) -> dict[str, Any]:
+def refresh_preference_dataset(recipe: Recipe, full: bool = False) -> dict[str, Any]:
     """Bring the data set up to date with its sources; without news the latest version stays as it is."""
     result = run_recipe(recipe)
     new, log = result["loaded"]["new"], get_run_logger()
