@@ -34,6 +34,15 @@ set_option = click.option(
 
 limit_option = click.option("--limit", type=click.IntRange(min=1), help="Read no more rows than this.")
 verbose_option = click.option("--verbose", "-v", is_flag=True, help="Show Prefect's log.")
+wait_option = click.option(
+    "--wait",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0),
+    default=0,
+    help="Wait for another run of the dataset to end, this long at most.",
+)
+dataset_argument = click.argument("dataset", type=click.Path(exists=True, file_okay=False, path_type=Path))
+reason_option = click.option("--reason", required=True, help="Why; it is recorded with your name.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -47,8 +56,11 @@ def main() -> None:
 @set_option
 @limit_option
 @click.option("--dry-run", is_flag=True, help="Show what would be asked, and ask nothing.")
+@wait_option
 @verbose_option
-def run(recipe_path: Path, overrides: tuple[str, ...], limit: int | None, dry_run: bool, verbose: bool) -> None:
+def run(
+    recipe_path: Path, overrides: tuple[str, ...], limit: int | None, dry_run: bool, wait: float, verbose: bool
+) -> None:
     """Run a recipe and publish its dataset."""
     with _exit_codes():
         recipe = _load(recipe_path, overrides, limit)
@@ -58,15 +70,16 @@ def run(recipe_path: Path, overrides: tuple[str, ...], limit: int | None, dry_ru
 
             show_plan(_console(), plan_run(recipe))
             return
-        _run(recipe, verbose)
+        _run(recipe, verbose, wait)
 
 
 @main.command()
 @recipe_argument
 @set_option
 @limit_option
+@wait_option
 @verbose_option
-def rate(recipe_path: Path, overrides: tuple[str, ...], limit: int | None, verbose: bool) -> None:
+def rate(recipe_path: Path, overrides: tuple[str, ...], limit: int | None, wait: float, verbose: bool) -> None:
     """Rate what completions there are, and generate none."""
     with _exit_codes():
         recipe = _load(recipe_path, overrides, limit)
@@ -74,18 +87,19 @@ def rate(recipe_path: Path, overrides: tuple[str, ...], limit: int | None, verbo
             from pairsmith.errors import ConfigError
 
             raise ConfigError(f"{recipe_path}: no rating section, so there is nothing to rate by")
-        _run(recipe, verbose, "rate")
+        _run(recipe, verbose, wait, "rate")
 
 
 @main.command()
 @recipe_argument
 @set_option
 @limit_option
+@wait_option
 @verbose_option
-def pair(recipe_path: Path, overrides: tuple[str, ...], limit: int | None, verbose: bool) -> None:
+def pair(recipe_path: Path, overrides: tuple[str, ...], limit: int | None, wait: float, verbose: bool) -> None:
     """Select pairs anew from what completions and ratings there are, and publish them; no member or judge is asked."""
     with _exit_codes():
-        _run(_load(recipe_path, overrides, limit), verbose, "pair")
+        _run(_load(recipe_path, overrides, limit), verbose, wait, "pair")
 
 
 @main.command()
@@ -99,7 +113,7 @@ def validate(recipe_path: Path, overrides: tuple[str, ...]) -> None:
 
 
 @main.command()
-@click.argument("dataset", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@dataset_argument
 @click.option("-n", "--count", type=click.IntRange(min=1), default=3, show_default=True, help="Pairs to show.")
 def show(dataset: Path, count: int) -> None:
     """Show pairs of a published dataset side by side."""
@@ -122,6 +136,33 @@ def compare(a: Path, b: Path, count: int) -> None:
         from pairsmith.comparing import compare
 
         show_comparison(_console(), compare(a, b, count))
+
+
+@main.command()
+@dataset_argument
+@click.argument("version", required=False)
+@reason_option
+def release(dataset: Path, version: str | None, reason: str) -> None:
+    """Let `latest` lead to the version of DATASET that waits for approval, or to VERSION."""
+    _decide("release", dataset, version, reason)
+
+
+@main.command()
+@dataset_argument
+@click.argument("version", required=False)
+@reason_option
+def reject(dataset: Path, version: str | None, reason: str) -> None:
+    """Turn down the version of DATASET that waits for approval; `latest` stays where it is."""
+    _decide("reject", dataset, version, reason)
+
+
+@main.command()
+@dataset_argument
+@click.argument("version")
+@reason_option
+def rollback(dataset: Path, version: str, reason: str) -> None:
+    """Let the `latest` of DATASET lead back to VERSION; what it led to is not published again."""
+    _decide("rollback", dataset, version, reason)
 
 
 @main.command()
@@ -264,11 +305,24 @@ def _load(path: Path, overrides: tuple[str, ...], limit: int | None = None) -> A
     return load_recipe(path, [*overrides, *([f"prompts.limit={limit}"] if limit else [])])
 
 
-def _run(recipe: Any, verbose: bool, what: str = "build") -> None:
+def _decide(what: str, dataset: Path, version: str | None, reason: str) -> None:
+    """Release, reject or roll back, in the name of whoever sits here."""
+    with _exit_codes():
+        from pairsmith import versions
+
+        store = versions.store_at(str(dataset))
+        decision = getattr(versions, what)(store, version, by=versions.this_user(), reason=reason)
+        latest = versions.latest_name(store)
+        click.echo(f"{decision.version}: {decision.verdict} by {decision.by}, {decision.at}: {decision.reason}")
+        click.echo(f"latest: {latest or 'none yet'}")
+
+
+def _run(recipe: Any, verbose: bool, wait: float, what: str = "build") -> None:
     """Build a recipe's dataset, or only rate or pair."""
     from flows.terminal import read_pairs, show_pairs, showing_progress
     from pairsmith.errors import RunError
     from pairsmith.stages import stages_of
+    from pairsmith.waiting import patient
 
     _prepare_prefect(verbose)
     console = _console()
@@ -281,7 +335,8 @@ def _run(recipe: Any, verbose: bool, what: str = "build") -> None:
     if warning := warn_of_open_server():
         click.echo(f"warning: {warning}", err=True)
     start_temporary_server()
-    with showing_progress(console, [stage for stage in stages_of(recipe) if (what, stage) != ("rate", "pair")]):
+    shown = [stage for stage in stages_of(recipe) if (what, stage) != ("rate", "pair")]
+    with patient(wait), showing_progress(console, shown):
         try:
             result: dict[str, Any] = flows[what](recipe)
         except RuntimeError as error:
@@ -300,17 +355,25 @@ def _run(recipe: Any, verbose: bool, what: str = "build") -> None:
 def _summarise(console: Any, recipe: Any, result: dict[str, Any]) -> None:
     from flows.terminal import table
 
-    folder = result["folder"]
+    folder, dataset, is_latest = result["folder"], Path(result["folder"]).parent.parent, result["state"] == "released"
     console.print(table("Funnel", result["funnel"]))
     _show_refused(console, recipe)
     _show_usage(console, result["usage"])
-    latest = folder if "://" in folder else str(Path(folder).parent.parent / "latest")
-    for what, path in (("dataset", latest), ("card", f"{latest}/README.md"), ("report", f"{latest}/report.html")):
+    shown = str(dataset / "latest") if is_latest and "://" not in folder else folder
+    for what, path in (("dataset", shown), ("card", f"{shown}/README.md"), ("report", f"{shown}/report.html")):
         console.print(f"{what:>8}: {path}", soft_wrap=True, markup=False)
     if result.get("hub"):
         console.print(f"     hub: {result['hub']}", soft_wrap=True, markup=False)
     news = "new" if result["new"] else "nothing new since"
     console.print(f" version: {result['version']} ({news}), {result['pairs']:,} pairs")
+    if not is_latest:
+        stays = f"latest stays {result['latest']}" if result["latest"] else "there is no latest yet"
+        told = {
+            "candidate": f"it waits for approval, {stays}: `pairsmith release {dataset} --reason ...`, or reject",
+            "rejected": f"the same content was rejected, {stays}",
+            "withdrawn": f"latest was rolled back from the same content, {stays}",
+        }[result["state"]]
+        console.print(f"   state: {told}", soft_wrap=True, markup=False)
 
 
 def _summarise_rating(console: Any, recipe: Any, result: dict[str, Any]) -> None:

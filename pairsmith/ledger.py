@@ -29,6 +29,7 @@ from pairsmith.config import Price
 from pairsmith.databases import parse_url
 from pairsmith.errors import ConfigError, DataError, RunError
 from pairsmith.llms.base import LLM, Finished, Identity, Reply, Request
+from pairsmith.waiting import holder_after
 
 log = logging.getLogger(__name__)
 _metadata = sa.MetaData()
@@ -305,11 +306,12 @@ class Ledger:
             return int(connection.execute(sa.text("SELECT pg_total_relation_size('replies')")).scalar_one())
 
     @contextmanager
-    def lock(self, dataset: str) -> Iterator[None]:
-        """Hold a data set for one run among all machines that share this ledger; RunError where another holds it.
+    def lock(self, dataset: str, wait: float | None = None) -> Iterator[None]:
+        """Hold a data set for one run among all machines that share this ledger, `wait` seconds later at most.
 
-        PostgreSQL ends the lock with the connection that holds it, however the run ended. SQLite serves one machine,
-        where the store's own lock does.
+        Raises RunError where another holds it. Without `wait`, `waiting.patient` tells how long. PostgreSQL ends the
+        lock with the connection that holds it, however the run ended. SQLite serves one machine, where the store's own
+        lock does.
         """
         if self._engine.dialect.name != "postgresql":
             yield
@@ -318,8 +320,13 @@ class Ledger:
         me = f"pairsmith process {os.getpid()} on {socket.gethostname()}"[:63]  # PostgreSQL cuts what is longer
         with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(sa.text("SELECT set_config('application_name', :me, false)"), {"me": me})
-            if not connection.execute(sa.select(sa.func.pg_try_advisory_lock(number))).scalar_one():
-                holder = connection.execute(sa.text(_HOLDER), {"number": number}).scalar() or "it has just ended"
+
+            def taken_by() -> str | None:
+                if connection.execute(sa.select(sa.func.pg_try_advisory_lock(number))).scalar_one():
+                    return None
+                return connection.execute(sa.text(_HOLDER), {"number": number}).scalar() or "it has just ended"
+
+            if holder := holder_after(taken_by, dataset, wait):
                 raise RunError(f"{dataset}: another run works on this data set, perhaps on another machine ({holder})")
             try:
                 yield

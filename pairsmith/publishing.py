@@ -10,9 +10,7 @@ import csv
 import hashlib
 import heapq
 import json
-import logging
 import os
-import re
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable
@@ -23,7 +21,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pairsmith import __version__
+from pairsmith import __version__, versions
 from pairsmith.agreement import Trust
 from pairsmith.card import Models, recipe_yaml, render_card
 from pairsmith.config import Publishing, Recipe
@@ -35,8 +33,8 @@ from pairsmith.schemas import rows
 from pairsmith.store import Store
 from pairsmith.tables import LOAD_REJECTIONS, ShardTables, published_ref
 from pairsmith.templating import transcript
+from pairsmith.versions import LATEST, History, State, Version
 
-log = logging.getLogger(__name__)
 SHOWN = 200  # pairs and refused rows in the report
 
 _CHAT = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
@@ -67,13 +65,18 @@ KTO = pa.schema([("prompt", _CHAT), ("completion", _CHAT), ("label", pa.bool_())
 
 @dataclass(frozen=True)
 class Published:
-    """Where a version stands and what it holds. `new` is false where the same content had been published before."""
+    """Where a version stands, what it holds and what became of it; `latest`: the version that `latest` leads to.
+
+    `new` is false where the same content was there before, be it released, waiting, rejected or withdrawn.
+    """
 
     folder: str
     version: str
     pairs: int
     digest: str
     new: bool
+    state: State
+    latest: str | None
 
 
 def publish(
@@ -86,84 +89,87 @@ def publish(
     models: Models,
     usage: list[dict[str, Any]],
 ) -> Published:
-    """Build the next version of the data set from its shards, unless the latest one holds the same.
+    """Build the next version of the data set from its shards, unless one that counts holds the same.
 
-    `content`: sum of the shards' `content_digest`; `usage`: what the data set has cost so far. Raises RunError where
-    there is no pair to publish.
+    `content`: sum of the shards' `content_digest`; `usage`: what the data set has cost so far. `latest` moves to it,
+    but where the recipe wants approval: then it waits as a candidate. Raises RunError where there is no pair to
+    publish.
     """
     if not summary.pairs:
         reasons = ", ".join(f"{count} {reason}" for reason, count in summary.prompt_reasons.most_common())
         raise RunError(f"no pair to publish: {summary.loaded} prompts, {reasons}")
-    digest = fingerprint(f"{content:064x}", recipe.publishing.model_dump(mode="json", exclude={"hub"}))
-    latest, newest = latest_version(store), newest_version(store)
-    for found in filter(None, (latest, newest)):
-        if found["digest"] == digest and _is_whole(store, found):
-            if found != latest:  # a crash came between the two steps of its publishing
-                store.point("latest", f"versions/{found['version']}")
-            return Published(found["folder"], found["version"], found["pairs"], digest, new=found != latest)
-    with tempfile.TemporaryDirectory(dir=store.scratch() if store.is_local else None) as scratch:
-        folder = Path(scratch) / "version"
-        shown, counts = write_data(recipe, folder, (store.read_arrow(published_ref(shard)) for shard in shards))
-        version = version_name(max(version_numbers(store), default=0) + 1)
-        # `datasets` caches by folder and file names: those under `latest` must change with what they hold
-        for file in folder.glob("*/*"):
-            file.rename(file.with_stem(f"{file.stem}-{digest[:12]}"))
-        record = {"version": version, "pairs": summary.pairs, "digest": digest, "pairsmith": __version__}
-        record["files"] = {str(f.relative_to(folder)): _sha256(f) for f in sorted(folder.glob("*/*"))}
-        hub = recipe.publishing.hub
-        where = hub.repo_id if hub else store.url("latest" if store.is_local else f"versions/{version}")
-        card = render_card(recipe, summary, where, counts, digest, models, usage)
-        page = render_report(
-            recipe, summary, shown, refused_rows(store), trust.titled(), usage, recipe_text=recipe_yaml(recipe)
-        )
-        (folder / "README.md").write_text(card, encoding="utf-8")
-        (folder / "report.html").write_text(page, encoding="utf-8")
-        (folder / "recipe.yaml").write_text(recipe_yaml(recipe), encoding="utf-8")
-        (folder / "version.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
-        store.install(folder, f"versions/{version}", "latest")
-        return Published(store.url(f"versions/{version}"), version, summary.pairs, digest, new=True)
+    plan = recipe.publishing.model_dump(mode="json", exclude={"hub", "approval"})
+    digest = fingerprint(f"{content:064x}", plan)
+    with (
+        versions.deciding(store),
+        tempfile.TemporaryDirectory(dir=store.scratch() if store.is_local else None) as scratch,
+    ):
+        past = versions.settled(store)
+        if found := versions.same_content(store, past, digest):
+            return _found_again(recipe, store, past, found)
+        folder, name = Path(scratch) / "version", past.next_name
+        _write_version(recipe, store, past, folder, name, digest, shards, summary, trust, models, usage)
+        store.install(folder, f"versions/{name}")
+        if recipe.publishing.approval == "none":
+            store.point(LATEST, f"versions/{name}")
+        return _published(store, name, summary.pairs, digest, new=True)
 
 
-def latest_version(store: Store) -> dict[str, Any] | None:
-    """version.json of the version that `latest` points to, with its folder; None before the first or where damaged."""
-    name = store.points_to("latest")
-    return _version(store, name) if name else None
+def _found_again(recipe: Recipe, store: Store, past: History, found: Version) -> Published:
+    """A version that is there already; released now where a crash, or approval that is wanted no more, left it."""
+    state, new = past.state(found.name), False
+    if state is State.CANDIDATE and recipe.publishing.approval == "none":
+        versions.released(store, past, found.name, "pairsmith", "the recipe asks for no approval")
+        new = True
+    elif state is State.RELEASED and found.name != past.latest:  # between the two steps of its publishing
+        store.point(LATEST, f"versions/{found.name}")
+        new = True
+    return _published(store, found.name, found.pairs, found.digest, new)
 
 
-def newest_version(store: Store) -> dict[str, Any] | None:
-    """version.json of the version with the highest number, whether or not `latest` points to it."""
-    numbers = version_numbers(store)
-    return _version(store, f"versions/{version_name(max(numbers))}") if numbers else None
+def _published(store: Store, name: str, pairs: int, digest: str, new: bool) -> Published:
+    past = versions.history(store)
+    return Published(store.url(f"versions/{name}"), name, pairs, digest, new, past.state(name), past.latest)
 
 
-def version_numbers(store: Store) -> list[int]:
-    return [int(name[1:]) for name in store.names_in("versions") if re.fullmatch(r"v\d+", name)]
-
-
-def version_name(number: int) -> str:
-    return f"v{number:04}"
-
-
-def _version(store: Store, name: str) -> dict[str, Any] | None:
-    try:
-        record = store.read_json(f"{name}/version.json")
-        return {key: record[key] for key in ("version", "pairs", "digest", "files")} | {"folder": store.url(name)}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        log.warning("%s: version.json cannot be read (%s); the next version takes its place", store.url(name), error)
-        return None
+def _write_version(
+    recipe: Recipe,
+    store: Store,
+    past: History,
+    folder: Path,
+    name: str,
+    digest: str,
+    shards: Iterable[str],
+    summary: Summary,
+    trust: Trust,
+    models: Models,
+    usage: list[dict[str, Any]],
+) -> None:
+    """All files of a version, in a folder that is not in its place yet."""
+    shown, counts = write_data(recipe, folder, (store.read_arrow(published_ref(shard)) for shard in shards))
+    # `datasets` caches by folder and file names: those under `latest` must change with what they hold
+    for file in folder.glob("*/*"):
+        file.rename(file.with_stem(f"{file.stem}-{digest[:12]}"))
+    record = {"version": name, "pairs": summary.pairs, "digest": digest, "pairsmith": __version__}
+    record |= {"made_at": versions.now(), "approval": recipe.publishing.approval}
+    record["supersedes"] = [past.waiting] if past.waiting else []
+    record["files"] = {str(f.relative_to(folder)): _sha256(f) for f in sorted(folder.glob("*/*"))}
+    hub = recipe.publishing.hub
+    where = hub.repo_id if hub else store.url(LATEST if store.is_local else f"versions/{name}")
+    card = render_card(recipe, summary, where, counts, digest, models, usage)
+    page = render_report(
+        recipe, summary, shown, refused_rows(store), trust.titled(), usage, recipe_text=recipe_yaml(recipe)
+    )
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    (folder / "report.html").write_text(page, encoding="utf-8")
+    (folder / "recipe.yaml").write_text(recipe_yaml(recipe), encoding="utf-8")
+    (folder / "version.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
 
 
 def refused_rows(store: Store) -> list[str]:
     """The first rows refused at load, each with its file's name, line and reason; no folder of this machine."""
     details = store.read(LOAD_REJECTIONS)["detail"].head(SHOWN)
     return [detail[detail.partition(": ")[0].rfind("/") + 1 :] for detail in details]
-
-
-def _is_whole(store: Store, latest: dict[str, Any]) -> bool:
-    """Whether the data files of a version are all there, as they were written."""
-    return all(
-        store.file_digest(f"versions/{latest['version']}/{name}") == digest for name, digest in latest["files"].items()
-    )
 
 
 def _sha256(path: Path) -> str:
@@ -263,13 +269,17 @@ def kto_rows(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 def push_to_hub(recipe: Recipe, store: Store, published: Published) -> str | None:
     """Upload a version to the Hub (private unless the recipe says otherwise) unless it is there; returns its URL.
 
-    What was pushed is noted in the store, so a push that failed is made up for by the next run.
+    That is the version that `latest` leads to, whatever else was published. What was pushed is noted in the store, so
+    a push that failed, or a release by a person, is made up for by the next run.
     """
+    version = versions.version_at(store, published.latest) if published.latest else None
+    if version is None:
+        return None
     import huggingface_hub
 
     hub = recipe.publishing.hub
     assert hub is not None
-    mark = {"repo_id": hub.repo_id, "digest": published.digest}
+    mark = {"repo_id": hub.repo_id, "digest": version.digest}
     if store.exists("pushed.json") and store.read_json("pushed.json") == mark:
         return None
     token = os.environ.get(hub.token_env)
@@ -280,15 +290,15 @@ def push_to_hub(recipe: Recipe, store: Store, published: Published) -> str | Non
     if hub.private and not api.dataset_info(hub.repo_id).private:
         raise ConfigError(f"publishing.hub: {hub.repo_id} is public; say private: false, or choose another repo_id")
     with tempfile.TemporaryDirectory() as scratch:
-        folder = published.folder
+        folder = version.folder
         if not store.is_local:
-            store.fs.get(f"{store.path(f'versions/{published.version}')}/", scratch, recursive=True)
+            store.fs.get(f"{store.path(f'versions/{version.name}')}/", scratch, recursive=True)
             folder = scratch
         api.upload_folder(
             repo_id=hub.repo_id,
             repo_type="dataset",
             folder_path=folder,
-            commit_message=f"{recipe.name} {published.version}",
+            commit_message=f"{recipe.name} {version.name}",
             delete_patterns=["data/*", "kto/*", "jsonl/*", "csv/*"],
         )
     store.write_json("pushed.json", mark)

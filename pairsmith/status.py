@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from pairsmith.ledger import open_ledger
-from pairsmith.publishing import latest_version
 from pairsmith.store import Store
+from pairsmith.versions import latest_version
 
 
 def datasets_of(workspace: Path) -> list[dict[str, Any]]:
@@ -26,8 +26,8 @@ def datasets_of(workspace: Path) -> list[dict[str, Any]]:
                 "dataset": folder.name,
                 "shards": len(shards_with["prompts"]),
                 **{f"with {kind}": len(shards_with[kind]) for kind in kinds},
-                "latest": latest["version"] if latest else "none yet",
-                "pairs": latest["pairs"] if latest else 0,
+                "latest": latest.name if latest else "none yet",
+                "pairs": latest.pairs if latest else 0,
             }
         )
     return found

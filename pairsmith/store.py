@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import fsspec
 import pandas as pd
@@ -32,6 +32,7 @@ import pyarrow.parquet as pq
 from pairsmith.errors import ConfigError, RunError, TableError
 from pairsmith.ids import fingerprint
 from pairsmith.schemas import TABLES, validated
+from pairsmith.waiting import holder_after
 
 log = logging.getLogger(__name__)
 _FINGERPRINT, _DIGEST = b"pairsmith.fingerprint", b"pairsmith.digest"
@@ -221,12 +222,11 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def install(self, folder: Path, name: str, pointer: str) -> None:
-        """Move a finished local folder to the new `name`, then let `pointer` point to it; each step whole or not."""
+    def install(self, folder: Path, name: str) -> None:
+        """Move a finished local folder to the new `name`; locally it is there whole or not at all."""
         target = self.path(name)
         if not self.is_local:
             self.fs.put(f"{folder}/", f"{target}/", recursive=True)
-            self.point(pointer, name)
             return
         with _naming(Path(target)):
             for path in [file for file in folder.rglob("*") if file.is_file()]:
@@ -235,21 +235,21 @@ class Store:
             Path(target).parent.mkdir(parents=True, exist_ok=True)
             os.replace(folder, target)
             sync_folder(Path(target).parent)
-        self.point(pointer, name)
 
     def point(self, pointer: str, name: str) -> None:
-        """Let `pointer` lead to `name`, in one step."""
+        """Let `pointer` lead to `name`, in one step. Not from two processes at once: see `versions.deciding`."""
         if not self.is_local:
             self.write_json(f"{pointer}.json", {"name": name})
             return
         with _naming(Path(self.path(pointer))):
-            link = self.scratch() / uuid.uuid4().hex
+            link = Path(self.path(f".{pointer}"))  # not in the scratch folder, which goes when a run begins or ends
+            link.unlink(missing_ok=True)
             link.symlink_to(name)
             os.replace(link, self.path(pointer))
             sync_folder(Path(self.root))
 
     def points_to(self, pointer: str) -> str | None:
-        """The name that a pointer made by `install` points to; None where there is none."""
+        """The name that a pointer made by `point` leads to; None where there is none."""
         if not self.is_local:
             return self.read_json(f"{pointer}.json")["name"] if self.exists(f"{pointer}.json") else None
         link = Path(self.path(pointer))
@@ -262,10 +262,11 @@ class Store:
         return sorted(path.rstrip("/").rpartition("/")[2] for path in self.fs.ls(self.path(folder), detail=False))
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the data set for one run on this machine. Raises RunError that says who holds it.
+    def lock(self, wait: float | None = None, busy: str = "another run works on this data set") -> Iterator[None]:
+        """Hold the data set for one run on this machine, `wait` seconds later at most.
 
-        The lock is the kernel's (flock), so it goes with the process that held it, however that ended.
+        Raises RunError that says who holds it. The lock is the kernel's (flock), so it goes with the process that held
+        it, however that ended. Without `wait`, `waiting.patient` tells how long.
         """
         if not self.is_local:
             yield
@@ -273,18 +274,15 @@ class Store:
         try:
             Path(self.root).mkdir(parents=True, exist_ok=True)
             for folder in (Path(self.root), *Path(self.root).glob("*"), *Path(self.root).glob("tables/*")):
-                if folder.is_symlink() and folder.name != "latest":
+                if folder.is_symlink() and folder.name not in ("latest", ".latest"):
                     raise ConfigError(f"workspace: {folder} is a link; only the workspace itself may be one")
             flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
             file = os.fdopen(os.open(self.path(".lock"), flags, 0o644), "a+")
         except OSError as error:
             raise ConfigError(f"workspace: {self.root} cannot be written: {error}") from error
         with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                raise RunError(f"{self.root}: another run works on this data set ({file.read().strip()})") from None
+            if holder := holder_after(lambda: _holder(file), self.root, wait):
+                raise RunError(f"{self.root}: {busy} ({holder})")
             file.truncate(0)
             file.write(f"process {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
             file.flush()
@@ -293,6 +291,16 @@ class Store:
                 yield
             finally:
                 shutil.rmtree(self.path(SCRATCH), ignore_errors=True)
+
+
+def _holder(file: IO[str]) -> str | None:
+    """Take the lock of a file; None where that was done, else who holds it, as the file says."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        return file.read().strip() or "another process"
+    return None
 
 
 @contextmanager

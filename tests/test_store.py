@@ -65,7 +65,8 @@ def test_installing_moves_the_pointer(tmp_path: Path) -> None:
         made = tmp_path / "made"
         made.mkdir()
         (made / "file").write_text(version)
-        store.install(made, f"versions/{version}", "latest")
+        store.install(made, f"versions/{version}")
+        store.point("latest", f"versions/{version}")
         assert store.points_to("latest") == f"versions/{version}"
         assert (tmp_path / "store" / "latest" / "file").read_text() == version
     assert (tmp_path / "store" / "versions" / "v1" / "file").read_text() == "v1"

@@ -29,6 +29,9 @@ class Publishing(Config):
     )
     license: str | None = Field(None, description="licence id for the card, such as apache-2.0")
     language: tuple[str, ...] = ()
+    approval: Literal["none", "required"] = Field(
+        "none", description="required: a new version waits until a person releases or rejects it; `latest` stays"
+    )
     hub: Hub | None = None
 
 

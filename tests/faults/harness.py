@@ -218,7 +218,7 @@ def digest_of_latest(root: Path) -> str:
     assert len(rows) == about["pairs"]
     told = yaml.safe_load((root / "latest" / "recipe.yaml").read_text())
     publishing = Publishing.model_validate(told.get("publishing", {}))
-    return fingerprint(f"{content_digest(rows):064x}", publishing.model_dump(mode="json", exclude={"hub"}))
+    return fingerprint(f"{content_digest(rows):064x}", publishing.model_dump(mode="json", exclude={"hub", "approval"}))
 
 
 def spread(count: int, most: int) -> list[int]:
