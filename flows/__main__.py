@@ -330,7 +330,11 @@ def _run(recipe: Any, verbose: bool, wait: float, what: str = "build") -> None:
     from flows.preferences import build_preference_dataset, pair_preference_dataset, rate_preference_dataset
     from flows.server import start_temporary_server, warn_of_open_server
 
-    flows = {"build": build_preference_dataset, "rate": rate_preference_dataset, "pair": pair_preference_dataset}
+    flows: dict[str, Any] = {
+        "build": build_preference_dataset,
+        "rate": rate_preference_dataset,
+        "pair": pair_preference_dataset,
+    }
 
     if warning := warn_of_open_server():
         click.echo(f"warning: {warning}", err=True)

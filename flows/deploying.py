@@ -3,8 +3,8 @@
     python -m flows.deploying PREFECT_FILE AUTOMATIONS POOL MARK
 
 Makes nothing where the same was made before, of which MARK, a file, is the sign: so what was changed in the UI, such as
-a schedule that was paused, stays until a file changes. Runs of the pool that seem to be under way are marked as crashed,
-since it is run before the service's worker is started.
+a schedule that was paused, stays until a file changes. Runs of the pool that seem to be under way are marked as
+crashed, since it is run before the service's worker is started.
 """
 
 from __future__ import annotations

@@ -184,7 +184,9 @@ def held(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConfigError(f"{folder}: another `pairsmith serve` uses it; end that, or name another folder") from None
+            raise ConfigError(
+                f"{folder}: another `pairsmith serve` uses it; end that, or name another folder"
+            ) from None
         yield
 
 

@@ -1,4 +1,4 @@
-"""Prefect's settings as pairsmith sets them, as environment variables. Imports nothing of Prefect, which reads them once.
+"""Prefect's settings as pairsmith sets them: environment variables. Imports nothing of Prefect, which reads them once.
 
 Whatever the user has set in the environment stays, but for where a service of ours listens and keeps its things.
 """
@@ -45,7 +45,7 @@ def for_terminal(verbose: bool) -> dict[str, str]:
 
 
 def for_service(environment: Mapping[str, str], folder: Path, port: int, auth: str) -> dict[str, str]:
-    """The whole environment of the server, worker and set-up of `pairsmith serve`: on the loopback address, with `auth`."""
+    """The environment of all that `pairsmith serve` starts: a server on the loopback address, with `auth`."""
     address = f"http://127.0.0.1:{port}"
     defaults = {
         **SERVER,

@@ -1,4 +1,4 @@
-"""A service of the tests' own: `pairsmith serve` in a process, asked over HTTP as a browser or another machine would."""
+"""A service of the tests' own: `pairsmith serve` in a process, asked over HTTP as a browser would."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class Service:
         return found
 
     def kill(self, what: str) -> int:
-        """kill -9 of the one process whose command has a word in it: `server start`, `worker start`, `prefect.engine`."""
+        """kill -9 of the one process with a word in its command: `server start`, `worker start`, `prefect.engine`."""
         (process,) = [number for number, command in self.processes().items() if what in command]
         os.kill(process, signal.SIGKILL)
         return process
