@@ -315,6 +315,11 @@ def _decide(what: str, dataset: Path, version: str | None, reason: str) -> None:
         latest = versions.latest_name(store)
         click.echo(f"{decision.version}: {decision.verdict} by {decision.by}, {decision.at}: {decision.reason}")
         click.echo(f"latest: {latest or 'none yet'}")
+        if what != "rollback" and "PREFECT_API_URL" in os.environ:
+            from flows.approval import pass_on
+
+            for run in pass_on(store, decision):
+                click.echo(f"{run} goes on with it")
 
 
 def _run(recipe: Any, verbose: bool, wait: float, what: str = "build") -> None:

@@ -1,10 +1,10 @@
 """What a server needs to know: the work pool, the deployments and the automations. `pairsmith serve` runs it.
 
-    python -m flows.deploying PREFECT_FILE AUTOMATIONS POOL MARK
+    python -m flows.deploying PREFECT_FILE AUTOMATIONS POOL MARK [--alone]
 
 Makes nothing where the same was made before, of which MARK, a file, is the sign: so what was changed in the UI, such as
-a schedule that was paused, stays until a file changes. Runs of the pool that seem to be under way are marked as
-crashed, since it is run before the service's worker is started.
+a schedule that was paused, stays until a file changes. With --alone, which says that no worker of the pool
+is there, its runs that seem to be under way are marked as crashed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from prefect.client.schemas.filters import (
     WorkPoolFilter,
     WorkPoolFilterName,
 )
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.objects import BlockDocument, StateType
 from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.states import Crashed
@@ -40,10 +40,11 @@ STEP = f"{read_recipe.__module__}.{read_recipe.__qualname__}"
 
 def main() -> None:
     """Make what is new. Ends with a line that says why where it cannot."""
-    prefect_file, automations, pool, mark = sys.argv[1:]
+    prefect_file, automations, pool, mark, *alone = sys.argv[1:]
     try:
         with get_client(sync_client=True) as client:
-            mark_dead(client, pool)
+            if alone:
+                mark_dead(client, pool)
             wanted = state_of(Path(prefect_file), Path(automations), client)
             if Path(mark).exists() and Path(mark).read_text(encoding="utf-8") == wanted:
                 return
@@ -61,7 +62,7 @@ def state_of(prefect_file: Path, automations: Path, client: SyncPrefectClient) -
     recipes = [read_recipe(**step) for step in recipe_steps(yaml.safe_load(text))]
     there = sorted(str(deployment.id) for deployment in client.read_deployments())
     schema = Recipe.model_json_schema()
-    return fingerprint(text, automations.read_text(encoding="utf-8"), recipes, schema, there)
+    return fingerprint(text, automations_in(automations, client), recipes, schema, there)
 
 
 def recipe_steps(data: Any) -> list[dict[str, Any]]:
@@ -109,13 +110,37 @@ def deploy(prefect_file: str) -> None:
 def make_automations(client: SyncPrefectClient, path: Path) -> None:
     """Make the automations of a file, or make those of the same names like it; one that was switched off stays so."""
     there = {found.name: found for found in client.read_automations()}
-    for data in yaml.safe_load(path.read_text(encoding="utf-8"))["automations"]:
+    for data in automations_in(path, client):
         wanted = AutomationCore.model_validate(data)
         found = there.get(wanted.name)
         if found is None:
             client.create_automation(wanted)
         else:
             client.update_automation(found.id, wanted.model_copy(update={"enabled": found.enabled}))
+
+
+def automations_in(path: Path, client: SyncPrefectClient) -> list[dict[str, Any]]:
+    """The automations of a file, with the ids of the notification blocks that they name.
+
+    Where there is no such block, an action of that kind does nothing.
+    """
+    found: list[dict[str, Any]] = yaml.safe_load(path.read_text(encoding="utf-8"))["automations"]
+    blocks = {str(block.name): str(block.id) for block in client.read_block_documents() if notifies(block)}
+    for automation in found:
+        automation["actions"] = [with_block(action, blocks) for action in automation["actions"]]
+    return found
+
+
+def with_block(action: dict[str, Any], blocks: dict[str, str]) -> dict[str, Any]:
+    if "block" not in action:
+        return action
+    found = blocks.get(action["block"])
+    given = {name: value for name, value in action.items() if name != "block"}
+    return given | {"block_document_id": found} if found else {"type": "do-nothing"}
+
+
+def notifies(block: BlockDocument) -> bool:
+    return block.block_schema is not None and "notify" in block.block_schema.capabilities
 
 
 if __name__ == "__main__":

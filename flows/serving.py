@@ -121,7 +121,15 @@ def parts(
     python = [sys.executable, "-m"]
     commands = {
         "server": [*python, "prefect", "server", "start"],
-        "setup": [*python, "flows.deploying", str(prefect_file), str(automations), POOL, str(folder / "deployed")],
+        "setup": [
+            *python,
+            "flows.deploying",
+            str(prefect_file),
+            str(automations),
+            POOL,
+            str(folder / "deployed"),
+            "--alone",
+        ],
         "worker": [*python, "prefect", "worker", "start", "--pool", POOL, "--type", "process"],
     }
     server, setup, worker = (

@@ -18,7 +18,7 @@ BATCHES = {
     "PREFECT_SERVER_SERVICES_TRIGGERS_READ_BATCH_SIZE": "200",
 }
 HEARTBEAT_SECONDS = 30  # the least that Prefect allows; deployments/automations.yaml waits for three of them
-# What the server that others run needs too: deployments/compose.yaml says the same.
+# What a server needs wherever it runs: deployments/compose.yaml and kubernetes.yaml say the same.
 SERVER = BATCHES | {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",

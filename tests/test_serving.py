@@ -9,15 +9,19 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flows.settings import BATCHES
+from pairsmith import versions
 from pairsmith.config import Recipe
 from pairsmith.recipes import parse_recipe
+from pairsmith.stages import open_store
 from pairsmith.testing import FakeEndpoint
 from tests.conftest import ROOT, clean_environment
 from tests.faults.harness import repeated
@@ -270,3 +274,104 @@ def test_a_login_that_others_can_read_and_a_file_that_is_not_there_are_told(tmp_
 def test_a_folder_serves_one_at_a_time(service: Service) -> None:
     told = serve(service.folder, "--port", "65001")
     assert (told.returncode, "another `pairsmith serve` uses it" in told.stderr) == (2, True)
+
+
+class Listener:
+    """A web hook of the test: what is posted to it, in order."""
+
+    def __enter__(self) -> Listener:
+        self.posted: list[dict[str, Any]] = []
+        listener = self
+
+        class Hook(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                listener.posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                self.send_response(204)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Hook)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+
+
+@pytest.mark.prefect
+def test_a_person_is_told_of_a_version_that_waits_and_what_is_answered_is_done(
+    service: Service, endpoint: FakeEndpoint, tmp_path: Path
+) -> None:
+    endpoint.asked.clear()
+    gated = recipe_over(endpoint, tmp_path, publishing={"approval": "required"}, gates={"min_pairs": 3})
+    store = open_store(gated)
+    first = service.run("nightly", **parameters(gated))
+    asked = service.wait(first, "Suspended", "FAILED")
+    assert asked["state_name"] == "Suspended", asked["state"]
+    assert (versions.waiting(store) or asked).name == "v0001"
+    assert not store.exists("latest")
+    artifacts = service.artifacts(first)
+    assert {"served-gates", "served-samples", "served-summary", "served-report", "served-dataset"} <= set(artifacts)
+    gates = {row["gate"]: row for row in json.loads(artifacts["served-gates"]["data"])}
+    assert gates["min_pairs"] | {"measured": ""} == {
+        "gate": "min_pairs", "measured": "", "wanted": "at least 3", "passed": "yes"
+    }  # fmt: skip
+    with store.lock():  # nobody holds it
+        pass
+
+    schema = service.ask(
+        "GET", f"/flow_runs/{first}/input/{asked['state']['state_details']['run_input_keyset']['schema']}"
+    )
+    assert schema["properties"]["decision"]["enum"] == ["release", "reject"]
+    for wrong in ({}, {"decision": "perhaps", "reason": "x", "name": "y"}, {"decision": "reject", "name": "y"}):
+        told = service.ask("POST", f"/flow_runs/{first}/resume", {"run_input": wrong})
+        assert told["status"] == "REJECT"
+    assert service.flow_run(first)["state_name"] == "Suspended"
+
+    calls = sum(endpoint.asked.values())
+    said = {"decision": "reject", "reason": "too few pairs", "name": "Ada"}
+    service.ask("POST", f"/flow_runs/{first}/resume", {"run_input": said})
+    ended = service.wait(first)
+    assert ended["state_type"] == "COMPLETED"
+    assert ended["name"] == asked["name"]
+    past = versions.history(store)
+    assert past.state("v0001") is versions.State.REJECTED
+    assert (past.decisions[0].by, past.decisions[0].reason) == ("Ada", "too few pairs")
+    assert sum(endpoint.asked.values()) == calls
+
+    recipe_over(endpoint, tmp_path, 30)  # more prompts
+    second = service.run("nightly", **parameters(gated))
+    service.wait(second, "Suspended")
+    recipe_over(endpoint, tmp_path, 36)
+    third = service.run("nightly", **parameters(gated))
+    service.wait(third, "Suspended")
+    over = service.flow_run(second)
+    assert (over["state_type"], over["state"]["message"]) == (
+        "CANCELLED", "v0003 has taken the place of v0002, which nobody had decided about."
+    )  # fmt: skip
+    fourth = service.wait(service.run("nightly", **parameters(gated)))
+    assert fourth["state_type"] == "COMPLETED"  # nothing new, and v0003 is asked about already
+    assert service.flow_run(third)["state_name"] == "Suspended"
+
+    shell = f". {service.folder}/env && exec {sys.executable} -m flows release {store.root} --reason fine"
+    told = subprocess.run(
+        ["sh", "-c", shell], cwd=ROOT, env=clean_environment(), capture_output=True, text=True, check=False, timeout=60
+    )
+    assert told.returncode == 0, told.stderr
+    assert service.wait(third)["state_type"] == "COMPLETED"
+    assert version_of(gated)["version"] == "v0003"
+    assert len(versions.history(store).decisions) == 2
+
+
+@pytest.mark.prefect
+def test_a_question_that_nobody_answers_ends_the_run_and_the_version_waits_on(
+    service: Service, endpoint: FakeEndpoint, tmp_path: Path
+) -> None:
+    gated = recipe_over(endpoint, tmp_path, 3, publishing={"approval": "required"})
+    run = service.run("ad-hoc", **parameters(gated), approval_days=1 / 86_400)
+    ended = service.wait(run)
+    assert (ended["state_type"], ended["state"]["message"]) == ("FAILED", "The flow was paused and never resumed.")
+    assert versions.waiting(open_store(gated)) is not None
