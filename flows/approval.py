@@ -9,6 +9,7 @@ from elsewhere, takes the place of the older question.
 from __future__ import annotations
 
 from typing import Any, Literal, cast
+from uuid import UUID
 
 from prefect import get_run_logger, suspend_flow_run
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -18,11 +19,11 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateType,
     FlowRunFilterTags,
 )
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import FlowRun, StateDetails, StateType
 from prefect.events import emit_event
 from prefect.input import RunInput
 from prefect.input.run_input import Keyset
-from prefect.runtime import flow_run
+from prefect.runtime import deployment, flow_run
 from prefect.states import Cancelled
 from pydantic import Field, ValidationError
 
@@ -61,29 +62,34 @@ def ask(recipe: Recipe, published: Filled, days: float) -> None:
                 return
             told = f"{version} has taken the place of {asked_about(run)}, which nobody had decided about."
             client.set_flow_run_state(run.id, Cancelled(message=told), force=True)
-    if flow_run.deployment_id is None:
+    if deployment.id is None:
         log.info("%s waits for a decision: %s, or `reject`", version, command)
         return
     log.info("%s waits for a decision, for %g days at most: Resume in this run's menu; or %s", version, days, command)
     question = Answer.with_initial_data(description=question_about(published, days, command))
-    suspend_flow_run(wait_for_input=question, timeout=round(days * 86_400), key=f"{version} {flow_run.run_count}")
+    suspend_flow_run(wait_for_input=question, timeout=round(days * 86_400), key=f"{version}-{len(asked_before()) + 1}")
 
 
 def answer() -> tuple[str, Answer] | None:
     """The version that this run asked about before it was suspended, and what was said; None where it has no answer."""
-    if flow_run.id is None or flow_run.run_count < 2:
+    questions = asked_before()
+    if not questions:
         return None
-    with get_client(sync_client=True) as client:
-        states = client.read_flow_run_states(flow_run.id)
-    asked = [state.state_details for state in states if state.is_paused() and state.state_details.run_input_keyset]
-    if not asked:
-        return None
-    last = max(asked, key=lambda details: int(str(details.pause_key).rpartition(" ")[2]))
     try:
-        said: Any = Answer.load(cast("Keyset", last.run_input_keyset))
+        said: Any = Answer.load(cast("Keyset", questions[-1].run_input_keyset))
     except ValidationError:  # it was never answered: somebody retries a run that waited for too long
         return None
-    return str(last.pause_key).partition(" ")[0], said
+    return about(questions[-1]), said
+
+
+def asked_before() -> list[StateDetails]:
+    """The questions that this run has asked, the oldest first."""
+    if flow_run.id is None:
+        return []
+    with get_client(sync_client=True) as client:
+        states = client.read_flow_run_states(UUID(str(flow_run.id)))
+    asked = [state for state in states if state.is_paused() and state.state_details.run_input_keyset]
+    return [state.state_details for state in sorted(asked, key=lambda state: state.timestamp)]
 
 
 def carry_out(recipe: Recipe, version: str, said: Answer) -> Filled:
@@ -121,7 +127,11 @@ def asking(client: SyncPrefectClient, store: Store) -> list[FlowRun]:
 def asked_about(run: FlowRun) -> str:
     """The version that a suspended run asks about."""
     assert run.state is not None
-    return str(run.state.state_details.pause_key).partition(" ")[0]
+    return about(run.state.state_details)
+
+
+def about(question: StateDetails) -> str:
+    return str(question.pause_key).partition("-")[0]
 
 
 def pass_on(store: Store, decision: versions.Decision) -> list[str]:

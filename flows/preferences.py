@@ -7,6 +7,7 @@ fails; a run after that repeats nothing that was done.
 
 from __future__ import annotations
 
+import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -49,10 +50,10 @@ Usage = dict[tuple[str, str], dict[str, float]]  # (stage, who) -> what was aske
 
 def run_name() -> str:
     """Recipe and time, as a person looks for a run; one that is resumed keeps its name."""
-    if flow_run.run_count > 1 and flow_run.name:
-        return str(flow_run.name)
     recipe = flow_run.parameters.get("recipe") or {}
     name = recipe.get("name") if isinstance(recipe, dict) else recipe.name
+    if re.fullmatch(rf"{re.escape(str(name))} \d{{4}}-\d\d-\d\d [\d:]+", str(flow_run.name)):
+        return str(flow_run.name)
     return f"{name} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
 
 
@@ -159,9 +160,10 @@ def run_recipe(recipe: Recipe, only: str | None = None) -> dict[str, Any]:
         published["hub"] = push_dataset(recipe, published)
     table = asked_table(recipe, usage)
     log.info(
-        "%s %s in %s",
-        "published" if published["new"] else "unchanged:",
+        "%s %s, %s, in %s",
+        "new:" if published["new"] else "unchanged:",
         published["version"],
+        published["state"],
         published["folder"],
     )
     return published | {"prompts": prompts, "loaded": loaded, "usage": table}
