@@ -113,6 +113,18 @@ def validate(recipe_path: Path, overrides: tuple[str, ...]) -> None:
 
 
 @main.command()
+@recipe_argument
+@set_option
+@click.option("--seconds", type=click.FloatRange(min=1), default=60, show_default=True, help="Take about this long.")
+def bench(recipe_path: Path, overrides: tuple[str, ...], seconds: float) -> None:
+    """Find the batch size and dtype that are fastest for a recipe's local models on this machine."""
+    with _exit_codes():
+        from flows.bench import show_bench
+
+        show_bench(_console(), _load(recipe_path, overrides), seconds)
+
+
+@main.command()
 @dataset_argument
 @click.option("-n", "--count", type=click.IntRange(min=1), default=3, show_default=True, help="Pairs to show.")
 def show(dataset: Path, count: int) -> None:
@@ -136,6 +148,41 @@ def compare(a: Path, b: Path, count: int) -> None:
         from pairsmith.comparing import compare
 
         show_comparison(_console(), compare(a, b, count))
+
+
+@main.command()
+@dataset_argument
+def versions(dataset: Path) -> None:
+    """List the versions of DATASET: their changes, what became of them, by whom and why, and which is `latest`."""
+    with _exit_codes():
+        from flows.terminal import table
+        from pairsmith.status import versions_of
+        from pairsmith.versions import store_at
+
+        _console().print(table("Versions", versions_of(store_at(str(dataset)))))
+
+
+@main.command()
+@dataset_argument
+@click.argument("a")
+@click.argument("b")
+@click.option(
+    "--show", "count", type=click.IntRange(min=0), default=20, show_default=True, help="Prompts of each kind."
+)
+def diff(dataset: Path, a: str, b: str, count: int) -> None:
+    """Show the prompts that were added, removed or got other pairs from version A of DATASET to B.
+
+    `compare` shows how their pairs and scores differ.
+    """
+    with _exit_codes():
+        from flows.terminal import show_changes
+        from pairsmith.changes import changes
+        from pairsmith.datafiles import files_of
+        from pairsmith.versions import store_at, version_folder
+
+        store = store_at(str(dataset))
+        files_a, files_b = (files_of(Path(version_folder(store, name))) for name in (a, b))
+        show_changes(_console(), a, b, changes(files_a, files_b, count))
 
 
 @main.command()
@@ -364,11 +411,12 @@ def _run(recipe: Any, verbose: bool, wait: float, what: str = "build") -> None:
 def _summarise(console: Any, recipe: Any, result: dict[str, Any]) -> None:
     from flows.terminal import table
 
-    folder, dataset, is_latest = result["folder"], Path(result["folder"]).parent.parent, result["state"] == "released"
+    folder, is_latest = result["folder"], result["state"] == "released"
+    dataset = folder.rpartition("/versions/")[0]
     console.print(table("Funnel", result["funnel"]))
     _show_refused(console, recipe)
     _show_usage(console, result["usage"])
-    shown = str(dataset / "latest") if is_latest and "://" not in folder else folder
+    shown = f"{dataset}/latest" if is_latest and "://" not in folder else folder
     for what, path in (("dataset", shown), ("card", f"{shown}/README.md"), ("report", f"{shown}/report.html")):
         console.print(f"{what:>8}: {path}", soft_wrap=True, markup=False)
     if result.get("hub"):

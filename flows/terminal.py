@@ -16,12 +16,13 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from pairsmith.changes import Changes
 from pairsmith.comparing import Comparison
+from pairsmith.datafiles import PREFERENCE
 from pairsmith.errors import DataError
 from pairsmith.planning import Plan
 from pairsmith.progress import Progress as Done
 from pairsmith.progress import listening
-from pairsmith.publishing import PREFERENCE
 
 QUIET_SECONDS = 15.0  # between progress lines where there is no terminal
 
@@ -180,6 +181,18 @@ def show_comparison(console: Console, found: Comparison) -> None:
         console.print(plain(f"  {flip.prompt}", style="bold"), soft_wrap=True)
         told = f"    prompt {flip.prompt_id}, chosen in A {flip.chosen_a}, in B {flip.chosen_b}; margins {margins}"
         console.print(plain(told), soft_wrap=True)
+
+
+def show_changes(console: Console, a: str, b: str, found: Changes) -> None:
+    """The prompts that two versions do not share, and those with other pairs: counts, and some of each."""
+    console.print(f"From {a} to {b}: {found.kept:,} prompts with the same pairs")
+    told = (("added", "+", "green"), ("removed", "-", "red"), ("changed", "~", "yellow"))
+    for kind, sign, style in told:
+        count, shown = getattr(found, kind), found.shown[kind]
+        more = f", of which {len(shown):,} are shown" if len(shown) < count else ""
+        console.print(f"{kind}: {count:,}{more}")
+        for prompt in shown:
+            console.print(plain(f"  {sign} {prompt.prompt_id}  {prompt.beginning}", style=style), soft_wrap=True)
 
 
 def _counted(what: str, rows: Iterable[tuple[str, int, int]]) -> list[dict[str, Any]]:

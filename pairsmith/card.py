@@ -24,8 +24,12 @@ def render_card(
     digest: str,
     models: Models,
     usage: list[dict[str, Any]] | None = None,
+    changed: str = "",
 ) -> str:
-    """README.md with the YAML front matter that the Hub and `load_dataset` read. `usage`: from `usage_table`."""
+    """README.md with the YAML front matter that the Hub and `load_dataset` read.
+
+    `usage`: from `usage_table`; `changed`: from `render_changelog`.
+    """
     configs = []
     for name, folder in (("default", "data"), ("kto", "kto")):
         splits = sorted((key.split("/")[1] for key in counts if key.startswith(f"{folder}/")), reverse=True)
@@ -60,6 +64,7 @@ def render_card(
             version=__version__,
             models=markdown_table([row | {"model": public_name(row["model"])} for row in models]),
             usage=markdown_table(usage) if usage else "",
+            changed=changed,
             scores=score_meaning(recipe),
             alike=similarity_meaning(recipe),
             recipe_yaml=told,
@@ -107,8 +112,10 @@ def recipe_yaml(recipe: Recipe) -> str:
             spec.pop(machine, None)
     prompts = data["prompts"]
     sources = [*prompts["sources"], *(prompts.get("decontaminate") or {}).get("against", ())]
+    for source in sources:
+        source.get("sql", {}).pop("url", None)
     for place, key in [
-        *((source, "path") for source in sources),
+        *((source, "path") for source in sources if "path" in source),
         *((spec, "model") for spec in specs if "model" in spec),
     ]:
         place[key] = public_name(place[key])

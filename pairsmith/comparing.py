@@ -7,28 +7,20 @@ prompts are taken for one has a chance of about 10^-6.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
+from pairsmith.datafiles import at, beginning, code, files_of, parts
 from pairsmith.errors import DataError
-from pairsmith.ids import canonical_json, normalised
-from pairsmith.publishing import PREFERENCE
 
-BATCH = 256  # rows whose texts are in memory at a time
-BUFFER = 1 << 20  # bytes of a column's file that are read at a time
-PROMPT_CHARS = 100  # of a prompt that is quoted
 _CODES = ("prompt_id", "chosen", "rejected")  # kept as hashes
 _NUMBERS = ("chosen_score", "rejected_score", "margin")
-_COLUMNS = (*_CODES, *_NUMBERS, "prompt", "chosen_member", "chosen_id")
 
 
 @dataclass(frozen=True)
@@ -101,7 +93,7 @@ def compare(a: Path, b: Path, show: int = 3) -> Comparison:
     Pairs are the same where both texts are, in the form that `ids.normalised` gives them, whoever wrote them. Raises
     DataError that names the folder or file where there is no data set, or one that pairsmith did not make.
     """
-    files_a, files_b = _files(a), _files(b)
+    files_a, files_b = files_of(a), files_of(b)
     frame_a, frame_b = _read(a, files_a), _read(b, files_b)
     prompts_a, prompts_b = frame_a["prompt_id"].unique(), frame_b["prompt_id"].unique()
     both = np.intersect1d(prompts_a, prompts_b, assume_unique=True)
@@ -126,29 +118,20 @@ def compare(a: Path, b: Path, show: int = 3) -> Comparison:
 _SWAPPED = {"chosen": "rejected", "rejected": "chosen"}
 
 
-def _files(dataset: Path) -> list[Path]:
-    """The data files of a version, train before test. A `latest` is followed once: it may move while we read."""
-    folder = (dataset / "latest" if (dataset / "latest").is_dir() else dataset).resolve()
-    files = sorted(folder.glob("data/*.parquet"), reverse=True)
-    if not files:
-        raise DataError(f"{dataset}: no published dataset (no data/*.parquet and no `latest` in it)")
-    return files
-
-
 def _read(dataset: Path, files: Sequence[Path]) -> pd.DataFrame:
     """A row per pair: hashes, numbers and the member, in the order of the files."""
     columns: dict[str, Any] = {}
     for name in _CODES:
-        found = [np.fromiter(map(_code, part.to_pylist()), np.uint64, len(part)) for part in _parts(files, name)]
+        found = [np.fromiter(map(code, part.to_pylist()), np.uint64, len(part)) for (part,) in parts(files, [name])]
         columns[name] = np.concatenate([np.empty(0, np.uint64), *found])
     for name in _NUMBERS:
-        found = [part.to_numpy(zero_copy_only=False) for part in _parts(files, name)]
+        found = [part.to_numpy(zero_copy_only=False) for (part,) in parts(files, [name])]
         numbers = np.concatenate([np.empty(0), *found])
         columns[name] = np.where(np.isfinite(numbers), numbers, np.nan)
     names: dict[str | None, int] = {}
     codes = [
         np.fromiter((names.setdefault(name, len(names)) for name in part.to_pylist()), np.int32, len(part))
-        for part in _parts(files, "chosen_member")
+        for (part,) in parts(files, ["chosen_member"])
     ]
     told = [name or "" for name in names]
     columns["member"] = pd.Categorical.from_codes(np.concatenate([np.empty(0, np.int32), *codes]), pd.Index(told))
@@ -156,32 +139,6 @@ def _read(dataset: Path, files: Sequence[Path]) -> pd.DataFrame:
     if frame.empty:
         raise DataError(f"{dataset}: its dataset holds no pair")
     return frame.assign(row=np.arange(len(frame)))
-
-
-def _parts(files: Sequence[Path], column: str) -> Iterator[pa.Array]:
-    """The values of a column, batch by batch. Raises DataError where a file is damaged or foreign."""
-    for file in files:
-        try:
-            with pq.ParquetFile(file, buffer_size=BUFFER, pre_buffer=False) as parquet:  # else a column at once
-                schema = parquet.schema_arrow
-                wrong = [
-                    n for n in _COLUMNS if n not in schema.names or schema.field(n).type != PREFERENCE.field(n).type
-                ]
-                if wrong:
-                    raise DataError(
-                        f"{file}: not a dataset of pairsmith's: columns {', '.join(wrong)} absent or foreign"
-                    )
-                for batch in parquet.iter_batches(batch_size=BATCH, columns=[column]):
-                    yield batch.column(0)
-        except (OSError, pa.ArrowException) as error:
-            raise DataError(f"{file}: cannot be read: {error}") from error
-
-
-def _code(value: Any) -> int:
-    """64 bits that stand for an id, or for a chat's roles and texts."""
-    if not isinstance(value, str):
-        value = canonical_json([[message["role"], normalised(message["content"] or "")] for message in value or ()])
-    return int.from_bytes(hashlib.blake2b(value.encode(), digest_size=8).digest())
 
 
 def _by(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
@@ -226,28 +183,10 @@ def _members(a: pd.DataFrame, b: pd.DataFrame) -> dict[str, tuple[int, int]]:
 def _flips(flipped: pd.DataFrame, files_a: Sequence[Path], files_b: Sequence[Path]) -> tuple[Flip, ...]:
     """The few pairs of `flipped`, with their prompts and ids read from the files."""
     rows_a, rows_b = flipped["row_a"].tolist(), flipped["row_b"].tolist()
-    prompts, names = _at(files_a, "prompt", rows_a), _at(files_a, "prompt_id", rows_a)
-    chosen_a, chosen_b = _at(files_a, "chosen_id", rows_a), _at(files_b, "chosen_id", rows_b)
-    margins_a, margins_b = _at(files_a, "margin", rows_a), _at(files_b, "margin", rows_b)
+    prompts, names = at(files_a, "prompt", rows_a), at(files_a, "prompt_id", rows_a)
+    chosen_a, chosen_b = at(files_a, "chosen_id", rows_a), at(files_b, "chosen_id", rows_b)
+    margins_a, margins_b = at(files_a, "margin", rows_a), at(files_b, "margin", rows_b)
     return tuple(
-        Flip(names[x], _beginning(prompts[x]), chosen_a[x], chosen_b[y], margins_a[x], margins_b[y])
+        Flip(names[x], beginning(prompts[x]), chosen_a[x], chosen_b[y], margins_a[x], margins_b[y])
         for x, y in zip(rows_a, rows_b, strict=True)
     )
-
-
-def _at(files: Sequence[Path], column: str, rows: Sequence[int]) -> dict[int, Any]:
-    """The values of a column at some rows."""
-    found: dict[int, Any] = {}
-    wanted, start = sorted(rows), 0
-    for part in _parts(files, column) if wanted else ():
-        found |= {row: part[row - start].as_py() for row in wanted if start <= row < start + len(part)}
-        start += len(part)
-        if start > wanted[-1]:
-            break
-    return found
-
-
-def _beginning(chat: list[dict[str, str]] | None) -> str:
-    """How a chat's last message begins, in one line."""
-    text = " ".join(((chat[-1]["content"] if chat else "") or "").split())
-    return text if len(text) <= PROMPT_CHARS else f"{text[:PROMPT_CHARS]}..."

@@ -9,6 +9,10 @@ from pairsmith.errors import ConfigError
 from pairsmith.schemas import Reason
 from pairsmith.templating import render_text
 
+# Where nothing is mapped, columns of these names are looked for, in this order.
+PROMPT_NAMES = ("prompt", "instruction", "question", "query", "turns")
+CHAT_NAMES = ("messages", "conversation")
+
 
 class Refused(Exception):
     """A row that cannot be a prompt."""

@@ -26,9 +26,9 @@ import sqlalchemy as sa
 import tenacity
 
 from pairsmith.config import Price
-from pairsmith.databases import parse_url
 from pairsmith.errors import ConfigError, DataError, RunError
 from pairsmith.llms.base import LLM, Finished, Identity, Reply, Request
+from pairsmith.querying import with_driver
 from pairsmith.waiting import holder_after
 
 log = logging.getLogger(__name__)
@@ -122,7 +122,7 @@ class Ledger:
 
     def __init__(self, url: str) -> None:
         try:
-            parsed = parse_url(url)
+            parsed = with_driver(sa.make_url(url))
             self.is_shared = parsed.get_backend_name() != "sqlite" or parsed.database not in (None, "", ":memory:")
             if parsed.get_backend_name() == "sqlite" and parsed.database and self.is_shared:
                 if Path(parsed.database).is_symlink():

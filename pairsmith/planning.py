@@ -13,6 +13,7 @@ from typing import Any
 
 from pairsmith import evolution, generation, given, rating
 from pairsmith.config import Judge, Member, ModelSpec, Rating, Recipe
+from pairsmith.fetching import fetched
 from pairsmith.ledger import open_ledger
 from pairsmith.llms.base import open_llm
 from pairsmith.prompts import read_prompts
@@ -48,7 +49,8 @@ class Plan:
 
 def plan_run(recipe: Recipe) -> Plan:
     """Read the prompts and count the requests of every stage. Writes nothing and loads no model."""
-    read = list(read_prompts(recipe.prompts))
+    with fetched(recipe.prompts) as bodies:
+        read = list(read_prompts(recipe.prompts, bodies))
     prompts = [row for row in read if "reason" not in row]
     rejected = [row for row in read if "reason" in row]
     if not prompts:

@@ -1,4 +1,4 @@
-"""Publish: pairs -> a versioned data set folder that `datasets.load_dataset` opens, and the Hub on request.
+"""Publish: pairs -> a versioned data set folder that `datasets.load_dataset` opens.
 
 A version is built aside, renamed into place and never changed; `latest` then moves to it in one step, so a reader
 sees a whole version whatever happens. Publishing the same content again changes nothing.
@@ -10,11 +10,10 @@ import csv
 import hashlib
 import heapq
 import json
-import os
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +23,10 @@ import pyarrow.parquet as pq
 from pairsmith import __version__, versions
 from pairsmith.agreement import Trust
 from pairsmith.card import Models, recipe_yaml, render_card
+from pairsmith.changelog import changelog, measured, paid, render_changelog
 from pairsmith.config import Publishing, Recipe
-from pairsmith.errors import ConfigError, RunError
+from pairsmith.datafiles import CHAT, PREFERENCE, RATINGS
+from pairsmith.errors import RunError
 from pairsmith.generation import with_system
 from pairsmith.ids import canonical_json, draw, fingerprint
 from pairsmith.report import Summary, render_report
@@ -37,30 +38,20 @@ from pairsmith.versions import LATEST, History, State, Version
 
 SHOWN = 200  # pairs and refused rows in the report
 
-_CHAT = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
-_RATINGS = pa.list_(
-    pa.struct(
-        [
-            ("judge", pa.string()),
-            ("aspect", pa.string()),
-            ("rating", pa.int64()),
-            ("score", pa.float64()),
-            ("rationale", pa.string()),
-        ]
-    )
-)
-PREFERENCE = pa.schema(
-    [("prompt", _CHAT), ("chosen", _CHAT), ("rejected", _CHAT)]
-    + [(f"{side}_{what}", kind) for side in ("chosen", "rejected") for what, kind in (
-        ("score", pa.float64()), ("member", pa.string()), ("model", pa.string()), ("id", pa.string()),
-        ("ratings", _RATINGS))]
-    + [("margin", pa.float64()), ("similarity", pa.float64()), ("strategy", pa.string())]
-    + [("source", pa.string()), ("prompt_id", pa.string())]
-)  # fmt: skip
 CSV = ("prompt", "chosen", "rejected", "chosen_score", "rejected_score", "margin", "chosen_member", "rejected_member",
        "source", "prompt_id")  # fmt: skip
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the beginning of a command
-KTO = pa.schema([("prompt", _CHAT), ("completion", _CHAT), ("label", pa.bool_()), ("prompt_id", pa.string())])
+KTO = pa.schema([("prompt", CHAT), ("completion", CHAT), ("label", pa.bool_()), ("prompt_id", pa.string())])
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a run knows of its data set beside the pairs. `usage`: what it has cost so far, from `usage_table`."""
+
+    summary: Summary
+    trust: Trust
+    models: Models
+    usage: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -84,17 +75,14 @@ def publish(
     store: Store,
     shards: Iterable[str],
     content: int,
-    summary: Summary,
-    trust: Trust,
-    models: Models,
-    usage: list[dict[str, Any]],
+    findings: Findings,
 ) -> Published:
     """Build the next version of the data set from its shards, unless one that counts holds the same.
 
-    `content`: sum of the shards' `content_digest`; `usage`: what the data set has cost so far. `latest` moves to it,
-    but where the recipe wants approval: then it waits as a candidate. Raises RunError where there is no pair to
-    publish.
+    `content`: sum of the shards' `content_digest`. `latest` moves to it, but where the recipe wants approval: then it
+    waits as a candidate. Raises RunError where there is no pair to publish.
     """
+    summary = findings.summary
     if not summary.pairs:
         reasons = ", ".join(f"{count} {reason}" for reason, count in summary.prompt_reasons.most_common())
         raise RunError(f"no pair to publish: {summary.loaded} prompts, {reasons}")
@@ -108,7 +96,12 @@ def publish(
         if found := versions.same_content(store, past, digest):
             return _found_again(recipe, store, past, found)
         folder, name = Path(scratch) / "version", past.next_name
-        _write_version(recipe, store, past, folder, name, digest, shards, summary, trust, models, usage)
+        shown, counts = _write_named(recipe, store, shards, folder, digest)
+        about = {"version": name, "pairs": summary.pairs, "digest": digest, "pairsmith": __version__}
+        before = versions.version_at(store, past.latest) if past.latest else None
+        about |= _standing(recipe, store, past, before, folder, findings)
+        changed = render_changelog(about, before.about if before else None)
+        _write_pages(recipe, store, folder, about, counts, shown, findings, changed)
         store.install(folder, f"versions/{name}")
         if recipe.publishing.approval == "none":
             store.point(LATEST, f"versions/{name}")
@@ -132,38 +125,53 @@ def _published(store: Store, name: str, pairs: int, digest: str, new: bool) -> P
     return Published(store.url(f"versions/{name}"), name, pairs, digest, new, past.state(name), past.latest)
 
 
-def _write_version(
-    recipe: Recipe,
-    store: Store,
-    past: History,
-    folder: Path,
-    name: str,
-    digest: str,
-    shards: Iterable[str],
-    summary: Summary,
-    trust: Trust,
-    models: Models,
-    usage: list[dict[str, Any]],
-) -> None:
-    """All files of a version, in a folder that is not in its place yet."""
+def _write_named(
+    recipe: Recipe, store: Store, shards: Iterable[str], folder: Path, digest: str
+) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """`write_data`, with names that change with what the files hold, since `datasets` caches by folder and names."""
     shown, counts = write_data(recipe, folder, (store.read_arrow(published_ref(shard)) for shard in shards))
-    # `datasets` caches by folder and file names: those under `latest` must change with what they hold
     for file in folder.glob("*/*"):
         file.rename(file.with_stem(f"{file.stem}-{digest[:12]}"))
-    record = {"version": name, "pairs": summary.pairs, "digest": digest, "pairsmith": __version__}
-    record |= {"made_at": versions.now(), "approval": recipe.publishing.approval}
-    record["supersedes"] = [past.waiting] if past.waiting else []
-    record["files"] = {str(f.relative_to(folder)): _sha256(f) for f in sorted(folder.glob("*/*"))}
-    hub = recipe.publishing.hub
-    where = hub.repo_id if hub else store.url(LATEST if store.is_local else f"versions/{name}")
-    card = render_card(recipe, summary, where, counts, digest, models, usage)
-    page = render_report(
-        recipe, summary, shown, refused_rows(store), trust.titled(), usage, recipe_text=recipe_yaml(recipe)
-    )
+    return shown, counts
+
+
+def _standing(
+    recipe: Recipe, store: Store, past: History, before: Version | None, folder: Path, findings: Findings
+) -> dict[str, Any]:
+    """How a version stands to those before it, and what it needs to be compared with those after it."""
+    paid_now = paid(findings.usage)
+    return {
+        "made_at": versions.now(),
+        "approval": recipe.publishing.approval,
+        "supersedes": [past.waiting] if past.waiting else [],
+        "changelog": asdict(changelog(store, before, sorted(folder.glob("data/*")), paid_now)),
+        "measured": measured(findings.summary, findings.trust),
+        "paid": paid_now,
+        "files": {str(file.relative_to(folder)): _sha256(file) for file in sorted(folder.glob("*/*"))},
+    }
+
+
+def _write_pages(
+    recipe: Recipe,
+    store: Store,
+    folder: Path,
+    about: dict[str, Any],
+    counts: dict[str, int],
+    shown: list[dict[str, Any]],
+    findings: Findings,
+    changed: str,
+) -> None:
+    """Card, report, recipe and version.json."""
+    hub, told = recipe.publishing.hub, recipe_yaml(recipe)
+    where = hub.repo_id if hub else store.url(LATEST if store.is_local else f"versions/{about['version']}")
+    summary, usage = findings.summary, findings.usage
+    card = render_card(recipe, summary, where, counts, about["digest"], findings.models, usage, changed)
+    tables = findings.trust.titled()
+    page = render_report(recipe, summary, shown, refused_rows(store), tables, usage, recipe_text=told)
     (folder / "README.md").write_text(card, encoding="utf-8")
     (folder / "report.html").write_text(page, encoding="utf-8")
-    (folder / "recipe.yaml").write_text(recipe_yaml(recipe), encoding="utf-8")
-    (folder / "version.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+    (folder / "recipe.yaml").write_text(told, encoding="utf-8")
+    (folder / "version.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
 
 
 def refused_rows(store: Store) -> list[str]:
@@ -229,7 +237,7 @@ def published_rows(tables: ShardTables) -> list[dict[str, Any]]:
     texts = {row["completion_id"]: row["text"] for row in rows(tables.completions)}
     ratings: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows(tables.ratings):
-        ratings[row["completion_id"]].append({field.name: row[field.name] for field in _RATINGS.value_type})
+        ratings[row["completion_id"]].append({field.name: row[field.name] for field in RATINGS.value_type})
     published = []
     for pair in rows(tables.pairs):
         prompt = prompts[pair["prompt_id"]]
@@ -264,45 +272,6 @@ def kto_rows(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
                 "prompt": row["prompt"], "completion": row[side], "label": label, "prompt_id": row["prompt_id"]
             }  # fmt: skip
     return [row for name, row in made.items() if len(labels[name]) == 1]
-
-
-def push_to_hub(recipe: Recipe, store: Store, published: Published) -> str | None:
-    """Upload a version to the Hub (private unless the recipe says otherwise) unless it is there; returns its URL.
-
-    That is the version that `latest` leads to, whatever else was published. What was pushed is noted in the store, so
-    a push that failed, or a release by a person, is made up for by the next run.
-    """
-    version = versions.version_at(store, published.latest) if published.latest else None
-    if version is None:
-        return None
-    import huggingface_hub
-
-    hub = recipe.publishing.hub
-    assert hub is not None
-    mark = {"repo_id": hub.repo_id, "digest": version.digest}
-    if store.exists("pushed.json") and store.read_json("pushed.json") == mark:
-        return None
-    token = os.environ.get(hub.token_env)
-    if not token:
-        raise ConfigError(f"publishing.hub: the environment variable {hub.token_env} holds no token")
-    api = huggingface_hub.HfApi(token=token)
-    api.create_repo(hub.repo_id, repo_type="dataset", private=hub.private, exist_ok=True)
-    if hub.private and not api.dataset_info(hub.repo_id).private:
-        raise ConfigError(f"publishing.hub: {hub.repo_id} is public; say private: false, or choose another repo_id")
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = version.folder
-        if not store.is_local:
-            store.fs.get(f"{store.path(f'versions/{version.name}')}/", scratch, recursive=True)
-            folder = scratch
-        api.upload_folder(
-            repo_id=hub.repo_id,
-            repo_type="dataset",
-            folder_path=folder,
-            commit_message=f"{recipe.name} {version.name}",
-            delete_patterns=["data/*", "kto/*", "jsonl/*", "csv/*"],
-        )
-    store.write_json("pushed.json", mark)
-    return f"{api.endpoint}/datasets/{hub.repo_id}"
 
 
 class _Writers:

@@ -15,10 +15,10 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from pairsmith.config import DATA_SUFFIXES, Recipe, is_local, names_a_file
+from pairsmith.config import Recipe, format_of, is_local, names_a_file
 from pairsmith.errors import ConfigError
 
-SECRET_FIELDS = {"endpoint", "ledger", "hub"}  # values that may hold one are not repeated
+SECRET_FIELDS = {"endpoint", "ledger", "hub", "sql", "http"}  # values that may hold one are not repeated
 
 
 def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
@@ -54,9 +54,12 @@ def parse_recipe(data: Mapping[str, Any], base: Path, where: str = "recipe") -> 
         raise ConfigError(f"{where}:\n" + "\n".join(_complaints(error))) from None
     resolved = recipe.model_dump(mode="json")
     for field, source in _sources_in(resolved):
+        if source["sql"]:
+            source["sql"]["url"] = _absolute(source["sql"]["url"], base)
+        if not source["path"] or source["path"].startswith(("http://", "https://")):
+            continue
         source["path"] = _resolve(source["path"], base, field)
-        suffix = Path(source["path"]).suffix.lower()
-        if source["format"] == "auto" and Path(source["path"]).is_file() and suffix not in DATA_SUFFIXES:
+        if source["format"] == "auto" and Path(source["path"]).is_file() and format_of(source["path"]) is None:
             raise ConfigError(
                 f"{source['path']}: what format is it? Set the source's format to jsonl, json, csv or parquet"
             )
@@ -144,6 +147,12 @@ def _resolve(path: str, base: Path, field: str) -> str:
     if is_local(path):
         raise ConfigError(f"{field}: {path} is neither in {base.absolute()} nor in {Path.cwd()}")
     return path
+
+
+def _absolute(url: str | None, base: Path) -> str | None:
+    """A database URL; one of SQLite with a path that is seen from the recipe made absolute."""
+    head, is_sqlite, path = (url or "").partition("sqlite:///")
+    return url if not is_sqlite or head or not path else f"sqlite:///{(base / path).absolute()}"
 
 
 def _with_templates(data: Mapping[str, Any], base: Path) -> Mapping[str, Any]:

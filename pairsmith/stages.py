@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -17,18 +18,24 @@ from pairsmith import (
     agreement,
     card,
     charts,
+    datafiles,
     evolution,
     facts,
+    fields,
     gates,
     generation,
     given,
     guard,
+    hub,
+    ids,
     pairing,
     prompts,
     publishing,
     rating,
+    reading,
     readouts,
     report,
+    sandbox,
     schemas,
     scoring,
     survey,
@@ -53,6 +60,7 @@ from pairsmith.config import (
 )
 from pairsmith.errors import TableError
 from pairsmith.evolution import evolve
+from pairsmith.fetching import fetched
 from pairsmith.generation import generate
 from pairsmith.ids import fingerprint, source_hash
 from pairsmith.ledger import Recorded, open_ledger
@@ -62,11 +70,12 @@ from pairsmith.llms.batch import Batched
 from pairsmith.llms.encoder import Encoder, cosine
 from pairsmith.pairing import Similarity, by_characters, pair
 from pairsmith.progress import Progress, ask, emit
-from pairsmith.publishing import Published, publish
+from pairsmith.publishing import Findings, Published, publish
 from pairsmith.rating import rate
+from pairsmith.recalling import Notes
 from pairsmith.report import Summary
 from pairsmith.schemas import Reason
-from pairsmith.sharding import Loaded, shard_prompts
+from pairsmith.sharding import Loaded, known_prompts, shard_prompts
 from pairsmith.store import Store, Stored, TableRef
 from pairsmith.survey import Facts
 from pairsmith.tables import (
@@ -124,8 +133,15 @@ def stages_of(recipe: Recipe) -> list[str]:
 
 
 def load(recipe: Recipe) -> Loaded:
-    """Read all sources and lay the prompts out in shards."""
-    return shard_prompts(prompts.read_prompts(recipe.prompts), open_store(recipe), recipe.shard_size)
+    """Read all sources, as far as they are not as they were, and lay the prompts out in shards."""
+    store = open_store(recipe)
+    known = known_prompts(store)
+    notes = Notes(store, known.homes, source_hash(prompts, reading, fields, schemas, ids, templating, sandbox))
+    with fetched(recipe.prompts, Path(store.path("sources")) if store.is_local else None) as bodies:
+        read = prompts.read_prompts(recipe.prompts, bodies, notes)
+        loaded = shard_prompts(read, store, recipe.shard_size, known)
+    notes.tidy()
+    return loaded
 
 
 def generate_shard(recipe: Recipe, shard: str, member_name: str) -> Done:
@@ -363,7 +379,7 @@ def plan_mark(recipe: Recipe) -> str:
     """Fingerprint of what decides the outcome for all shards alike: the recipe, code and templates."""
     judged = (rating, readouts, wrapping, scoring)
     steps = (generation, given, evolution, *judged, survey, guard, pairing)
-    code = source_hash(*steps, publishing, report, charts, agreement)
+    code = source_hash(*steps, publishing, datafiles, report, charts, agreement)
     templates = [templating.template_hash(prefix) for prefix in ("principles", "evolve", "judge")]
     models = [[_dump(spec, open_llm(spec).identity), getattr(spec, "samples", None)] for spec in recipe.specs]
     plan = recipe.model_dump(mode="json", include={"pool": {"draw", "seed"}, "pairing": True})
@@ -428,7 +444,7 @@ def publish_run(recipe: Recipe, loaded: Loaded) -> tuple[Published, Summary]:
     gates.check(recipe.gates, summary, trust)
     models = models_of(recipe)
     usage = report.usage_table(open_ledger(recipe.ledger_url).paid(recipe.name), models)
-    return publish(recipe, store, loaded.shards, content, summary, trust, models, usage), summary
+    return publish(recipe, store, loaded.shards, content, Findings(summary, trust, models, usage)), summary
 
 
 def gate_table(recipe: Recipe, loaded: Loaded) -> list[dict[str, Any]]:
@@ -462,7 +478,7 @@ def _added_up(recipe: Recipe, store: Store, loaded: Loaded) -> tuple[Summary, Tr
 
 def push(recipe: Recipe, published: Published) -> str | None:
     """Upload a version to the Hub; None where it is there already."""
-    return publishing.push_to_hub(recipe, open_store(recipe), published)
+    return hub.push_to_hub(recipe, open_store(recipe), published)
 
 
 def models_of(recipe: Recipe) -> card.Models:

@@ -1,4 +1,4 @@
-"""What a workspace holds: its datasets, how far each is, and the calls in its ledger."""
+"""What a workspace holds: its datasets, how far each is, their versions, and the calls in its ledger."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from pairsmith.ledger import open_ledger
 from pairsmith.store import Store
-from pairsmith.versions import latest_version
+from pairsmith.versions import history, latest_version, version_at
 
 
 def datasets_of(workspace: Path) -> list[dict[str, Any]]:
@@ -28,6 +28,27 @@ def datasets_of(workspace: Path) -> list[dict[str, Any]]:
                 **{f"with {kind}": len(shards_with[kind]) for kind in kinds},
                 "latest": latest.name if latest else "none yet",
                 "pairs": latest.pairs if latest else 0,
+            }
+        )
+    return found
+
+
+def versions_of(store: Store) -> list[dict[str, Any]]:
+    """One row per version, the oldest first: its size and changes, what became of it, and who decided that and why."""
+    past, found = history(store), []
+    for name in past.names:
+        version, decision = version_at(store, name), past.last_decision(name)
+        changed = version.about.get("changelog", {}) if version else {}
+        state = str(past.state(name)) if version else "damaged"
+        found.append(
+            {
+                "version": name,
+                "made": version.made_at if version else None,
+                "pairs": version.pairs if version else None,
+                **{what: changed.get(what) for what in ("added", "removed", "changed")},
+                "state": f"{state}, latest" if name == past.latest else state,
+                "by": decision.by if decision else None,
+                "reason": decision.reason if decision else None,
             }
         )
     return found

@@ -216,6 +216,10 @@ class Store:
             sync_folder(target.parent)
         return path
 
+    def remove(self, name: str) -> None:
+        """Take a file away."""
+        self.fs.rm_file(self.path(name))
+
     def scratch(self) -> Path:
         """A folder of a local store for what is not in its place yet; whatever a crash left there goes with `lock`."""
         folder = Path(self.path(SCRATCH))

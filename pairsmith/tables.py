@@ -10,10 +10,16 @@ from pairsmith.config import Recipe
 from pairsmith.store import TableRef
 
 LOAD_REJECTIONS = TableRef("rejections", "load")
+SHARD_INDEX = TableRef("index", "load")  # which prompts the shards hold
 
 
 def prompts_ref(shard: str) -> TableRef:
     return TableRef("prompts", shard)
+
+
+def notes_ref(part: str) -> TableRef:
+    """What was made of a source file."""
+    return TableRef("notes", "load", part)
 
 
 def pool_ref(shard: str, member: str) -> TableRef:

@@ -183,7 +183,7 @@ class FakeEndpoint:
         if not http.path.endswith("/chat/completions"):
             return web.json_response(self.stats())
         body = json.loads(await http.read())
-        name = self.note(body, {name.lower(): value for name, value in http.headers.items()})
+        name = self.note(body, {name.lower(): told for name, told in http.headers.items()} if self._keep else None)
         mark = f"{name} {self.asked[name]}"
         fault = self._faults.pop(0) if self._faults else self._weather.fault(mark, time.monotonic() - self._opened)
         arrived = time.monotonic()

@@ -158,6 +158,13 @@ def number_of(name: str) -> int:
     return int(name[1:])
 
 
+def version_folder(store: Store, name: str) -> str:
+    """Where a version stands; raises DataError where there is none of that name."""
+    if name not in (LATEST, *version_names(store)):
+        raise DataError(f"{store.root}: no version {name}; there are {', '.join(version_names(store))}")
+    return store.path(name if name == LATEST else f"versions/{name}")
+
+
 def latest_name(store: Store) -> str | None:
     """The version that `latest` leads to; None before the first."""
     path = store.points_to(LATEST)

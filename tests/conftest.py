@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -95,6 +96,21 @@ def prefect_server() -> Iterator[None]:
 
     with prefect_test_harness(server_startup_timeout=120):
         yield
+
+
+@pytest.fixture(scope="session")
+def made_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of Prefect's with a database that is made already: Prefect takes ten seconds to make one."""
+    home = tmp_path_factory.mktemp("prefect-home")
+    command = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes"]
+    subprocess.run(command, check=True, env=clean_environment(PREFECT_HOME=str(home)), stdout=subprocess.DEVNULL)
+    return home
+
+
+@pytest.fixture
+def prefect_home(made_home: Path, tmp_path: Path) -> str:
+    """A folder of Prefect's for this test alone, in its own folder."""
+    return str(shutil.copytree(made_home, tmp_path / "prefect"))
 
 
 @pytest.fixture(scope="session")

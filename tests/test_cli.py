@@ -76,6 +76,7 @@ def test_show_and_status(echo_recipe: Callable[..., Recipe], tmp_path: Path) -> 
 
 @pytest.mark.prefect
 def test_run_prints_the_places_and_a_pair(tmp_path: Path) -> None:
+    """For the first time ever: Prefect's database is made on the way."""
     told = cli("run", RECIPE, cwd=tmp_path, PREFECT_HOME=str(tmp_path / "prefect"))
     assert told.returncode == 0, told.stderr
     for what in ("dataset: ", "card: ", "report: ", "prompts/s", "chosen: ", "rejected: "):
@@ -84,8 +85,8 @@ def test_run_prints_the_places_and_a_pair(tmp_path: Path) -> None:
 
 
 @pytest.mark.prefect
-def test_a_failed_run_exits_with_one(tmp_path: Path) -> None:
-    told = cli("run", RECIPE, "--set", "pairing.min_margin=9", cwd=tmp_path, PREFECT_HOME=str(tmp_path / "prefect"))
+def test_a_failed_run_exits_with_one(tmp_path: Path, prefect_home: str) -> None:
+    told = cli("run", RECIPE, "--set", "pairing.min_margin=9", cwd=tmp_path, PREFECT_HOME=prefect_home)
     assert told.returncode == 1
     assert told.stderr.startswith("error: no pair to publish")
     assert "Traceback" not in told.stderr
@@ -100,10 +101,10 @@ def test_a_server_that_is_down_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.prefect
-def test_a_given_set_is_paired_and_rated_anew_with_the_calls_counted(tmp_path: Path) -> None:
+def test_a_given_set_is_paired_and_rated_anew_with_the_calls_counted(tmp_path: Path, prefect_home: str) -> None:
     from pairsmith.testing import FakeEndpoint
 
-    recipe, home = str(ROOT / "recipes" / "re-pair.yaml"), {"PREFECT_HOME": str(tmp_path / "prefect")}
+    recipe, home = str(ROOT / "recipes" / "re-pair.yaml"), {"PREFECT_HOME": prefect_home}
     with FakeEndpoint() as endpoint:
         judge = f"{{name: j, backend: openai, model: m, endpoint: {{base_url: '{endpoint.url}', api_key_env: null}}}}"
         asked = ("--set", f"rating.judges=[{judge}]", "--set", "rating.aspects=[helpfulness]")

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pairsmith import comparing
+from pairsmith import datafiles
 from pairsmith.comparing import Comparison, compare
 from pairsmith.config import Recipe
 from pairsmith.errors import DataError
@@ -122,7 +122,7 @@ def test_the_first_flips_are_quoted_in_the_order_of_a(version: Callable[..., Pat
     found = compare(a, b)
     assert [flip.chosen_b for flip in found.flips] == ["id-y0", "id-y1", "id-y2"]
     assert found.flips[1].prompt.startswith("1 long words long")
-    assert len(found.flips[1].prompt) == comparing.PROMPT_CHARS + 3
+    assert len(found.flips[1].prompt) == datafiles.PROMPT_CHARS + 3
     assert [flip.prompt_id for flip in compare(a, b, show=99).flips][-1] == "p-t"
     assert compare(a, b, show=0).flips == ()
 
@@ -206,7 +206,7 @@ def test_no_column_of_texts_is_in_memory_as_a_whole(version: Callable[..., Path]
     (file,) = folder.glob("data/*.parquet")
     pq.write_table(pq.read_table(file), file)  # in one row group
     before = pa.total_allocated_bytes()
-    most = max(pa.total_allocated_bytes() for _ in comparing._parts([file], "chosen")) - before
+    most = max(pa.total_allocated_bytes() for _ in datafiles.parts([file], ["chosen"])) - before
     assert most < 25e6 < file.stat().st_size
 
 

@@ -11,10 +11,10 @@ from tests.conftest import ROOT
 
 PACKAGES = ("pairsmith", "tasks", "flows")
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-HEAVY = {"torch", "transformers", "datasets", "huggingface_hub", "llguidance"}
+HEAVY = {"torch", "transformers", "datasets", "huggingface_hub", "llguidance", "vllm"}
 LEAVES = {"config", "schemas", "ids", "errors", "sandbox", "templating"}
 STEPS = {
-    "prompts", "fields", "given", "gathering", "overlap", "generation", "evolution",
+    "prompts", "reading", "querying", "fields", "given", "gathering", "overlap", "generation", "evolution",
     "rating", "readouts", "wrapping", "checks", "scoring", "guard", "survey", "pairing", "progress",
 }  # fmt: skip
 STEPS_MAY_KNOW = LEAVES | STEPS | {"llms.base"}

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pairsmith.config import ModelSpec, Price, Sampling
-from pairsmith.errors import ConfigError, DataError
+from pairsmith.errors import ConfigError, DataError, RunError
 from pairsmith.ledger import Account, Entry, Ledger, Recorded
 from pairsmith.llms.base import Finished, Identity, Reply, Request
 from pairsmith.llms.echo import Echo
@@ -191,3 +191,29 @@ def test_a_ledger_from_before_askers_were_noted_goes_on(tmp_path: Path) -> None:
     assert book.get(["k"]) == {"k": reply}
     assert {row["asker"]: row["calls"] for row in book.paid("one")} == {None: 1, "member a": 1}
     assert Ledger(url).count() == 2
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("ledger_url", ["postgres"], indirect=True)
+def test_a_lock_among_machines_is_waited_for_as_long_as_is_said(ledger_url: str) -> None:
+    one, other = Ledger(ledger_url), Ledger(ledger_url)
+    with one.lock("data"):
+        for wait in (0, 0.2):
+            began = time.monotonic()
+            with pytest.raises(RunError, match="perhaps on another machine"), other.lock("data", wait):
+                pass
+            assert time.monotonic() - began >= wait
+    taken, given_back = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with one.lock("data"):
+            taken.set()
+            time.sleep(0.2)
+            given_back.set()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert taken.wait(10)
+    with other.lock("data", 10):
+        assert given_back.is_set()
+    holder.join()

@@ -36,6 +36,19 @@ def test_a_few_refusals_are_taken_for_chance() -> None:
     assert places.now == 50
 
 
+def test_how_long_many_are_refused_is_told_and_ends_with_it() -> None:
+    places = Adaptive(64)
+    for number in range(3):
+        places.note(overloaded=True, now=number)
+    assert places.refusing(3) == 0  # few may be chance
+    for number in range(3, 40):
+        places.note(overloaded=number % 3 > 0, now=number)  # two thirds
+    assert 30 < places.refusing(40) < 38
+    for number in range(40, 70):
+        places.note(overloaded=False, now=number)
+    assert places.refusing(70) == 0
+
+
 @given(st.lists(st.booleans(), max_size=400), st.integers(1, 40))
 def test_places_stay_within_bounds(answers: list[bool], most: int) -> None:
     places = Adaptive(most)

@@ -15,7 +15,9 @@ from pairsmith.config import LocalOptions, ModelSpec, Sampling
 from pairsmith.errors import ConfigError, ModelNotFound
 from pairsmith.llms import models
 from pairsmith.llms.base import Message, Reply, Request, open_llm
-from pairsmith.llms.transformers import Transformers, pick, shared_prefix, without_system
+from pairsmith.llms.chats import without_system
+from pairsmith.llms.drawing import pick
+from pairsmith.llms.transformers import Transformers
 from tests.conftest import MODELS, model_id
 from tests.runs import generate
 
@@ -69,14 +71,6 @@ def test_only_known_models_are_fetched() -> None:
 def test_the_system_message_goes_before_the_first_user_message() -> None:
     chat = request("Hi", system="Be brief.").messages
     assert without_system(chat) == [{"role": "user", "content": "Be brief.\n\nHi"}]
-
-
-def test_shared_prefixes_leave_something_to_predict_from() -> None:
-    long = list(range(100))
-    assert shared_prefix([[*long, 1], [*long, 2]]) == 100
-    assert shared_prefix([long, long]) == 99
-    assert shared_prefix([long]) == 0
-    assert shared_prefix([[1, 2, 3], [1, 2, 4]]) == 0
 
 
 @pytest.mark.model
@@ -198,10 +192,10 @@ def test_a_model_that_is_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _engine(llm: Transformers) -> Any:
-    from pairsmith.llms import transformers as backend
+    from pairsmith.llms import weights
 
     generate(llm, [request("Hi", sampling={"max_tokens": 1})])
-    return next(engine for key, engine in backend._engines.items() if key[0] == llm._path)
+    return next(engine for key, engine in weights._loaded.items() if key[0] == llm._path)
 
 
 def test_the_default_models_are_named_in_one_place() -> None:

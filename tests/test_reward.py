@@ -29,61 +29,12 @@ from tests.test_agreement import shard
 from tests.test_cli import cli
 from tests.test_generation import prompt
 from tests.test_report import counted
+from tests.tiny import TEMPLATE, model_at, tokenizer_at
 
 Build = Callable[..., Recipe]
-TEMPLATE = (
-    "{{ bos_token }}{% for m in messages %}[{{ m.role }}] {{ m.content }}{{ eos_token }}{% endfor %}"
-    "{% if add_generation_prompt %}[assistant] {% endif %}"
-)
 STERN = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + TEMPLATE
 TOLERANCE = {"rel": 1e-5, "abs": 1e-5}  # of float32: what the make-up of a batch may change
 TEXTS = ("Yes.", "No, and here is why. " * 6, "", "It depends on the weather.", "é" * 40, "Perhaps so.", "x")
-
-
-def tokenizer_at(folder: Path, template: str | None = TEMPLATE, pairs: bool = False, **special: str) -> int:
-    """A tokenizer of single bytes that puts a BOS, or the marks of pairs, before every text; returns its size."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    marks = ["<s>", "</s>", "<pad>", "<cls>", "<sep>"]
-    vocabulary = {token: n for n, token in enumerate([*marks, *sorted(pre_tokenizers.ByteLevel.alphabet())])}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    tokenizer.add_special_tokens(marks)
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.post_processor = (
-        processors.TemplateProcessing(
-            single="<cls> $A <sep>", pair="<cls> $A <sep> $B:1 <sep>:1", special_tokens=[("<cls>", 3), ("<sep>", 4)]
-        )
-        if pairs
-        else processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
-    )
-    names = {"cls_token": "<cls>", "sep_token": "<sep>", "pad_token": "<pad>"} if pairs else {"bos_token": "<s>"}
-    inputs = ["input_ids", "attention_mask", *(["token_type_ids"] if pairs else [])]
-    made = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="</s>", model_input_names=inputs, **names, **special
-    )
-    made.chat_template = template
-    made.save_pretrained(folder)
-    return len(vocabulary)
-
-
-def model_at(folder: Path, kind: str = "Llama", template: str | None = TEMPLATE, **settings: Any) -> Path:
-    """A model of random weights and few layers whose scores differ."""
-    import torch
-    import transformers
-
-    size = tokenizer_at(folder, template, pairs=kind == "Bert", **settings.pop("special", {}))
-    small = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
-    if kind == "GPT2":
-        small = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256}
-    elif kind != "Bert":
-        small["num_key_value_heads"] = 2
-    limits = {"vocab_size": size, "max_position_embeddings": 256, "initializer_range": 0.4, "num_labels": 1}
-    config = getattr(transformers, f"{kind}Config")(**{**limits, **small, **settings})
-    torch.manual_seed(5)
-    getattr(transformers, f"{kind}ForSequenceClassification")(config).save_pretrained(folder)
-    return folder
 
 
 def judge(folder: Path, batch_size: int = 32, **fields: Any) -> Judge:
@@ -532,6 +483,6 @@ def test_the_command_line_runs_a_reward_model(echo_recipe: Build, tmp_path: Path
 
 
 def _engine(folder: Path) -> Any:
-    from pairsmith.llms.transformers import _engines
+    from pairsmith.llms.weights import _loaded
 
-    return next(engine for key, engine in _engines.items() if key[0] == str(folder))
+    return next(engine for key, engine in _loaded.items() if key[0] == str(folder))

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from pairsmith.config import Recipe
@@ -15,6 +16,7 @@ from pairsmith.planning import plan_run
 from pairsmith.recipes import load_recipe
 from pairsmith.stages import open_store
 from pairsmith.tables import completion_refs, rating_refs
+from pairsmith.testing import FakeEndpoint
 from tests.conftest import ROOT, shared
 from tests.runs import run
 
@@ -35,6 +37,43 @@ def test_ten_percent_more_prompts_ask_exactly_for_those(echo_recipe: Build) -> N
     published, _, calls = run(echo_recipe(22))
     assert calls == {"generate": 4, "evolve": 4, "rate": 4}
     assert (published.version, published.new) == ("v0002", True)
+
+
+def test_refreshes_ask_only_for_what_is_new_and_versions_hold_what_is_there(tmp_path: Path) -> None:
+    """A row is added, one is changed, one is removed: a journal of the endpoint counts what each refresh asks."""
+    path = tmp_path / "rows.jsonl"
+    with FakeEndpoint() as endpoint:
+        where = {"backend": "openai", "endpoint": {"base_url": endpoint.url, "api_key_env": None}}
+        members = [{"name": name, "model": "m", "sampling": {"seed": seed}, **where} for seed, name in enumerate("ab")]
+        judges = [{"name": "judge", "model": "judge", **where}]
+        data = {
+            "name": "refreshed", "workspace": str(tmp_path / "data"), "shard_size": 2, "pool": {"members": members},
+            "prompts": {"sources": [{"path": str(path)}]}, "rating": {"aspects": ["overall"], "judges": judges},
+            "pairing": {"strategy": "member-order", "member_order": ["a", "b"]},
+        }  # fmt: skip
+        recipe = Recipe.model_validate(data)
+
+        def refresh(*texts: str) -> tuple[int, set[str], str]:
+            """Calls that arrived, the prompts of the version that `latest` leads to, and its name."""
+            path.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in texts))
+            before = sum(endpoint.asked.values())
+            published = run(recipe)[0]
+            found = pq.read_table(Path(published.folder, "data"))["prompt"].to_pylist()
+            assert Path(published.folder).parent.parent.joinpath("latest").resolve() == Path(published.folder)
+            return sum(endpoint.asked.values()) - before, {chat[0]["content"] for chat in found}, published.version
+
+        each = 2 + 1  # two answers, and a judge who sees both
+        assert refresh(*"vwxyz") == (5 * each, set("vwxyz"), "v0001")
+        assert refresh(*"vwxyz", "new") == (each, {*"vwxyz", "new"}, "v0002")
+        assert refresh(*"vwXyz", "new") == (each, {*"vwXyz", "new"}, "v0003")
+        assert refresh(*"wXyz", "new") == (0, {*"wXyz", "new"}, "v0004")
+        assert refresh(*"wXyz", "new") == (0, {*"wXyz", "new"}, "v0004")
+        assert refresh(*"vwxyz") == (0, set("vwxyz"), "v0005")
+        assert sum(endpoint.asked.values()) == len(endpoint.asked)
+        told = json.loads(Path(recipe.workspace, recipe.name, "versions", "v0003", "version.json").read_text())
+    assert told["changelog"] == {
+        "against": "v0002", "added": 1, "removed": 1, "changed": 0, "calls": each, "cost": None
+    }  # fmt: skip
 
 
 def test_any_table_can_be_deleted_and_is_rebuilt_without_a_call(echo_recipe: Build) -> None:

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import os
+import threading
+import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from pairsmith.errors import ConfigError, TableError
+from pairsmith.errors import ConfigError, RunError, TableError
 from pairsmith.schemas import frame, rows
 from pairsmith.store import Store, TableRef, digest_of
+from pairsmith.waiting import patient
 
 REF = TableRef("rejections", "abc")
 TABLE = frame(
@@ -76,3 +80,29 @@ def test_a_workspace_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be written"), Store(str(tmp_path / "file" / "x")).lock():
         pass
+
+
+def test_a_lock_is_waited_for_as_long_as_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = Store(str(tmp_path / "store"))
+    with store.lock():
+        for wait in (None, 0.2):
+            began = time.monotonic()
+            with pytest.raises(RunError, match=rf"another run works on this data set \(process {os.getpid()} since"):
+                store.lock(wait).__enter__()
+            assert time.monotonic() - began >= (wait or 0)
+        with patient(0.2), pytest.raises(RunError), store.lock():
+            pass
+        assert f"waiting for up to 0.2 s for process {os.getpid()} since" in caplog.text
+    held, wanted = store.lock(), threading.Event()
+    held.__enter__()
+
+    def give_back() -> None:
+        wanted.wait(10)
+        held.__exit__(None, None, None)
+
+    other = threading.Thread(target=give_back)
+    other.start()
+    threading.Timer(0.1, wanted.set).start()
+    with patient(10), store.lock():
+        assert wanted.is_set()
+    other.join()

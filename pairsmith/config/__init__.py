@@ -13,12 +13,22 @@ from pairsmith.config.judging import ASPECTS, CHECKS, Judge, Rating, Rubric
 from pairsmith.config.models import Endpoint, LocalOptions, ModelSpec, Price, Sampling, family_of
 from pairsmith.config.recipe import Budget, Gates, Hub, Publishing, Recipe
 from pairsmith.config.selecting import Encoder, Guard, Pairing, Strategy
-from pairsmith.config.sources import DATA_SUFFIXES, Columns, Decontamination, Given, Prompts, Source, Written, is_local
+from pairsmith.config.sources import (
+    Columns,
+    Decontamination,
+    Given,
+    Http,
+    Prompts,
+    Source,
+    Sql,
+    Written,
+    format_of,
+    is_local,
+)
 
 __all__ = [
     "ASPECTS",
     "CHECKS",
-    "DATA_SUFFIXES",
     "METHODS",
     "Budget",
     "Check",
@@ -33,6 +43,7 @@ __all__ = [
     "Gates",
     "Given",
     "Guard",
+    "Http",
     "Hub",
     "IfEval",
     "JsonSchema",
@@ -53,9 +64,11 @@ __all__ = [
     "Rubric",
     "Sampling",
     "Source",
+    "Sql",
     "Strategy",
     "Written",
     "family_of",
+    "format_of",
     "is_local",
     "names_a_file",
 ]

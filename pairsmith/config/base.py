@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from typing import Annotated
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
@@ -42,6 +43,13 @@ def known(where: str, names: Iterable[str], there: Iterable[str]) -> None:
     unknown = [name for name in names if name not in set(there)]
     if unknown:
         raise ValueError(f"{where}: unknown {unknown}; known are {sorted(there)}")
+
+
+def without_password(where: str, url: str) -> None:
+    """Refuse a database URL with a password in it: recipes are stored and shown."""
+    address = urlsplit(url)
+    if address.password or "password" in parse_qs(address.query):
+        raise ValueError(f"{where}: a password in it would be stored and shown; use PGPASSWORD or a password file")
 
 
 def names_a_file(text: str) -> bool:

@@ -42,7 +42,15 @@ class LocalOptions(Config):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="auto: float32 on a CPU, bfloat16 elsewhere"
     )
-    batch_size: int = Field(32, ge=1)
+    batch_size: int | None = Field(
+        None, ge=1, description="rows that go through the model together; 32 on a CPU core, 128 elsewhere, when absent"
+    )
+    memory_gb: float | None = Field(
+        None,
+        gt=0,
+        description="most that the model may take, on a CPU with the whole process: fewer rows go together then; "
+        "half of what is free on a CPU, most of it elsewhere, when absent",
+    )
     trust_remote_code: bool = Field(False, description="run code that comes with the model")
 
 
@@ -105,7 +113,7 @@ class ModelSpec(Config):
 
     is_judge: ClassVar[bool] = False
 
-    backend: Literal["transformers", "openai", "echo", "reward", "given"] = Field(
+    backend: Literal["transformers", "vllm", "openai", "echo", "reward", "given"] = Field(
         "transformers",
         description="reward: a model that gives scores and no texts, for judges only; "
         "given: no model, what the sources bring (see prompts.sources.completions)",
@@ -124,6 +132,8 @@ class ModelSpec(Config):
             raise ValueError("endpoint goes with backend openai, and only with it")
         if self.sampling.extra_body and self.backend != "openai":
             raise ValueError("sampling.extra_body goes with backend openai, and only with it")
+        if self.backend == "vllm" and self.local.device not in ("auto", "cuda"):
+            raise ValueError("local.device: backend vllm takes the GPUs that CUDA_VISIBLE_DEVICES names; leave it out")
         if self.backend == "reward" and not self.is_judge:
             raise ValueError("a reward model gives scores, not texts: only a judge can have backend reward")
         if not self.model and not self.is_given:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from typing import Literal
-from urllib.parse import parse_qs, urlsplit
 
 from pydantic import Field, model_validator
 
-from pairsmith.config.base import Config, Name, known, unique
+from pairsmith.config.base import Config, Name, known, unique, without_password
 from pairsmith.config.generating import Evolution, Evolver, Member, Pool
 from pairsmith.config.judging import ASPECTS, Judge, Rating
 from pairsmith.config.selecting import Pairing
@@ -108,9 +107,7 @@ class Recipe(Config):
         if not self._labels_unknown:
             for place, name in enumerate(pairing.member_order):
                 known(f"pairing.member_order.{place}", [name], self._names)
-        address = urlsplit(self.ledger or "")
-        if address.password or "password" in parse_qs(address.query):
-            raise ValueError("ledger: a password in it would be stored and shown; use PGPASSWORD or a password file")
+        without_password("ledger", self.ledger or "")
         if self.name.startswith("ledger.sqlite"):
             raise ValueError("name: the workspace's ledger has that name")
         if "?" in self.workspace and not self.ledger:

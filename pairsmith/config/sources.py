@@ -5,12 +5,14 @@ from __future__ import annotations
 import glob
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import Field, model_validator
 
-from pairsmith.config.base import Config, Name, compiles, known
+from pairsmith.config.base import Config, Name, compiles, known, without_password
+from pairsmith.config.models import SECRET_HEADER
 
-DATA_SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
+_SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 
 
 class Columns(Config):
@@ -112,10 +114,38 @@ class Given(Written):
         return {aspect for written in (self, *self.by_label.values()) for aspect in written.rated}
 
 
-class Source(Config):
-    """One place that prompts are read from."""
+class Sql(Config):
+    """Rows that a database gives for a query; nothing is written there."""
 
-    path: str = Field(min_length=1, description="file, glob, data set folder, or Hugging Face data set id")
+    url: str | None = Field(None, description="SQLAlchemy URL without a password, such as postgresql://me@host/base")
+    url_env: str | None = Field(None, description="name of an environment variable that holds the URL, instead")
+    query: str = Field(min_length=1, description="its columns are a row's; with ORDER BY, the order is always the same")
+
+    @model_validator(mode="after")
+    def _one_url(self) -> Sql:
+        if bool(self.url) == bool(self.url_env):
+            raise ValueError("sql: name either url or url_env")
+        without_password("sql.url", self.url or "")
+        return self
+
+
+class Http(Config):
+    """How a file is fetched over HTTP."""
+
+    headers_env: dict[str, str] = Field(
+        {}, description="header -> name of the environment variable that holds its value; not sent after a redirect"
+    )
+    timeout: float = Field(60, gt=0, description="seconds without a byte after which the fetch is tried again")
+    max_bytes: int = Field(4 * 2**30, ge=1, description="refuse a larger file")
+    attempts: int = Field(4, ge=1, le=20, description="tries, with waits that grow")
+
+
+class Source(Config):
+    """One place that prompts are read from: a path or a database."""
+
+    path: str = Field("", description="file, glob, folder, http(s) address of a file, or Hugging Face data set id")
+    sql: Sql | None = Field(None, description="a query to a database, instead of a path")
+    http: Http = Field(Http(), description="for a path that is an http(s) address")
     format: Literal["auto", "jsonl", "json", "csv", "parquet", "dataset"] = "auto"
     config: str | None = Field(None, description="configuration of a Hugging Face data set")
     split: str = Field("train", description="split of a Hugging Face data set")
@@ -125,6 +155,22 @@ class Source(Config):
     sample: int | None = Field(None, ge=1, description="draw this many rows at random")
     limit: int | None = Field(None, ge=1, description="read no more than this many rows")
     seed: int = Field(0, description="seed of the draw")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Source:
+        if bool(self.path) == (self.sql is not None):
+            raise ValueError("a source has either a path or sql")
+        if self.is_remote:
+            _fetchable(self.path)
+            if self.format == "dataset" or (self.format == "auto" and format_of(self.path) is None):
+                raise ValueError("path: what format is it? Set the source's format to jsonl, json, csv or parquet")
+        elif self.http != Http():
+            raise ValueError("http: the path is no http(s) address")
+        return self
+
+    @property
+    def is_remote(self) -> bool:
+        return self.path.startswith(("http://", "https://"))
 
 
 class Decontamination(Config):
@@ -155,4 +201,20 @@ class Prompts(Config):
 
 def is_local(path: str) -> bool:
     """Whether `path` is meant as something on disk rather than a data set's id."""
-    return path.startswith((".", "/", "~")) or Path(path).suffix in DATA_SUFFIXES or glob.has_magic(path)
+    return path.startswith((".", "/", "~")) or format_of(path) is not None or glob.has_magic(path)
+
+
+def format_of(path: str) -> str | None:
+    """The format that a file's name tells, that of JSON lines also where they are compressed."""
+    name = Path(urlsplit(path).path if "://" in path else path).name.lower()
+    kind = _SUFFIXES.get(Path(name.removesuffix(".gz")).suffix)
+    return kind if kind == "jsonl" or not name.endswith(".gz") else None
+
+
+def _fetchable(address: str) -> None:
+    """Refuse an address that holds a secret or leads nowhere."""
+    parts = urlsplit(address)
+    if parts.username or parts.password or any(map(SECRET_HEADER.search, parse_qs(parts.query))):
+        raise ValueError("path: a secret in it would be stored and shown; send it by http.headers_env")
+    if not parts.hostname or parts.fragment:
+        raise ValueError("path: not the http(s) address of a file")

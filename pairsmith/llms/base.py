@@ -108,6 +108,10 @@ def open_llm(spec: ModelSpec) -> LLM:
         from pairsmith.llms.reward import Reward
 
         return Reward(spec)
+    if spec.backend == "vllm":
+        from pairsmith.llms.vllm import VLLM
+
+        return VLLM(spec)
     from pairsmith.llms.transformers import Transformers
 
     return Transformers(spec)

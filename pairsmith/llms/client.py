@@ -38,7 +38,10 @@ class Client:
             connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
             timeout = aiohttp.ClientTimeout(total=None)
             proxies = bool(getproxies())  # to look for one takes a thread at every call
-            self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=proxies)
+            cookies = aiohttp.DummyCookieJar()  # none is kept, and none looked for at every call
+            self._session = aiohttp.ClientSession(
+                connector=connector, timeout=timeout, cookie_jar=cookies, trust_env=proxies
+            )
         content = json.dumps(body).encode()
         try:
             async with self._session.post(

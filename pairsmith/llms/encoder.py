@@ -20,7 +20,7 @@ from pairsmith.config import Encoder as Spec
 from pairsmith.errors import ConfigError, ModelNotFound
 from pairsmith.llms.base import Finished, Identity, Reply, Request
 from pairsmith.llms.models import resolve
-from pairsmith.llms.transformers import whole
+from pairsmith.llms.weights import whole
 
 DIGITS = 4  # of a cosine: float noise between machines is far below
 _AT_A_TIME = 32  # texts that are recorded together

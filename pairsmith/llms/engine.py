@@ -39,13 +39,13 @@ class Failure(Exception):
         self.wait, self.overloaded, self.noted = wait, overloaded, noted
 
 
-def backoff(failing: float, refusals: int) -> float:
-    """Seconds until another attempt: as long as the endpoint has answered nobody, with jitter.
+def backoff(bad: float) -> float:
+    """Seconds until another attempt: as long as the endpoint has been in a `bad` way, with jitter.
 
-    Waits double with it while all calls fail; a call that was unlucky at an endpoint that answers others goes out soon.
-    `refusals` of a call for overload, the last among them, double its waits too.
+    Waits double with it while it answers nobody, or refuses many for overload; a call that was unlucky at an endpoint
+    that answers others goes out soon, within the same limit on calls at a time.
     """
-    return min(max(failing, 0.1 * 2**refusals if refusals else 0.0), LONGEST_WAIT) + random.uniform(0.05, 0.25)
+    return min(bad, LONGEST_WAIT) * random.uniform(1.0, 1.25) + random.uniform(0.01, 0.1)
 
 
 Outcome = tuple[int, Reply] | BaseException
@@ -224,7 +224,7 @@ class Engine:
         """One reply within the deadline, after as many attempts as the recipe allows."""
         await self._rates.take(request)  # in its turn, which is no wait for a reply
         deadline, begun = self._endpoint.deadline, self._loop.time()
-        ends, last, refusals = begun + deadline, Failure("none was answered", noted=False), 0
+        ends, last = begun + deadline, Failure("none was answered", noted=False)
         try:
             async with asyncio.timeout_at(ends):
                 for left in reversed(range(self._endpoint.attempts)):
@@ -234,10 +234,8 @@ class Engine:
                         probe, last = False, failure
                     if self._loop.time() + last.wait > ends:
                         raise TimeoutError
-                    refusals += last.overloaded
                     if left:
-                        usual = backoff(self._breaker.failing(self._loop.time()), refusals if last.overloaded else 0)
-                        await self._step_aside(max(last.wait, usual))
+                        await self._step_aside(max(last.wait, backoff(self._bad(self._loop.time()))))
                         await self._rates.take(request)
             problem = f"{self._endpoint.attempts} attempts failed; the last: {last}"
         except TimeoutError:
@@ -291,6 +289,10 @@ class Engine:
         self._answered()
         too_large = status == 413 or "context length" in problem.lower()
         return Reply("", error=f"refused: {problem}{readout_hint(request)}", final=too_large)
+
+    def _bad(self, now: float) -> float:
+        """Seconds in which the endpoint has answered nobody, or refused many for overload."""
+        return max(self._breaker.failing(now), self._places.refusing(now))
 
     def _answered(self) -> None:
         """An answer came: what the limits make of it."""

@@ -21,20 +21,29 @@ _CHARS_A_TOKEN = 4
 class Adaptive:
     """How many calls may be under way: fewer while the endpoint refuses some for overload, then more again.
 
-    Judged once per as many answers as calls may be under way; a burst of refusals counts once.
+    Judged once per as many answers as calls may be under way; a burst of refusals counts once. `refusing` is judged at
+    each answer, by the latest dozen or so.
     """
 
     def __init__(self, most: int) -> None:
         self._most, self._now = most, float(most)
         self._answers = self._refusals = 0
         self._reduced = -_SETTLES
+        self._share, self._since = 0.0, 0.0  # of late answers that were refusals; when it became large
 
     @property
     def now(self) -> int:
         return max(1, int(self._now))
 
+    def refusing(self, now: float) -> float:
+        """Seconds in which the endpoint has refused more calls for overload than may be chance."""
+        return now - self._since if self._share > _TOLERATED else 0.0
+
     def note(self, overloaded: bool, now: float) -> None:
         """Note an answer at the time `now`."""
+        before, self._share = self._share, self._share + (overloaded - self._share) / _FEWEST_JUDGED
+        if before <= _TOLERATED < self._share:
+            self._since = now
         self._answers += 1
         self._refusals += overloaded
         if self._answers < max(self.now, _FEWEST_JUDGED):

@@ -44,11 +44,11 @@ class OpenAI:
     def stream(self, requests: Sequence[Request]) -> Iterator[Finished]:
         outcomes: queue.SimpleQueue[list[Outcome]] = queue.SimpleQueue()
         engine = engine_for(self._endpoint, self.identity.model)
+        left, failures = len(requests), list[BaseException]()
         if self._account and isinstance(engine, Apart):
             asked: Asked | AskedApart = engine.ask(requests, outcomes.put, self._account)
         else:
             asked = engine.ask(requests, outcomes.put)
-        left, failures = len(requests), list[BaseException]()
         try:
             while left:
                 group = outcomes.get()

@@ -18,9 +18,13 @@ from typing import Any
 from pairsmith.config import Judge
 from pairsmith.errors import ConfigError
 from pairsmith.llms.base import Finished, Identity, Reply, Request
+from pairsmith.llms.batching import in_batches, prepared
+from pairsmith.llms.decoding import Row
 from pairsmith.llms.models import resolve
-from pairsmith.llms.transformers import Engine, Row, shared, whole
+from pairsmith.llms.weights import Weights, shared, whole
 from pairsmith.templating import transcript
+
+_ROWS = 32  # of a batch, where the recipe names no size
 
 
 class Reward:
@@ -47,10 +51,10 @@ class Pair(Row):
     kinds: list[int] | None = None
 
 
-class Scorer(Engine):
+class Scorer(Weights):
     """Loaded weights with a head that scores, and how to run them."""
 
-    def _weights(self, path: str, **options: Any) -> Any:
+    def _load(self, path: str, **options: Any) -> Any:
         from transformers import AutoModelForSequenceClassification
 
         return whole(AutoModelForSequenceClassification, path, "reward model", **options)
@@ -70,6 +74,13 @@ class Scorer(Engine):
         self.pad = text.pad_token_id
         _let_the_head_reckon_in_float32(self.model)
 
+    def stream(self, requests: Sequence[Request], batch_size: int | None) -> Iterator[Finished]:
+        with self.in_use():
+            rows, hopeless = prepared(requests, self._row, self._problem)
+            if hopeless:
+                yield hopeless
+            yield from in_batches(self.lane, self._batches(rows, batch_size or _ROWS), self._answer)
+
     def _row(self, index: int, request: Request) -> Row:
         if not self._pairs:
             return Row(index, request, self.encode(request.messages, answered=True))
@@ -84,9 +95,9 @@ class Scorer(Engine):
             return f"it ends in token {self.pad}, which pads the batches of this model"
         return None
 
-    def _batches(self, rows: list[Row], size: int, workers: int) -> list[list[Row]]:
+    def _batches(self, rows: list[Row], size: int) -> list[list[Row]]:
         ordered = sorted(rows, key=lambda row: (-len(row.tokens), row.tokens))
-        share = max(1, min(size, math.ceil(len(rows) / workers)))
+        share = max(1, min(size, math.ceil(len(rows) / self.lane.width)))
         return [ordered[start : start + share] for start in range(0, len(ordered), share)]
 
     def _answer(self, batch: list[Row]) -> Finished:

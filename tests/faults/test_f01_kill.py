@@ -116,6 +116,7 @@ def test_f1_a_kill_at_every_commit_step(
 
 
 @pytest.mark.prefect
+@pytest.mark.usefixtures("prefect_home")
 def test_f1_a_killed_run_leaves_no_process_behind(base_recipe: Build, tmp_path: Path, tally: Tally) -> None:
     expected = undisturbed(base_recipe, tmp_path, count=40)
     with FakeEndpoint(weather=Weather(latency=0.1, spread=1)) as endpoint:

@@ -43,6 +43,7 @@ def interrupt(process: subprocess.Popen[str], how: str) -> str:
 
 
 @pytest.mark.parametrize("how", ["sigterm", "ctrl-c"])
+@pytest.mark.usefixtures("prefect_home")
 def test_f2_an_interrupted_run_ends_soon_and_keeps_what_it_has(
     base_recipe: Build, tmp_path: Path, tally: Tally, how: str
 ) -> None:

@@ -275,9 +275,9 @@ def test_s2_weights_that_are_a_pickle_are_not_loaded(marker: Path, planted: byte
 
 
 def ask(folder: Path) -> None:
-    from pairsmith.llms import transformers as backend
+    from pairsmith.llms import weights
 
-    backend._engines.clear()
+    weights._loaded.clear()
     spec = ModelSpec(model=str(folder), local=LocalOptions(device="cpu"))
     generate(open_llm(spec), [Request(({"role": "user", "content": "a b"},), Sampling(max_tokens=2), 1)])
 

@@ -260,6 +260,7 @@ def test_s4_a_key_that_is_missing_is_named_by_its_variable(endpoint: FakeEndpoin
 
 
 @pytest.mark.prefect
+@pytest.mark.usefixtures("prefect_home")
 def test_s4_a_run_leaves_its_key_neither_in_prefect_nor_anywhere_else(
     base_recipe: Build, endpoint: FakeEndpoint, tmp_path: Path
 ) -> None:

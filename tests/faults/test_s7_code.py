@@ -103,9 +103,9 @@ def with_code(folder: Path, marker: Path) -> Path:
 
 
 def ask(folder: Path, **local: Any) -> str:
-    from pairsmith.llms import transformers as backend
+    from pairsmith.llms import weights
 
-    backend._engines.clear()
+    weights._loaded.clear()
     spec = ModelSpec(model=str(folder), local=LocalOptions(device="cpu", **local))
     (reply,) = generate(open_llm(spec), [Request(({"role": "user", "content": "a b"},), Sampling(max_tokens=2), 1)])
     return reply.finish_reason or ""

@@ -1,0 +1,165 @@
+"""The key-value cache of rows that come and go: one slot a row, written in place.
+
+A row's tokens stand at positions 0, 1, ... of its slot, so a slot can be filled, copied to another or handed to a new
+row at any time. One pass extends several slots, each from where it ends; what pads the shorter ones is written to a
+place behind each slot that nobody reads. The model is asked as transformers has it,
+with positions and a mask of our own; `fits` tells for which models that gives what a plain pass gives.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+# Of the logits' size, by the bytes of a number: more than rounding differs, less than a wrong position or mask does.
+SOUND = {4: 0.01, 2: 0.1}
+
+
+@cache
+def _layer() -> Any:
+    from transformers.cache_utils import DynamicLayer
+
+    class Layer(DynamicLayer):  # type: ignore[misc]
+        """One layer's keys and values of all slots: (slots, heads, length, size of a head)."""
+
+        def __init__(self, slots: Slots) -> None:
+            super().__init__()
+            self._slots = slots
+
+        def lazy_initialization(self, key_states: Any, value_states: Any) -> None:
+            slots = self._slots
+            self.keys, self.values = (
+                _zeros((slots.count, part.shape[1], slots.length + 1, part.shape[3]), part)
+                for part in (key_states, value_states)
+            )
+            self.is_initialized = True
+
+        def update(self, key_states: Any, value_states: Any, *_: Any, **__: Any) -> tuple[Any, Any]:
+            if not self.is_initialized:
+                self.lazy_initialization(key_states, value_states)
+            slots = self._slots
+            seen = []
+            for kept, new in ((self.keys, key_states), (self.values, value_states)):
+                kept[slots.rows, :, slots.positions] = new.transpose(1, 2)
+                seen.append(kept[:, :, : slots.seen][slots.window])
+            return seen[0], seen[1]
+
+        def get_seq_length(self, *_: Any) -> int:
+            return 0
+
+    return Layer
+
+
+class Slots:
+    """`count` slots of `length` tokens for a model, and how to compute what goes into them."""
+
+    def __init__(self, model: Any, count: int, length: int) -> None:
+        from transformers.cache_utils import Cache
+
+        self.model, self.count, self.length = model, count, length
+        self.rows: Any = None  # of the pass under way: slots and positions that it writes, and what it sees of them
+        self.positions: Any = None
+        self.window: Any = None
+        self.seen = 0
+        layers = model.config.get_text_config().num_hidden_layers
+        self._cache = Cache(layers=[_layer()(self) for _ in range(layers)])
+
+    def close(self) -> None:
+        """Let go of the memory; layers and slots know each other, so they would stay until they are looked for."""
+        self._cache.layers.clear()
+
+    def extend(self, slots: Sequence[int], tokens: Sequence[Sequence[int]], starts: Sequence[int]) -> Any:
+        """Put `tokens` into `slots`, each from its start on; returns the logits after each row's last token.
+
+        Shape of the result: (rows, vocabulary). Slots that follow one another cost no copy.
+        """
+        import torch
+
+        device = self.model.device
+        width = max(map(len, tokens))
+        padded = torch.tensor([[*[0] * (width - len(row)), *row] for row in tokens], device=device)
+        begin = torch.tensor([[start - width + len(row), start] for start, row in zip(starts, tokens, strict=True)])
+        begin = begin.to(device)
+        positions = begin[:, :1] + torch.arange(width, device=device)
+        positions = positions.masked_fill(positions < begin[:, 1:], self.length)
+        rows = torch.tensor(slots, device=device)[:, None]
+        first, last = slots[0], slots[0] + len(slots)
+        window = slice(first, last) if list(slots) == list(range(first, last)) else rows[:, 0]
+        seen = max(start + len(row) for start, row in zip(starts, tokens, strict=True))
+        return self.run(padded, positions, rows, window, seen)
+
+    def run(self, tokens: Any, positions: Any, rows: Any, window: Any, seen: int) -> Any:
+        """One pass over `tokens`, which are written to `positions` of slots `rows`, where `length` is the spare place.
+
+        Shapes: tokens and positions (n, width), rows (n, 1). `window`: the same slots as a slice or an index; they see
+        `seen` positions at most. Returns the logits after the last column.
+        """
+        import torch
+
+        self.rows, self.positions, self.window, self.seen = rows, positions, window, seen
+        allowed = torch.arange(seen, device=tokens.device) <= positions[..., None]
+        mask = torch.zeros(allowed.shape, dtype=self.model.dtype, device=tokens.device)
+        return self.model(
+            input_ids=tokens,
+            position_ids=positions.masked_fill(positions == self.length, 0),
+            attention_mask=mask.masked_fill_(~allowed, -math.inf)[:, None],
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]
+
+    def copy(self, source: int, targets: Sequence[int], start: int, end: int) -> None:
+        """Give `targets` what `source` has at positions `start` to `end`."""
+        first, last = targets[0], targets[0] + len(targets)
+        where: Any = slice(first, last) if list(targets) == list(range(first, last)) else list(targets)
+        for layer in self._cache.layers:
+            for kept in (layer.keys, layer.values):
+                kept[where, :, start:end] = kept[source, :, start:end]
+
+
+def _zeros(shape: tuple[int, ...], like: Any) -> Any:
+    """Zeros like a tensor; on a CPU they take no memory before they are written to.
+
+    They must be zeros: what stands behind a row is masked, but a NaN there would still spoil it.
+    """
+    import numpy as np
+    import torch
+
+    if like.device.type != "cpu":
+        return like.new_zeros(shape)
+    return torch.from_numpy(np.zeros(math.prod(shape) * like.itemsize, np.uint8)).view(like.dtype).view(shape)
+
+
+def bytes_a_token(model: Any) -> int:
+    """What the cache takes for one token of one row."""
+    config = model.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(2 * config.num_hidden_layers * heads * size * model.dtype.itemsize)
+
+
+def fits(model: Any) -> bool:
+    """Whether slots give what a plain pass gives; not so for models with sliding windows, states or biases by position.
+
+    Tried on two rows of different length, the second of which is extended in two steps.
+    """
+    import torch
+    from transformers.cache_utils import DynamicCache, DynamicLayer
+
+    if any(type(layer) is not DynamicLayer for layer in DynamicCache(config=model.config).layers):
+        return False
+    size = min(model.config.get_text_config().vocab_size, 1000)
+    tokens = [[(7 * place + 3) % size for place in range(length)] for length in (9, 6)]
+    try:
+        with torch.inference_mode():
+            plain = torch.stack([model(torch.tensor([row], device=model.device)).logits[0, -1] for row in tokens])
+            slots = Slots(model, 3, 12)
+            slots.extend([1, 0], [tokens[0][:4], tokens[1]], [0, 0])
+            slots.copy(1, [2], 0, 4)
+            extended = slots.extend([2, 0], [tokens[0][4:], tokens[1][-1:]], [4, 5])
+    except (TypeError, ValueError, RuntimeError, IndexError, AttributeError):
+        return False
+    difference = (extended.float() - plain.float()).norm() / plain.float().norm()
+    return bool(difference < SOUND.get(model.dtype.itemsize, 0.1))
