@@ -1,16 +1,21 @@
 # make demo: install what is needed and build a preference dataset with two small models
+# make serve: serve it: a Prefect server with its UI, a worker and the deployments; PORT=4300 for another port
 # make test: install what is needed and run all tests
 # make faults: run the fault tests in full, with 100 kills, and print a table of what was lost and repeated
 # Needs Python 3.11 or newer and make; everything else goes into .venv and .cache.
 
 PYTHON ?= python3
 BIN := .venv/bin
+PORT ?= 4200
 export PAIRSMITH_MODELS ?= $(CURDIR)/.cache/models
 
-.PHONY: demo test fast faults lint models install clean
+.PHONY: demo serve test fast faults lint models install clean
 
 demo: models
 	$(BIN)/pairsmith run recipes/demo.yaml
+
+serve: install
+	$(BIN)/pairsmith serve --port $(PORT)
 
 test: lint models
 	$(BIN)/pytest

@@ -304,6 +304,36 @@ def ledger_prune(book: Any, workspaces: tuple[Path, ...], yes: bool) -> None:
 
 
 @main.command()
+@click.option("--port", type=click.IntRange(1, 65535), default=4200, show_default=True)
+@click.option(
+    "--folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=".pairsmith",
+    show_default=True,
+    help="Where the service keeps its login, logs and database.",
+)
+@click.option(
+    "--prefect-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default="deployments/prefect.yaml",
+    show_default=True,
+    help="The deployments.",
+)
+@click.option(
+    "--automations",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default="deployments/automations.yaml",
+    show_default=True,
+    help="What the server does by itself, such as to notify.",
+)
+def serve(port: int, folder: Path, prefect_file: Path, automations: Path) -> None:
+    """Serve the deployments: a Prefect server of this machine, with its UI, and a worker."""
+    from flows.serving import serve
+
+    sys.exit(serve(folder.absolute(), port, prefect_file, automations))
+
+
+@main.command()
 def models() -> None:
     """Fetch the small default models where no hub can be reached."""
     with _exit_codes():
@@ -332,6 +362,11 @@ def _decide(what: str, dataset: Path, version: str | None, reason: str) -> None:
         latest = versions.latest_name(store)
         click.echo(f"{decision.version}: {decision.verdict} by {decision.by}, {decision.at}: {decision.reason}")
         click.echo(f"latest: {latest or 'none yet'}")
+        if what != "rollback" and "PREFECT_API_URL" in os.environ:
+            from flows.approval import pass_on
+
+            for run in pass_on(store, decision):
+                click.echo(f"{run} goes on with it")
 
 
 def _run(recipe: Any, verbose: bool, wait: float, what: str = "build") -> None:
@@ -347,7 +382,11 @@ def _run(recipe: Any, verbose: bool, wait: float, what: str = "build") -> None:
     from flows.preferences import build_preference_dataset, pair_preference_dataset, rate_preference_dataset
     from flows.server import start_temporary_server, warn_of_open_server
 
-    flows = {"build": build_preference_dataset, "rate": rate_preference_dataset, "pair": pair_preference_dataset}
+    flows: dict[str, Any] = {
+        "build": build_preference_dataset,
+        "rate": rate_preference_dataset,
+        "pair": pair_preference_dataset,
+    }
 
     if warning := warn_of_open_server():
         click.echo(f"warning: {warning}", err=True)
@@ -434,20 +473,9 @@ def _show_refused(console: Any, recipe: Any) -> None:
 
 def _prepare_prefect(verbose: bool) -> None:
     """Settings for a run from the terminal; whatever the user has set stays. Must come before Prefect's import."""
-    defaults = {
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_LOGGING_LEVEL": "INFO" if verbose else "CRITICAL",
-        "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
-        # The server's processor time per task run falls to a third when it writes in batches.
-        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "200",
-        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "200",
-        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
-        "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_BATCH_SIZE": "200",
-        "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_READ_BATCH_SIZE": "200",
-        "PREFECT_SERVER_SERVICES_TRIGGERS_READ_BATCH_SIZE": "200",
-    }
-    for name, value in defaults.items():
+    from flows.settings import for_terminal
+
+    for name, value in for_terminal(verbose).items():
         os.environ.setdefault(name, value)
 
 

@@ -7,21 +7,24 @@ fails; a run after that repeats nothing that was done.
 
 from __future__ import annotations
 
+import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
 from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
+from pydantic import Field
 
+from flows import approval
 from flows.progress import progress_artifacts
 from flows.server import warn_of_open_server
-from flows.stale import take_over
+from flows.stale import let_go, take_over
 from pairsmith.config import Recipe
 from pairsmith.errors import ConfigError, RunError
 from pairsmith.ledger import open_ledger
@@ -30,6 +33,7 @@ from pairsmith.pairing import STAGE as PAIRING
 from pairsmith.progress import Progress, emit
 from pairsmith.rating import STAGE as RATING
 from pairsmith.stages import ASKS_NOTHING, open_store, stages_of, unfinished
+from pairsmith.versions import State
 from tasks.evolve import evolve_completions
 from tasks.generate import generate_completions
 from tasks.load import load_prompts
@@ -45,9 +49,11 @@ Usage = dict[tuple[str, str], dict[str, float]]  # (stage, who) -> what was aske
 
 
 def run_name() -> str:
-    """Recipe and time, as a person looks for a run."""
+    """Recipe and time, as a person looks for a run; one that is resumed keeps its name."""
     recipe = flow_run.parameters.get("recipe") or {}
     name = recipe.get("name") if isinstance(recipe, dict) else recipe.name
+    if re.fullmatch(rf"{re.escape(str(name))} \d{{4}}-\d\d-\d\d [\d:]+", str(flow_run.name)):
+        return str(flow_run.name)
     return f"{name} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
 
 
@@ -60,13 +66,21 @@ FLOW: dict[str, Any] = {
 }
 
 
+# As the form in the UI shows it.
+Days = Annotated[
+    float,
+    Field(gt=0, le=365, description="Days that the run waits for a person, where a version needs approval."),
+]
+APPROVAL_DAYS = 7.0
+
+
 @flow(name="build preference dataset", **FLOW)
-def build_preference_dataset(recipe: Recipe) -> dict[str, Any]:
+def build_preference_dataset(recipe: Recipe, approval_days: Days = APPROVAL_DAYS) -> dict[str, Any]:
     """Build the data set that `recipe` describes and publish its next version.
 
     Returns counts, the version and where it stands. Raises RunError when a stage failed for good.
     """
-    return run_recipe(recipe)
+    return decided(recipe) or ask_about(recipe, run_recipe(recipe), approval_days)
 
 
 @flow(name="rate preference dataset", **FLOW)
@@ -84,7 +98,25 @@ def pair_preference_dataset(recipe: Recipe) -> dict[str, Any]:
 
     No task that could ask a model is ever submitted. Raises RunError that says what is lacking.
     """
-    return run_recipe(recipe, PAIRING)
+    return ask_about(recipe, run_recipe(recipe, PAIRING), APPROVAL_DAYS)
+
+
+def decided(recipe: Recipe) -> dict[str, Any] | None:
+    """Carry out what a person answered to this run's question; None where it has asked none yet."""
+    found = approval.answer()
+    if found is None:
+        return None
+    result = approval.carry_out(recipe, *found)
+    if recipe.publishing.hub and result["state"] == State.RELEASED:
+        result["hub"] = push_dataset(recipe, result)
+    return result
+
+
+def ask_about(recipe: Recipe, result: dict[str, Any], days: float) -> dict[str, Any]:
+    """Suspend the run where its version waits for a person; without a deployment, only say so."""
+    if result["state"] == State.CANDIDATE:
+        approval.ask(recipe, result, days)
+    return result
 
 
 def run_recipe(recipe: Recipe, only: str | None = None) -> dict[str, Any]:
@@ -104,7 +136,7 @@ def run_recipe(recipe: Recipe, only: str | None = None) -> dict[str, Any]:
         for stage in stages_of(recipe):
             emit(Progress(stage, total=prompts))
         usage: Usage = {}
-        with progress_artifacts(artifact_key(recipe.name), stages_of(recipe), prompts):
+        with progress_artifacts(recipe.name, stages_of(recipe), prompts):
             shards = unfinished(recipe, loaded["shards"])
             lacking = find_lacking(recipe, shards, only) if only else {}
             if lacking and (only == PAIRING or len(lacking) == len(loaded["shards"])):
@@ -121,22 +153,31 @@ def run_recipe(recipe: Recipe, only: str | None = None) -> dict[str, Any]:
             left = told_lacking(lacking, loaded["shards"]) if lacking else None
             return {"prompts": prompts, "loaded": loaded, "usage": asked_table(recipe, usage), "lacking": left}
         published = publish_dataset(recipe, loaded)
+        let_go(recipe, asks=published["state"] == State.CANDIDATE)
+    if published["new"]:
+        approval.announce(dataset, published["state"], published["version"], told_of(published))
     if recipe.publishing.hub:
         published["hub"] = push_dataset(recipe, published)
     table = asked_table(recipe, usage)
     log.info(
-        "%s %s in %s",
-        "published" if published["new"] else "unchanged:",
+        "%s %s, %s, in %s",
+        "new:" if published["new"] else "unchanged:",
         published["version"],
+        published["state"],
         published["folder"],
     )
     return published | {"prompts": prompts, "loaded": loaded, "usage": table}
 
 
+def told_of(published: dict[str, Any]) -> dict[str, Any]:
+    """What an event says about a version: numbers and places."""
+    return {name: published[name] for name in ("version", "pairs", "digest", "folder", "latest")}
+
+
 def asked_table(recipe: Recipe, usage: Usage) -> list[dict[str, Any]]:
     """What a run asked of models, also as an artifact."""
     table: list[dict[str, Any]] = [{"stage": stage, "who": who, **counts} for (stage, who), counts in usage.items()]
-    create_table_artifact(table, key=f"{artifact_key(recipe.name)}-usage", description="What this run asked of models")
+    create_table_artifact(table, key=artifact_key(recipe.name, "usage"), description="What this run asked of models")
     if failed := sum(row["failed"] for row in table):
         get_run_logger().warning("%d requests failed and are asked again on the next run", failed)
     return table

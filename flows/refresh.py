@@ -1,25 +1,36 @@
 """The scheduled flow: read the sources again, work on the prompts not seen before, publish the next version.
 
-The work is that of the main flow, which costs only what is new; this flow says whether anything was.
+The work is that of the main flow, which costs only what is new; this flow says whether anything was, and waits where
+another run works on the data set.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from prefect import flow, get_run_logger
+from pydantic import Field
 
-from flows.preferences import FLOW, run_recipe
+from flows.preferences import APPROVAL_DAYS, FLOW, Days, ask_about, decided, run_recipe
 from pairsmith.config import Recipe
+from pairsmith.waiting import patient
+
+PATIENCE_SECONDS = 6 * 3600.0  # for a run of another deployment, or of the command line
+Full = Annotated[bool, Field(description="Read every source afresh, whatever is remembered of it.")]
 
 
 @flow(name="refresh preference dataset", **FLOW)
-def refresh_preference_dataset(recipe: Recipe) -> dict[str, Any]:
+def refresh_preference_dataset(
+    recipe: Recipe, full: Full = False, approval_days: Days = APPROVAL_DAYS
+) -> dict[str, Any]:
     """Bring the data set up to date with its sources; without news the latest version stays as it is."""
-    result = run_recipe(recipe)
+    if done := decided(recipe):
+        return done
+    with patient(PATIENCE_SECONDS):
+        result = run_recipe(recipe)
     new, log = result["loaded"]["new"], get_run_logger()
     if result["new"]:
-        log.info("%d new prompts; %s replaces the version before", new, result["version"])
+        log.info("%d new prompts; %s, %s", new, result["version"], result["state"])
     else:
         log.info("no news; %s stays", result["version"])
-    return result
+    return ask_about(recipe, result, approval_days)

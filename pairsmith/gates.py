@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pairsmith.agreement import Trust
 from pairsmith.config import Gates
 from pairsmith.errors import RunError
@@ -30,11 +32,27 @@ def check(gates: Gates, summary: Summary, trust: Trust) -> None:
     """Raise RunError that names each gate that is not passed, with the numbers. What cannot be measured fails."""
     failed = []
     for name, bound, value, least in measure(gates, summary, trust):
-        if bound is not None and (value is None or (value < bound if least else value > bound)):
+        if fails(bound, value, least):
             told = "cannot be measured" if value is None else f"{value:.4g}"
             failed.append(f"{name}: {told}, {'at least' if least else 'at most'} {bound:g} is wanted")
     if failed:
         raise RunError(f"not published, since gates of the recipe failed: {'; '.join(failed)}")
+
+
+def table(gates: Gates, summary: Summary, trust: Trust) -> list[dict[str, Any]]:
+    """The gates as a person reads them: bound, value, and whether it is passed; of one without a bound, the value."""
+    rows = []
+    for name, bound, value, least in measure(gates, summary, trust):
+        wanted = "" if bound is None else f"{'at least' if least else 'at most'} {bound:g}"
+        passed = "" if bound is None else "no" if fails(bound, value, least) else "yes"
+        measured = "cannot be measured" if value is None else f"{value:.4g}"
+        rows.append({"gate": name, "measured": measured, "wanted": wanted, "passed": passed})
+    return rows
+
+
+def fails(bound: float | None, value: float | None, least: bool) -> bool:
+    """Whether a gate that has a bound is not passed."""
+    return bound is not None and (value is None or (value < bound if least else value > bound))
 
 
 def _share(part: float, whole: float) -> float | None:

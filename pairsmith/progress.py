@@ -15,12 +15,16 @@ from pairsmith.llms.base import LLM, Reply, Request
 
 @dataclass(frozen=True)
 class Progress:
-    """`prompts` more prompts of `stage` are done; `total` more are expected; `tokens` more were generated."""
+    """`prompts` more prompts of `stage` are done; `total` more are expected.
+
+    `replies` more came, of a model or the ledger, with `tokens` generated.
+    """
 
     stage: str
     prompts: float = 0.0
     total: int = 0
     tokens: int = 0
+    replies: int = 0
 
 
 Listener = Callable[[Progress], None]
@@ -50,7 +54,7 @@ def ask(llm: LLM, requests: Sequence[Request], stage: str, prompts: float) -> li
         for index, reply in finished:
             replies[index] = reply
         tokens = sum(reply.n_tokens for _, reply in finished)
-        emit(Progress(stage, prompts * len(finished) / len(requests), tokens=tokens))
+        emit(Progress(stage, prompts * len(finished) / len(requests), tokens=tokens, replies=len(finished)))
     if not requests:
         emit(Progress(stage, prompts))
     missing = replies.count(None)

@@ -439,7 +439,23 @@ def _is_sound(store: Store, record: dict[str, Any], mark: str) -> bool:
 
 def publish_run(recipe: Recipe, loaded: Loaded) -> tuple[Published, Summary]:
     """Add up what came of the shards, check that no prompt was lost, and publish the next version."""
-    store, summary, trust, content = open_store(recipe), Summary(), Trust(), 0
+    store = open_store(recipe)
+    summary, trust, content = _added_up(recipe, store, loaded)
+    gates.check(recipe.gates, summary, trust)
+    models = models_of(recipe)
+    usage = report.usage_table(open_ledger(recipe.ledger_url).paid(recipe.name), models)
+    return publish(recipe, store, loaded.shards, content, Findings(summary, trust, models, usage)), summary
+
+
+def gate_table(recipe: Recipe, loaded: Loaded) -> list[dict[str, Any]]:
+    """The gates with their bounds and what was measured, also of those that the recipe leaves open."""
+    summary, trust, _ = _added_up(recipe, open_store(recipe), loaded)
+    return gates.table(recipe.gates, summary, trust)
+
+
+def _added_up(recipe: Recipe, store: Store, loaded: Loaded) -> tuple[Summary, Trust, int]:
+    """What came of all shards: counts, trust in the judges, and the sum of their contents."""
+    summary, trust, content = Summary(), Trust(), 0
     at_load = store.read(LOAD_REJECTIONS)
     for shard in loaded.shards:
         record = _record(store, shard)
@@ -457,10 +473,7 @@ def publish_run(recipe: Recipe, loaded: Loaded) -> tuple[Published, Summary]:
     rejected = sum(summary.prompt_reasons.values())
     if summary.loaded != loaded.accepted or summary.loaded != summary.paired + rejected:
         raise AssertionError(f"{loaded.accepted} prompts in, {summary.paired} paired + {rejected} rejected")
-    gates.check(recipe.gates, summary, trust)
-    models = models_of(recipe)
-    usage = report.usage_table(open_ledger(recipe.ledger_url).paid(recipe.name), models)
-    return publish(recipe, store, loaded.shards, content, Findings(summary, trust, models, usage)), summary
+    return summary, trust, content
 
 
 def push(recipe: Recipe, published: Published) -> str | None:

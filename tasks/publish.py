@@ -9,27 +9,26 @@ from typing import Any
 from prefect import task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
-from pairsmith import stages
+from pairsmith import stages, versions
 from pairsmith.config import Recipe
 from pairsmith.publishing import Published
 from pairsmith.report import render_markdown
+from pairsmith.samples import render_samples, some_pairs
 from pairsmith.sharding import Loaded
 from tasks.options import STAGE
+
+SAMPLES = 3  # pairs in an artifact
 
 
 @task(name="publish", task_run_name="publish", **STAGE)
 def publish_dataset(recipe: Recipe, loaded: dict[str, Any]) -> dict[str, Any]:
-    published, summary = stages.publish_run(recipe, Loaded(**loaded))
-    key = artifact_key(recipe.name)
-    create_table_artifact(summary.lost(), key=f"{key}-funnel", description="Prompts that came through each stage")
-    create_markdown_artifact(render_markdown(recipe, summary), key=f"{key}-summary")
-    if Path(published.folder).exists():
-        create_link_artifact(
-            Path(published.folder, "report.html").absolute().as_uri(),
-            f"report of {published.version}",
-            key=f"{key}-report",
-        )
-    return asdict(published) | {"funnel": summary.lost()}
+    known = Loaded(**loaded)
+    published, summary = stages.publish_run(recipe, known)
+    gates = stages.gate_table(recipe, known)
+    show_version(recipe, published, gates)
+    create_table_artifact(summary.lost(), key=artifact_key(recipe.name, "funnel"), description="Prompts by stage")
+    create_markdown_artifact(render_markdown(recipe, summary), key=artifact_key(recipe.name, "summary"))
+    return asdict(published) | {"funnel": summary.lost(), "gates": gates}
 
 
 @task(name="push to hub", task_run_name="push to hub", **STAGE)
@@ -38,6 +37,24 @@ def push_dataset(recipe: Recipe, published: dict[str, Any]) -> str | None:
     return stages.push(recipe, Published(**{name: published[name] for name in fields}))
 
 
-def artifact_key(name: str) -> str:
-    """A recipe's name in the form that Prefect takes for artifact keys: lower case, digits, dashes."""
-    return name.replace(".", "-").replace("_", "-")
+def show_version(recipe: Recipe, published: Published, gates: list[dict[str, Any]]) -> None:
+    """Artifacts of a version: where it and its report are, its gates, and some of its pairs."""
+    store, told = stages.open_store(recipe), f"{published.version} ({published.state})"
+    create_table_artifact(gates, key=artifact_key(recipe.name, "gates"), description=f"Quality gates of {told}")
+    for what, name in (("dataset", ""), ("report", "report.html")):
+        place = f"{published.folder}/{name}".rstrip("/")
+        link = Path(place).absolute().as_uri() if store.is_local else place
+        create_link_artifact(
+            link, link_text=place, key=artifact_key(recipe.name, what), description=f"{what} of {told}"
+        )
+    if version := versions.version_at(store, published.version):
+        create_markdown_artifact(
+            render_samples(some_pairs(store, version, SAMPLES)),
+            key=artifact_key(recipe.name, "samples"),
+            description=f"Some pairs of {told}",
+        )
+
+
+def artifact_key(name: str, what: str) -> str:
+    """A key for something about a recipe in the form that Prefect takes: lower case, digits, dashes."""
+    return f"{name.replace('.', '-').replace('_', '-')}-{what}"

@@ -10,7 +10,6 @@ import pytest
 
 from pairsmith.config import Recipe
 from pairsmith.errors import ConfigError
-from tests.conftest import ROOT
 from tests.runs import run
 
 pytestmark = [pytest.mark.prefect, pytest.mark.usefixtures("prefect_server")]
@@ -132,19 +131,6 @@ def test_a_wrong_recipe_is_refused_before_a_run(echo_recipe: Build) -> None:
     wrong = echo_recipe(2).model_dump(mode="json") | {"naem": "x"}
     with pytest.raises(ParameterTypeError, match="naem"):
         build_preference_dataset(wrong)
-
-
-def test_deployments_name_flows_that_exist_with_valid_parameters() -> None:
-    import yaml
-    from prefect.flows import load_flow_from_entrypoint
-
-    deployments = yaml.safe_load((ROOT / "deployments" / "prefect.yaml").read_text())["deployments"]
-    assert {deployment["name"] for deployment in deployments} == {"ad-hoc", "nightly"}
-    for deployment in deployments:
-        assert "/" not in deployment["entrypoint"]
-        flow = load_flow_from_entrypoint(deployment["entrypoint"])
-        flow.validate_parameters(deployment["parameters"])
-    assert any(deployment.get("schedules") for deployment in deployments)
 
 
 def digest_of(result: dict[str, Any]) -> tuple[str, str]:

@@ -1,0 +1,17 @@
+"""Steps of `prefect deploy`, to be named in a prefect.yaml."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+
+def read_recipe(path: str) -> dict[str, Any]:
+    """Read a recipe's file as `pairsmith run` does, so that a deployment's parameters need no copy of it.
+
+    Its outputs: `recipe`, whole and with its paths absolute; and `name`.
+    """
+    from pairsmith.recipes import load_recipe
+
+    recipe = load_recipe(Path(path))
+    return {"recipe": recipe.model_dump(mode="json"), "name": recipe.name}

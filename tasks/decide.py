@@ -1,0 +1,22 @@
+"""Decide: what a person said about a version that waits -> its state, and where `latest` leads."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any, Literal
+
+from prefect import task
+
+from pairsmith import versions
+from pairsmith.config import Recipe
+from pairsmith.stages import open_store
+from tasks.options import STAGE
+
+DECIDE = {"release": versions.release, "reject": versions.reject}
+
+
+@task(name="decide", task_run_name="{decision} {version}", **STAGE)
+def decide_version(
+    recipe: Recipe, version: str, decision: Literal["release", "reject"], by: str, reason: str
+) -> dict[str, Any]:
+    return asdict(DECIDE[decision](open_store(recipe), version, by=by, reason=reason))
