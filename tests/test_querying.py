@@ -151,7 +151,9 @@ def postgres_tasks(postgres: str) -> Iterator[str]:
         connection.execute("CREATE TABLE tasks (id int, text jsonb, gold text, made timestamptz, weight numeric)")
         chat = json.dumps([{"role": "user", "content": "Hi"}])
         connection.execute("INSERT INTO tasks VALUES (1, %s, 'g', now(), 1.50), (2, '[]', NULL, now(), 2)", (chat,))
+        connection.execute("CREATE SEQUENCE numbers")
         yield postgres
+        connection.execute("DROP SEQUENCE numbers")
         connection.execute("DROP TABLE tasks")
 
 
@@ -164,6 +166,6 @@ def test_postgresql_gives_chats_by_a_cursor_of_its_own_and_lets_nothing_be_writt
     assert [row["detail"] for row in rejected] == ["sql:row 2: text: no messages"]
     assert len(read(postgres_tasks, "SELECT n::text AS text, NULL AS gold FROM generate_series(1, 2500) n")[0]) == 2500
     with pytest.raises(DataError, match="read-only transaction"):
-        read(postgres_tasks, "SELECT lo_create(0)::text AS text, NULL AS gold")
+        read(postgres_tasks, "SELECT nextval('numbers')::text AS text, NULL AS gold")
     with pytest.raises(DataError, match=r"sql:row \d+ or later: .*division by zero"):
         read(postgres_tasks, "SELECT (1 / (1500 - n))::text AS text, NULL AS gold FROM generate_series(1, 2500) n")
