@@ -9,7 +9,7 @@ BIN := .venv/bin
 PORT ?= 4200
 export PAIRSMITH_MODELS ?= $(CURDIR)/.cache/models
 
-.PHONY: demo serve test fast faults lint models install clean
+.PHONY: demo serve test fast pictures faults lint models install clean
 
 demo: models
 	$(BIN)/pairsmith run recipes/demo.yaml
@@ -22,6 +22,10 @@ test: lint models
 
 fast: install
 	$(BIN)/pytest -m "not prefect and not model and not postgres and not packaging and not browser" --ignore=tests/faults
+
+# The pictures of the service in docs/images; needs Chromium and PostgreSQL.
+pictures: install
+	PAIRSMITH_PICTURES=$(CURDIR)/docs/images $(BIN)/pytest tests/test_serving_browser.py
 
 faults: install
 	PAIRSMITH_KILLS=100 $(BIN)/pytest tests/faults --timeout=3600

@@ -42,7 +42,7 @@ class Answer(RunInput):
     """What a person says about a version that waits."""
 
     decision: Literal["release", "reject"] = Field(
-        description="release: `latest` moves to the version; reject: it stays where it is"
+        description="release: latest moves to it; reject: latest stays where it is"
     )
     reason: str = Field(min_length=1, max_length=1000, description="Why. It is recorded with the version.")
     name: str = Field(min_length=1, max_length=100, description="Who you are. It is recorded with the version.")
@@ -109,11 +109,13 @@ def question_about(published: Filled, days: float, command: str) -> str:
     """What a person needs to know before deciding, as markdown of names and numbers alone."""
     latest = f"`latest` leads to {published['latest']}" if published["latest"] else "there is no `latest` yet"
     report = markdown_text(f"{published['folder']}/report.html")
+    bounded = [gate for gate in published["gates"] if gate["wanted"]]
+    gates = markdown_table(bounded) if bounded else "The recipe has no gates."
     return (
         f"**{published['version']}** has {published['pairs']:,} pairs; {latest}.\n\n"
-        f"{markdown_table(published['gates'])}\n\n"
-        f"Report: {report}\n\nThe run's artifacts show the funnel, the cost and some pairs. Without an answer it fails "
-        f"in {days:g} days, and the version waits on: {command} or `pairsmith reject` decide too."
+        f"{gates}\n\n"
+        f"Report: {report}\n\nThe run's artifacts show the funnel, all that was measured, the cost and some pairs. "
+        f"Without an answer the run fails in {days:g} days and the version waits on; {command} decides too."
     )
 
 

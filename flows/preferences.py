@@ -66,11 +66,7 @@ FLOW: dict[str, Any] = {
 }
 
 
-# As the form in the UI shows it.
-Days = Annotated[
-    float,
-    Field(gt=0, le=365, description="Days that the run waits for a person, where a version needs approval."),
-]
+Days = Annotated[float, Field(gt=0, le=365)]
 APPROVAL_DAYS = 7.0
 
 
@@ -79,6 +75,10 @@ def build_preference_dataset(recipe: Recipe, approval_days: Days = APPROVAL_DAYS
     """Build the data set that `recipe` describes and publish its next version.
 
     Returns counts, the version and where it stands. Raises RunError when a stage failed for good.
+
+    Args:
+        recipe: Everything that decides what a run does.
+        approval_days: Days that the run waits for a person, where a version needs approval.
     """
     return decided(recipe) or ask_about(recipe, run_recipe(recipe), approval_days)
 
@@ -119,15 +119,15 @@ def ask_about(recipe: Recipe, result: dict[str, Any], days: float) -> dict[str, 
     return result
 
 
-def run_recipe(recipe: Recipe, only: str | None = None) -> dict[str, Any]:
-    """All stages of a recipe, or `only` that of rating or pairing, within a flow run."""
+def run_recipe(recipe: Recipe, only: str | None = None, full: bool = False) -> dict[str, Any]:
+    """All stages of a recipe, or `only` that of rating or pairing, within a flow run; `full`: all sources afresh."""
     log = get_run_logger()
     if warning := warn_of_open_server():
         log.warning(warning)
     ledger, dataset = open_ledger(recipe.ledger_url), open_store(recipe)
     with frugal_memory(), dataset.lock(), ledger.lock(dataset.root):
         take_over(recipe)
-        loaded = load_prompts(recipe)
+        loaded = load_prompts(recipe, full)
         prompts = sum(loaded["shards"].values())
         log.info(
             "%d prompts in %d shards (%d new), %d rows rejected",

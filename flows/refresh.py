@@ -6,28 +6,32 @@ another run works on the data set.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 from prefect import flow, get_run_logger
-from pydantic import Field
 
 from flows.preferences import APPROVAL_DAYS, FLOW, Days, ask_about, decided, run_recipe
 from pairsmith.config import Recipe
 from pairsmith.waiting import patient
 
 PATIENCE_SECONDS = 6 * 3600.0  # for a run of another deployment, or of the command line
-Full = Annotated[bool, Field(description="Read every source afresh, whatever is remembered of it.")]
 
 
 @flow(name="refresh preference dataset", **FLOW)
 def refresh_preference_dataset(
-    recipe: Recipe, full: Full = False, approval_days: Days = APPROVAL_DAYS
+    recipe: Recipe, full: bool = False, approval_days: Days = APPROVAL_DAYS
 ) -> dict[str, Any]:
-    """Bring the data set up to date with its sources; without news the latest version stays as it is."""
+    """Bring the data set up to date with its sources; without news the latest version stays as it is.
+
+    Args:
+        recipe: Everything that decides what a run does.
+        full: Read every source afresh, whatever is remembered of it.
+        approval_days: Days that the run waits for a person, where a version needs approval.
+    """
     if done := decided(recipe):
         return done
     with patient(PATIENCE_SECONDS):
-        result = run_recipe(recipe)
+        result = run_recipe(recipe, full=full)
     new, log = result["loaded"]["new"], get_run_logger()
     if result["new"]:
         log.info("%d new prompts; %s, %s", new, result["version"], result["state"])

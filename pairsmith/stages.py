@@ -7,6 +7,7 @@ but never fresh, so the next run asks for just those again.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -142,6 +143,14 @@ def load(recipe: Recipe) -> Loaded:
         loaded = shard_prompts(read, store, recipe.shard_size, known)
     notes.tidy()
     return loaded
+
+
+def forget_sources(recipe: Recipe) -> None:
+    """Forget what earlier loads fetched and read, so that the next one fetches and parses all sources."""
+    store = open_store(recipe)
+    Notes(store, (), "").tidy()
+    if store.is_local:
+        shutil.rmtree(store.path("sources"), ignore_errors=True)
 
 
 def generate_shard(recipe: Recipe, shard: str, member_name: str) -> Done:

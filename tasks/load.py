@@ -13,5 +13,8 @@ from tasks.options import STAGE
 
 
 @task(name="load", task_run_name="load prompts", **STAGE)
-def load_prompts(recipe: Recipe) -> dict[str, Any]:
+def load_prompts(recipe: Recipe, full: bool = False) -> dict[str, Any]:
+    """`full`: whatever is remembered of the sources is forgotten first."""
+    if full:
+        stages.forget_sources(recipe)
     return asdict(stages.load(recipe))

@@ -27,7 +27,11 @@ def publish_dataset(recipe: Recipe, loaded: dict[str, Any]) -> dict[str, Any]:
     gates = stages.gate_table(recipe, known)
     show_version(recipe, published, gates)
     create_table_artifact(summary.lost(), key=artifact_key(recipe.name, "funnel"), description="Prompts by stage")
-    create_markdown_artifact(render_markdown(recipe, summary), key=artifact_key(recipe.name, "summary"))
+    create_markdown_artifact(
+        render_markdown(recipe, summary),
+        key=artifact_key(recipe.name, "summary"),
+        description="What came of the prompts",
+    )
     return asdict(published) | {"funnel": summary.lost(), "gates": gates}
 
 
