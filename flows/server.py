@@ -37,11 +37,12 @@ def start_temporary_server() -> None:
     Prefect stops it at a normal exit. After kill -9 nobody would, so a shell waits on a pipe that closes when this
     process is gone.
     """
-    from prefect.server.api.server import SubprocessASGIServer
     from prefect.settings import get_current_settings
 
     if get_current_settings().api.url is not None:
         return
+    from prefect.server.api.server import SubprocessASGIServer  # the whole server, a second to import
+
     server = SubprocessASGIServer()
     server.start()
     assert server.server_process is not None
