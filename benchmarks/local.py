@@ -177,10 +177,7 @@ def take_turns(contestants: Sequence[Contestant], what: str, options: argparse.N
                     break
                 print(f"  {one.name}: others took {found['others']:.0%} of the processor", flush=True)
             one.results.append(found)
-            beside = (
-                f" ({others:.0%} of the processor to others)" if (others := one.results[-1]["others"]) > 0.05 else ""
-            )
-            print(f"  round {number + 1}, {one.name}: {one.rate(what)[-1]:.1f} {what}/s{beside}", flush=True)
+            print(f"  round {number + 1}, {one.name}: {one.rate(what)[-1]:.1f} {what}/s", flush=True)
 
 
 def plain_texts(job: Job, most: int, turn: Turn) -> list[str]:
