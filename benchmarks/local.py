@@ -40,6 +40,7 @@ DATA = ROOT.parent / "shared" / "data"
 CORES = len(os.sched_getaffinity(0))
 CONTESTANTS, DISTILABEL = ROOT / "benchmarks" / "contestants.py", ROOT / "benchmarks" / "local_distilabel.py"
 PEER = ("distilabel==1.5.3", "requests", "torch==2.13.0", "transformers==5.23.0", "accelerate==1.15.0")
+TRIES = 5  # of a measurement that others disturb
 FEW, FEWEST = 8, 2  # rows of a contestant that answers one at a time; distilabel's prompts to rate
 Found = dict[str, Any]
 
@@ -82,14 +83,17 @@ class Turn:
     longest = 90.0  # seconds after which no further measurement begins
 
     def __init__(self, path: str | None) -> None:
-        self._file, self._since = Path(path).open("a") if path else None, 0.0  # noqa: SIM115
+        self._path, self._file, self._since = path, None, 0.0
 
     def take(self) -> None:
-        if self._file and time.monotonic() - self._since > self.longest:
-            fcntl.flock(self._file, fcntl.LOCK_UN)
+        if not self._path or (self._file and time.monotonic() - self._since < self.longest):
+            return
+        if self._file:
+            self._file.close()
             time.sleep(1)
-            fcntl.flock(self._file, fcntl.LOCK_EX)
-            self._since = time.monotonic()
+        self._file = Path(self._path).open("a")  # noqa: SIM115  anew: it may have been replaced
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        self._since = time.monotonic()
 
 
 @contextmanager
@@ -114,11 +118,26 @@ def memory_of(process: int) -> int:
     return own + sum(memory_of(int(child)) for child in children)
 
 
+def others_share(before: tuple[float, ...], after: tuple[float, ...]) -> float:
+    """How much of the processor went to programs that are none of ours, between two `clocks`."""
+    wall, busy, own = (late - early for early, late in zip(before, after, strict=True))
+    return max(0.0, busy - own) / wall / CORES
+
+
+def clocks() -> tuple[float, float, float]:
+    """Seconds: on the wall, of all cores that were busy, and of processes that we started and that have ended."""
+    ticks = [int(word) for word in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
+    busy = (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")
+    times = os.times()
+    return time.monotonic(), busy, times.children_user + times.children_system
+
+
 def measure(one: Contestant, turn: Turn) -> Found:
     script = DISTILABEL if one.kind == "distilabel" else CONTESTANTS
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     turn.take()
+    before = clocks()
     with company(one.busy):
         process = subprocess.Popen([one.python, script, one.kind], env=environment, text=True, **streams)
         peak, ended = [0], threading.Event()
@@ -133,7 +152,7 @@ def measure(one: Contestant, turn: Turn) -> Found:
     found = [line for line in told.split("\n") if line.startswith("{")]
     if process.returncode or not found:
         raise SystemExit(f"{one.name} did not end well:\n{errors[-3000:]}")
-    return {**json.loads(found[-1]), "peak_mb": peak[0] / 1024}
+    return {**json.loads(found[-1]), "peak_mb": peak[0] / 1024, "others": others_share(before, clocks())}
 
 
 def best(tried: Sequence[Contestant], what: str, turn: Turn) -> tuple[Contestant, dict[str, float]]:
@@ -149,10 +168,15 @@ def best(tried: Sequence[Contestant], what: str, turn: Turn) -> tuple[Contestant
     return max(tried, key=lambda one: rates[one.name]), rates
 
 
-def take_turns(contestants: Sequence[Contestant], what: str, rounds: int, turn: Turn) -> None:
-    for number in range(rounds):
+def take_turns(contestants: Sequence[Contestant], what: str, options: argparse.Namespace) -> None:
+    for number in range(options.rounds):
         for one in contestants:
-            one.results.append(measure(one, turn))
+            for _ in range(TRIES):
+                found = measure(one, options.turn)
+                if found["others"] <= options.quiet:
+                    break
+                print(f"  {one.name}: others took {found['others']:.0%} of the processor", flush=True)
+            one.results.append(found)
             print(f"  round {number + 1}, {one.name}: {one.rate(what)[-1]:.1f} {what}/s", flush=True)
 
 
@@ -216,7 +240,7 @@ def generation(options: argparse.Namespace) -> Found:
     if options.busy:
         fewer = replace(plain, job=replace(plain.job, rows=job.rows[: plain.job.batch]))  # it may collapse
         others += [replace(one, name=f"{one.name}, busy", busy=True, results=[]) for one in (ours, fewer)]
-    take_turns(others, "tokens", options.rounds, options.turn)
+    take_turns(others, "tokens", options)
     expected = plain_texts(job, options.reference, options.turn)
     limit = measure(Contestant("ceiling", "ceiling", job), options.turn)
     show("Generation", others, "tokens", expected)
@@ -248,7 +272,7 @@ def rating(options: argparse.Namespace) -> Found:
         if "llamacpp" not in options.skip:
             others += settings(options.llamacpp_judge, job, "llamacpp", "llama.cpp, 4-bit")
         others += [one for one in peers if not one.results]
-        take_turns(others, "rated", options.rounds, options.turn)
+        take_turns(others, "rated", options)
         others += [one for one in peers if one not in others]
         show(f"Rating by {what}", others, "rated", [])
         made[what] = recorded(others, "rated", [])
@@ -284,6 +308,7 @@ def recorded(those: Sequence[Contestant], what: str, expected: Sequence[str]) ->
             "first": statistics.median(run.get("first", 0) for run in one.results) or None,
             "peak_mb": max(run["peak_mb"] for run in one.results),
             "gpu_mb": max(run.get("gpu_mb", 0) for run in one.results) or None,
+            "others": max(run["others"] for run in one.results),
             "errors": [error for run in one.results for error in run.get("errors", ())][:3],
             "settings": first["settings"],
         }
@@ -343,6 +368,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--llamacpp", default=",".join(f"{n}x{CORES}" for n in (1, 4, 8, 16)))
     parser.add_argument("--llamacpp-judge", default=f"8x{CORES}")
     parser.add_argument("--busy", action="store_true", help="also beside one busy process")
+    parser.add_argument(
+        "--quiet", type=float, default=1.0, help="measure again while others take more of the processor"
+    )
     parser.add_argument("--lock", help="a file whose lock is held while something is measured")
     parser.add_argument("--json", default=str(ROOT / "benchmarks" / "results" / "local.json"))
     options = parser.parse_args()
