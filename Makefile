@@ -1,7 +1,7 @@
 # make demo: install what is needed and build a preference dataset with two small models
 # make serve: serve it: a Prefect server with its UI, a worker and the deployments; PORT=4300 for another port
 # make test: install what is needed and run all tests
-# make faults: run the fault tests in full, with 100 kills, and print a table of what was lost and repeated
+# make faults: run the fault tests in full, with 100 kills and those of the service, and print what was lost and repeated
 # Needs Python 3.11 or newer and make; everything else goes into .venv and .cache.
 
 PYTHON ?= python3
@@ -28,7 +28,7 @@ pictures: install
 	PAIRSMITH_PICTURES=$(CURDIR)/docs/images $(BIN)/pytest tests/test_serving_browser.py
 
 faults: install
-	PAIRSMITH_KILLS=100 $(BIN)/pytest tests/faults --timeout=3600
+	PAIRSMITH_KILLS=100 $(BIN)/pytest tests/faults tests/test_serving.py --timeout=3600
 
 lint: install
 	$(BIN)/ruff check .

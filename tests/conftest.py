@@ -50,6 +50,16 @@ def model_id(name: str) -> str:
     return MODELS[name]
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is slow, but for `make faults`, which says how many kills it wants, and for `-m slow`."""
+    if "PAIRSMITH_KILLS" in os.environ or "slow" in config.getoption("-m"):
+        return
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    if slow:
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]
+
+
 @pytest.fixture
 def prompts_file(tmp_path: Path) -> Callable[[int], Path]:
     """Writes a JSONL file of n prompts and returns its path."""

@@ -45,11 +45,12 @@ def wait_for(condition: Callable[[], Any], what: str, seconds: float = SECONDS) 
     return found
 
 
-def write_deployments(folder: Path, recipe: Recipe, **changes: Any) -> Path:
-    """The shipped deployments with another recipe, and some fields of them all changed."""
+def write_deployments(folder: Path, recipe: Recipe, only: str | None = None, **changes: Any) -> Path:
+    """The shipped deployments, or `only` one, with another recipe and some fields changed."""
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json", exclude_defaults=True)))
     data = yaml.safe_load((ROOT / "deployments" / "prefect.yaml").read_text())
     data["build"][0]["flows.steps.read_recipe"]["path"] = str(folder / "recipe.yaml")
+    data["deployments"] = [one for one in data["deployments"] if only in (None, one["name"])]
     for deployment in data["deployments"]:
         deployment.update(changes)
     path = folder / "prefect.yaml"

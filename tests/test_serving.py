@@ -25,6 +25,7 @@ from pairsmith.stages import open_store
 from pairsmith.testing import FakeEndpoint
 from tests.conftest import ROOT, clean_environment
 from tests.faults.harness import repeated
+from tests.faults.test_s4_secrets import KEY, VARIABLE, keyed, leaks, quoting, traces
 from tests.runs import run
 from tests.service import Service, wait_for, write_deployments
 
@@ -59,7 +60,7 @@ def endpoint() -> Iterator[FakeEndpoint]:
 def service(endpoint: FakeEndpoint, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("served")
     deployments = write_deployments(folder, recipe_over(endpoint, folder))
-    with Service(folder / "service", deployments) as started:
+    with Service(folder / "service", deployments, **{VARIABLE: KEY}) as started:
         yield started
 
 
@@ -178,6 +179,7 @@ def test_a_wrong_value_is_refused_before_there_is_a_run(
     assert len(service.runs()) == before
 
 
+@pytest.mark.slow
 @pytest.mark.prefect
 @pytest.mark.parametrize("what", ["prefect.engine", "worker start", "server start"])
 def test_the_next_refresh_finishes_what_a_kill_left(
@@ -196,6 +198,7 @@ def test_the_next_refresh_finishes_what_a_kill_left(
         assert repeated(endpoint) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.prefect
 def test_of_two_refreshes_at_once_the_second_waits_and_asks_nothing(
     service: Service, endpoint: FakeEndpoint, fresh: Recipe
@@ -232,6 +235,7 @@ def test_a_service_that_is_killed_leaves_nothing_and_finds_all_when_it_is_back(
     assert repeated(endpoint) <= IN_FLIGHT
 
 
+@pytest.mark.slow
 @pytest.mark.prefect
 def test_a_service_that_is_told_to_end_ends_its_runs_and_says_so(
     service: Service, endpoint: FakeEndpoint, fresh: Recipe
@@ -306,7 +310,7 @@ def test_a_person_is_told_of_a_version_that_waits_and_what_is_answered_is_done(
     service: Service, endpoint: FakeEndpoint, tmp_path: Path
 ) -> None:
     endpoint.asked.clear()
-    gated = recipe_over(endpoint, tmp_path, publishing={"approval": "required"}, gates={"min_pairs": 3})
+    gated = recipe_over(endpoint, tmp_path, 8, publishing={"approval": "required"}, gates={"min_pairs": 3})
     store = open_store(gated)
     first = service.run("nightly", **parameters(gated))
     asked = service.wait(first, "Suspended", "FAILED")
@@ -342,10 +346,10 @@ def test_a_person_is_told_of_a_version_that_waits_and_what_is_answered_is_done(
     assert (past.decisions[0].by, past.decisions[0].reason) == ("Ada", "too few pairs")
     assert sum(endpoint.asked.values()) == calls
 
-    recipe_over(endpoint, tmp_path, 30)  # more prompts
+    recipe_over(endpoint, tmp_path, 10)  # more prompts
     second = service.run("nightly", **parameters(gated))
     service.wait(second, "Suspended")
-    recipe_over(endpoint, tmp_path, 36)
+    recipe_over(endpoint, tmp_path, 12)
     third = service.run("nightly", **parameters(gated))
     service.wait(third, "Suspended")
     over = service.flow_run(second)
@@ -366,6 +370,7 @@ def test_a_person_is_told_of_a_version_that_waits_and_what_is_answered_is_done(
     assert len(versions.history(store).decisions) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.prefect
 def test_a_question_that_nobody_answers_ends_the_run_and_the_version_waits_on(
     service: Service, endpoint: FakeEndpoint, tmp_path: Path
@@ -375,3 +380,40 @@ def test_a_question_that_nobody_answers_ends_the_run_and_the_version_waits_on(
     ended = service.wait(run)
     assert (ended["state_type"], ended["state"]["message"]) == ("FAILED", "The flow was paused and never resumed.")
     assert versions.waiting(open_store(gated)) is not None
+
+
+def notify(service: Service, url: str) -> None:
+    """Make the notification block that the automations name."""
+    kind = service.ask("GET", "/block_types/slug/custom-webhook")["id"]
+    (schema, *_) = service.ask("POST", "/block_schemas/filter", {"block_schemas": {"block_type_id": {"any_": [kind]}}})
+    data = {"name": "hook", "url": url, "json_data": {"subject": "{{subject}}", "body": "{{body}}"}}
+    made = {"name": "notify", "data": data, "block_type_id": kind, "block_schema_id": schema["id"]}
+    service.ask("POST", "/block_documents/", made)
+
+
+@pytest.mark.prefect
+def test_s4_a_person_is_notified_and_no_key_is_told_in_parameters_questions_answers_or_notifications(
+    service: Service, endpoint: FakeEndpoint, tmp_path: Path
+) -> None:
+    gated = keyed(recipe_over(endpoint, tmp_path, 6, publishing={"approval": "required"}), attempts=1)
+    with Listener() as listener:
+        notify(service, listener.url)
+        service.end(signal.SIGTERM)
+        service.start()  # the automations find the block
+        endpoint.fail(quoting(401))
+        assert service.wait(service.run("nightly", **parameters(gated)))["state_type"] == "FAILED"
+        wait_for(lambda: [one for one in listener.posted if "is Failed" in one["subject"]], "a failure is told")
+        run = service.run("nightly", **parameters(gated))
+        service.wait(run, "Suspended")
+        wait_for(lambda: [one for one in listener.posted if "waits for a decision" in one["subject"]], "it is told")
+    assert any("Authorization was" in one["body"] for one in listener.posted)
+    assert not traces(json.dumps(listener.posted).encode())
+    said = {"decision": "release", "reason": "fine", "name": "Ada"}
+    service.ask("POST", f"/flow_runs/{run}/resume", {"run_input": said})
+    assert service.wait(run)["state_type"] == "COMPLETED"
+    assert {headers.get("authorization") for headers in endpoint.headers[-3:]} == {f"Bearer {KEY}"}
+    database = b"".join(path.read_bytes() for path in (service.folder / "prefect").glob("prefect.db*"))
+    assert b"Authorization was" in database  # the error is there, so the database is the one that was looked for
+    assert service.login.encode() not in database + service.out.read_bytes()
+    assert leaks(service.folder) == leaks(tmp_path) == {}
+    assert not traces(service.out.read_bytes())

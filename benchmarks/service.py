@@ -1,0 +1,164 @@
+"""What Prefect costs a run: seconds to the first model call, and client and server time of a task run.
+
+    python benchmarks/service.py [shards]
+
+Servers: none (each run starts a temporary one), one with Prefect's own settings, one with those of `pairsmith
+serve`. The baseline is a flow that does nothing: its seconds from the command to its first line. Server time is the
+processor's, of the server's process, from before the run until eight seconds after it. Takes about three minutes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from flows.settings import BATCHES, for_service  # noqa: E402
+from pairsmith.testing import FakeEndpoint  # noqa: E402
+from tests.conftest import clean_environment  # noqa: E402
+from tests.service import free_port, wait_for  # noqa: E402
+
+TASKS = 4  # of a shard: two members, a judge, pairs
+TRIVIAL = """
+import sys, time
+from pathlib import Path
+from flows.settings import for_terminal
+import os
+for name, value in for_terminal(False).items():
+    os.environ.setdefault(name, value)
+from prefect import flow
+
+@flow
+def nothing():
+    Path(sys.argv[1]).write_text(str(time.monotonic()))
+
+nothing()
+"""
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Seconds: to the first call, of a flow that does nothing, in all; of the processor, for the run and the server."""
+
+    first_call: float
+    baseline: float
+    whole: float
+    client: float
+    server: float | None
+
+
+def recipe_over(endpoint: FakeEndpoint, folder: Path, shards: int) -> Path:
+    folder.mkdir()
+    (folder / "prompts.jsonl").write_text(
+        "".join(json.dumps({"prompt": f"Question {n}?"}) + "\n" for n in range(shards))
+    )
+    model = {"backend": "openai", "endpoint": {"base_url": endpoint.url, "api_key_env": None, "concurrency": 8}}
+    recipe = {
+        "name": "overhead",
+        "workspace": str(folder / "data"),
+        "shard_size": 1,
+        "prompts": {"sources": [{"path": str(folder / "prompts.jsonl")}]},
+        "pool": {"members": [{"name": name, "model": name, **model} for name in "ab"]},
+        "rating": {"aspects": ["overall"], "judges": [{"name": "judge", "model": "j", **model}]},
+    }
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    return folder / "recipe.yaml"
+
+
+@contextlib.contextmanager
+def server(folder: Path, batches: bool) -> Iterator[tuple[dict[str, str], int]]:
+    """The environment for a client of a server, and its process."""
+    port = free_port()
+    environment = for_service(clean_environment(), folder, port, "admin:benchmark")
+    for name in () if batches else BATCHES:
+        del environment[name]
+    command = [sys.executable, "-m", "prefect", "server", "start"]
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, env=environment, **quiet) as process:
+        wait_for(lambda: answers(f"http://127.0.0.1:{port}/api/health"), "the server answers", 120)
+        try:
+            yield environment, process.pid
+        finally:
+            process.terminate()
+
+
+def answers(url: str) -> bool:
+    with contextlib.suppress(OSError):
+        return bool(urllib.request.urlopen(url, timeout=5).status == 200)
+    return False
+
+
+def processor(process: int) -> float:
+    """Seconds of processor time that a process has had."""
+    words = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / TICKS
+
+
+def measure(
+    endpoint: FakeEndpoint, folder: Path, environment: dict[str, str], server: int | None, shards: int
+) -> Measured:
+    recipe = recipe_over(endpoint, folder, shards)
+    mark = folder / "mark"
+    begun = time.monotonic()
+    subprocess.run(
+        [sys.executable, "-c", TRIVIAL, str(mark)], env=environment, cwd=ROOT, check=True, capture_output=True
+    )
+    baseline = float(mark.read_text()) - begun
+    endpoint.times.clear()
+    before = processor(server) if server else 0.0
+    children = os.times()
+    begun = time.monotonic()
+    command = [sys.executable, "-m", "flows", "run", str(recipe)]
+    subprocess.run(command, env=environment, cwd=ROOT, check=True, capture_output=True)
+    whole, after = time.monotonic() - begun, os.times()
+    client = after.children_user + after.children_system - children.children_user - children.children_system
+    if server:
+        time.sleep(8)
+    used = processor(server) - before if server else None
+    return Measured(endpoint.times[0] - begun, baseline, whole, client, used)
+
+
+def main() -> None:
+    shards = int(sys.argv[1]) if len(sys.argv) > 1 else 150
+    found: dict[str, tuple[Measured, Measured]] = {}
+    with FakeEndpoint() as endpoint, tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        for name, batches in (("none", None), ("Prefect's settings", False), ("those of serve", True)):
+            home = folder / name.replace(" ", "-").replace("'", "")
+            home.mkdir()
+            with contextlib.ExitStack() as stack:
+                if batches is None:
+                    environment, process = clean_environment(PREFECT_HOME=str(home)), None
+                else:
+                    environment, process = stack.enter_context(server(home, batches))
+                few = measure(endpoint, home / "few", environment, process, 1)
+                found[name] = few, measure(endpoint, home / "many", environment, process, shards)
+    tasks = (shards - 1) * TASKS
+    print(f"{shards} shards of one prompt, {tasks:,} task runs more than of one shard")
+    print("| server | first model call | a flow that does nothing | a task run: wall | its client | its server |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for name, (few, many) in found.items():
+        wall, client = (1000 * (getattr(many, what) - getattr(few, what)) / tasks for what in ("whole", "client"))
+        used = (
+            "" if many.server is None or few.server is None else f"{1000 * (many.server - few.server) / tasks:.1f} ms"
+        )
+        print(f"| {name} | {few.first_call:.1f} s | {few.baseline:.1f} s | {wall:.1f} ms | {client:.1f} ms | {used} |")
+
+
+if __name__ == "__main__":
+    main()
