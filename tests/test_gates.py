@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from pairsmith import stages
 from pairsmith.config import Recipe
 from pairsmith.errors import RunError
 from pairsmith.stages import open_store
@@ -16,6 +17,21 @@ from tests.runs import run
 
 Build = Callable[..., Recipe]
 OTHER = {"name": "other", "backend": "echo", "model": "echo-other"}
+
+
+def test_a_table_tells_of_every_gate_what_was_measured_and_whether_it_is_passed(echo_recipe: Build) -> None:
+    recipe = echo_recipe(12, gates={"min_pairs": 5, "max_null_rate": 0.5})
+    run(recipe)
+    table = {row["gate"]: row for row in stages.gate_table(recipe, stages.load(recipe))}
+    assert set(table) == set(type(recipe.gates).model_fields)
+    pairs = {"gate": "min_pairs", "measured": "12", "wanted": "at least 5", "passed": "yes"}
+    assert table["min_pairs"] == pairs
+    assert table["max_null_rate"]["wanted"] == "at most 0.5"
+    assert table["min_agreement"] == {
+        "gate": "min_agreement", "measured": "cannot be measured", "wanted": "", "passed": ""
+    }  # fmt: skip
+    wanting = recipe.model_copy(update={"gates": recipe.gates.model_copy(update={"min_pairs": 13})})
+    assert stages.gate_table(wanting, stages.load(recipe))[0]["passed"] == "no"
 
 
 @pytest.mark.parametrize(
