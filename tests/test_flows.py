@@ -202,7 +202,7 @@ def test_workers_share_an_endpoint_by_a_limit_of_prefects(echo_recipe: Build, mo
     shares: list[float] = []
     real = Engine.divide
     monkeypatch.setattr(Engine, "divide", lambda self, share: (shares.append(share), real(self, share))[1])
-    with FakeEndpoint(latency=0.5) as endpoint:  # so that the members' tasks, which share an engine, overlap
+    with FakeEndpoint(latency=2.0) as endpoint:  # so that the members' tasks, which share an engine, overlap
         recipe = at_endpoint(
             echo_recipe, endpoint.url, api_key_env=None, shared_limit="pairsmith-test", requests_per_minute=6000
         )
