@@ -28,10 +28,10 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from flows.settings import BATCHES, for_service  # noqa: E402
-from pairsmith.testing import FakeEndpoint  # noqa: E402
 from tests.conftest import clean_environment  # noqa: E402
 from tests.service import free_port, wait_for  # noqa: E402
 
+FEW = 10  # shards of the run that the other one is compared with
 TASKS = 4  # of a shard: two members, a judge, pairs
 TRIVIAL = """
 import sys, time
@@ -48,6 +48,22 @@ def nothing():
 
 nothing()
 """
+NOTED = """
+import sys, time
+from pathlib import Path
+from pairsmith.llms.echo import Echo
+
+stream, mark = Echo.stream, Path(sys.argv.pop(1))
+
+def noted(self, requests):
+    if not mark.exists():
+        mark.write_text(str(time.monotonic()))
+    return stream(self, requests)
+
+Echo.stream = noted
+from flows.__main__ import main
+main()
+"""
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -62,19 +78,18 @@ class Measured:
     server: float | None
 
 
-def recipe_over(endpoint: FakeEndpoint, folder: Path, shards: int) -> Path:
+def recipe_over(folder: Path, shards: int) -> Path:
     folder.mkdir()
     (folder / "prompts.jsonl").write_text(
         "".join(json.dumps({"prompt": f"Question {n}?"}) + "\n" for n in range(shards))
     )
-    model = {"backend": "openai", "endpoint": {"base_url": endpoint.url, "api_key_env": None, "concurrency": 8}}
     recipe = {
         "name": "overhead",
         "workspace": str(folder / "data"),
         "shard_size": 1,
         "prompts": {"sources": [{"path": str(folder / "prompts.jsonl")}]},
-        "pool": {"members": [{"name": name, "model": name, **model} for name in "ab"]},
-        "rating": {"aspects": ["overall"], "judges": [{"name": "judge", "model": "j", **model}]},
+        "pool": {"members": [{"name": name, "model": name, "backend": "echo"} for name in "ab"]},
+        "rating": {"aspects": ["overall"], "judges": [{"name": "judge", "model": "j", "backend": "echo"}]},
     }
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     return folder / "recipe.yaml"
@@ -109,34 +124,30 @@ def processor(process: int) -> float:
     return (int(words[11]) + int(words[12])) / TICKS
 
 
-def measure(
-    endpoint: FakeEndpoint, folder: Path, environment: dict[str, str], server: int | None, shards: int
-) -> Measured:
-    recipe = recipe_over(endpoint, folder, shards)
-    mark = folder / "mark"
+def measure(folder: Path, environment: dict[str, str], server: int | None, shards: int) -> Measured:
+    recipe, mark, call = recipe_over(folder, shards), folder / "mark", folder / "call"
     begun = time.monotonic()
     subprocess.run(
         [sys.executable, "-c", TRIVIAL, str(mark)], env=environment, cwd=ROOT, check=True, capture_output=True
     )
     baseline = float(mark.read_text()) - begun
-    endpoint.times.clear()
     before = processor(server) if server else 0.0
     children = os.times()
     begun = time.monotonic()
-    command = [sys.executable, "-m", "flows", "run", str(recipe)]
+    command = [sys.executable, "-c", NOTED, str(call), "run", str(recipe)]
     subprocess.run(command, env=environment, cwd=ROOT, check=True, capture_output=True)
     whole, after = time.monotonic() - begun, os.times()
     client = after.children_user + after.children_system - children.children_user - children.children_system
     if server:
         time.sleep(8)
     used = processor(server) - before if server else None
-    return Measured(endpoint.times[0] - begun, baseline, whole, client, used)
+    return Measured(float(call.read_text()) - begun, baseline, whole, client, used)
 
 
 def main() -> None:
     shards = int(sys.argv[1]) if len(sys.argv) > 1 else 150
     found: dict[str, tuple[Measured, Measured]] = {}
-    with FakeEndpoint() as endpoint, tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         for name, batches in (("none", None), ("Prefect's settings", False), ("those of serve", True)):
             home = folder / name.replace(" ", "-").replace("'", "")
@@ -146,10 +157,10 @@ def main() -> None:
                     environment, process = clean_environment(PREFECT_HOME=str(home)), None
                 else:
                     environment, process = stack.enter_context(server(home, batches))
-                few = measure(endpoint, home / "few", environment, process, 1)
-                found[name] = few, measure(endpoint, home / "many", environment, process, shards)
-    tasks = (shards - 1) * TASKS
-    print(f"{shards} shards of one prompt, {tasks:,} task runs more than of one shard")
+                few = measure(home / "few", environment, process, FEW)
+                found[name] = few, measure(home / "many", environment, process, shards)
+    tasks = (shards - FEW) * TASKS
+    print(f"{shards} shards of one prompt, {tasks:,} task runs more than of {FEW}")
     print("| server | first model call | a flow that does nothing | a task run: wall | its client | its server |")
     print("| --- | --- | --- | --- | --- | --- |")
     for name, (few, many) in found.items():

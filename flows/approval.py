@@ -8,6 +8,7 @@ from elsewhere, takes the place of the older question.
 
 from __future__ import annotations
 
+import shlex
 from typing import Any, Literal, cast
 from uuid import UUID
 
@@ -54,18 +55,18 @@ def ask(recipe: Recipe, published: Filled, days: float) -> None:
     After so many days without an answer the server fails the run; the candidate waits on.
     """
     log, store, version = get_run_logger(), open_store(recipe), published["version"]
-    command = f"`pairsmith release {published['folder'].rpartition('/versions/')[0]} --reason ...`"
+    command = f"pairsmith release {shlex.quote(published['folder'].rpartition('/versions/')[0])} --reason ..."
     with get_client(sync_client=True) as client:
         for run in asking(client, store):
             if asked_about(run) == version:
-                log.info("%s waits for a decision already: %s asks for it; or %s", version, run.name, command)
+                log.info("%s waits for a decision already: %s asks for it; or `%s`", version, run.name, command)
                 return
             told = f"{version} has taken the place of {asked_about(run)}, which nobody had decided about."
             client.set_flow_run_state(run.id, Cancelled(message=told), force=True)
     if deployment.id is None:
-        log.info("%s waits for a decision: %s, or `reject`", version, command)
+        log.info("%s waits for a decision: `%s`, or reject", version, command)
         return
-    log.info("%s waits for a decision, for %g days at most: Resume in this run's menu; or %s", version, days, command)
+    log.info("%s waits for a decision, for %g days at most: Resume in this run's menu; or `%s`", version, days, command)
     question = Answer.with_initial_data(description=question_about(published, days, command))
     suspend_flow_run(wait_for_input=question, timeout=round(days * 86_400), key=f"{version}-{len(asked_before()) + 1}")
 
@@ -115,7 +116,8 @@ def question_about(published: Filled, days: float, command: str) -> str:
         f"**{published['version']}** has {published['pairs']:,} pairs; {latest}.\n\n"
         f"{gates}\n\n"
         f"Report: {report}\n\nThe run's artifacts show the funnel, all that was measured, the cost and some pairs. "
-        f"Without an answer the run fails in {days:g} days and the version waits on; {command} decides too."
+        f"Without an answer the run fails in {days:g} days and the version waits on. On the command line: "
+        f"{markdown_text(command)}"
     )
 
 

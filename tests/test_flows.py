@@ -133,6 +133,50 @@ def test_a_wrong_recipe_is_refused_before_a_run(echo_recipe: Build) -> None:
         build_preference_dataset(wrong)
 
 
+def test_without_a_deployment_a_version_that_needs_approval_waits_and_the_run_ends(echo_recipe: Build) -> None:
+    from flows.preferences import build_preference_dataset
+    from pairsmith import versions
+    from pairsmith.stages import open_store
+
+    recipe = echo_recipe(12, name="gated", publishing={"approval": "required"})
+    first, second = build_preference_dataset(recipe), build_preference_dataset(recipe)
+    assert (first["state"], first["new"], second["state"], second["new"]) == ("candidate", True, "candidate", False)
+    assert first["latest"] is None
+    store = open_store(recipe)
+    versions.release(store, None, by="Ada", reason="fine")
+    third = build_preference_dataset(recipe)
+    assert (third["state"], third["latest"], calls(third)) == ("released", "v0001", 0)
+    runs = [run for run in read("read_flow_runs") if "gated" in run.tags]
+    assert len(runs) == 3
+    assert all(run.state.is_completed() and not any(tag.startswith("data set") for tag in run.tags) for run in runs)
+
+
+def test_a_question_says_what_a_person_needs_to_know_and_nothing_in_it_is_markup() -> None:
+    from flows.approval import question_about
+
+    folder = "/srv/`x` <b>|/served/versions/v0002"
+    told = question_about(
+        {
+            "version": "v0002",
+            "pairs": 1200,
+            "latest": "v0001",
+            "folder": folder,
+            "gates": [
+                {"gate": "min_pairs", "measured": "1200", "wanted": "at least 10", "passed": "yes"},
+                {"gate": "min_yield", "measured": "0.9", "wanted": "", "passed": ""},
+            ],
+        },
+        7.0,
+        f"pairsmith release '{folder}'",
+    )
+    assert "**v0002** has 1,200 pairs; `latest` leads to v0001." in told
+    assert "at least 10" in told
+    assert "min\\_yield" not in told
+    assert "fails in 7 days" in told
+    assert "<b>" not in told
+    assert told.count("`") - told.count("\\`") == 2
+
+
 def digest_of(result: dict[str, Any]) -> tuple[str, str]:
     return result["version"], result["digest"]
 
