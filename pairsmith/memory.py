@@ -16,6 +16,13 @@ _THRESHOLDS = (10_000, 20, 50)
 _M_ARENA_MAX = -8  # of glibc's malloc.h
 
 
+def give_back() -> None:
+    """Give freed memory back to the system: what a model's file was read into would stay with the process."""
+    gc.collect()
+    with contextlib.suppress(AttributeError, OSError):  # glibc alone has it
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 @contextlib.contextmanager
 def frugal_memory() -> Iterator[None]:
     """Leave out of each collection what is there already, collect less often, and share arenas between threads.

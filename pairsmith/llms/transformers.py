@@ -67,6 +67,7 @@ class Engine(Weights):
         self.in_slots = fits(self.model)
         if self.device.type == "cpu":
             pack(self.model)
+            release(self.device)
         self.places = [(self.model, self.lane)]
         if self.device.type == "cpu":
             self.places *= self.lane.width

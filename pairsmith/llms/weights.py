@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import logging
 import math
@@ -21,6 +20,7 @@ from pairsmith.llms.base import Message
 from pairsmith.llms.chats import encode
 from pairsmith.llms.machine import free_memory, layout
 from pairsmith.llms.models import CARRIED
+from pairsmith.memory import give_back
 
 log = logging.getLogger(__name__)
 W = TypeVar("W", bound="Weights")
@@ -59,7 +59,7 @@ def release(device: Any) -> None:
     """Give memory that nothing refers to any more back to the device."""
     import torch
 
-    gc.collect()
+    give_back()
     if device.type == "cuda":
         torch.cuda.empty_cache()
 
