@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pairsmith.config import LocalOptions, ModelSpec, Sampling
 from pairsmith.errors import ConfigError
-from pairsmith.llms import decoding, machine, weights
+from pairsmith.llms import decoding, machine, slots, weights
 from pairsmith.llms import transformers as backend
 from pairsmith.llms.base import Message, Reply, Request, open_llm
 from pairsmith.llms.slots import Slots, fits
@@ -80,6 +82,49 @@ def test_greedy_texts_are_those_of_plain_generate(tmp_path: Path, kind: str, row
         assert reply.text == text
         assert reply.finish_reason == ("stop" if 1 in tokens else "length")
         assert reply.n_tokens == len([token for token in tokens if token != 1])
+
+
+def test_rows_of_unlike_lengths_look_back_by_spans(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+    looking_back = slots.looking_back
+
+    def noted(these: Any) -> Any:
+        looked.append(len(these))
+        return looking_back(these)
+
+    monkeypatch.setattr(slots, "looking_back", noted)
+    monkeypatch.setattr(backend, "FEW", 1)
+    asked = [request(f"{number}" + " word" * (number * number // 8)) for number in range(26)]
+    replies = generate(open_llm(spec(llama, batch_size=26)), asked)
+    assert max(looked) > 1
+    assert [reply.text for reply in replies] == [plain(llama, one)[1] for one in asked]
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=60), st.integers(1, 5), st.integers(1, 40))
+def test_rows_are_dealt_to_sessions_each_once_and_the_long_ones_evenly(
+    lengths: list[int], sessions: int, free: int
+) -> None:
+    rows = [decoding.Row(n, request("", {"max_tokens": 1}), [n] * length) for n, length in enumerate(lengths)]
+    waiting = decoding.Waiting()
+    waiting.add(decoding.Call(rows))
+    first = [waiting.take(place, sessions, 0, free, 100) for place in range(sessions)]
+    taken = [[row for row in (part[1] if part else [])] for part in first]
+    sizes = [len(part) for part in taken]
+    if free * sessions >= len(rows):
+        assert sum(sizes) == len(rows)
+        assert max(sizes) - min(sizes) <= -(-len(rows) // sessions)
+    if sessions * free <= len(rows):
+        assert sizes == [free] * sessions
+        longest = [max(row.room for row in part) for part in taken]
+        assert min(longest) >= sorted((row.room for row in rows), reverse=True)[sessions - 1]
+    while left := waiting.take("another", 1, 0, free, 100):
+        taken.append(left[1])
+        waiting.leave("another")
+    for place in range(sessions):
+        waiting.leave(place)
+    while left := waiting.take("another", 1, 0, free, 100):
+        taken.append(left[1])
+    assert sorted(row.index for part in taken for row in part) == list(range(len(rows)))
 
 
 @pytest.mark.parametrize(("kind", "settings"), [("Mistral", {"sliding_window": 16}), ("Gemma2", {"head_dim": 8})])

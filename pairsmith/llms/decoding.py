@@ -20,7 +20,7 @@ from pairsmith.llms.prefixes import WORTHWHILE, Piece, common, pieces, shared_pr
 from pairsmith.llms.slots import Slots
 from pairsmith.llms.steps import Steps
 
-TOKENS_A_PASS = {"cpu": 2048}  # when slots are filled, padding included
+TOKENS_A_PASS = {"cpu": 256}  # when slots are filled, padding included
 _TOKENS_A_PASS_ELSEWHERE = 16_384
 
 
@@ -43,7 +43,7 @@ class Call:
 
     def __init__(self, rows: Sequence[Row]) -> None:
         self.prefix = _prefix(rows)
-        self.waiting = deque(_ordered(rows))
+        self.waiting = deque(_ordered(rows))  # groups of rows that share a beginning
         self.finished: SimpleQueue[Finished | Failure] = SimpleQueue()
         self.left, self.dropped = len(rows), False
 
@@ -85,7 +85,7 @@ class Waiting:
     def take_back(self, call: Call, rows: Sequence[Row]) -> None:
         """Let rows wait again, before all others."""
         with self._lock:
-            call.waiting.extendleft(reversed(rows))
+            call.waiting.extendleft([row] for row in reversed(rows))
             if call not in self._calls:
                 self._calls.appendleft(call)
 
@@ -98,7 +98,7 @@ class Waiting:
         """The room that the first call's rows need at most; 0 where no row waits."""
         with self._lock:
             self._shed()
-            return max((row.room for row in self._calls[0].waiting), default=0) if self._calls else 0
+            return max((row.room for group in self._calls[0].waiting for row in group), default=0) if self._calls else 0
 
     def lose(self, error: BaseException) -> None:
         """Give up the rows of the first call that wait."""
@@ -106,7 +106,7 @@ class Waiting:
             self._shed()
             if self._calls:
                 call = self._calls.popleft()
-                call.finished.put(Failure(error, len(call.waiting)))
+                call.finished.put(Failure(error, sum(map(len, call.waiting))))
                 call.waiting.clear()
 
     def take(self, session: object, sessions: int, active: int, free: int, room: int) -> tuple[Call, list[Row]] | None:
@@ -120,10 +120,11 @@ class Waiting:
             if not self._calls:
                 return None
             call = self._calls[0]
-            share = -(-(sum(len(each.waiting) for each in self._calls) + sum(self._active.values())) // sessions)
-            taken: list[Row] = []
-            while call.waiting and len(taken) < min(free, share - active) and call.waiting[0].room <= room:
-                taken.append(call.waiting.popleft())
+            waiting = sum(len(group) for each in self._calls for group in each.waiting)
+            share = -(-(waiting + sum(self._active.values())) // sessions)
+            wanted = min(free, share - active)
+            takers = min(sessions, -(-waiting // max(1, wanted)))
+            taken = _deal(call.waiting, wanted, takers, room)
             self._active[session] = active + len(taken)
             return (call, taken) if taken else None
 
@@ -176,7 +177,9 @@ class Session:
         """Fill free slots with rows: what they share is computed once, and each gets its first token."""
         admitted = [Active(row, call, self.vocabulary, len(row.tokens)) for row in _sorted(rows)]
         first = len(self.active)
-        self.active += admitted
+        self.active += sorted(admitted, key=lambda active: -active.length)  # see `spans`
+        place = {id(active): slot for slot, active in enumerate(self.active)}
+        slots = [place[id(active)] for active in admitted]
         tokens = [active.row.tokens for active in admitted]
         known = self._hold(call.prefix) if len(call.prefix) >= WORTHWHILE else 0
         if known:
@@ -184,12 +187,12 @@ class Session:
         *inner, leaves = pieces(tokens, known)
         for level in inner:
             for group in _packed(level, self._most):
-                self._fill(first, tokens, group)
+                self._fill(slots, tokens, group)
                 for piece in group:
-                    others = range(first + piece.first + 1, first + piece.last)
-                    self._slots.copy(first + piece.first, others, piece.start, piece.end)
+                    others = slots[piece.first + 1 : piece.last]
+                    self._slots.copy(slots[piece.first], others, piece.start, piece.end)
         for group in _packed(leaves, self._most):
-            logits = self._fill(first, tokens, group)
+            logits = self._fill(slots, tokens, group)
             self._choose([admitted[piece.first] for piece in group], logits)
 
     def step(self) -> None:
@@ -223,10 +226,10 @@ class Session:
         text, _ = self.vocabulary.text(tokens, row.request.sampling.stop)
         return Reply(text, active.finish_reason, len(row.tokens), len(tokens), active.draw.logprobs)
 
-    def _fill(self, first: int, tokens: Sequence[list[int]], group: Sequence[Piece]) -> Any:
+    def _fill(self, slots: Sequence[int], tokens: Sequence[list[int]], group: Sequence[Piece]) -> Any:
         """Compute pieces, each in the slot of its first row; returns the logits at their ends."""
         return self._slots.extend(
-            [first + piece.first for piece in group],
+            [slots[piece.first] for piece in group],
             [tokens[piece.first][piece.start : piece.end] for piece in group],
             [piece.start for piece in group],
         )
@@ -267,8 +270,8 @@ def _prefix(rows: Sequence[Row]) -> list[int]:
     return rows[0].tokens[: shared_prefix([row.tokens for row in rows])] if rows else []
 
 
-def _ordered(rows: Sequence[Row]) -> list[Row]:
-    """Rows that share more than all do together, and those groups with the longest rows first."""
+def _ordered(rows: Sequence[Row]) -> list[list[Row]]:
+    """Groups of rows that share more than all do, those with the longest rows first."""
     groups: list[list[Row]] = []
     prefix = len(_prefix(rows))
     for row in _sorted(rows):
@@ -277,7 +280,21 @@ def _ordered(rows: Sequence[Row]) -> list[Row]:
             groups[-1].append(row)
         else:
             groups.append([row])
-    return [row for group in sorted(groups, key=lambda group: -max(row.room for row in group)) for row in group]
+    return sorted(groups, key=lambda group: -max(row.room for row in group))
+
+
+def _deal(groups: deque[list[Row]], wanted: int, takers: int, room: int) -> list[Row]:
+    """Take rows that fit `room` from the first groups, and leave such for each of the other sessions that take some."""
+    near: list[list[Row]] = []
+    while len(near) < wanted * takers and groups and max(row.room for row in groups[0]) <= room:
+        near.append(groups.popleft())
+    taken: list[Row] = []
+    for place in sorted(range(len(near)), key=lambda place: place % takers):
+        most = wanted - len(taken)
+        taken += near[place][:most]
+        near[place] = near[place][most:]
+    groups.extendleft(group for group in reversed(near) if group)
+    return taken
 
 
 def _packed(level: Sequence[Piece], most: int) -> Iterator[list[Piece]]:

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
+from pairsmith.llms.spans import Span, looking_back, spans
+
 # Of the logits' size, by the bytes of a number: more than rounding differs, less than a wrong position or mask does.
 SOUND = {4: 0.01, 2: 0.1}
 
@@ -87,28 +89,29 @@ class Slots:
         rows = torch.tensor(slots, device=device)[:, None]
         first, last = slots[0], slots[0] + len(slots)
         window = slice(first, last) if list(slots) == list(range(first, last)) else rows[:, 0]
-        seen = max(start + len(row) for start, row in zip(starts, tokens, strict=True))
-        return self.run(padded, positions, rows, window, seen)
+        ends = [start + len(row) for start, row in zip(starts, tokens, strict=True)]
+        return self.run(padded, positions, rows, window, spans(ends) if device.type == "cpu" else [Span(0, max(ends))])
 
-    def run(self, tokens: Any, positions: Any, rows: Any, window: Any, seen: int) -> Any:
+    def run(self, tokens: Any, positions: Any, rows: Any, window: Any, seen: Sequence[Span]) -> Any:
         """One pass over `tokens`, which are written to `positions` of slots `rows`, where `length` is the spare place.
 
-        Shapes: tokens and positions (n, width), rows (n, 1). `window`: the same slots as a slice or an index; they see
-        `seen` positions at most. Returns the logits after the last column.
+        Shapes: tokens and positions (n, width), rows (n, 1). `window`: the same slots as a slice or an index. `seen`:
+        how far rows look back. Returns the logits after the last column.
         """
         import torch
 
-        self.rows, self.positions, self.window, self.seen = rows, positions, window, seen
-        allowed = torch.arange(seen, device=tokens.device) <= positions[..., None]
+        self.rows, self.positions, self.window, self.seen = rows, positions, window, max(span.seen for span in seen)
+        allowed = torch.arange(self.seen, device=tokens.device) <= positions[..., None]
         mask = torch.zeros(allowed.shape, dtype=self.model.dtype, device=tokens.device)
-        return self.model(
-            input_ids=tokens,
-            position_ids=positions.masked_fill(positions == self.length, 0),
-            attention_mask=mask.masked_fill_(~allowed, -math.inf)[:, None],
-            past_key_values=self._cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
+        with looking_back(seen):
+            return self.model(
+                input_ids=tokens,
+                position_ids=positions.masked_fill(positions == self.length, 0),
+                attention_mask=mask.masked_fill_(~allowed, -math.inf)[:, None],
+                past_key_values=self._cache,
+                use_cache=True,
+                logits_to_keep=1,
+            ).logits[:, -1]
 
     def copy(self, source: int, targets: Sequence[int], start: int, end: int) -> None:
         """Give `targets` what `source` has at positions `start` to `end`."""

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pairsmith.llms.slots import Slots
+from pairsmith.llms.spans import Span
 
 log = logging.getLogger(__name__)
 POSITIONS = 256  # the grain of what is seen
@@ -68,7 +69,7 @@ class Steps:
         positions.fill_(self._slots.length)  # the passes before the recording must spoil nothing
 
         def work() -> Any:
-            return self._slots.run(tokens, positions, numbers, slice(0, rows), seen)
+            return self._slots.run(tokens, positions, numbers, slice(0, rows), [Span(0, seen)])
 
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())

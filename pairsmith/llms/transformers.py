@@ -24,6 +24,7 @@ from pairsmith.llms.machine import free_memory, used_memory
 from pairsmith.llms.models import resolve
 from pairsmith.llms.packing import pack
 from pairsmith.llms.slots import Slots, bytes_a_token, fits
+from pairsmith.llms.spans import use_spans
 from pairsmith.llms.weights import Lane, Weights, lane_of, release, shared
 
 log = logging.getLogger(__name__)
@@ -64,6 +65,8 @@ class Engine(Weights):
         self.vocabulary = Vocabulary(self.tokenizer, size, eos if isinstance(eos, list) else [eos])
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token_id = self.vocabulary.eos[0]
+        if self.device.type == "cpu":
+            use_spans(self.model)
         self.in_slots = fits(self.model)
         if self.device.type == "cpu":
             pack(self.model)

@@ -1,0 +1,92 @@
+"""Attention on a CPU where rows of a pass have unlike lengths: each span of rows sees as much as its longest row needs.
+
+In one attention over all of them, each row costs as much as the longest. Rows that are ordered by length, as sessions
+have them, need few spans.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, NamedTuple
+
+ROWS = 8  # of a span at least: for fewer, calls cost more than what is seen in vain
+WORTHWHILE = 32  # positions a row that a span of its own must save
+
+
+class Span(NamedTuple):
+    """Rows from `first` on, to the next span or the end, which see `seen` positions at most."""
+
+    first: int
+    seen: int
+
+
+class _UnderWay(threading.local):
+    spans: Sequence[Span] = ()
+
+
+_under_way = _UnderWay()
+
+
+@contextmanager
+def looking_back(these: Sequence[Span]) -> Iterator[None]:
+    """Have this thread's passes of models that `use_spans` look back so far."""
+    _under_way.spans = these
+    try:
+        yield
+    finally:
+        _under_way.spans = ()
+
+
+def spans(ends: Sequence[int]) -> list[Span]:
+    """Spans for rows that see so many positions each.
+
+    >>> spans([300] * 8 + [290] * 8 + [120] * 16)
+    [Span(first=0, seen=300), Span(first=16, seen=120)]
+    """
+    made: list[Span] = []
+    for first in range(0, len(ends), ROWS):
+        seen = max(ends[first : first + ROWS])
+        if not made or abs(made[-1].seen - seen) >= WORTHWHILE:
+            made.append(Span(first, seen))
+        else:
+            made[-1] = Span(made[-1].first, max(made[-1].seen, seen))
+    return made
+
+
+def use_spans(model: Any) -> None:
+    """Let a model that has PyTorch's attention look back by spans, in passes that are `looking_back` so."""
+    if model.config._attn_implementation == "sdpa":
+        model.set_attn_implementation(_registered())
+
+
+@cache
+def _registered() -> str:
+    import torch
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+    from transformers.masking_utils import sdpa_mask
+
+    def by_spans(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **options: Any) -> tuple[Any, Any]:
+        these = _under_way.spans
+        if len(these) < 2:
+            return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+        lasts = [span.first for span in these[1:]] + [len(query)]
+        parts = [
+            sdpa_attention_forward(
+                module,
+                query[first:last],
+                key[first:last, :, :seen],
+                value[first:last, :, :seen],
+                attention_mask[first:last, ..., :seen],
+                **options,
+            )[0]
+            for (first, seen), last in zip(these, lasts, strict=True)
+        ]
+        return torch.cat(parts), None
+
+    AttentionInterface.register("spans", by_spans)
+    AttentionMaskInterface.register("spans", sdpa_mask)
+    return "spans"
