@@ -2,9 +2,10 @@
 
     python benchmarks/service.py [shards]
 
-Servers: none (each run starts a temporary one), one with Prefect's own settings, one with those of `pairsmith
-serve`. The baseline is a flow that does nothing: its seconds from the command to its first line. Server time is the
-processor's, of the server's process, from before the run until it rests after it. Takes about three minutes.
+Without Prefect: the same stages in one thread. Servers: none (each run starts a temporary one), one with Prefect's own
+settings, one with those of `pairsmith serve`. The baseline is a flow that does nothing: its seconds from the command
+to its first line. Server time is the processor's, of the server's process, from before the run until it rests after
+it, without what it uses when nothing runs. Takes about eight minutes.
 """
 
 from __future__ import annotations
@@ -62,8 +63,12 @@ def noted(self, requests):
     return stream(self, requests)
 
 Echo.stream = noted
-from flows.__main__ import main
-main()
+"""
+WITH_PREFECT = f"{NOTED}\nfrom flows.__main__ import main\nmain()\n"
+WITHOUT = f"""{NOTED}
+from pairsmith.recipes import load_recipe
+from tests.runs import run
+run(load_recipe(Path(sys.argv[2])))
 """
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -133,23 +138,35 @@ def settle(process: int) -> None:
         early, late = late, processor(process)
 
 
-def measure(folder: Path, environment: dict[str, str], server: int | None, shards: int) -> Measured:
+def idle_of(process: int) -> float:
+    """How much of a core a server uses when nothing runs."""
+    settle(process)
+    before = processor(process)
+    time.sleep(5 * LOOK_SECONDS)
+    return (processor(process) - before) / (5 * LOOK_SECONDS)
+
+
+def measure(
+    folder: Path, environment: dict[str, str], server: int | None, shards: int, script: str = WITH_PREFECT
+) -> Measured:
     recipe, mark, call = recipe_over(folder, shards), folder / "mark", folder / "call"
     begun = time.monotonic()
     subprocess.run(
         [sys.executable, "-c", TRIVIAL, str(mark)], env=environment, cwd=ROOT, check=True, capture_output=True
     )
     baseline = float(mark.read_text()) - begun
+    idle = idle_of(server) if server else 0.0
     before = processor(server) if server else 0.0
     children = os.times()
     begun = time.monotonic()
-    command = [sys.executable, "-c", NOTED, str(call), "run", str(recipe)]
+    command = [sys.executable, "-c", script, str(call), "run", str(recipe)]
     subprocess.run(command, env=environment, cwd=ROOT, check=True, capture_output=True)
     whole, after = time.monotonic() - begun, os.times()
     client = after.children_user + after.children_system - children.children_user - children.children_system
+    used = None
     if server:
         settle(server)
-    used = processor(server) - before if server else None
+        used = processor(server) - before - idle * (time.monotonic() - begun)
     return Measured(float(call.read_text()) - begun, baseline, whole, client, used)
 
 
@@ -158,7 +175,12 @@ def main() -> None:
     found: dict[str, tuple[Measured, Measured]] = {}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        for name, batches in (("none", None), ("Prefect's settings", False), ("those of serve", True)):
+        for name, batches in (
+            ("without Prefect", None),
+            ("none", None),
+            ("Prefect's settings", False),
+            ("those of serve", True),
+        ):
             home = folder / name.replace(" ", "-").replace("'", "")
             home.mkdir()
             with contextlib.ExitStack() as stack:
@@ -166,8 +188,9 @@ def main() -> None:
                     environment, process = clean_environment(PREFECT_HOME=str(home)), None
                 else:
                     environment, process = stack.enter_context(server(home, batches))
-                few = measure(home / "few", environment, process, FEW)
-                found[name] = few, measure(home / "many", environment, process, shards)
+                script = WITHOUT if name == "without Prefect" else WITH_PREFECT
+                few, many = (measure(home / str(n), environment, process, n, script) for n in (FEW, shards))
+                found[name] = few, many
     tasks = (shards - FEW) * TASKS
     print(f"{shards} shards of one prompt, {tasks:,} task runs more than of {FEW}")
     print("| server | first model call | a flow that does nothing | a task run: wall | its client | its server |")

@@ -19,6 +19,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.utilities.annotations import quote
 from pydantic import Field
 
 from flows import approval
@@ -216,24 +217,33 @@ def submit_shard(recipe: Recipe, shard: str, only: str | None = None) -> Futures
     With a survey, pairs wait for all shards.
     """
     futures: Futures = []
+    whole = untracked(recipe)
     if only is None:
-        futures += [generate_completions.submit(recipe, shard, member.name) for member in recipe.pool.members]
+        futures += [generate_completions.submit(whole, shard, member.name) for member in recipe.pool.members]
         if recipe.evolution:
-            futures += [evolve_completions.submit(recipe, shard, return_state=False, wait_for=list(futures))]
+            futures += [evolve_completions.submit(whole, shard, return_state=False, wait_for=list(futures))]
     if recipe.rating:
         before = list(futures)
         futures += [
-            rate_completions.submit(recipe, shard, rater, return_state=False, wait_for=before)
+            rate_completions.submit(whole, shard, rater, return_state=False, wait_for=before)
             for rater in (recipe.rating.unasked if only == PAIRING else recipe.rating.raters)
         ]
     if only == RATING:
         return futures
     last = survey_completions if recipe.needs_survey else select_pairs
-    return [*futures, last.submit(recipe, shard, return_state=False, wait_for=list(futures))]
+    return [*futures, last.submit(whole, shard, return_state=False, wait_for=list(futures))]
 
 
 def submit_pairing(recipe: Recipe, shard: str) -> Futures:
-    return [select_pairs.submit(recipe, shard)]
+    return [select_pairs.submit(untracked(recipe), shard)]
+
+
+def untracked(recipe: Recipe) -> Recipe:
+    """The recipe as a parameter in which Prefect does not look for what tasks returned.
+
+    It looks by the address in memory, and so finds tasks that have nothing to do with it.
+    """
+    return cast("Recipe", quote(recipe))
 
 
 def finish(futures: Futures, usage: Usage) -> list[BaseException]:

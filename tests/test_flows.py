@@ -54,13 +54,17 @@ def test_a_flow_run_gives_the_data_set_of_a_run_without_prefect(echo_recipe: Bui
 def test_one_task_run_per_stage_shard_and_part(echo_recipe: Build) -> None:
     from flows.preferences import build_preference_dataset
 
-    before = len(read("read_task_runs"))
+    before = {task.id for task in read("read_task_runs")}
     result = build_preference_dataset(echo_recipe(20, name="count", shard_size=8))
     asked = [(row["stage"], row["who"], row["calls"], row["failed"]) for row in result["usage"]]
     generated = [("generate", name, 20, 0) for name in ("brief", "long")]
     assert asked == [*generated, ("evolve", "evolver", 40, 0), ("rate", "judge", 40, 0)]
     assert all(row["tokens"] > 0 and row["prompt_tokens"] > 0 for row in result["usage"])
-    assert len(read("read_task_runs")) - before == 2 + 3 * (2 + 1 + 1 + 1)
+    made = [task for task in read("read_task_runs") if task.id not in before]
+    assert len(made) == 2 + 3 * (2 + 1 + 1 + 1)
+    of_shards = [task for task in made if task.name.split()[0] in ("generate", "evolve", "rate", "pair")]
+    assert not any(task.task_inputs["recipe"] for task in of_shards)  # none comes from another task
+    assert all(task.task_inputs["wait_for"] for task in of_shards if not task.name.startswith("generate"))
 
 
 def test_with_a_survey_pairs_wait_for_all_shards_and_only_then(

@@ -108,7 +108,7 @@ def test_rows_are_dealt_to_sessions_each_once_and_the_long_ones_evenly(
     waiting = decoding.Waiting()
     waiting.add(decoding.Call(rows))
     first = [waiting.take(place, sessions, 0, free, 100) for place in range(sessions)]
-    taken = [[row for row in (part[1] if part else [])] for part in first]
+    taken = [part[1] if part else [] for part in first]
     sizes = [len(part) for part in taken]
     if free * sessions >= len(rows):
         assert sum(sizes) == len(rows)

@@ -181,7 +181,7 @@ class Session:
         place = {id(active): slot for slot, active in enumerate(self.active)}
         slots = [place[id(active)] for active in admitted]
         tokens = [active.row.tokens for active in admitted]
-        known = self._hold(call.prefix) if len(call.prefix) >= WORTHWHILE else 0
+        known = self._hold(call.prefix) if call.prefix else 0
         if known:
             self._slots.copy(self.count, range(first, first + len(rows)), 0, known)
         *inner, leaves = pieces(tokens, known)

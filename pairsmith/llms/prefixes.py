@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-WORTHWHILE = 32  # tokens; for fewer, a pass of its own costs more than it saves
+WORTHWHILE = 32  # tokens that need not be computed again; for fewer, a pass of its own costs more than it saves
+FEWEST = 8  # tokens that many rows share
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,15 @@ def shared_prefix(rows: Sequence[Sequence[int]]) -> int:
     """How many first tokens all rows share, if enough to be worth a pass of their own, else 0.
 
     At least one token of each row is left over, to predict the answer from.
+
+    >>> shared_prefix([[7] * 8 + [row] for row in range(5)]), shared_prefix([[7] * 8 + [row] for row in range(4)])
+    (8, 0)
     """
     if len(rows) < 2:
         return 0
     first, last = min(rows, key=list), max(rows, key=list)
     shared = min(common(first, last), min(map(len, rows)) - 1)
-    return shared if shared >= WORTHWHILE else 0
+    return shared if shared >= FEWEST and shared * (len(rows) - 1) >= WORTHWHILE else 0
 
 
 def pieces(rows: Sequence[Sequence[int]], known: int = 0) -> list[list[Piece]]:
