@@ -2,7 +2,8 @@
 
     python benchmarks/contestants.py KIND '{"what": "generation", "model": ...}'
 
-Loading and a short warm-up come before the clock starts. Prints one line of JSON: seconds, tokens, texts, ratings.
+Loading and a short warm-up come before the clock starts; for passes without decoding, which touch new memory all along,
+it is all of the work once. Prints one line of JSON: seconds, tokens, texts, ratings.
 """
 
 from __future__ import annotations
@@ -102,7 +103,8 @@ def through_protocol(job: Job, spec: Any) -> dict[str, Any]:
     requests, items = asked(job)
     llm = open_llm(spec)
     short = sampling_of(job).model_copy(update={"max_tokens": 1 if requests[0].choices else 4})
-    list(llm.stream([replace(requests[0], messages=({"role": "user", "content": "Hi"},), sampling=short)] * 2))
+    hello = [replace(requests[0], messages=({"role": "user", "content": "Hi"},), sampling=short)] * 2
+    list(llm.stream(requests if job.what == "logprobs" else hello))
     replies: dict[int, Reply] = {}
     begun, first = time.perf_counter(), 0.0
     for group in llm.stream(requests):
@@ -188,7 +190,8 @@ class Plain:
         batches = [order[start : start + size] for start in range(0, len(order), size)]
         made: dict[int, list[int]] = {}
         with torch.inference_mode():
-            work(batches[-1][:2])
+            for batch in batches if self.job.what == "logprobs" else [batches[-1][:2]]:
+                work(batch)
             begun = time.perf_counter()
             for batch in batches:
                 made.update(zip(batch, work(batch), strict=True))

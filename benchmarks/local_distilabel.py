@@ -49,9 +49,6 @@ def main() -> None:
         found = {
             "rated": sum(len(row["texts"]) for row in rows),
             "read": sum(rating is not None for rating in ratings),
-            "tokens": sum(
-                sum(one["distilabel_metadata"]["statistics_ultra_feedback_0"]["output_tokens"]) for one in made
-            ),
         }
     settings = {name: value for name, value in job.items() if name != "rows"}
     print(json.dumps({"seconds": seconds, **found, "settings": settings}), flush=True)

@@ -214,7 +214,8 @@ def _asked(
     question = transcript(json.loads(prompt["messages"]), prompt["system_prompt"])
     reference, ids = prompt["reference"], [row["completion_id"] for row in group]
     everything = [question, reference or "", *(row["text"] for row in group)]
-    prompt_mark, *marks = nonces(len(group) + 1, everything, "judge", aspect, prompt["prompt_id"], ids)
+    (prompt_mark,) = nonces(1, everything, "judge", prompt["prompt_id"])  # alike for all texts: see `llms/prefixes`
+    marks = nonces(len(group), [*everything, prompt_mark], "judge", aspect, prompt["prompt_id"], ids)
     sheet = Sheet(
         texts=tuple(Text(row["completion_id"], mark, row["text"]) for row, mark in zip(group, marks, strict=True)),
         scale=scale(aspect, rubric),

@@ -507,7 +507,8 @@ def test_a_table_to_be_tried_again_counts_only_for_the_recipe_that_made_it(
     echo_recipe: Callable[..., Recipe], file: Callable[..., Path]
 ) -> None:
     path = file("mixed.jsonl", lines([{"prompt": "fine"}, {"prompt": "[echo: fail]"}]))
-    recipe = echo_recipe(1, prompts={"sources": [{"path": str(path)}]}, evolution=None)
+    far = {"min_margin": 100}  # so that there is no pair
+    recipe = echo_recipe(1, prompts={"sources": [{"path": str(path)}]}, evolution=None, pairing=far)
     with pytest.raises(RunError, match="no pair to publish"):
         run(recipe)
     (shard,) = open_store(recipe).shards()

@@ -69,7 +69,7 @@ def _registered() -> str:
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
     from transformers.masking_utils import sdpa_mask
 
-    def by_spans(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **options: Any) -> tuple[Any, Any]:
+    def by_spans(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **options: Any) -> Any:
         these = _under_way.spans
         if len(these) < 2:
             return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
