@@ -75,10 +75,9 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds: to the first call, of a flow that does nothing, in all; of the processor, for the run and the server."""
+    """Seconds: to the first call, in all; of the processor, for the run and the server."""
 
     first_call: float
-    baseline: float
     whole: float
     client: float
     server: float | None
@@ -146,15 +145,8 @@ def idle_of(process: int) -> float:
     return (processor(process) - before) / (5 * LOOK_SECONDS)
 
 
-def measure(
-    folder: Path, environment: dict[str, str], server: int | None, shards: int, script: str = WITH_PREFECT
-) -> Measured:
-    recipe, mark, call = recipe_over(folder, shards), folder / "mark", folder / "call"
-    begun = time.monotonic()
-    subprocess.run(
-        [sys.executable, "-c", TRIVIAL, str(mark)], env=environment, cwd=ROOT, check=True, capture_output=True
-    )
-    baseline = float(mark.read_text()) - begun
+def measure(folder: Path, environment: dict[str, str], server: int | None, shards: int, script: str) -> Measured:
+    recipe, call = recipe_over(folder, shards), folder / "call"
     idle = idle_of(server) if server else 0.0
     before = processor(server) if server else 0.0
     children = os.times()
@@ -167,40 +159,48 @@ def measure(
     if server:
         settle(server)
         used = processor(server) - before - idle * (time.monotonic() - begun)
-    return Measured(float(call.read_text()) - begun, baseline, whole, client, used)
+    return Measured(float(call.read_text()) - begun, whole, client, used)
+
+
+def baseline(folder: Path, environment: dict[str, str]) -> float:
+    """Seconds until a flow begins that does nothing."""
+    mark, begun = folder / "nothing", time.monotonic()
+    command = [sys.executable, "-c", TRIVIAL, str(mark)]
+    subprocess.run(command, env=environment, cwd=ROOT, check=True, capture_output=True)
+    return float(mark.read_text()) - begun
 
 
 def main() -> None:
     shards = int(sys.argv[1]) if len(sys.argv) > 1 else 150
-    found: dict[str, tuple[Measured, Measured]] = {}
+    found: dict[str, tuple[Measured, Measured, float | None]] = {}
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        for name, batches in (
-            ("without Prefect", None),
-            ("none", None),
-            ("Prefect's settings", False),
-            ("those of serve", True),
+        for name, batches, script in (
+            ("without Prefect", None, WITHOUT),
+            ("none", None, WITH_PREFECT),
+            ("Prefect's settings", False, WITH_PREFECT),
+            ("those of serve", True, WITH_PREFECT),
         ):
-            home = folder / name.replace(" ", "-").replace("'", "")
+            home = Path(scratch) / name.replace(" ", "-").replace("'", "")
             home.mkdir()
             with contextlib.ExitStack() as stack:
                 if batches is None:
                     environment, process = clean_environment(PREFECT_HOME=str(home)), None
                 else:
                     environment, process = stack.enter_context(server(home, batches))
-                script = WITHOUT if name == "without Prefect" else WITH_PREFECT
+                nothing = baseline(home, environment) if script is WITH_PREFECT else None
                 few, many = (measure(home / str(n), environment, process, n, script) for n in (FEW, shards))
-                found[name] = few, many
+                found[name] = few, many, nothing
     tasks = (shards - FEW) * TASKS
     print(f"{shards} shards of one prompt, {tasks:,} task runs more than of {FEW}")
     print("| server | first model call | a flow that does nothing | a task run: wall | its client | its server |")
     print("| --- | --- | --- | --- | --- | --- |")
-    for name, (few, many) in found.items():
+    for name, (few, many, nothing) in found.items():
         wall, client = (1000 * (getattr(many, what) - getattr(few, what)) / tasks for what in ("whole", "client"))
         used = (
             "" if many.server is None or few.server is None else f"{1000 * (many.server - few.server) / tasks:.1f} ms"
         )
-        print(f"| {name} | {few.first_call:.1f} s | {few.baseline:.1f} s | {wall:.1f} ms | {client:.1f} ms | {used} |")
+        alone = "" if nothing is None else f"{nothing:.1f} s"
+        print(f"| {name} | {few.first_call:.1f} s | {alone} | {wall:.1f} ms | {client:.1f} ms | {used} |")
 
 
 if __name__ == "__main__":

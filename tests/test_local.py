@@ -117,9 +117,6 @@ def test_rows_are_dealt_to_sessions_each_once_and_the_long_ones_evenly(
         assert sizes == [free] * sessions
         longest = [max(row.room for row in part) for part in taken]
         assert min(longest) >= sorted((row.room for row in rows), reverse=True)[sessions - 1]
-    while left := waiting.take("another", 1, 0, free, 100):
-        taken.append(left[1])
-        waiting.leave("another")
     for place in range(sessions):
         waiting.leave(place)
     while left := waiting.take("another", 1, 0, free, 100):

@@ -43,7 +43,7 @@ class Call:
 
     def __init__(self, rows: Sequence[Row]) -> None:
         self.prefix = _prefix(rows)
-        self.waiting = deque(_ordered(rows))  # groups of rows that share a beginning
+        self.waiting = deque(_ordered(rows, len(self.prefix)))  # groups of rows that share a beginning
         self.finished: SimpleQueue[Finished | Failure] = SimpleQueue()
         self.left, self.dropped = len(rows), False
 
@@ -177,9 +177,9 @@ class Session:
         """Fill free slots with rows: what they share is computed once, and each gets its first token."""
         admitted = [Active(row, call, self.vocabulary, len(row.tokens)) for row in _sorted(rows)]
         first = len(self.active)
-        self.active += sorted(admitted, key=lambda active: -active.length)  # see `spans`
-        place = {id(active): slot for slot, active in enumerate(self.active)}
-        slots = [place[id(active)] for active in admitted]
+        longest = sorted(range(len(admitted)), key=lambda n: -admitted[n].length)  # see `spans`
+        self.active += [admitted[n] for n in longest]
+        slots = sorted(range(first, len(self.active)), key=lambda slot: longest[slot - first])  # of each in `admitted`
         tokens = [active.row.tokens for active in admitted]
         known = self._hold(call.prefix) if call.prefix else 0
         if known:
@@ -270,10 +270,9 @@ def _prefix(rows: Sequence[Row]) -> list[int]:
     return rows[0].tokens[: shared_prefix([row.tokens for row in rows])] if rows else []
 
 
-def _ordered(rows: Sequence[Row]) -> list[list[Row]]:
-    """Groups of rows that share more than all do, those with the longest rows first."""
+def _ordered(rows: Sequence[Row], prefix: int) -> list[list[Row]]:
+    """Groups of rows that share more than the `prefix` tokens that all do, those with the longest rows first."""
     groups: list[list[Row]] = []
-    prefix = len(_prefix(rows))
     for row in _sorted(rows):
         alike = groups and common(groups[-1][-1].tokens, row.tokens) >= prefix + WORTHWHILE
         if alike:

@@ -90,7 +90,7 @@ class Slots:
         first, last = slots[0], slots[0] + len(slots)
         window = slice(first, last) if list(slots) == list(range(first, last)) else rows[:, 0]
         ends = [start + len(row) for start, row in zip(starts, tokens, strict=True)]
-        return self.run(padded, positions, rows, window, spans(ends) if device.type == "cpu" else [Span(0, max(ends))])
+        return self.run(padded, positions, rows, window, spans(ends))
 
     def run(self, tokens: Any, positions: Any, rows: Any, window: Any, seen: Sequence[Span]) -> Any:
         """One pass over `tokens`, which are written to `positions` of slots `rows`, where `length` is the spare place.

@@ -6,9 +6,9 @@ have them, need few spans.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -23,21 +23,17 @@ class Span(NamedTuple):
     seen: int
 
 
-class _UnderWay(threading.local):
-    spans: Sequence[Span] = ()
-
-
-_under_way = _UnderWay()
+_of_this_pass: ContextVar[Sequence[Span]] = ContextVar("spans", default=())
 
 
 @contextmanager
 def looking_back(these: Sequence[Span]) -> Iterator[None]:
-    """Have this thread's passes of models that `use_spans` look back so far."""
-    _under_way.spans = these
+    """Have this thread's passes of models that `use_spans` look back so far; others see all that they are given."""
+    before = _of_this_pass.set(these)
     try:
         yield
     finally:
-        _under_way.spans = ()
+        _of_this_pass.reset(before)
 
 
 def spans(ends: Sequence[int]) -> list[Span]:
@@ -70,7 +66,7 @@ def _registered() -> str:
     from transformers.masking_utils import sdpa_mask
 
     def by_spans(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **options: Any) -> Any:
-        these = _under_way.spans
+        these = _of_this_pass.get()
         if len(these) < 2:
             return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
         lasts = [span.first for span in these[1:]] + [len(query)]

@@ -89,7 +89,8 @@ def base_recipe(echo_recipe: Callable[..., Recipe]) -> Callable[..., Recipe]:
     def build(endpoint: FakeEndpoint, count: int = 200, members: int = 4, **changes: Any) -> Recipe:
         where = {"base_url": endpoint.url, "api_key_env": None, "concurrency": changes.pop("concurrency", CONCURRENCY)}
         model = {"backend": "openai", "endpoint": where}
-        pool = {"members": [{"name": name, "model": name, **model} for name in "abcdefgh"[:members]]}
+        sampling = {"sampling": {"seed": changes.pop("seed", 0)}}
+        pool = {"members": [{"name": name, "model": name, **model, **sampling} for name in "abcdefgh"[:members]]}
         rating = {"aspects": ["overall"], "judges": [{"name": "judge", "model": "judge", **model}]}
         whole: dict[str, Any] = {"name": "base", "pool": pool, "rating": rating, "evolution": None} | changes
         return echo_recipe(count, **whole)
