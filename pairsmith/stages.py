@@ -1,28 +1,25 @@
 """One function per stage: read tables, call the stage's pure function, write a table.
 
-Each table's fingerprint covers its inputs, the part of the recipe that can change it, and the code and templates
-that make it; a stage whose table is fresh does nothing. A table with rows that failed for a passing reason is stored
-but never fresh, so the next run asks for just those again.
+A stage whose table is fresh does nothing: `fingerprints` tell that. A table with rows that failed for a passing reason
+is stored but never fresh, so the next run asks for just those again.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from pairsmith import (
-    agreement,
     card,
-    charts,
-    datafiles,
     evolution,
     facts,
     fields,
+    fingerprints,
     gates,
     generation,
     given,
@@ -34,23 +31,17 @@ from pairsmith import (
     publishing,
     rating,
     reading,
-    readouts,
     report,
     sandbox,
     schemas,
-    scoring,
     survey,
     templating,
-    wrapping,
 )
 from pairsmith.agreement import Trust
 from pairsmith.budget import Budgeted, purse_of
-from pairsmith.checks import check_hash
 from pairsmith.config import (
     CHECKS,
     Budget,
-    Config,
-    Evolution,
     Evolver,
     Judge,
     Member,
@@ -63,10 +54,9 @@ from pairsmith.errors import TableError
 from pairsmith.evolution import evolve
 from pairsmith.fetching import fetched
 from pairsmith.generation import generate
-from pairsmith.ids import fingerprint, source_hash
+from pairsmith.ids import source_hash
 from pairsmith.ledger import Recorded, open_ledger
-from pairsmith.llms import encoder
-from pairsmith.llms.base import LLM, Identity, Request, open_llm
+from pairsmith.llms.base import LLM, Request, open_llm
 from pairsmith.llms.batch import Batched
 from pairsmith.llms.encoder import Encoder, cosine
 from pairsmith.pairing import Similarity, by_characters, pair
@@ -77,7 +67,7 @@ from pairsmith.recalling import Notes
 from pairsmith.report import Summary
 from pairsmith.schemas import Reason
 from pairsmith.sharding import Loaded, known_prompts, shard_prompts
-from pairsmith.store import Store, Stored, TableRef
+from pairsmith.store import Store, TableRef
 from pairsmith.survey import Facts
 from pairsmith.tables import (
     LOAD_REJECTIONS,
@@ -99,10 +89,7 @@ from pairsmith.tables import (
 )
 
 STAGES = (generation.STAGE, evolution.STAGE, rating.STAGE, pairing.STAGE)
-# Of a model's fields, those that change no answer of its own, or are told by its identity.
-_ELSEWHERE = {"local", "endpoint", "price", "weight", "scale", "family", "backend", "model", "revision"}
 ASKS_NOTHING = (survey.STAGE, pairing.STAGE)
-INCOMPLETE = "incomplete"  # how the fingerprint of a table begins that is to be tried again
 
 
 @dataclass(frozen=True)
@@ -157,7 +144,7 @@ def generate_shard(recipe: Recipe, shard: str, member_name: str) -> Done:
     """Let one member answer the prompts of a shard, or take the completions that came with them."""
     store, pool = open_store(recipe), recipe.pool
     member, source = pool.member(member_name), store.load(prompts_ref(shard))
-    ref, mark = pool_ref(shard, member.name), _generate_mark(recipe, member, source)
+    ref, mark = pool_ref(shard, member.name), fingerprints.of_generation(recipe, member, source)
     share = Progress(generation.STAGE, len(source.data) / len(pool.members))
     if member.is_given:
         return _take(store, ref, mark, member.name, share, lambda: given.completions_of(source.data, member))
@@ -173,13 +160,6 @@ def generate_shard(recipe: Recipe, shard: str, member_name: str) -> Done:
     )
 
 
-def _generate_mark(recipe: Recipe, member: Member, source: Stored) -> str:
-    pool, code = recipe.pool, [source_hash(given if member.is_given else generation)]
-    drawn_from = [pool.draw, pool.seed, [other.name for other in pool.asked]] if pool.draw else None
-    code += [templating.template_hash("principles")] if member.principles else []
-    return fingerprint(code, source.digest, _dump(member, open_llm(member).identity), drawn_from)
-
-
 def evolve_shard(recipe: Recipe, shard: str) -> Done:
     """Evolve the completions of a shard, all rounds."""
     settings = recipe.evolution
@@ -190,19 +170,12 @@ def evolve_shard(recipe: Recipe, shard: str) -> Done:
     return _build(
         store,
         evolution_ref(shard),
-        _evolve_mark(settings, source, parents),
+        fingerprints.of_evolution(settings, source, parents),
         settings.evolver.name,
         llm,
         Progress(evolution.STAGE, len(source.data)),
         lambda: evolve(source.data, parents.data, settings, llm),
     )
-
-
-def _evolve_mark(settings: Evolution, source: Stored, parents: Stored) -> str:
-    code = [source_hash(evolution), templating.template_hash("evolve")]
-    plan = settings.model_dump(mode="json", exclude={"evolver"})
-    evolver = _dump(settings.evolver, open_llm(settings.evolver).identity)
-    return fingerprint(code, source.digest, parents.digest, plan, evolver)
 
 
 def rate_shard(recipe: Recipe, shard: str, judge_name: str) -> Done:
@@ -214,7 +187,7 @@ def rate_shard(recipe: Recipe, shard: str, judge_name: str) -> Done:
     judge, store = settings.judge(judge_name), open_store(recipe)
     source = store.load(prompts_ref(shard))
     completions = store.load_all(completion_refs(recipe, shard))
-    ref, mark = judge_ref(shard, judge.name), _rate_mark(recipe, settings, judge, source, completions)
+    ref, mark = judge_ref(shard, judge.name), fingerprints.of_rating(recipe, settings, judge, source, completions)
     share = Progress(rating.STAGE, len(source.data) / len(settings.raters))
     if judge.is_given:
         member, data = recipe.pool.given, (source.data, completions.data)
@@ -232,22 +205,10 @@ def rate_shard(recipe: Recipe, shard: str, judge_name: str) -> Done:
     )
 
 
-def _rate_mark(recipe: Recipe, settings: Rating, judge: Judge, source: Stored, completions: Stored) -> str:
-    code = [
-        source_hash(rating, readouts, wrapping, *([given] if judge.is_given else [])),
-        templating.template_hash("judge"),
-    ]
-    plan = settings.model_dump(mode="json", include={"aspects", "rubrics", "own_family"})
-    others = [[other.family_name, other.is_given, settings.aspects_of(other)] for other in settings.judges]
-    dumped = _dump(judge, open_llm(judge).identity)
-    return fingerprint(code, source.digest, completions.digest, plan, recipe.families, others, dumped)
-
-
 def _check_shard(recipe: Recipe, settings: Rating, shard: str) -> Done:
     store = open_store(recipe)
     source, completions = store.load(prompts_ref(shard)), store.load_all(completion_refs(recipe, shard))
-    hashes = [check_hash(one) for one in settings.checks]
-    mark = fingerprint(source_hash(rating), source.digest, completions.digest, hashes)
+    mark = fingerprints.of_checks(settings, source, completions)
     share = Progress(rating.STAGE, len(source.data) / len(settings.raters))
     data = source.data, completions.data
     return _take(store, judge_ref(shard, CHECKS), mark, CHECKS, share, lambda: rating.check(*data, settings))
@@ -265,17 +226,18 @@ def lacking(recipe: Recipe, shard: str, stage: str) -> list[str]:
         if member.is_given:
             generate_shard(recipe, shard, member.name)
         else:
-            found += _absent(store, pool_ref(shard, member.name), _generate_mark(recipe, member, source), member.name)
+            mark = fingerprints.of_generation(recipe, member, source)
+            found += _absent(store, pool_ref(shard, member.name), mark, member.name)
             emit(Progress(generation.STAGE, share))
     if recipe.evolution and not found:
-        mark = _evolve_mark(recipe.evolution, source, store.load_all(pool_refs(recipe, shard)))
+        mark = fingerprints.of_evolution(recipe.evolution, source, store.load_all(pool_refs(recipe, shard)))
         found += _absent(store, evolution_ref(shard), mark, recipe.evolution.evolver.name)
         emit(Progress(evolution.STAGE, len(source.data)))
     if stage == pairing.STAGE and settings and not found:
         completions = store.load_all(completion_refs(recipe, shard))
         for judge in settings.judges:
             if not judge.is_given:
-                mark = _rate_mark(recipe, settings, judge, source, completions)
+                mark = fingerprints.of_rating(recipe, settings, judge, source, completions)
                 found += _absent(store, judge_ref(shard, judge.name), mark, judge.name)
                 emit(Progress(rating.STAGE, len(source.data) / len(settings.raters)))
     return found
@@ -283,7 +245,7 @@ def lacking(recipe: Recipe, shard: str, stage: str) -> list[str]:
 
 def _absent(store: Store, ref: TableRef, mark: str, who: str) -> list[str]:
     """What to call a table that is not there, or not as this recipe makes it. One to be tried again counts as there."""
-    if store.fresh(ref, mark) or store.fresh(ref, f"{INCOMPLETE} {mark}"):
+    if store.fresh(ref, mark) or store.fresh(ref, f"{fingerprints.INCOMPLETE} {mark}"):
         return []
     why = " as this recipe makes them" if store.exists(ref.path) else ""
     return [f"{ref.table} by {who}{why}"]
@@ -304,11 +266,11 @@ def survey_shard(recipe: Recipe, shard: str) -> Done:
 
 def merge_surveys(recipe: Recipe, shards: Mapping[str, int]) -> list[str]:
     """Tell every shard what all surveys together say; returns those whose pairs are not made by that yet."""
-    store, plan, left = open_store(recipe), plan_mark(recipe), []
+    store, plan, left = open_store(recipe), fingerprints.of_plan(recipe), []
     facts.merge(store, shards, recipe.pairing.guard.repeated)
     for shard, size in shards.items():
         record, told = _record(store, shard), facts.read_facts(store, shard) or Facts()
-        if record and record["facts"] == told.digest and _is_sound(store, record, shard_mark(shard, plan)):
+        if record and record["facts"] == told.digest and _is_sound(store, record, fingerprints.of_shard(shard, plan)):
             emit(Progress(pairing.STAGE, size))
         else:
             left.append(shard)
@@ -375,35 +337,8 @@ def _digests(store: Store, names: Iterable[str]) -> dict[str, str]:
 def _mark(recipe: Recipe, store: Store, shard: str) -> str:
     """The mark of what is made of a shard's tables, which has to be made again where one of them is not complete."""
     refs = (*completion_refs(recipe, shard), *rating_refs(recipe, shard))
-    complete = not any(store.load(ref).fingerprint.startswith(INCOMPLETE) for ref in refs)
-    return shard_mark(shard, plan_mark(recipe)) if complete else INCOMPLETE
-
-
-def shard_mark(shard: str, plan: str) -> str:
-    """Fingerprint of all that decides what comes of a shard: its prompts, which its name tells, and `plan_mark`."""
-    return fingerprint(shard, plan)
-
-
-def plan_mark(recipe: Recipe) -> str:
-    """Fingerprint of what decides the outcome for all shards alike: the recipe, code and templates."""
-    judged = (rating, readouts, wrapping, scoring)
-    steps = (generation, given, evolution, *judged, survey, guard, pairing)
-    code = source_hash(*steps, publishing, datafiles, report, charts, agreement)
-    templates = [templating.template_hash(prefix) for prefix in ("principles", "evolve", "judge")]
-    models = [[_dump(spec, open_llm(spec).identity), getattr(spec, "samples", None)] for spec in recipe.specs]
-    plan = recipe.model_dump(mode="json", include={"pool": {"draw", "seed"}, "pairing": True})
-    sentences = recipe.pairing.similarity and [
-        asdict(Encoder(recipe.pairing.similarity).identity),
-        source_hash(encoder),
-    ]
-    evolution_plan = recipe.evolution and recipe.evolution.model_dump(mode="json", exclude={"evolver"})
-    rated = recipe.rating and [
-        recipe.rating.model_dump(mode="json", exclude={"judges"}),
-        [check_hash(one) for one in recipe.rating.checks],
-        [(judge.weight, judge.scale) for judge in recipe.rating.judges],
-        recipe.families_with_judges,
-    ]
-    return fingerprint(code, templates, models, plan, sentences, evolution_plan, rated)
+    complete = not any(store.load(ref).fingerprint.startswith(fingerprints.INCOMPLETE) for ref in refs)
+    return fingerprints.of_shard(shard, fingerprints.of_plan(recipe)) if complete else fingerprints.INCOMPLETE
 
 
 def unfinished(recipe: Recipe, shards: Mapping[str, int]) -> list[str]:
@@ -411,12 +346,12 @@ def unfinished(recipe: Recipe, shards: Mapping[str, int]) -> list[str]:
 
     With a survey, the tables of a shard up to its ratings; of its pairs, `merge_surveys` tells.
     """
-    store, plan, left = open_store(recipe), plan_mark(recipe), []
+    store, plan, left = open_store(recipe), fingerprints.of_plan(recipe), []
     read = _survey if recipe.needs_survey else _record
     done = [stage for stage in stages_of(recipe) if stage != pairing.STAGE or not recipe.needs_survey]
     for shard, size in shards.items():
         record = read(store, shard)
-        if record and _is_sound(store, record, shard_mark(shard, plan)):
+        if record and _is_sound(store, record, fingerprints.of_shard(shard, plan)):
             for stage in done:
                 emit(Progress(stage, size))
         else:
@@ -516,14 +451,6 @@ def _recorded(recipe: Recipe, spec: Member | Evolver | Judge) -> Recorded:
     return Recorded(llm, ledger, recipe.name, spec.price, f"{role_of(spec)} {spec.name}")
 
 
-def _dump(config: Config, identity: Identity) -> Any:
-    """A member, evolver or judge as far as it can change an answer."""
-    return [
-        asdict(identity),
-        config.model_dump(mode="json", exclude=_ELSEWHERE),
-    ]
-
-
 def _build(
     store: Store, ref: TableRef, mark: str, who: str, llm: Recorded, whole: Progress, make: Callable[[], pd.DataFrame]
 ) -> Done:
@@ -533,7 +460,7 @@ def _build(
         return Done(whole.stage, ref.shard, who, len(stored.data))
     data = make()
     failed = int(data["error"].str.startswith(str(Reason.FAILED)).fillna(False).sum())
-    store.write(ref, data, f"{INCOMPLETE} {mark}" if failed else mark)
+    store.write(ref, data, f"{fingerprints.INCOMPLETE} {mark}" if failed else mark)
     used = (llm.calls, llm.prompt_tokens, llm.tokens, llm.cost)
     return Done(whole.stage, ref.shard, who, len(data), *used, failed)
 
