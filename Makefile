@@ -17,8 +17,9 @@ demo: models
 serve: install
 	$(BIN)/pairsmith serve --port $(PORT)
 
+# Two at a time: many tests wait for processes that they start. Those of one file follow one another.
 test: lint models
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 fast: install
 	$(BIN)/pytest -m "not prefect and not model and not postgres and not packaging and not browser" --ignore=tests/faults

@@ -18,6 +18,7 @@ import yaml
 
 from pairsmith.config import Recipe
 from pairsmith.recipes import parse_recipe
+from tests.faults.table import pytest_runtest_logreport, pytest_terminal_summary  # noqa: F401 - pytest's hooks
 
 ROOT = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("PAIRSMITH_TEST_DATA", ROOT.parent / "shared" / "data"))
