@@ -169,7 +169,10 @@ class Service:
         found: dict[str, Any] = self.ask("GET", f"/flow_runs/{run}")
         return found
 
-    def runs(self, **filters: Any) -> list[dict[str, Any]]:
+    def runs(self, deployment: str | None = None, **filters: Any) -> list[dict[str, Any]]:
+        """All runs, or those of one deployment: of others the scheduler makes some at any time."""
+        if deployment:
+            filters["deployment_id"] = {"any_": [self.deployment(deployment)["id"]]}
         return list(self.ask("POST", "/flow_runs/filter", {"flow_runs": filters, "sort": "START_TIME_ASC"}))
 
     def wait(self, run: str, *states: str, seconds: float = SECONDS) -> dict[str, Any]:

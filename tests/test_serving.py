@@ -166,7 +166,7 @@ def test_deployments_are_those_of_the_file(service: Service) -> None:
 def test_a_wrong_value_is_refused_before_there_is_a_run(
     service: Service, fresh: Recipe, path: tuple[str, ...], value: Any, told: str
 ) -> None:
-    before = len(service.runs())
+    before = len(service.runs("ad-hoc"))
     wrong = parameters(fresh)
     place = wrong["recipe"]
     for name in path[:-1]:
@@ -176,7 +176,7 @@ def test_a_wrong_value_is_refused_before_there_is_a_run(
     status, said = service.refused("POST", where, {"parameters": wrong})
     assert status in (409, 422)
     assert told in said
-    assert len(service.runs()) == before
+    assert len(service.runs("ad-hoc")) == before
 
 
 @pytest.mark.slow

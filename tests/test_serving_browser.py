@@ -124,7 +124,7 @@ def start_by_the_form(page: Any, service: Service) -> str:
     assert page.get_by_role("option").count() == 8
     page.keyboard.press("Escape")
 
-    before = len(service.runs())
+    before = len(service.runs("ad-hoc"))
     size.fill("0")  # refused by the form
     page.get_by_role("button", name="Submit").click()
     size.fill("8")
@@ -133,7 +133,7 @@ def start_by_the_form(page: Any, service: Service) -> str:
     page.get_by_role("button", name="Submit").click()
     page.get_by_text("does not match").first.wait_for()
     assert "/run?" in page.url
-    assert len(service.runs()) == before
+    assert len(service.runs("ad-hoc")) == before
     name.fill(NAME)
     name.press("Tab")
     page.get_by_text(re.compile("^'Not a name' does not match")).wait_for(state="detached")
