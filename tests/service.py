@@ -23,7 +23,8 @@ from flows.guard import VARIABLE
 from pairsmith.config import Recipe
 from tests.conftest import ROOT, clean_environment
 
-SECONDS = 180.0  # for what takes seconds on a machine that does nothing else
+SECONDS = 60.0
+PATIENCE = 90.0  # with an answer; a server on SQLite may wait 60 s for a lock
 QUICK = {"PREFECT_WORKER_QUERY_SECONDS": "1", "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "2"}
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 STARTED = "end: Ctrl-C"
@@ -76,7 +77,7 @@ class Service:
             self.process = subprocess.Popen(
                 self._command, cwd=ROOT, env=self._environment, stdout=out, stderr=out, start_new_session=True
             )
-        wait_for(lambda: STARTED in self.said() or self.process.poll() is not None, "the service starts")
+        wait_for(lambda: STARTED in self.said() or self.process.poll() is not None, "the service starts", 120)
         assert self.process.poll() is None, self.said()
 
     def said(self) -> str:
@@ -93,7 +94,7 @@ class Service:
     def end(self, number: int) -> int:
         """Send a signal to the service alone, and wait until nothing of it is left."""
         self.process.send_signal(number)
-        code = self.process.wait(SECONDS)
+        code = self.process.wait(60)
         wait_for(lambda: not self.processes(), "everything of the service ends")
         return code
 
@@ -139,7 +140,7 @@ class Service:
         request = urllib.request.Request(f"{self.url}/api{path}", data, given, method=method)
         for attempt in range(6):  # as Prefect's client does: SQLite may be busy
             try:
-                with urllib.request.urlopen(request, timeout=SECONDS) as answer:
+                with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
                     content = answer.read()
                     return json.loads(content) if content else None
             except urllib.error.HTTPError as error:

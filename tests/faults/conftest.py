@@ -10,14 +10,15 @@ import pytest
 
 from pairsmith.config import Recipe
 from pairsmith.testing import FakeEndpoint
-from tests.faults.table import TALLY
+from tests.faults.table import TALLY, fault_of
 
 CONCURRENCY = 16
 
 
 @pytest.fixture
-def tally(record_property: Callable[[str, object], None]) -> Callable[..., None]:
+def tally(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> Callable[..., None]:
     """Notes trials, and what they lost and repeated, for the table: `tally(trials=6, lost=0, repeated=3)`."""
+    assert fault_of(request.node.name), f"{request.node.name}: the name says no fault"
 
     def note(trials: int = 1, lost: int = 0, repeated: int = 0) -> None:
         record_property(TALLY, [trials, lost, repeated])

@@ -37,11 +37,21 @@ class Row:
 _rows: dict[tuple[str, int], Row] = {}  # by kind and number of the fault
 
 
+def fault_of(name: str) -> tuple[str, int] | None:
+    """Kind and number of the fault that a test's name tells.
+
+    >>> fault_of("test_f01_a_kill"), fault_of("test_other")
+    (('F', 1), None)
+    """
+    found = _NAME.match(name)
+    return (found[1].upper(), int(found[2])) if found else None
+
+
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    found = _NAME.match(report.nodeid.rpartition("::")[2])
-    if not found:
+    fault = fault_of(report.nodeid.rpartition("::")[2])
+    if not fault:
         return
-    row = _rows.setdefault((found[1].upper(), int(found[2])), Row())
+    row = _rows.setdefault(fault, Row())
     if report.when == "call" or report.outcome != "passed":
         row.ended.append("FAILED" if report.failed else str(report.outcome))
     if report.when == "teardown":  # the last report has all that a test noted
