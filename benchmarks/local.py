@@ -9,7 +9,7 @@ one request each, no reasons.
 
 Each measurement is a process of its own that loads, warms up and then times the work; contestants take turns in each
 round. Plain generate and llama.cpp run at the best of the settings tried, of which the first of several is a sweep over
-some of the prompts. distilabel answers one prompt at a time, so it gets a few of them, and its rate is compared.
+some of the prompts. distilabel answers one prompt at a time, so it gets a few, evenly spread, and its rate is compared.
 The ceiling is the rate of the model's matrix products alone, at the batch where it is highest. Share: tokens/s x 2 x
 parameters over it; in brackets, with the prompts' own tokens counted too.
 """
@@ -209,6 +209,7 @@ def settings(words: str, job: Job, kind: str, name: str) -> list[Contestant]:
 
 
 def distilabel(job: Job, few: int) -> Contestant:
+    """With `few` of the rows, evenly spread: those at the beginning are of one source, their prompts half as long."""
     from peers import PEERS, environment
 
     PEERS["distilabel-local"] = PEER
@@ -218,8 +219,9 @@ def distilabel(job: Job, few: int) -> Contestant:
     sys.path.insert(0, str(ROOT))
     from pairsmith.llms.models import resolve
 
-    job = replace(job, model=resolve(job.model, None)[0], rows=job.rows[:few], threads=CORES)
-    return Contestant(f"distilabel, {few} prompts", "distilabel", job, python=str(python))
+    rows = job.rows[:: -(-len(job.rows) // few)]
+    job = replace(job, model=resolve(job.model, None)[0], rows=rows, threads=CORES)
+    return Contestant(f"distilabel, {len(rows)} of the prompts", "distilabel", job, python=str(python))
 
 
 def generation(options: argparse.Namespace) -> Found:

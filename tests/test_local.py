@@ -5,7 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from pairsmith.config import LocalOptions, ModelSpec, Sampling
 from pairsmith.errors import ConfigError
-from pairsmith.llms import decoding, machine, slots, weights
+from pairsmith.llms import decoding, machine, slots, spans, weights
 from pairsmith.llms import transformers as backend
 from pairsmith.llms.base import Message, Reply, Request, open_llm
 from pairsmith.llms.slots import Slots, fits
@@ -98,6 +99,25 @@ def test_rows_of_unlike_lengths_look_back_by_spans(llama: Path, monkeypatch: pyt
     replies = generate(open_llm(spec(llama, batch_size=26)), asked)
     assert max(looked) > 1
     assert [reply.text for reply in replies] == [plain(llama, one)[1] for one in asked]
+
+
+@given(st.lists(st.integers(1, 1000), min_size=1, max_size=9))
+def test_spans_are_the_cheapest(ends: list[int]) -> None:
+    def cost(begins: Sequence[int]) -> int:
+        parts = [ends[first:last] for first, last in pairwise([*begins, len(ends)])]
+        return sum(spans.A_CALL + len(part) * max(part) for part in parts)
+
+    found = spans.spans(ends)
+    ways = [(0, *rest) for count in range(len(ends)) for rest in combinations(range(1, len(ends)), count)]
+    assert cost([span.first for span in found]) == min(map(cost, ways))
+
+
+@given(st.lists(st.integers(1, 1000), min_size=1, max_size=200))
+def test_spans_see_as_much_as_their_longest_row(ends: list[int]) -> None:
+    found = spans.spans(ends)
+    assert found[0].first == 0
+    for span, last in zip(found, [span.first for span in found[1:]] + [len(ends)], strict=True):
+        assert span.seen == max(ends[span.first : last])
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=60), st.integers(1, 5), st.integers(1, 40))
