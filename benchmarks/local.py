@@ -21,6 +21,7 @@ import fcntl
 import json
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -147,8 +148,11 @@ def measure(one: Contestant, turn: Turn) -> Found:
                 peak[0] = max(peak[0], memory_of(process.pid))
 
         threading.Thread(target=watch, daemon=True).start()
-        told, errors = process.communicate(json.dumps(vars(one.job)))
-        ended.set()
+        try:
+            told, errors = process.communicate(json.dumps(vars(one.job)))
+        finally:
+            process.kill()  # where this one was ended first
+            ended.set()
     found = [line for line in told.split("\n") if line.startswith("{")]
     if process.returncode or not found:
         raise SystemExit(f"{one.name} did not end well:\n{errors[-3000:]}")
@@ -387,6 +391,7 @@ def parsed() -> argparse.Namespace:
 
 def main() -> None:
     options = parsed()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended from outside"))  # with what is being measured
     with tempfile.TemporaryDirectory() as folder:
         if options.made_up:
             subprocess.run([sys.executable, CONTESTANTS, "make_up", *options.made_up, folder], check=True)
