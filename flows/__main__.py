@@ -19,7 +19,7 @@ import click
 from pairsmith import __version__
 
 INTERRUPTED = 130
-GRACE_SECONDS = 6.0  # after Ctrl-C or SIGTERM, for threads in the middle of a batch
+GRACE_SECONDS = 5.0  # after Ctrl-C or SIGTERM, for threads in the middle of a batch
 ENDING = (signal.SIGINT, signal.SIGTERM)
 _interrupted = threading.Event()
 

@@ -6,6 +6,8 @@ import ipaddress
 import subprocess
 from urllib.parse import urlsplit
 
+SECONDS_TO_END = 2  # for a temporary server whose run is gone
+
 
 def warning_for(api_url: str | None, has_auth: bool) -> str | None:
     """What is dangerous about a Prefect API at `api_url`; None where nothing is, or where it is a temporary one."""
@@ -35,7 +37,8 @@ def start_temporary_server() -> None:
     """Start Prefect's temporary server where none is configured, watched so that it ends with this process.
 
     Prefect stops it at a normal exit. After kill -9 nobody would, so a shell waits on a pipe that closes when this
-    process is gone.
+    process is gone. What the server has not ended by itself soon after that is killed: it holds this process's
+    streams, for whose end others may wait.
     """
     from prefect.settings import get_current_settings
 
@@ -46,5 +49,6 @@ def start_temporary_server() -> None:
     server = SubprocessASGIServer()
     server.start()
     assert server.server_process is not None
-    command = ["sh", "-c", f"read _; kill {server.server_process.pid} 2>/dev/null"]
-    subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+    pid = server.server_process.pid
+    command = ["sh", "-c", f"read _; kill {pid} && sleep {SECONDS_TO_END} && kill -9 {pid}"]
+    subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)

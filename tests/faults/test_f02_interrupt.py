@@ -1,7 +1,7 @@
 """F2: SIGTERM, or Ctrl-C at the terminal, ends a run within ten seconds and with an exit code that is not 0.
 
-That holds while calls are in flight that will never be answered. What was finished is kept: the next run asks for no
-more than what was in flight, and nothing of the interrupted one lives on.
+That holds while calls are in flight that will never be answered, and where Prefect's server hangs. What was finished
+is kept: the next run asks for no more than what was in flight, and nothing of the interrupted one lives on.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ COUNT = 40
 
 def interrupt(process: subprocess.Popen[str], how: str) -> str:
     """Interrupt as `kill` or a terminal does, and wait for the end; returns what was said on stderr."""
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    children = children_of(process)
     begun = time.monotonic()
     if how == "ctrl-c":  # a terminal tells all processes of the group
         os.killpg(process.pid, signal.SIGINT)
@@ -40,6 +40,10 @@ def interrupt(process: subprocess.Popen[str], how: str) -> str:
     assert process.returncode == 130, told
     wait_for(lambda: not [child for child in children if Path(f"/proc/{child}").exists()], GRACE)
     return told
+
+
+def children_of(process: subprocess.Popen[str]) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
 
 
 @pytest.mark.parametrize("how", ["sigterm", "ctrl-c"])
@@ -71,3 +75,17 @@ def test_f2_a_run_that_is_interrupted_while_it_starts_ends_soon(base_recipe: Bui
         time.sleep(1)
         interrupt(process, how)
         assert not endpoint.journal
+
+
+@pytest.mark.parametrize("how", ["sigterm", "ctrl-c"])
+def test_f2_a_run_whose_server_hangs_ends_soon(base_recipe: Build, tmp_path: Path, how: str) -> None:
+    with (
+        FakeEndpoint(weather=Weather(latency=1)) as endpoint,
+        started(base_recipe(endpoint, COUNT), tmp_path) as process,
+    ):
+        wait_for(lambda: endpoint.journal)
+        server, *_ = [
+            child for child in children_of(process) if b"uvicorn" in Path(f"/proc/{child}/cmdline").read_bytes()
+        ]
+        os.kill(server, signal.SIGSTOP)
+        interrupt(process, how)
