@@ -144,13 +144,29 @@ def test_rows_are_dealt_to_sessions_each_once_and_the_long_ones_evenly(
     assert sorted(row.index for part in taken for row in part) == list(range(len(rows)))
 
 
-@pytest.mark.parametrize(("kind", "settings"), [("Mistral", {"sliding_window": 16}), ("Gemma2", {"head_dim": 8})])
-def test_models_that_see_a_window_are_left_to_generate(tmp_path: Path, kind: str, settings: dict[str, Any]) -> None:
+ENDS = {"bos_token_id": 0, "eos_token_id": 1}
+LOCAL = {"attention_types": [[["global", "local"], 1]], "window_size": 16, **ENDS}
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [("Mistral", {"sliding_window": 16}), ("Gemma2", {"head_dim": 8}), ("GPTNeo", LOCAL), ("Mamba", ENDS)],
+)
+def test_models_with_windows_or_states_are_left_to_generate(
+    tmp_path: Path, kind: str, settings: dict[str, Any]
+) -> None:
     folder = model_at(tmp_path, kind, head="CausalLM", max_position_embeddings=512, **settings)
     asked = [request(text) for text in ASKED]
     replies = generate(open_llm(spec(folder, batch_size=3)), asked)
     assert not only_engine().in_slots
     assert [reply.text for reply in replies] == [plain(folder, one)[1] for one in asked]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_a_dtype_works_whether_or_not_the_processor_has_it(llama: Path, dtype: str) -> None:
+    replies = generate(open_llm(spec(llama, dtype=dtype)), [request(text) for text in ASKED])
+    assert [reply.error for reply in replies] == [None] * len(ASKED)
+    assert all(reply.n_tokens for reply in replies)
 
 
 def test_slots_are_filled_copied_and_extended_in_any_order(llama: Path) -> None:
@@ -197,6 +213,13 @@ def test_a_reply_is_handed_over_while_others_are_written(llama: Path) -> None:
     first, *rest = open_llm(spec(llama)).stream(asked)
     assert [index for index, _ in first] == [0]
     assert [index for group in rest for index, _ in group] == [1]
+
+
+def test_a_model_whose_end_is_token_0_ends_there(tmp_path: Path) -> None:
+    folder = model_at(tmp_path, head="CausalLM", max_position_embeddings=512, eos_token_id=0)
+    engine = weights.shared(backend.Engine, str(folder), spec(folder))
+    assert engine.tokenizer.eos_token_id == 1
+    assert engine.vocabulary.eos == [0]
 
 
 def test_a_stop_string_ends_a_row_and_is_cut_off(llama: Path) -> None:

@@ -6,17 +6,28 @@ layers lay out the weights anew for each product.
 
 from __future__ import annotations
 
+import logging
 from typing import Any
+
+log = logging.getLogger(__name__)
 
 
 def pack(model: Any) -> None:
-    """Replace the plain linear layers of a model on a CPU, in place; where oneDNN is absent, leave them as they are."""
+    """Replace the plain linear layers of a model on a CPU, in place.
+
+    Where oneDNN is absent, or has no product for the model's dtype on this processor, they stay as they are.
+    """
     import torch
     from torch.nn import Linear
 
     if not torch.backends.mkldnn.is_available():
         return
     packed = _packed()
+    try:
+        packed(Linear(1, 1, dtype=model.dtype))
+    except RuntimeError as error:
+        log.info("weights stay as they are: %s", error)
+        return
     for part in list(model.modules()):
         for name, layer in list(part.named_children()):
             if type(layer) is Linear:
@@ -37,6 +48,11 @@ def _packed() -> Any:
             self.bias = layer.bias
             self.dtype = layer.weight.dtype
             self.blocked = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach().contiguous(), self._ROWS)
+
+        @property
+        def weight(self) -> torch.Tensor:
+            """The weight as it was, laid back anew: some models with states multiply it themselves."""
+            return self.blocked.to_dense()
 
         def forward(self, rows: torch.Tensor) -> torch.Tensor:
             product = torch.ops.mkldnn._linear_pointwise

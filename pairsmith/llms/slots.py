@@ -151,9 +151,10 @@ def fits(model: Any) -> bool:
     import torch
     from transformers.cache_utils import DynamicCache, DynamicLayer
 
-    if any(type(layer) is not DynamicLayer for layer in DynamicCache(config=model.config).layers):
+    config = model.config.get_text_config()
+    if any(type(layer) is not DynamicLayer for layer in DynamicCache(config=model.config).layers) or _window(config):
         return False
-    size = min(model.config.get_text_config().vocab_size, 1000)
+    size = min(config.vocab_size, 1000)
     tokens = [[(7 * place + 3) % size for place in range(length)] for length in (9, 6)]
     try:
         with torch.inference_mode():
@@ -166,3 +167,10 @@ def fits(model: Any) -> bool:
         return False
     difference = (extended.float() - plain.float()).norm() / plain.float().norm()
     return bool(difference < SOUND.get(model.dtype.itemsize, 0.1))
+
+
+def _window(config: Any) -> bool:
+    """Whether a configuration names a window that is shorter than the context; some models keep it to themselves."""
+    context = getattr(config, "max_position_embeddings", None) or math.inf
+    sizes = [value for name, value in config.to_dict().items() if name.endswith(("window", "window_size"))]
+    return any(isinstance(size, int) and 0 < size < context for size in sizes)

@@ -60,7 +60,8 @@ class Engine(Weights):
     def _prepare(self) -> None:
         import torch
 
-        eos = self.model.generation_config.eos_token_id or self.tokenizer.eos_token_id
+        eos = self.model.generation_config.eos_token_id
+        eos = self.tokenizer.eos_token_id if eos is None else eos
         size = self.model.config.get_text_config().vocab_size
         self.vocabulary = Vocabulary(self.tokenizer, size, eos if isinstance(eos, list) else [eos])
         if self.tokenizer.pad_token_id is None:
