@@ -146,13 +146,27 @@ def test_rows_are_dealt_to_sessions_each_once_and_the_long_ones_evenly(
 
 ENDS = {"bos_token_id": 0, "eos_token_id": 1}
 LOCAL = {"attention_types": [[["global", "local"], 1]], "window_size": 16, **ENDS}
+CHUNKS = {"attention_chunk_size": 16, "head_dim": 8, **ENDS}
+
+
+@pytest.mark.parametrize("kind", ["Mistral", "Gemma2", "Gemma3Text", "Olmo3", "GptOss"])
+@pytest.mark.parametrize("rows", [1, 3, 32])
+def test_layers_that_see_a_window_see_no_more(tmp_path: Path, kind: str, rows: int) -> None:
+    sizes = {"num_local_experts": 4, "num_experts_per_tok": 2} if kind == "GptOss" else {}
+    mixed = {} if kind == "Mistral" else {"layer_types": ["sliding_attention", "full_attention"]}
+    settings = {"max_position_embeddings": 512, "head_dim": 8, "sliding_window": 16, **ENDS, **sizes, **mixed}
+    folder = model_at(tmp_path, kind, head="CausalLM", **settings)
+    asked = [request(text, {"max_tokens": 3 + 2 * number}) for number, text in enumerate(ASKED)]
+    replies = generate(open_llm(spec(folder, batch_size=rows)), asked)
+    assert only_engine().in_slots
+    assert [reply.text for reply in replies] == [plain(folder, one)[1] for one in asked]
 
 
 @pytest.mark.parametrize(
     ("kind", "settings"),
-    [("Mistral", {"sliding_window": 16}), ("Gemma2", {"head_dim": 8}), ("GPTNeo", LOCAL), ("Mamba", ENDS)],
+    [("GPTNeo", LOCAL), ("Llama4Text", CHUNKS), ("Moshi", {"sliding_window": 16, **ENDS}), ("Mamba", ENDS)],
 )
-def test_models_with_windows_or_states_are_left_to_generate(
+def test_models_with_states_and_windows_of_their_own_are_left_to_generate(
     tmp_path: Path, kind: str, settings: dict[str, Any]
 ) -> None:
     folder = model_at(tmp_path, kind, head="CausalLM", max_position_embeddings=512, **settings)

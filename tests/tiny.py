@@ -59,5 +59,5 @@ def model_at(
     limits = {"vocab_size": size, "max_position_embeddings": 256, "initializer_range": 0.4, "num_labels": 1}
     config = getattr(transformers, f"{kind}Config")(**{**limits, **small, **settings})
     torch.manual_seed(5)
-    getattr(transformers, f"{kind}For{head}")(config).save_pretrained(folder)
+    getattr(transformers, f"AutoModelFor{head}").from_config(config).save_pretrained(folder)
     return folder

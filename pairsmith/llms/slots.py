@@ -2,19 +2,22 @@
 
 A row's tokens stand at positions 0, 1, ... of its slot, so a slot can be filled, copied to another or handed to a new
 row at any time. One pass extends several slots, each from where it ends; what pads the shorter ones is written to a
-place behind each slot that nobody reads. The model is asked as transformers has it,
-with positions and a mask of our own; `fits` tells for which models that gives what a plain pass gives.
+place behind each slot that nobody reads. The model is asked as transformers has it, with positions and masks of our
+own, one for each kind of layers; `fits` tells for which models that gives what a plain pass gives.
 """
 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 from pairsmith.llms.spans import Span, looking_back, spans
 
+FULL, SLIDING = "full_attention", "sliding_attention"  # transformers' names for kinds of layers
+MAKES_WINDOWS = "create_sliding_window_causal_mask"  # its function for the masks of the latter
 # Of the logits' size, by the bytes of a number: more than rounding differs, less than a wrong position or mask does.
 SOUND = {4: 0.01, 2: 0.1}
 
@@ -65,6 +68,7 @@ class Slots:
         self.positions: Any = None
         self.window: Any = None
         self.seen = 0
+        self._windows = windows(model)
         layers = model.config.get_text_config().num_hidden_layers
         self._cache = Cache(layers=[_layer()(self) for _ in range(layers)])
 
@@ -101,13 +105,18 @@ class Slots:
         import torch
 
         self.rows, self.positions, self.window, self.seen = rows, positions, window, max(span.seen for span in seen)
-        allowed = torch.arange(self.seen, device=tokens.device) <= positions[..., None]
-        mask = torch.zeros(allowed.shape, dtype=self.model.dtype, device=tokens.device)
+        places = positions.masked_fill(positions == self.length, 0)  # what pads sees what nobody lacks
+        behind = places[..., None] - torch.arange(self.seen, device=tokens.device)
+        nothing = torch.zeros(behind.shape, dtype=self.model.dtype, device=tokens.device)
+        masks = {
+            kind: nothing.masked_fill((behind < 0) | (behind >= reach), -math.inf)[:, None]
+            for kind, reach in self._windows.items()
+        }
         with looking_back(seen):
             return self.model(
                 input_ids=tokens,
-                position_ids=positions.masked_fill(positions == self.length, 0),
-                attention_mask=mask.masked_fill_(~allowed, -math.inf)[:, None],
+                position_ids=places,
+                attention_mask=masks if len(masks) > 1 else next(iter(masks.values())),
                 past_key_values=self._cache,
                 use_cache=True,
                 logits_to_keep=1,
@@ -117,9 +126,12 @@ class Slots:
         """Give `targets` what `source` has at positions `start` to `end`."""
         first, last = targets[0], targets[0] + len(targets)
         where: Any = slice(first, last) if list(targets) == list(range(first, last)) else list(targets)
-        for layer in self._cache.layers:
-            for kept in (layer.keys, layer.values):
-                kept[where, :, start:end] = kept[source, :, start:end]
+        for kept in self.kept():
+            kept[where, :, start:end] = kept[source, :, start:end]
+
+    def kept(self) -> list[Any]:
+        """Keys and values of all layers with some of their own, each (slots, heads, length + 1, size of a head)."""
+        return [part for layer in self._cache.layers if layer.is_initialized for part in (layer.keys, layer.values)]
 
 
 def _zeros(shape: tuple[int, ...], like: Any) -> Any:
@@ -136,23 +148,43 @@ def _zeros(shape: tuple[int, ...], like: Any) -> Any:
 
 
 def bytes_a_token(model: Any) -> int:
-    """What the cache takes for one token of one row."""
+    """What the cache takes for one token of one row, as a pass of one token shows."""
+    import torch
+
+    slots = Slots(model, 1, 1)
+    with torch.inference_mode():
+        slots.extend([0], [[0]], [0])
+    return sum(int(kept[:, :, 0].nbytes) for kept in slots.kept())
+
+
+def windows(model: Any) -> dict[str, float]:
+    """How many positions each kind of a model's layers sees; {} where it cannot be told, or some keep more than these.
+
+    Windows are told for models that have transformers make their masks; others may see more or less than they say.
+    """
+    from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+
     config = model.config.get_text_config()
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return int(2 * config.num_hidden_layers * heads * size * model.dtype.itemsize)
+    kinds = {DynamicLayer: FULL, DynamicSlidingWindowLayer: SLIDING}
+    layers = DynamicCache(config=config).layers
+    found = {(kinds.get(type(layer)), getattr(layer, "sliding_window", None)) for layer in layers}
+    known = {(FULL, None)}
+    if any(hasattr(sys.modules.get(type(part).__module__), MAKES_WINDOWS) for part in model.modules()):
+        known.add((SLIDING, getattr(config, "sliding_window", None)))
+    if not found <= known or "chunked_attention" in (getattr(config, "layer_types", None) or ()):
+        return {}
+    return {kind: math.inf if window is None else window for kind, window in found if kind}
 
 
 def fits(model: Any) -> bool:
-    """Whether slots give what a plain pass gives; not so for models with sliding windows, states or biases by position.
+    """Whether slots give what a plain pass gives; not so for models with states, or biases by position.
 
     Tried on two rows of different length, the second of which is extended in two steps.
     """
     import torch
-    from transformers.cache_utils import DynamicCache, DynamicLayer
 
     config = model.config.get_text_config()
-    if any(type(layer) is not DynamicLayer for layer in DynamicCache(config=model.config).layers) or _window(config):
+    if not windows(model) or _window_of_its_own(config):
         return False
     size = min(config.vocab_size, 1000)
     tokens = [[(7 * place + 3) % size for place in range(length)] for length in (9, 6)]
@@ -169,8 +201,12 @@ def fits(model: Any) -> bool:
     return bool(difference < SOUND.get(model.dtype.itemsize, 0.1))
 
 
-def _window(config: Any) -> bool:
-    """Whether a configuration names a window that is shorter than the context; some models keep it to themselves."""
+def _window_of_its_own(config: Any) -> bool:
+    """Whether a configuration names a window shorter than the context that transformers' cache knows nothing of."""
     context = getattr(config, "max_position_embeddings", None) or math.inf
-    sizes = [value for name, value in config.to_dict().items() if name.endswith(("window", "window_size"))]
+    sizes = [
+        value
+        for name, value in config.to_dict().items()
+        if name.endswith(("window", "window_size")) and name != "sliding_window"
+    ]
     return any(isinstance(size, int) and 0 < size < context for size in sizes)

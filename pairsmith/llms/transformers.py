@@ -69,6 +69,7 @@ class Engine(Weights):
         if self.device.type == "cpu":
             use_spans(self.model)
         self.in_slots = fits(self.model)
+        self._bytes_a_token = bytes_a_token(self.model) if self.in_slots else 0
         if self.device.type == "cpu":
             pack(self.model)
             release(self.device)
@@ -190,7 +191,7 @@ class Engine(Weights):
             left = bound * 1e9 - used_memory(device) - SPARE
         else:
             left = (0.5 if device.type == "cpu" else 0.8) * free_memory(device)
-        fitting = min(left / lane.width / bytes_a_token(model) / room - 1, self._most_tokens / room)
+        fitting = min(left / lane.width / self._bytes_a_token / room - 1, self._most_tokens / room)
         if fitting < 1:
             log.warning("%s: one row of %d tokens may need more memory than there is", self.model.name_or_path, room)
         return int(max(1, min(size, fitting)))
