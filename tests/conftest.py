@@ -36,6 +36,11 @@ def shared(name: str) -> Path:
     return path
 
 
+def children_of(process: int) -> list[int]:
+    """The processes that a process's first thread started and that have not been reaped."""
+    return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
 def clean_environment(**more: str) -> dict[str, str]:
     """The environment for a process of a user: none of the Prefect settings of this session."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}

@@ -22,7 +22,7 @@ from pairsmith.llms.apart import Apart, Gone
 from pairsmith.llms.base import Identity, Reply, Request, open_llm
 from pairsmith.llms.openai import MANY_CALLS, engine_for
 from pairsmith.testing import FakeEndpoint, Fault, Weather
-from tests.conftest import ROOT
+from tests.conftest import ROOT, children_of
 from tests.runs import generate, run
 
 Build = Callable[..., Recipe]
@@ -277,7 +277,7 @@ def test_it_ends_with_the_process_that_started_it(endpoint: FakeEndpoint) -> Non
     with subprocess.Popen([sys.executable, "-c", ASK, endpoint.url], cwd=ROOT, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"asking\n"
-        (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        (child,) = children_of(process.pid)
         process.kill()
         process.wait()
     ends = time.monotonic() + 10

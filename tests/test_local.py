@@ -19,7 +19,7 @@ from pairsmith.errors import ConfigError
 from pairsmith.llms import decoding, machine, slots, spans, weights
 from pairsmith.llms import transformers as backend
 from pairsmith.llms.base import Message, Reply, Request, open_llm
-from pairsmith.llms.slots import Slots, fits
+from pairsmith.llms.slots import Slots, tried
 from tests.conftest import clean_environment, model_id
 from tests.runs import generate
 from tests.tiny import model_at
@@ -188,7 +188,7 @@ def test_slots_are_filled_copied_and_extended_in_any_order(llama: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(llama).eval()
-    assert fits(model)
+    assert tried(model)
     rows = [[5, 6, 7, 8, 9, 10], [20, 21, 22], [5, 6, 7, 30]]
     slots = Slots(model, 4, 8)
     with torch.inference_mode():

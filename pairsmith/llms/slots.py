@@ -3,7 +3,7 @@
 A row's tokens stand at positions 0, 1, ... of its slot, so a slot can be filled, copied to another or handed to a new
 row at any time. One pass extends several slots, each from where it ends; what pads the shorter ones is written to a
 place behind each slot that nobody reads. The model is asked as transformers has it, with positions and masks of our
-own, one for each kind of layers; `fits` tells for which models that gives what a plain pass gives.
+own, one for each kind of layers; `tried` tells for which models that gives what a plain pass gives.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Slots:
         self.positions: Any = None
         self.window: Any = None
         self.seen = 0
-        self._windows = windows(model)
+        self.windows = windows(model)
         layers = model.config.get_text_config().num_hidden_layers
         self._cache = Cache(layers=[_layer()(self) for _ in range(layers)])
 
@@ -110,7 +110,7 @@ class Slots:
         nothing = torch.zeros(behind.shape, dtype=self.model.dtype, device=tokens.device)
         masks = {
             kind: nothing.masked_fill((behind < 0) | (behind >= reach), -math.inf)[:, None]
-            for kind, reach in self._windows.items()
+            for kind, reach in self.windows.items()
         }
         with looking_back(seen):
             return self.model(
@@ -133,6 +133,11 @@ class Slots:
         """Keys and values of all layers with some of their own, each (slots, heads, length + 1, size of a head)."""
         return [part for layer in self._cache.layers if layer.is_initialized for part in (layer.keys, layer.values)]
 
+    @property
+    def bytes_a_token(self) -> int:
+        """What the cache takes for one token of one row, once something was put into it."""
+        return sum(int(kept[0, :, 0].nbytes) for kept in self.kept())
+
 
 def _zeros(shape: tuple[int, ...], like: Any) -> Any:
     """Zeros like a tensor; on a CPU they take no memory before they are written to.
@@ -145,16 +150,6 @@ def _zeros(shape: tuple[int, ...], like: Any) -> Any:
     if like.device.type != "cpu":
         return like.new_zeros(shape)
     return torch.from_numpy(np.zeros(math.prod(shape) * like.itemsize, np.uint8)).view(like.dtype).view(shape)
-
-
-def bytes_a_token(model: Any) -> int:
-    """What the cache takes for one token of one row, as a pass of one token shows."""
-    import torch
-
-    slots = Slots(model, 1, 1)
-    with torch.inference_mode():
-        slots.extend([0], [[0]], [0])
-    return sum(int(kept[:, :, 0].nbytes) for kept in slots.kept())
 
 
 def windows(model: Any) -> dict[str, float]:
@@ -171,34 +166,34 @@ def windows(model: Any) -> dict[str, float]:
     known = {(FULL, None)}
     if any(hasattr(sys.modules.get(type(part).__module__), MAKES_WINDOWS) for part in model.modules()):
         known.add((SLIDING, getattr(config, "sliding_window", None)))
-    if not found <= known or "chunked_attention" in (getattr(config, "layer_types", None) or ()):
+    chunked = "chunked_attention" in (getattr(config, "layer_types", None) or ())
+    if not found <= known or chunked or _window_of_its_own(config):
         return {}
     return {kind: math.inf if window is None else window for kind, window in found if kind}
 
 
-def fits(model: Any) -> bool:
-    """Whether slots give what a plain pass gives; not so for models with states, or biases by position.
+def tried(model: Any) -> Slots | None:
+    """Slots that gave what a plain pass gives; None for models with states, biases by position, windows of their own.
 
     Tried on two rows of different length, the second of which is extended in two steps.
     """
     import torch
 
-    config = model.config.get_text_config()
-    if not windows(model) or _window_of_its_own(config):
-        return False
-    size = min(config.vocab_size, 1000)
-    tokens = [[(7 * place + 3) % size for place in range(length)] for length in (9, 6)]
     try:
+        slots = Slots(model, 3, 12)
+        if not slots.windows:
+            return None
+        size = min(model.config.get_text_config().vocab_size, 1000)
+        tokens = [[(7 * place + 3) % size for place in range(length)] for length in (9, 6)]
         with torch.inference_mode():
             plain = torch.stack([model(torch.tensor([row], device=model.device)).logits[0, -1] for row in tokens])
-            slots = Slots(model, 3, 12)
             slots.extend([1, 0], [tokens[0][:4], tokens[1]], [0, 0])
             slots.copy(1, [2], 0, 4)
             extended = slots.extend([2, 0], [tokens[0][4:], tokens[1][-1:]], [4, 5])
     except (TypeError, ValueError, RuntimeError, IndexError, AttributeError):
-        return False
+        return None
     difference = (extended.float() - plain.float()).norm() / plain.float().norm()
-    return bool(difference < SOUND.get(model.dtype.itemsize, 0.1))
+    return slots if difference < SOUND.get(model.dtype.itemsize, 0.1) else None
 
 
 def _window_of_its_own(config: Any) -> bool:

@@ -23,7 +23,7 @@ from pairsmith.llms.drawing import Vocabulary
 from pairsmith.llms.machine import free_memory, used_memory
 from pairsmith.llms.models import resolve
 from pairsmith.llms.packing import pack
-from pairsmith.llms.slots import Slots, bytes_a_token, fits
+from pairsmith.llms.slots import Slots, tried
 from pairsmith.llms.spans import use_spans
 from pairsmith.llms.weights import Lane, Weights, lane_of, release, shared
 
@@ -60,16 +60,17 @@ class Engine(Weights):
     def _prepare(self) -> None:
         import torch
 
-        eos = self.model.generation_config.eos_token_id
-        eos = self.tokenizer.eos_token_id if eos is None else eos
+        named = self.model.generation_config.eos_token_id
+        eos = self.tokenizer.eos_token_id if named is None else named
         size = self.model.config.get_text_config().vocab_size
         self.vocabulary = Vocabulary(self.tokenizer, size, eos if isinstance(eos, list) else [eos])
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token_id = self.vocabulary.eos[0]
         if self.device.type == "cpu":
             use_spans(self.model)
-        self.in_slots = fits(self.model)
-        self._bytes_a_token = bytes_a_token(self.model) if self.in_slots else 0
+        slots = tried(self.model)
+        self.in_slots = slots is not None
+        self._bytes_a_token = slots.bytes_a_token if slots else 0
         if self.device.type == "cpu":
             pack(self.model)
             release(self.device)

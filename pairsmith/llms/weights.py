@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -136,7 +137,7 @@ def lane_of(device: Any) -> Lane:
     return Lane(replicas)
 
 
-class Weights:
+class Weights(ABC):
     """A model with its tokenizer on a device."""
 
     def __init__(self, path: str, revision: str | None, options: LocalOptions) -> None:
@@ -178,13 +179,13 @@ class Weights:
         """Whether nothing is asked of it at this moment."""
         return self._users == 0
 
+    @abstractmethod
     def _load(self, path: str, **options: Any) -> Any:
         """The model from its files."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _prepare(self) -> None:
         """What is left to do once all is loaded."""
-        raise NotImplementedError
 
     def encode(self, messages: Sequence[Message], answered: bool = False) -> list[int]:
         """Token ids of a chat, ready for the answer, unless it is `answered` already."""

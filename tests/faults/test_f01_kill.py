@@ -20,6 +20,7 @@ from pairsmith.config import Recipe
 from pairsmith.ledger import Ledger
 from pairsmith.llms.openai import MANY_CALLS
 from pairsmith.testing import FakeEndpoint, Weather
+from tests.conftest import children_of
 from tests.faults.conftest import CONCURRENCY
 from tests.faults.harness import (
     SECONDS,
@@ -123,7 +124,7 @@ def test_f1_a_killed_run_leaves_no_process_behind(base_recipe: Build, tmp_path: 
         recipe = base_recipe(endpoint, count=40)
         with started(recipe, tmp_path) as process:
             wait_for(lambda: len(endpoint.journal) > 80 or process.poll() is not None)
-            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            children = children_of(process.pid)
             process.kill()
             process.communicate()
         assert children

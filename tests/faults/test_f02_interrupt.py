@@ -17,6 +17,7 @@ import pytest
 
 from pairsmith.config import Recipe
 from pairsmith.testing import FakeEndpoint, Weather
+from tests.conftest import children_of
 from tests.faults.conftest import CONCURRENCY
 from tests.faults.harness import complete, started, wait_for
 
@@ -29,7 +30,7 @@ COUNT = 40
 
 def interrupt(process: subprocess.Popen[str], how: str) -> str:
     """Interrupt as `kill` or a terminal does, and wait for the end; returns what was said on stderr."""
-    children = children_of(process)
+    children = children_of(process.pid)
     begun = time.monotonic()
     if how == "ctrl-c":  # a terminal tells all processes of the group
         os.killpg(process.pid, signal.SIGINT)
@@ -40,10 +41,6 @@ def interrupt(process: subprocess.Popen[str], how: str) -> str:
     assert process.returncode == 130, told
     wait_for(lambda: not [child for child in children if Path(f"/proc/{child}").exists()], GRACE)
     return told
-
-
-def children_of(process: subprocess.Popen[str]) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
 
 
 @pytest.mark.parametrize("how", ["sigterm", "ctrl-c"])
@@ -85,7 +82,7 @@ def test_f2_a_run_whose_server_hangs_ends_soon(base_recipe: Build, tmp_path: Pat
     ):
         wait_for(lambda: endpoint.journal)
         server, *_ = [
-            child for child in children_of(process) if b"uvicorn" in Path(f"/proc/{child}/cmdline").read_bytes()
+            child for child in children_of(process.pid) if b"uvicorn" in Path(f"/proc/{child}/cmdline").read_bytes()
         ]
         os.kill(server, signal.SIGSTOP)
         interrupt(process, how)
