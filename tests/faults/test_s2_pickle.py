@@ -296,16 +296,23 @@ def tiny_model(folder: Path) -> Path:
 
 
 @pytest.mark.prefect
-@pytest.mark.usefixtures("prefect_server")
-def test_s2_prefect_keeps_no_result_of_ours(echo_recipe: Build) -> None:
-    from prefect.settings import PREFECT_LOCAL_STORAGE_PATH
-
+def test_s2_prefect_keeps_no_result_of_ours_and_of_a_failed_run_its_error_as_json(
+    echo_recipe: Build, prefect_server: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from flows.preferences import build_preference_dataset
+    from pairsmith import stages
 
-    def kept() -> set[Path]:
-        return set(Path(PREFECT_LOCAL_STORAGE_PATH.value()).glob("*"))
+    def fail(*_: Any) -> None:
+        raise ConfigError("no such judge")
 
-    before = kept()
+    before = set(prefect_server.iterdir())
     result = build_preference_dataset(echo_recipe(3, name="small"))
-    assert kept() == before
+    assert set(prefect_server.iterdir()) == before
     assert json.loads(json.dumps(result)) == result  # nothing that JSON could not hold
+    monkeypatch.setattr(stages, "rate_shard", fail)
+    with pytest.raises(ConfigError, match="no such judge"):
+        build_preference_dataset(echo_recipe(4, name="small"))
+    (kept,) = set(prefect_server.iterdir()) - before
+    error = json.loads(kept.read_text())
+    assert error["__exc_type__"] == "pairsmith.errors.ConfigError"
+    assert "no such judge" in error["message"]
