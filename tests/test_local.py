@@ -229,6 +229,12 @@ def test_a_reply_is_handed_over_while_others_are_written(llama: Path) -> None:
     assert [index for group in rest for index, _ in group] == [1]
 
 
+def test_a_model_that_does_not_write_is_refused(tmp_path: Path) -> None:
+    folder = model_at(tmp_path / "judge")
+    with pytest.raises(ConfigError, match=r"judge: no model that writes texts: it lacks the weights lm_head\.weight"):
+        generate(open_llm(spec(folder)), [request("Hi")])
+
+
 def test_a_model_whose_end_is_token_0_ends_there(tmp_path: Path) -> None:
     folder = model_at(tmp_path, head="CausalLM", max_position_embeddings=512, eos_token_id=0)
     engine = weights.shared(backend.Engine, str(folder), spec(folder))

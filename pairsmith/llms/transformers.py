@@ -25,7 +25,7 @@ from pairsmith.llms.models import resolve
 from pairsmith.llms.packing import pack
 from pairsmith.llms.slots import Slots, tried
 from pairsmith.llms.spans import use_spans
-from pairsmith.llms.weights import Lane, Weights, lane_of, release, shared
+from pairsmith.llms.weights import Lane, Weights, lane_of, release, shared, whole
 
 log = logging.getLogger(__name__)
 TURN_SECONDS = 30.0  # after which a session takes no more rows while another model waits for its turn
@@ -55,7 +55,7 @@ class Engine(Weights):
     def _load(self, path: str, **options: Any) -> Any:
         from transformers import AutoModelForCausalLM
 
-        return AutoModelForCausalLM.from_pretrained(path, **options)
+        return whole(AutoModelForCausalLM, path, "model that writes texts", **options)
 
     def _prepare(self) -> None:
         import torch
