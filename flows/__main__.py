@@ -1,27 +1,16 @@
-"""The command line: `pairsmith run recipe.yaml`, and what goes with it.
-
-Exit codes: 0 done; 1 the run failed (what it finished is kept); 2 the recipe or the command is wrong; 3 the input
-data cannot be used; 130 interrupted.
-"""
+"""The command line: `pairsmith run recipe.yaml`, and what goes with it. `exits` tells its exit codes."""
 
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
-import time
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
+from flows.exits import exit_codes
 from pairsmith import __version__
-
-INTERRUPTED = 130
-GRACE_SECONDS = 5.0  # after Ctrl-C or SIGTERM, for threads in the middle of a batch
-ENDING = (signal.SIGINT, signal.SIGTERM)
-_interrupted = threading.Event()
 
 recipe_argument = click.argument("recipe_path", metavar="RECIPE", type=click.Path(path_type=Path))
 set_option = click.option(
@@ -62,7 +51,7 @@ def run(
     recipe_path: Path, overrides: tuple[str, ...], limit: int | None, dry_run: bool, wait: float, verbose: bool
 ) -> None:
     """Run a recipe and publish its dataset."""
-    with _exit_codes():
+    with exit_codes():
         recipe = _load(recipe_path, overrides, limit)
         if dry_run:
             from flows.terminal import show_plan
@@ -81,7 +70,7 @@ def run(
 @verbose_option
 def rate(recipe_path: Path, overrides: tuple[str, ...], limit: int | None, wait: float, verbose: bool) -> None:
     """Rate what completions there are, and generate none."""
-    with _exit_codes():
+    with exit_codes():
         recipe = _load(recipe_path, overrides, limit)
         if recipe.rating is None:
             from pairsmith.errors import ConfigError
@@ -98,7 +87,7 @@ def rate(recipe_path: Path, overrides: tuple[str, ...], limit: int | None, wait:
 @verbose_option
 def pair(recipe_path: Path, overrides: tuple[str, ...], limit: int | None, wait: float, verbose: bool) -> None:
     """Select pairs anew from what completions and ratings there are, and publish them; no member or judge is asked."""
-    with _exit_codes():
+    with exit_codes():
         _run(_load(recipe_path, overrides, limit), verbose, wait, "pair")
 
 
@@ -107,7 +96,7 @@ def pair(recipe_path: Path, overrides: tuple[str, ...], limit: int | None, wait:
 @set_option
 def validate(recipe_path: Path, overrides: tuple[str, ...]) -> None:
     """Check a recipe without running it."""
-    with _exit_codes():
+    with exit_codes():
         recipe = _load(recipe_path, overrides)
         click.echo(f"{recipe_path}: a valid recipe, {recipe.name}")
 
@@ -118,7 +107,7 @@ def validate(recipe_path: Path, overrides: tuple[str, ...]) -> None:
 @click.option("--seconds", type=click.FloatRange(min=1), default=60, show_default=True, help="Take about this long.")
 def bench(recipe_path: Path, overrides: tuple[str, ...], seconds: float) -> None:
     """Find the batch size and dtype that are fastest for a recipe's local models on this machine."""
-    with _exit_codes():
+    with exit_codes():
         from flows.bench import show_bench
 
         show_bench(_console(), _load(recipe_path, overrides), seconds)
@@ -129,7 +118,7 @@ def bench(recipe_path: Path, overrides: tuple[str, ...], seconds: float) -> None
 @click.option("-n", "--count", type=click.IntRange(min=1), default=3, show_default=True, help="Pairs to show.")
 def show(dataset: Path, count: int) -> None:
     """Show pairs of a published dataset side by side."""
-    with _exit_codes():
+    with exit_codes():
         from flows.terminal import read_pairs, show_pairs
 
         show_pairs(_console(), read_pairs(dataset, count))
@@ -143,7 +132,7 @@ def show(dataset: Path, count: int) -> None:
 )
 def compare(a: Path, b: Path, count: int) -> None:
     """Show how two published datasets or versions, A and B, differ: prompts, pairs, scores, who was chosen."""
-    with _exit_codes():
+    with exit_codes():
         from flows.terminal import show_comparison
         from pairsmith.comparing import compare
 
@@ -154,7 +143,7 @@ def compare(a: Path, b: Path, count: int) -> None:
 @dataset_argument
 def versions(dataset: Path) -> None:
     """List the versions of DATASET: their changes, what became of them, by whom and why, and which is `latest`."""
-    with _exit_codes():
+    with exit_codes():
         from flows.terminal import table
         from pairsmith.status import versions_of
         from pairsmith.versions import store_at
@@ -174,7 +163,7 @@ def diff(dataset: Path, a: str, b: str, count: int) -> None:
 
     `compare` shows how their pairs and scores differ.
     """
-    with _exit_codes():
+    with exit_codes():
         from flows.terminal import show_changes
         from pairsmith.changes import changes
         from pairsmith.datafiles import files_of
@@ -216,7 +205,7 @@ def rollback(dataset: Path, version: str, reason: str) -> None:
 @click.argument("workspace", type=click.Path(exists=True, file_okay=False, path_type=Path), default="pairsmith-data")
 def status(workspace: Path) -> None:
     """Show the datasets of a workspace, how far they are, and what its ledger holds."""
-    with _exit_codes():
+    with exit_codes():
         from flows.terminal import table
         from pairsmith.status import datasets_of, ledger_of
 
@@ -233,7 +222,7 @@ def status(workspace: Path) -> None:
 @click.pass_context
 def ledger(context: click.Context, workspace: Path, url: str | None) -> None:
     """Show what the ledger holds: size, calls, tokens and cost by model; or export, import, verify, prune it."""
-    with _exit_codes():
+    with exit_codes():
         from pairsmith.bookkeeping import ledger_at
 
         book = ledger_at(workspace, url)
@@ -251,7 +240,7 @@ def ledger(context: click.Context, workspace: Path, url: str | None) -> None:
 @click.pass_obj
 def ledger_export(book: Any, file: Path) -> None:
     """Write all replies to FILE, one line of JSON each."""
-    with _exit_codes():
+    with exit_codes():
         from pairsmith.bookkeeping import export
 
         click.echo(f"{export(book, file):,} replies written to {file}")
@@ -262,7 +251,7 @@ def ledger_export(book: Any, file: Path) -> None:
 @click.pass_obj
 def ledger_import(book: Any, file: Path) -> None:
     """Add the replies of an exported FILE; those that are known stay as they are."""
-    with _exit_codes():
+    with exit_codes():
         from pairsmith.bookkeeping import import_
 
         read, new = import_(book, file)
@@ -274,7 +263,7 @@ def ledger_import(book: Any, file: Path) -> None:
 @click.pass_obj
 def ledger_verify(book: Any, drop: bool) -> None:
     """Compare every reply with its checksum."""
-    with _exit_codes():
+    with exit_codes():
         from pairsmith.bookkeeping import verify
         from pairsmith.errors import DataError
 
@@ -293,7 +282,7 @@ def ledger_verify(book: Any, drop: bool) -> None:
 @click.pass_obj
 def ledger_prune(book: Any, workspaces: tuple[Path, ...], yes: bool) -> None:
     """Drop replies that no dataset in WORKSPACES uses. Name every workspace that shares the ledger."""
-    with _exit_codes():
+    with exit_codes():
         from pairsmith.bookkeeping import unused
 
         keys = unused(book, workspaces)
@@ -336,7 +325,7 @@ def serve(port: int, folder: Path, prefect_file: Path, automations: Path) -> Non
 @main.command()
 def models() -> None:
     """Fetch the small default models where no hub can be reached."""
-    with _exit_codes():
+    with exit_codes():
         import logging
 
         from pairsmith.llms.models import fetch
@@ -354,7 +343,7 @@ def _load(path: Path, overrides: tuple[str, ...], limit: int | None = None) -> A
 
 def _decide(what: str, dataset: Path, version: str | None, reason: str) -> None:
     """Release, reject or roll back, in the name of whoever sits here."""
-    with _exit_codes():
+    with exit_codes():
         from pairsmith import versions
 
         store = versions.store_at(str(dataset))
@@ -371,6 +360,7 @@ def _decide(what: str, dataset: Path, version: str | None, reason: str) -> None:
 
 def _run(recipe: Any, verbose: bool, wait: float, what: str = "build") -> None:
     """Build a recipe's dataset, or only rate or pair."""
+    from flows.summary import show_published, show_rated
     from flows.terminal import read_pairs, show_pairs, showing_progress
     from pairsmith.errors import RunError
     from pairsmith.stages import stages_of
@@ -401,74 +391,11 @@ def _run(recipe: Any, verbose: bool, wait: float, what: str = "build") -> None:
             hint = "start that Prefect server, or unset PREFECT_API_URL to use a temporary one"
             raise RunError(f"{error}: {hint}") from None
     if what == "rate":
-        _summarise_rating(console, recipe, result)
+        show_rated(console, recipe, result)
         return
-    _summarise(console, recipe, result)
+    show_published(console, recipe, result)
     if "://" not in result["folder"]:
         show_pairs(console, read_pairs(Path(result["folder"]), 1))
-
-
-def _summarise(console: Any, recipe: Any, result: dict[str, Any]) -> None:
-    from flows.terminal import table
-
-    folder, is_latest = result["folder"], result["state"] == "released"
-    dataset = folder.rpartition("/versions/")[0]
-    console.print(table("Funnel", result["funnel"]))
-    _show_refused(console, recipe)
-    _show_usage(console, result["usage"])
-    shown = f"{dataset}/latest" if is_latest and "://" not in folder else folder
-    for what, path in (("dataset", shown), ("card", f"{shown}/README.md"), ("report", f"{shown}/report.html")):
-        console.print(f"{what:>8}: {path}", soft_wrap=True, markup=False)
-    if result.get("hub"):
-        console.print(f"     hub: {result['hub']}", soft_wrap=True, markup=False)
-    news = "new" if result["new"] else "nothing new since"
-    console.print(f" version: {result['version']} ({news}), {result['pairs']:,} pairs")
-    if not is_latest:
-        stays = f"latest stays {result['latest']}" if result["latest"] else "there is no latest yet"
-        told = {
-            "candidate": f"it waits for approval, {stays}: `pairsmith release {dataset} --reason ...`, or reject",
-            "rejected": f"the same content was rejected, {stays}",
-            "withdrawn": f"latest was rolled back from the same content, {stays}",
-        }[result["state"]]
-        console.print(f"   state: {told}", soft_wrap=True, markup=False)
-
-
-def _summarise_rating(console: Any, recipe: Any, result: dict[str, Any]) -> None:
-    _show_refused(console, recipe)
-    _show_usage(console, result["usage"])
-    if result["lacking"]:
-        console.print(f"Not rated: {result['lacking']}.", soft_wrap=True)
-    else:
-        console.print(f"Rated: {result['prompts']:,} prompts. `pairsmith pair` selects pairs.", soft_wrap=True)
-
-
-def _show_usage(console: Any, usage: list[dict[str, Any]]) -> None:
-    from flows.terminal import table
-
-    asked = {name: sum(row[name] for row in usage) for name in ("calls", "tokens", "cost", "failed")}
-    if asked["calls"]:
-        priced = asked["cost"] > 0
-        columns = [{k: v for k, v in row.items() if priced or k != "cost"} for row in usage if row["calls"]]
-        console.print(table("Asked in this run", columns))
-    cost = f", cost {asked['cost']:,.4f}" if asked["cost"] else ""
-    console.print(f"Asked the models {asked['calls']:,} times for {asked['tokens']:,} tokens{cost}; ", end="")
-    console.print(f"{asked['failed']} failed: run again." if asked["failed"] else "a rerun asks nothing again.")
-
-
-def _show_refused(console: Any, recipe: Any) -> None:
-    """The first rows refused at load, and where all of them stand."""
-    from flows.terminal import plain
-    from pairsmith.stages import open_store
-    from pairsmith.tables import LOAD_REJECTIONS
-
-    store = open_store(recipe)
-    details = store.read(LOAD_REJECTIONS)["detail"].to_list()
-    if details:
-        console.print(
-            f"Refused at load: {len(details):,} rows, all in {store.url(LOAD_REJECTIONS.path)}", soft_wrap=True
-        )
-    for detail in details[:5]:
-        console.print(plain(f"  {detail}"), soft_wrap=True)
 
 
 def _prepare_prefect(verbose: bool) -> None:
@@ -483,61 +410,6 @@ def _console() -> Any:
     from rich.console import Console
 
     return Console(highlight=False, markup=False)
-
-
-class _exit_codes:
-    """Turns errors into a line on stderr and an exit code; anything unforeseen keeps its traceback.
-
-    A signal to end is noticed whoever handles it: Prefect puts a handler of its own in place while a flow runs, which
-    waits for all that is under way.
-    """
-
-    def __enter__(self) -> None:
-        told, tell = os.pipe()
-        os.set_blocking(tell, False)
-        self._tell, self._before = tell, signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
-        threading.Thread(target=_watch, args=(told,), daemon=True).start()
-        for number in ENDING:
-            signal.signal(number, _interrupt)
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        from pairsmith.errors import ConfigError, DataError, PairsmithError
-
-        signal.set_wakeup_fd(self._before)
-        os.close(self._tell)
-        if isinstance(error, KeyboardInterrupt) or (error and _interrupted.is_set()):  # some libraries wrap it
-            _leave()
-        if isinstance(error, PairsmithError | OSError):  # of the system: a full disk, a file that may not be written
-            from flows.terminal import plain
-
-            click.echo(f"error: {plain(str(error))}", err=True)
-            sys.exit(2 if isinstance(error, ConfigError) else 3 if isinstance(error, DataError) else 1)
-
-
-def _interrupt(*_: object) -> NoReturn:
-    _interrupted.set()
-    raise KeyboardInterrupt
-
-
-def _watch(signals: int) -> None:
-    """Let Prefect note an interruption, but not for longer than the grace."""
-    with open(signals, "rb", buffering=0) as told:
-        while number := told.read(1):
-            if number[0] in ENDING:
-                _interrupted.set()
-                time.sleep(GRACE_SECONDS)
-                _leave()
-
-
-def _leave() -> NoReturn:
-    """End now, with threads in the middle of a batch or not: every reply that came is in the ledger already.
-
-    Prefect's temporary server ends by itself when this process is gone.
-    """
-    click.echo("interrupted; what was finished is kept, run again to go on", err=True)
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    os._exit(INTERRUPTED)
 
 
 if __name__ == "__main__":
