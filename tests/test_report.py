@@ -193,12 +193,12 @@ def test_a_diff_of_long_texts_is_bounded_in_time(letters: int) -> None:
         return " ".join(short_id(seed, n)[:letters] for n in range(count))
 
     count = 100_000 // (letters + 1)
-    started = time.monotonic()
+    started = time.process_time()
     for first, second in (("a", "b"), ("a", "a")):
         one, other = diff("Same head " + words(first, count), "Same head " + words(second, count) + " tail")
         assert one[0].same
         assert "".join(run.text for run in other).endswith(" tail")
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
     assert count**2 > MAX_CELLS or letters > 1  # both ways of comparing were taken
 
 
@@ -266,15 +266,15 @@ def test_a_run_without_scores_members_or_pairs_has_a_page() -> None:
     assert "a.jsonl:1: not JSON" in page
 
 
-def test_two_hundred_pairs_are_rendered_fast_and_small() -> None:
+def test_two_hundred_pairs_are_rendered_in_bounded_time_and_small() -> None:
     words = [short_id("word", n % 400)[:5] for n in range(3_000)]
     cases = [(f"Question {n}?", " ".join(words[n : n + 350]), " ".join(words[n + 9 : n + 500 : 2])) for n in range(300)]
     shard = tables(cases)
     summary, shown = counted(shard), published_rows(shard)[:SHOWN]
     assert len(shown) == SHOWN
-    started = time.monotonic()
+    started = time.process_time()
     page = render_report(RECIPE, summary, shown, [])
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2
     assert len(page.encode()) < 5_000_000
 
 
