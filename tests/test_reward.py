@@ -465,17 +465,17 @@ def test_a_dry_run_and_a_budget_know_that_nothing_is_generated(echo_recipe: Buil
 
 
 @pytest.mark.prefect
-def test_the_command_line_runs_a_reward_model(echo_recipe: Build, tmp_path: Path) -> None:
+def test_the_command_line_runs_a_reward_model(echo_recipe: Build, tmp_path: Path, prefect_home: str) -> None:
     import yaml
 
     folder = model_at(tmp_path / "rm", max_position_embeddings=1024)
     recipe = reward_recipe(echo_recipe, folder, 4).model_dump(mode="json", exclude_defaults=True)
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     assert cli("validate", "recipe.yaml", cwd=tmp_path).returncode == 0
-    first = cli("run", "recipe.yaml", cwd=tmp_path)
+    first = cli("run", "recipe.yaml", cwd=tmp_path, PREFECT_HOME=prefect_home)
     assert first.returncode == 0, first.stderr
     assert "4 pairs" in first.stdout
-    again = cli("run", "recipe.yaml", cwd=tmp_path)
+    again = cli("run", "recipe.yaml", cwd=tmp_path, PREFECT_HOME=prefect_home)
     assert "Asked the models 0 times" in again.stdout
     shown = cli("show", str(tmp_path / "data" / "rewarded"), cwd=tmp_path)
     assert shown.returncode == 0
