@@ -17,6 +17,8 @@ def show_published(console: Console, recipe: Recipe, result: dict[str, Any]) -> 
     folder, is_latest = result["folder"], result["state"] == "released"
     dataset = folder.rpartition("/versions/")[0]
     console.print(table("Funnel", result["funnel"]))
+    if result["passed_over"]:
+        console.print(f"Completions and pairs passed over: {result['passed_over']}.", soft_wrap=True)
     _show_refused(console, recipe)
     _show_usage(console, result["usage"])
     shown = f"{dataset}/latest" if is_latest and "://" not in folder else folder

@@ -71,9 +71,10 @@ def showing_progress(console: Console, stages: Iterable[str]) -> Iterator[None]:
             if not console.is_terminal and (ends or now - last > QUIET_SECONDS):
                 last = now
                 finished.update({done.stage} if ends else ())
-                rate = rates(task.completed, task.fields["tokens"], task.elapsed or 0.0) or "nothing to do"
-                left = f", {task.time_remaining:.0f} s left" if task.time_remaining and not ends else ""
-                console.print(f"{done.stage}: {task.completed:.0f}/{task.total:.0f} prompts, {rate}{left}")
+                told = [f"{done.stage}: {task.completed:.0f}/{task.total:.0f} prompts"]
+                told += [rates(task.completed, task.fields["tokens"], task.elapsed or 0.0)]
+                told += [f"{task.time_remaining:.0f} s left"] if task.time_remaining and not ends else []
+                console.print(", ".join(filter(None, told)))
 
     with listening(note), bars:
         yield

@@ -29,7 +29,7 @@ from pairsmith.datafiles import CHAT, PREFERENCE, RATINGS
 from pairsmith.errors import RunError
 from pairsmith.generation import with_system
 from pairsmith.ids import canonical_json, draw, fingerprint
-from pairsmith.report import Summary, render_report
+from pairsmith.report import Summary, render_report, told
 from pairsmith.schemas import rows
 from pairsmith.store import Store
 from pairsmith.tables import LOAD_REJECTIONS, ShardTables, published_ref
@@ -84,8 +84,9 @@ def publish(
     """
     summary = findings.summary
     if not summary.pairs:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in summary.prompt_reasons.most_common())
-        raise RunError(f"no pair to publish: {summary.loaded} prompts, {reasons}")
+        over = told(summary.completion_reasons)
+        passed = f"; completions and pairs passed over: {over}" if over else ""
+        raise RunError(f"no pair to publish: {summary.loaded} prompts, {told(summary.prompt_reasons)}{passed}")
     plan = recipe.publishing.model_dump(mode="json", exclude={"hub", "approval"})
     digest = fingerprint(f"{content:064x}", plan)
     with (
@@ -162,15 +163,15 @@ def _write_pages(
     changed: str,
 ) -> None:
     """Card, report, recipe and version.json."""
-    hub, told = recipe.publishing.hub, recipe_yaml(recipe)
+    hub, written = recipe.publishing.hub, recipe_yaml(recipe)
     where = hub.repo_id if hub else store.url(LATEST if store.is_local else f"versions/{about['version']}")
     summary, usage = findings.summary, findings.usage
     card = render_card(recipe, summary, where, counts, about["digest"], findings.models, usage, changed)
     tables = findings.trust.titled()
-    page = render_report(recipe, summary, shown, refused_rows(store), tables, usage, recipe_text=told)
+    page = render_report(recipe, summary, shown, refused_rows(store), tables, usage, recipe_text=written)
     (folder / "README.md").write_text(card, encoding="utf-8")
     (folder / "report.html").write_text(page, encoding="utf-8")
-    (folder / "recipe.yaml").write_text(told, encoding="utf-8")
+    (folder / "recipe.yaml").write_text(written, encoding="utf-8")
     (folder / "version.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
 
 

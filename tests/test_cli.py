@@ -77,9 +77,11 @@ def test_show_and_status(echo_recipe: Callable[..., Recipe], tmp_path: Path) -> 
 @pytest.mark.prefect
 def test_run_prints_the_places_and_a_pair(tmp_path: Path) -> None:
     """For the first time ever: Prefect's database is made on the way."""
-    told = cli("run", RECIPE, cwd=tmp_path, PREFECT_HOME=str(tmp_path / "prefect"))
+    short = ("--set", "pool.members.1.sampling.max_tokens=8")
+    told = cli("run", RECIPE, *short, cwd=tmp_path, PREFECT_HOME=str(tmp_path / "prefect"))
     assert told.returncode == 0, told.stderr
-    for what in ("dataset: ", "card: ", "report: ", "prompts/s", "chosen: ", "rejected: "):
+    over = "Completions and pairs passed over: 24 truncated."
+    for what in ("dataset: ", "card: ", "report: ", "prompts/s", "chosen: ", "rejected: ", over):
         assert what in told.stdout
     assert (tmp_path / "pairsmith-data" / "echo" / "latest" / "report.html").exists()
 

@@ -100,6 +100,10 @@ def test_failures_are_counted_kept_apart_and_asked_again(tmp_path: Path, echo_re
 def test_no_pair_is_an_error_with_the_reasons(tmp_path: Path, echo_recipe: Build) -> None:
     with pytest.raises(RunError, match="no pair to publish: 12 prompts, 12 margin"):
         run(echo_recipe(12, pairing={"min_margin": 9.0}))
+    short = {"sampling": {"max_tokens": 1}}
+    members = [{"name": name, "backend": "echo", "model": name, **short} for name in "ab"]
+    with pytest.raises(RunError, match="12 too_few; completions and pairs passed over: 24 truncated"):
+        run(echo_recipe(12, name="short", pool={"members": members}, evolution=None))
 
 
 def test_every_rating_names_a_completion_and_every_pair_two(echo_recipe: Build) -> None:
