@@ -16,6 +16,7 @@ the whole flow on a temporary Prefect server, which has the same two cores.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import resource
@@ -226,21 +227,25 @@ PARTS = {"throughput": throughput, "latency": latency, "weather": weather, "memo
 
 
 def main() -> None:
-    words = sys.argv[1:]
-    if words[:1] == ["child"]:
-        url, folder, prompts, concurrency, prefect = words[1:]
+    if sys.argv[1:2] == ["child"]:
+        url, folder, prompts, concurrency, prefect = sys.argv[2:]
         child(url, folder, int(prompts), int(concurrency), prefect == "1")
         return
-    prefect = "--prefect" in words
-    wanted = [name for name in PARTS if name in words] or list(PARTS)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="part", help=f"{', '.join(PARTS)}; all when none is named")
+    parser.add_argument("--prefect", action="store_true")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    if unknown := set(options.parts) - set(PARTS):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
     rows = []
-    print(f"{'as a Prefect flow' if prefect else 'the library alone'}, {CALLS} calls a prompt")
-    for name in wanted:
-        for row in PARTS[name](prefect):
+    print(f"{'as a Prefect flow' if options.prefect else 'the library alone'}, {CALLS} calls a prompt")
+    for name in options.parts or PARTS:
+        for row in PARTS[name](options.prefect):
             rows.append(row)
             print(f"{row['what']:<56} {row['measured']:<58} {row['limit']:<32} ratio {row['ratio']:.2f}", flush=True)
-    if "--json" in words:
-        Path(words[words.index("--json") + 1]).write_text(json.dumps(rows, indent=1))
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ says how layouts are read around real prose; of what judges write beside, it say
 
 from __future__ import annotations
 
+import argparse
 import json
 import random
 import re
@@ -268,7 +269,9 @@ def injection(data: Sequence[Row]) -> bool:
 
 
 def main() -> None:
-    path = Path(*sys.argv[1:2] or [f"{ROOT.parent}/shared/data"], "pairs", "uf_binarized_train_1000.jsonl")
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("folder", nargs="?", type=Path, default=ROOT.parent / "shared" / "data")
+    path = arguments.parse_args().folder / "pairs" / "uf_binarized_train_1000.jsonl"
     if not path.is_file():
         sys.exit(f"optional data not found: {path}; name the folder that holds it: judging.py FOLDER")
     data = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

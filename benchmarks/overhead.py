@@ -9,6 +9,7 @@ the median of the rounds, the spread, and the ratios; saves nothing.
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
 import sys
@@ -60,8 +61,11 @@ def bare(recipe: Recipe) -> float:
 
 
 def main() -> None:
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
-    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 3
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("prompts", nargs="?", type=int, default=1000)
+    parser.add_argument("rounds", nargs="?", type=int, default=3)
+    options = parser.parse_args()
+    count, rounds = options.prompts, options.rounds
     times: dict[str, list[float]] = {"bare model calls": [], "first run": [], "second run": []}
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:

@@ -10,6 +10,7 @@ ratios. A peer that does not install or does not end well is named and left out.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import statistics
@@ -121,8 +122,12 @@ def run_peer(peer: str, python: Path, url: str, prompts: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    words = [word for word in sys.argv[1:] if word.isdigit()]
-    prompts, rounds = int(words[0]) if words else 1024, int(words[1]) if len(words) > 1 else 3
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("prompts", nargs="?", type=int, default=1024)
+    parser.add_argument("rounds", nargs="?", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    prompts, rounds = options.prompts, options.rounds
     pythons = {peer: environment(peer) for peer in PEERS}
     rates: dict[str, list[float]] = {"pairsmith": [], "pairsmith, as a Prefect flow": []}
     for _ in range(rounds):
@@ -151,8 +156,8 @@ def main() -> None:
         middle = statistics.median(values)
         spread = (max(values) - min(values)) / middle
         print(f"{name:<30} {middle:8,.1f} prompts/s   spread {spread:4.0%}   pairsmith is {ours / middle:.1f} times it")
-    if "--json" in sys.argv:
-        Path(sys.argv[sys.argv.index("--json") + 1]).write_text(json.dumps(rates, indent=1))
+    if options.json:
+        options.json.write_text(json.dumps(rates, indent=1))
 
 
 if __name__ == "__main__":

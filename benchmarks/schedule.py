@@ -9,6 +9,7 @@ what it asked: four calls a prompt, of two members and a judge for two aspects. 
 
 from __future__ import annotations
 
+import argparse
 import json
 import signal
 import sys
@@ -45,6 +46,7 @@ def recipe_over(endpoint: FakeEndpoint, folder: Path, count: int) -> Recipe:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     minutely = {"schedules": [{"cron": "* * * * *", "timezone": "UTC", "slug": "minutely"}]}
     with FakeEndpoint(latency=0.02) as endpoint, tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)

@@ -10,6 +10,7 @@ it, without what it uses when nothing runs. Takes about eight minutes.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import os
@@ -171,7 +172,9 @@ def baseline(folder: Path, environment: dict[str, str]) -> float:
 
 
 def main() -> None:
-    shards = int(sys.argv[1]) if len(sys.argv) > 1 else 150
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("shards", nargs="?", type=int, default=150)
+    shards = parser.parse_args().shards
     found: dict[str, tuple[Measured, Measured, float | None]] = {}
     with tempfile.TemporaryDirectory() as scratch:
         for name, batches, script in (
