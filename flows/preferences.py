@@ -59,8 +59,8 @@ def run_name() -> str:
 
 
 # What both flows have in common. Tasks wait for each other in the runner's threads; how many batches run at a time is
-# for the models to decide. No result is kept; the error of a flow run that failed Prefect always writes, by itself as a
-# pickle.
+# for the models to decide. No result is kept, but Prefect always writes the error of a flow run that failed: as JSON
+# here, where it would choose a pickle.
 FLOW: dict[str, Any] = {
     "flow_run_name": run_name,
     "task_runner": ThreadPoolTaskRunner(max_workers=256),
