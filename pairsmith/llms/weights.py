@@ -158,7 +158,8 @@ class Weights(ABC):
             self.model: Any = self._load(path, dtype=dtype, **common)
         except (OSError, ValueError) as error:
             hint = " `pairsmith models` fetches it without a hub." if path in CARRIED else ""
-            raise ModelNotFound(f"{path}: cannot be loaded: {str(error).splitlines()[0]}.{hint}") from error
+            problem = str(error).splitlines()[0].rstrip(".")
+            raise ModelNotFound(f"{path}: cannot be loaded: {problem}.{hint}") from error
         self.model.to(self.device).eval()
         self.context = getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or math.inf
         self._prepare()
