@@ -84,7 +84,7 @@ def publish(
     """
     summary = findings.summary
     if not summary.pairs:
-        over = told(summary.completion_reasons)
+        over = summary.passed_over()
         passed = f"; completions and pairs passed over: {over}" if over else ""
         raise RunError(f"no pair to publish: {summary.loaded} prompts, {told(summary.prompt_reasons)}{passed}")
     plan = recipe.publishing.model_dump(mode="json", exclude={"hub", "approval"})

@@ -168,6 +168,10 @@ class Summary:
             for stage, count in self.funnel()
         ]
 
+    def passed_over(self) -> str:
+        """Why completions and pairs were passed over, with counts; empty where none was."""
+        return told(self.completion_reasons)
+
     def funnel(self) -> list[tuple[str, int]]:
         """Stage -> prompts that came through it, in the order of the stages."""
         stages = [("rows read", self.rows_read), ("loaded", self.loaded), ("completed", self.completed)]
@@ -276,7 +280,7 @@ def usage_table(paid: Iterable[Mapping[str, Any]], models: Iterable[Mapping[str,
 
 def render_markdown(recipe: Recipe, summary: Summary) -> str:
     """The funnel, reasons and tables as markdown, for cards and Prefect artifacts. Holds no text from the data."""
-    return render("summary.md.jinja", recipe=recipe, summary=summary, table=markdown_table, told=told)
+    return render("summary.md.jinja", recipe=recipe, summary=summary, table=markdown_table)
 
 
 def told(reasons: Mapping[str, int]) -> str:

@@ -12,7 +12,7 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact, cr
 from pairsmith import stages, versions
 from pairsmith.config import Recipe
 from pairsmith.publishing import Published
-from pairsmith.report import render_markdown, told
+from pairsmith.report import render_markdown
 from pairsmith.samples import render_samples, some_pairs
 from pairsmith.sharding import Loaded
 from tasks.options import STAGE
@@ -32,7 +32,7 @@ def publish_dataset(recipe: Recipe, loaded: dict[str, Any]) -> dict[str, Any]:
         key=artifact_key(recipe.name, "summary"),
         description="What came of the prompts",
     )
-    found = {"funnel": summary.lost(), "passed_over": told(summary.completion_reasons), "gates": gates}
+    found = {"funnel": summary.lost(), "passed_over": summary.passed_over(), "gates": gates}
     return asdict(published) | found
 
 
@@ -44,19 +44,19 @@ def push_dataset(recipe: Recipe, published: dict[str, Any]) -> str | None:
 
 def show_version(recipe: Recipe, published: Published, gates: list[dict[str, Any]]) -> None:
     """Artifacts of a version: where it and its report are, its gates, and some of its pairs."""
-    store, named = stages.open_store(recipe), f"{published.version} ({published.state})"
-    create_table_artifact(gates, key=artifact_key(recipe.name, "gates"), description=f"Quality gates of {named}")
+    store, told = stages.open_store(recipe), f"{published.version} ({published.state})"
+    create_table_artifact(gates, key=artifact_key(recipe.name, "gates"), description=f"Quality gates of {told}")
     for what, name in (("dataset", ""), ("report", "report.html")):
         place = f"{published.folder}/{name}".rstrip("/")
         link = Path(place).absolute().as_uri() if store.is_local else place
         create_link_artifact(
-            link, link_text=place, key=artifact_key(recipe.name, what), description=f"{what} of {named}"
+            link, link_text=place, key=artifact_key(recipe.name, what), description=f"{what} of {told}"
         )
     if version := versions.version_at(store, published.version):
         create_markdown_artifact(
             render_samples(some_pairs(store, version, SAMPLES)),
             key=artifact_key(recipe.name, "samples"),
-            description=f"Some pairs of {named}",
+            description=f"Some pairs of {told}",
         )
 
 
