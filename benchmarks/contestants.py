@@ -52,7 +52,7 @@ def sampling_of(job: Job) -> Any:
 def sheets(job: Job) -> list[Any]:
     """What a judge is asked, as a run asks it: all texts of a prompt at once for text, each alone for logprobs."""
     from pairsmith.config import Judge, Rating
-    from pairsmith.rating import plan
+    from pairsmith.judging.rating import plan
 
     logprobs = job.what == "logprobs"
     judge = Judge(
@@ -78,7 +78,7 @@ def asked(job: Job) -> tuple[list[Any], list[Any]]:
     """The requests of a job, and the sheets that they fill in where they rate."""
     from dataclasses import replace
 
-    from pairsmith.llms.base import Request
+    from pairsmith.protocol import Request
 
     if job.what == "generation":
         chats = [({"role": "user", "content": row["prompt"]},) for row in job.rows]
@@ -97,8 +97,9 @@ def through_protocol(job: Job, spec: Any) -> dict[str, Any]:
     """All requests to one of pairsmith's backends, as the stages ask them."""
     from dataclasses import replace
 
-    from pairsmith.llms.base import Reply, open_llm
-    from pairsmith.rating import read
+    from pairsmith.judging.rating import read
+    from pairsmith.llms.registry import open_llm
+    from pairsmith.protocol import Reply
 
     requests, items = asked(job)
     llm = open_llm(spec)
@@ -138,7 +139,7 @@ def llamacpp(job: Job) -> dict[str, Any]:
     import xllamacpp
 
     from pairsmith.config import Endpoint, ModelSpec
-    from pairsmith.llms.models import gguf_of
+    from pairsmith.llms.local.hub_models import gguf_of
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -164,7 +165,7 @@ class Plain:
         from transformers import AutoModelForCausalLM, AutoTokenizer
         from transformers.utils import logging
 
-        from pairsmith.llms.models import resolve
+        from pairsmith.llms.local.hub_models import resolve
 
         logging.disable_progress_bar()
         torch.set_num_threads(job.threads)
@@ -247,7 +248,7 @@ def ceiling(job: Job) -> dict[str, Any]:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from pairsmith.llms.models import resolve
+    from pairsmith.llms.local.hub_models import resolve
 
     torch.set_num_threads(1)
     device = torch.device(device_of(job.device))

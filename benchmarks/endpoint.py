@@ -58,7 +58,7 @@ def stats(url: str) -> dict[str, float]:
 
 
 def recipe_for(url: str, folder: Path, prompts: int, concurrency: int) -> Any:
-    from pairsmith.recipes import parse_recipe
+    from pairsmith.config.loading import parse_recipe
 
     source = folder / f"prompts-{prompts}.jsonl"
     lines = (json.dumps({"prompt": f"Question {n}: what follows from it, and why?"}) for n in range(prompts))
@@ -81,21 +81,21 @@ def recipe_for(url: str, folder: Path, prompts: int, concurrency: int) -> Any:
 
 def child(url: str, folder: str, prompts: int, concurrency: int, prefect: bool) -> None:
     """One run, in this process; prints what it took."""
-    import pairsmith.llms.client
-    import pairsmith.llms.openai
+    import pairsmith.llms.endpoint.client
+    import pairsmith.llms.endpoint.openai
     import pairsmith.memory
-    import pairsmith.stages  # noqa: F401
+    import pairsmith.stages.base  # noqa: F401
 
     recipe = recipe_for(url, Path(folder), prompts, concurrency)
     run = _flow if prefect else _library
     if prefect:
-        from flows.__main__ import _prepare_prefect
+        from pairsmith_flows.__main__ import _prepare_prefect
 
         _prepare_prefect(verbose=False)
-        from flows.server import start_temporary_server
+        from pairsmith_flows.service.server import start_temporary_server
 
         start_temporary_server()
-        import flows.preferences  # noqa: F401
+        import pairsmith_flows.preferences  # noqa: F401
     seconds, cpu = time.perf_counter(), time.process_time()
     pairs = run(recipe)
     took = {"seconds": time.perf_counter() - seconds, "cpu": time.process_time() - cpu, "pairs": pairs}
@@ -103,25 +103,30 @@ def child(url: str, folder: str, prompts: int, concurrency: int, prefect: bool) 
 
 
 def _flow(recipe: Any) -> int:
-    from flows.preferences import build_preference_dataset
+    from pairsmith_flows.preferences import build_preference_dataset
 
     return int(build_preference_dataset(recipe)["pairs"])
 
 
 def _library(recipe: Any) -> int:
     """What the flow does, with threads in place of Prefect's task runs."""
-    from pairsmith import stages
     from pairsmith.memory import frugal_memory
+    from pairsmith.stages.freshness import unfinished
+    from pairsmith.stages.generate import generate_shard
+    from pairsmith.stages.load import load as load_sources
+    from pairsmith.stages.pair import pair_shard
+    from pairsmith.stages.publish import publish_run
+    from pairsmith.stages.rate import rate_shard
 
     def shard(name: str) -> None:
-        list(members.map(lambda member: stages.generate_shard(recipe, name, member.name), recipe.pool.members))
-        stages.rate_shard(recipe, name, "judge")
-        stages.pair_shard(recipe, name)
+        list(members.map(lambda member: generate_shard(recipe, name, member.name), recipe.pool.members))
+        rate_shard(recipe, name, "judge")
+        pair_shard(recipe, name)
 
     with frugal_memory(), ThreadPoolExecutor(recipe.shards_in_flight) as shards, ThreadPoolExecutor(64) as members:
-        loaded = stages.load(recipe)
-        list(shards.map(shard, stages.unfinished(recipe, loaded.shards)))
-        return stages.publish_run(recipe, loaded)[0].pairs
+        loaded = load_sources(recipe)
+        list(shards.map(shard, unfinished(recipe, loaded.shards)))
+        return publish_run(recipe, loaded)[0].pairs
 
 
 def measure(url: str, folder: Path, prompts: int, concurrency: int, prefect: bool) -> dict[str, Any]:

@@ -30,11 +30,11 @@ sys.path.insert(0, str(ROOT))
 
 from pairsmith.config import Judge, Pairing, Rating, Rubric  # noqa: E402
 from pairsmith.ids import canonical_json, draw, normalised, prompt_id  # noqa: E402
-from pairsmith.llms.base import Reply  # noqa: E402
-from pairsmith.pairing import STRATEGIES, pair  # noqa: E402
-from pairsmith.rating import Asked, plan, read  # noqa: E402
-from pairsmith.readouts import Read, read_json, read_text  # noqa: E402
-from pairsmith.schemas import TABLES, frame, rows, validated  # noqa: E402
+from pairsmith.judging.rating import Asked, plan, read  # noqa: E402
+from pairsmith.judging.readouts import Read, read_json, read_text  # noqa: E402
+from pairsmith.pairing.select import STRATEGIES, pair  # noqa: E402
+from pairsmith.protocol import Reply  # noqa: E402
+from pairsmith.storage.schemas import TABLES, frame, rows, validated  # noqa: E402
 from tests.runs import completion, rating  # noqa: E402
 
 WHY = "### Text {m}\nRationale: {why}\n"

@@ -221,7 +221,7 @@ def distilabel(job: Job, few: int) -> Contestant:
     if python is None:
         raise SystemExit("distilabel does not install here; --skip distilabel")
     sys.path.insert(0, str(ROOT))
-    from pairsmith.llms.models import resolve
+    from pairsmith.llms.local.hub_models import resolve
 
     rows = job.rows[:: -(-len(job.rows) // few)]
     job = replace(job, model=resolve(job.model, None)[0], rows=rows, threads=CORES)

@@ -25,8 +25,8 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from pairsmith.config import Recipe  # noqa: E402
-from pairsmith.ledger import Recorded  # noqa: E402
-from pairsmith.recipes import parse_recipe  # noqa: E402
+from pairsmith.config.loading import parse_recipe  # noqa: E402
+from pairsmith.llms.recorded import Recorded  # noqa: E402
 from tests.runs import run  # noqa: E402
 
 

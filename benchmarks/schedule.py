@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from pairsmith.config import Recipe  # noqa: E402
-from pairsmith.recipes import parse_recipe  # noqa: E402
+from pairsmith.config.loading import parse_recipe  # noqa: E402
 from pairsmith.testing import FakeEndpoint  # noqa: E402
 from tests.service import Service, wait_for, write_deployments  # noqa: E402
 

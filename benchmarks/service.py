@@ -29,7 +29,7 @@ import yaml
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from flows.settings import BATCHES, for_service  # noqa: E402
+from pairsmith_flows.service.settings import BATCHES, for_service  # noqa: E402
 from tests.conftest import clean_environment  # noqa: E402
 from tests.service import free_port, wait_for  # noqa: E402
 

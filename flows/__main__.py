@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from flows.exits import exit_codes
 from pairsmith import __version__
+from pairsmith_flows.cli.exits import exit_codes
 
 recipe_argument = click.argument("recipe_path", metavar="RECIPE", type=click.Path(path_type=Path))
 set_option = click.option(
@@ -54,8 +54,8 @@ def run(
     with exit_codes():
         recipe = _load(recipe_path, overrides, limit)
         if dry_run:
-            from flows.terminal import show_plan
             from pairsmith.planning import plan_run
+            from pairsmith_flows.cli.terminal import show_plan
 
             show_plan(_console(), plan_run(recipe))
             return
@@ -108,7 +108,7 @@ def validate(recipe_path: Path, overrides: tuple[str, ...]) -> None:
 def bench(recipe_path: Path, overrides: tuple[str, ...], seconds: float) -> None:
     """Find the batch size and dtype that are fastest for a recipe's local models on this machine."""
     with exit_codes():
-        from flows.bench import show_bench
+        from pairsmith_flows.cli.bench import show_bench
 
         show_bench(_console(), _load(recipe_path, overrides), seconds)
 
@@ -119,7 +119,7 @@ def bench(recipe_path: Path, overrides: tuple[str, ...], seconds: float) -> None
 def show(dataset: Path, count: int) -> None:
     """Show pairs of a published dataset side by side."""
     with exit_codes():
-        from flows.terminal import read_pairs, show_pairs
+        from pairsmith_flows.cli.terminal import read_pairs, show_pairs
 
         show_pairs(_console(), read_pairs(dataset, count))
 
@@ -133,8 +133,8 @@ def show(dataset: Path, count: int) -> None:
 def compare(a: Path, b: Path, count: int) -> None:
     """Show how two published datasets or versions, A and B, differ: prompts, pairs, scores, who was chosen."""
     with exit_codes():
-        from flows.terminal import show_comparison
-        from pairsmith.comparing import compare
+        from pairsmith.reporting.comparison import compare
+        from pairsmith_flows.cli.terminal import show_comparison
 
         show_comparison(_console(), compare(a, b, count))
 
@@ -144,9 +144,9 @@ def compare(a: Path, b: Path, count: int) -> None:
 def versions(dataset: Path) -> None:
     """List the versions of DATASET: their changes, what became of them, by whom and why, and which is `latest`."""
     with exit_codes():
-        from flows.terminal import table
         from pairsmith.status import versions_of
-        from pairsmith.versions import store_at
+        from pairsmith.storage.versions import store_at
+        from pairsmith_flows.cli.terminal import table
 
         _console().print(table("Versions", versions_of(store_at(str(dataset)))))
 
@@ -164,10 +164,10 @@ def diff(dataset: Path, a: str, b: str, count: int) -> None:
     `compare` shows how their pairs and scores differ.
     """
     with exit_codes():
-        from flows.terminal import show_changes
-        from pairsmith.changes import changes
-        from pairsmith.datafiles import files_of
-        from pairsmith.versions import store_at, version_folder
+        from pairsmith.reporting.prompt_changes import changes
+        from pairsmith.storage.datafiles import files_of
+        from pairsmith.storage.versions import store_at, version_folder
+        from pairsmith_flows.cli.terminal import show_changes
 
         store = store_at(str(dataset))
         files_a, files_b = (files_of(Path(version_folder(store, name))) for name in (a, b))
@@ -206,8 +206,8 @@ def rollback(dataset: Path, version: str, reason: str) -> None:
 def status(workspace: Path) -> None:
     """Show the datasets of a workspace, how far they are, and what its ledger holds."""
     with exit_codes():
-        from flows.terminal import table
         from pairsmith.status import datasets_of, ledger_of
+        from pairsmith_flows.cli.terminal import table
 
         console = _console()
         datasets, ledger = datasets_of(workspace), ledger_of(workspace)
@@ -223,12 +223,12 @@ def status(workspace: Path) -> None:
 def ledger(context: click.Context, workspace: Path, url: str | None) -> None:
     """Show what the ledger holds: size, calls, tokens and cost by model; or export, import, verify, prune it."""
     with exit_codes():
-        from pairsmith.bookkeeping import ledger_at
+        from pairsmith.ledger.bookkeeping import ledger_at
 
         book = ledger_at(workspace, url)
         context.obj = book
         if context.invoked_subcommand is None:
-            from flows.terminal import table
+            from pairsmith_flows.cli.terminal import table
 
             console, totals = _console(), book.totals()
             console.print(table("Ledger", totals) if totals else "no replies")
@@ -241,7 +241,7 @@ def ledger(context: click.Context, workspace: Path, url: str | None) -> None:
 def ledger_export(book: Any, file: Path) -> None:
     """Write all replies to FILE, one line of JSON each."""
     with exit_codes():
-        from pairsmith.bookkeeping import export
+        from pairsmith.ledger.bookkeeping import export
 
         click.echo(f"{export(book, file):,} replies written to {file}")
 
@@ -252,7 +252,7 @@ def ledger_export(book: Any, file: Path) -> None:
 def ledger_import(book: Any, file: Path) -> None:
     """Add the replies of an exported FILE; those that are known stay as they are."""
     with exit_codes():
-        from pairsmith.bookkeeping import import_
+        from pairsmith.ledger.bookkeeping import import_
 
         read, new = import_(book, file)
         click.echo(f"{read:,} replies read, {new:,} of them new")
@@ -264,8 +264,8 @@ def ledger_import(book: Any, file: Path) -> None:
 def ledger_verify(book: Any, drop: bool) -> None:
     """Compare every reply with its checksum."""
     with exit_codes():
-        from pairsmith.bookkeeping import verify
         from pairsmith.errors import DataError
+        from pairsmith.ledger.bookkeeping import verify
 
         count, damaged = verify(book)
         if drop:
@@ -283,7 +283,7 @@ def ledger_verify(book: Any, drop: bool) -> None:
 def ledger_prune(book: Any, workspaces: tuple[Path, ...], yes: bool) -> None:
     """Drop replies that no dataset in WORKSPACES uses. Name every workspace that shares the ledger."""
     with exit_codes():
-        from pairsmith.bookkeeping import unused
+        from pairsmith.ledger.bookkeeping import unused
 
         keys = unused(book, workspaces)
         if yes and keys:
@@ -317,7 +317,7 @@ def ledger_prune(book: Any, workspaces: tuple[Path, ...], yes: bool) -> None:
 )
 def serve(port: int, folder: Path, prefect_file: Path, automations: Path) -> None:
     """Serve the deployments: a Prefect server of this machine, with its UI, and a worker."""
-    from flows.serving import serve
+    from pairsmith_flows.service.serving import serve
 
     sys.exit(serve(folder.absolute(), port, prefect_file, automations))
 
@@ -328,7 +328,7 @@ def models() -> None:
     with exit_codes():
         import logging
 
-        from pairsmith.llms.models import fetch
+        from pairsmith.llms.local.hub_models import fetch
 
         logging.basicConfig(level=logging.INFO, format="%(message)s")
         for folder in fetch():
@@ -336,7 +336,7 @@ def models() -> None:
 
 
 def _load(path: Path, overrides: tuple[str, ...], limit: int | None = None) -> Any:
-    from pairsmith.recipes import load_recipe
+    from pairsmith.config.loading import load_recipe
 
     return load_recipe(path, [*overrides, *([f"prompts.limit={limit}"] if limit else [])])
 
@@ -344,7 +344,7 @@ def _load(path: Path, overrides: tuple[str, ...], limit: int | None = None) -> A
 def _decide(what: str, dataset: Path, version: str | None, reason: str) -> None:
     """Release, reject or roll back, in the name of whoever sits here."""
     with exit_codes():
-        from pairsmith import versions
+        from pairsmith.storage import versions
 
         store = versions.store_at(str(dataset))
         decision = getattr(versions, what)(store, version, by=versions.this_user(), reason=reason)
@@ -352,7 +352,7 @@ def _decide(what: str, dataset: Path, version: str | None, reason: str) -> None:
         click.echo(f"{decision.version}: {decision.verdict} by {decision.by}, {decision.at}: {decision.reason}")
         click.echo(f"latest: {latest or 'none yet'}")
         if what != "rollback" and "PREFECT_API_URL" in os.environ:
-            from flows.approval import pass_on
+            from pairsmith_flows.approval import pass_on
 
             for run in pass_on(store, decision):
                 click.echo(f"{run} goes on with it")
@@ -360,17 +360,17 @@ def _decide(what: str, dataset: Path, version: str | None, reason: str) -> None:
 
 def _run(recipe: Any, verbose: bool, wait: float, what: str = "build") -> None:
     """Build a recipe's dataset, or only rate or pair."""
-    from flows.summary import show_published, show_rated
-    from flows.terminal import read_pairs, show_pairs, showing_progress
     from pairsmith.errors import RunError
-    from pairsmith.stages import stages_of
-    from pairsmith.waiting import patient
+    from pairsmith.stages.base import stages_of
+    from pairsmith.storage.lock_wait import patient
+    from pairsmith_flows.cli.result import show_published, show_rated
+    from pairsmith_flows.cli.terminal import read_pairs, show_pairs, showing_progress
 
     _prepare_prefect(verbose)
     console = _console()
     console.print(f"{recipe.name}: starting Prefect")
-    from flows.preferences import build_preference_dataset, pair_preference_dataset, rate_preference_dataset
-    from flows.server import start_temporary_server, warn_of_open_server
+    from pairsmith_flows.preferences import build_preference_dataset, pair_preference_dataset, rate_preference_dataset
+    from pairsmith_flows.service.server import start_temporary_server, warn_of_open_server
 
     flows: dict[str, Any] = {
         "build": build_preference_dataset,
@@ -400,7 +400,7 @@ def _run(recipe: Any, verbose: bool, wait: float, what: str = "build") -> None:
 
 def _prepare_prefect(verbose: bool) -> None:
     """Settings for a run from the terminal; whatever the user has set stays. Must come before Prefect's import."""
-    from flows.settings import for_terminal
+    from pairsmith_flows.service.settings import for_terminal
 
     for name, value in for_terminal(verbose).items():
         os.environ.setdefault(name, value)

@@ -28,13 +28,13 @@ from prefect.runtime import deployment, flow_run
 from prefect.states import Cancelled
 from pydantic import Field, ValidationError
 
-from flows.stale import dataset_tags
-from pairsmith import versions
 from pairsmith.config import Recipe
-from pairsmith.report import markdown_table, markdown_text
-from pairsmith.stages import open_store
-from pairsmith.store import Store
-from tasks.decide import decide_version
+from pairsmith.reporting.markdown import markdown_table, markdown_text
+from pairsmith.stages.base import open_store
+from pairsmith.storage import versions
+from pairsmith.storage.store import Store
+from pairsmith_flows.service.stale import dataset_tags
+from pairsmith_tasks.decide import decide_version
 
 Filled = dict[str, Any]
 

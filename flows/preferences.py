@@ -22,27 +22,28 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
 from pydantic import Field
 
-from flows import approval
-from flows.progress import progress_artifacts
-from flows.server import warn_of_open_server
-from flows.stale import let_go, take_over
 from pairsmith.config import Recipe
 from pairsmith.errors import ConfigError, RunError
-from pairsmith.ledger import open_ledger
+from pairsmith.judging.rating import STAGE as RATING
+from pairsmith.ledger.replies import open_ledger
 from pairsmith.memory import frugal_memory
-from pairsmith.pairing import STAGE as PAIRING
+from pairsmith.pairing.select import STAGE as PAIRING
 from pairsmith.progress import Progress, emit
-from pairsmith.rating import STAGE as RATING
-from pairsmith.stages import ASKS_NOTHING, open_store, stages_of, unfinished
-from pairsmith.versions import State
-from tasks.evolve import evolve_completions
-from tasks.generate import generate_completions
-from tasks.load import load_prompts
-from tasks.look import find_lacking
-from tasks.pair import select_pairs
-from tasks.publish import artifact_key, publish_dataset, push_dataset
-from tasks.rate import rate_completions
-from tasks.survey import merge_surveys, survey_completions
+from pairsmith.stages.base import ASKS_NOTHING, open_store, stages_of
+from pairsmith.stages.freshness import unfinished
+from pairsmith.storage.versions import State
+from pairsmith_flows import approval
+from pairsmith_flows.artifacts import progress_artifacts
+from pairsmith_flows.service.server import warn_of_open_server
+from pairsmith_flows.service.stale import let_go, take_over
+from pairsmith_tasks.evolve import evolve_completions
+from pairsmith_tasks.generate import generate_completions
+from pairsmith_tasks.load import load_prompts
+from pairsmith_tasks.look import find_lacking
+from pairsmith_tasks.pair import select_pairs
+from pairsmith_tasks.publish import artifact_key, publish_dataset, push_dataset
+from pairsmith_tasks.rate import rate_completions
+from pairsmith_tasks.survey import merge_shard_surveys, survey_completions
 
 Futures = list[PrefectFuture[dict[str, Any]]]
 COUNTED = ("calls", "prompt_tokens", "tokens", "cost", "failed")
@@ -147,7 +148,7 @@ def run_recipe(recipe: Recipe, only: str | None = None, full: bool = False) -> d
             ready = [shard for shard in shards if shard not in lacking]
             failures = work_on(ready, partial(submit_shard, recipe, only=only), recipe, usage)
             if recipe.needs_survey and only != RATING and not failures:
-                shards = merge_surveys(recipe, loaded["shards"])
+                shards = merge_shard_surveys(recipe, loaded["shards"])
                 failures = work_on(shards, partial(submit_pairing, recipe), recipe, usage)
         if failures:
             kind = ConfigError if any(isinstance(failure, ConfigError) for failure in failures) else RunError

@@ -10,9 +10,9 @@ from typing import Any
 
 from prefect import flow, get_run_logger
 
-from flows.preferences import APPROVAL_DAYS, FLOW, Days, ask_about, decided, run_recipe
 from pairsmith.config import Recipe
-from pairsmith.waiting import patient
+from pairsmith.storage.lock_wait import patient
+from pairsmith_flows.preferences import APPROVAL_DAYS, FLOW, Days, ask_about, decided, run_recipe
 
 PATIENCE_SECONDS = 6 * 3600.0  # for a run of another deployment, or of the command line
 

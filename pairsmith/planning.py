@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pairsmith import evolution, generation, given, rating
 from pairsmith.config import Judge, Member, ModelSpec, Rating, Recipe
-from pairsmith.fetching import fetched
-from pairsmith.ledger import open_ledger
-from pairsmith.llms.base import open_llm
-from pairsmith.prompts import read_prompts
-from pairsmith.sharding import no_prompts
+from pairsmith.generation import evolution
+from pairsmith.generation import pool as generation
+from pairsmith.judging import rating
+from pairsmith.ledger.replies import open_ledger
+from pairsmith.llms.registry import open_llm
+from pairsmith.sources import given_completions
+from pairsmith.sources.http import fetched
+from pairsmith.sources.prompts import read_prompts
+from pairsmith.sources.sharding import no_prompts
 
 CHARS_A_TOKEN = 4
 EVOLVING, JUDGING = 150, 300  # tokens of our own words in a request
@@ -60,7 +63,7 @@ def plan_run(recipe: Recipe) -> Plan:
         member.name: sum(member.name in generation.drawn(recipe.pool, p["prompt_id"]) for p in prompts) * member.samples
         for member in recipe.pool.asked
     }
-    brought = [item for p in prompts for item in given.carried(p) if "error" not in item]
+    brought = [item for p in prompts for item in given_completions.carried(p) if "error" not in item]
     unlabelled = recipe.pool.given.name if recipe.pool.given else ""
     labels = Counter(str(item.get("member", unlabelled)) for item in brought)
     answers |= {label: answers.get(label, 0) + count for label, count in labels.items()}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from pairsmith.llms.base import LLM, Reply, Request
+from pairsmith.protocol import LLM, Reply, Request
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from pairsmith.ledger import open_ledger
-from pairsmith.store import Store
-from pairsmith.versions import history, latest_version, version_at
+from pairsmith.ledger.replies import open_ledger
+from pairsmith.storage.store import Store
+from pairsmith.storage.versions import history, latest_version, version_at
 
 
 def datasets_of(workspace: Path) -> list[dict[str, Any]]:

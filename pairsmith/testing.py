@@ -29,8 +29,8 @@ from typing import Any
 
 from pairsmith.config import ModelSpec, Sampling
 from pairsmith.ids import draw, fingerprint
-from pairsmith.llms.base import Request
 from pairsmith.llms.echo import Echo
+from pairsmith.protocol import Request
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,15 @@ from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from typing import Any
 
-from pairsmith import evolution, generation, rating
 from pairsmith.config import Evolver, Judge, LocalOptions, Member, ModelSpec, Recipe, Sampling
 from pairsmith.errors import ConfigError
-from pairsmith.fetching import fetched
-from pairsmith.llms.base import Request
-from pairsmith.prompts import read_prompts
-from pairsmith.trying import Apart, Ended, Took, Trier
+from pairsmith.generation import evolution
+from pairsmith.generation import pool as generation
+from pairsmith.judging import rating
+from pairsmith.llms.local.trial import Apart, Ended, Took, Trier
+from pairsmith.protocol import Request
+from pairsmith.sources.http import fetched
+from pairsmith.sources.prompts import read_prompts
 
 LOCAL = ("transformers", "reward")
 PROMPTS, NEW_TOKENS, STAND_IN = 512, 24, 800  # prompts read, tokens generated, characters of a text to rate or rewrite

@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 from prefect import task
 
-from pairsmith import versions
 from pairsmith.config import Recipe
-from pairsmith.stages import open_store
-from tasks.options import STAGE
+from pairsmith.stages.base import open_store
+from pairsmith.storage import versions
+from pairsmith_tasks.options import STAGE
 
 DECIDE = {"release": versions.release, "reject": versions.reject}
 

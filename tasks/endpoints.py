@@ -19,7 +19,7 @@ from prefect.concurrency.sync import concurrency
 
 from pairsmith.config import ModelSpec
 from pairsmith.errors import ConfigError
-from pairsmith.llms.keys import hand_over
+from pairsmith.llms.endpoint.keys import hand_over
 
 _held: Counter[tuple[str, str]] = Counter()  # slots that this process holds, by limit and engine
 _lock = threading.Lock()
@@ -68,7 +68,7 @@ def slots_of(limit: str) -> int:
 
 
 def _take(spec: ModelSpec, slots: int, change: int) -> None:
-    from pairsmith.llms.openai import engine_for
+    from pairsmith.llms.endpoint.openai import engine_for
 
     assert spec.endpoint is not None
     name = (str(spec.endpoint.shared_limit), f"{spec.endpoint.base_url} {spec.model}")

@@ -7,14 +7,14 @@ from typing import Any
 
 from prefect import task
 
-from pairsmith import stages
 from pairsmith.config import Recipe
-from tasks.endpoints import at_endpoint
-from tasks.options import STAGE
+from pairsmith.stages.evolve import evolve_shard
+from pairsmith_tasks.endpoints import at_endpoint
+from pairsmith_tasks.options import STAGE
 
 
 @task(name="evolve", task_run_name="evolve {shard}", **STAGE)
 def evolve_completions(recipe: Recipe, shard: str) -> dict[str, Any]:
     assert recipe.evolution is not None
     with at_endpoint(recipe.evolution.evolver):
-        return asdict(stages.evolve_shard(recipe, shard))
+        return asdict(evolve_shard(recipe, shard))

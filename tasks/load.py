@@ -7,14 +7,15 @@ from typing import Any
 
 from prefect import task
 
-from pairsmith import stages
 from pairsmith.config import Recipe
-from tasks.options import STAGE
+from pairsmith.stages.load import forget_sources
+from pairsmith.stages.load import load as load_sources
+from pairsmith_tasks.options import STAGE
 
 
 @task(name="load", task_run_name="load prompts", **STAGE)
 def load_prompts(recipe: Recipe, full: bool = False) -> dict[str, Any]:
     """`full`: whatever is remembered of the sources is forgotten first."""
     if full:
-        stages.forget_sources(recipe)
-    return asdict(stages.load(recipe))
+        forget_sources(recipe)
+    return asdict(load_sources(recipe))

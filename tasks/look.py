@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from prefect import task
 
-from pairsmith import stages
 from pairsmith.config import Recipe
-from tasks.options import STAGE
+from pairsmith.stages.freshness import lacking
+from pairsmith_tasks.options import STAGE
 
 
 @task(name="look", task_run_name="look for what is lacking", **STAGE)
 def find_lacking(recipe: Recipe, shards: list[str], stage: str) -> dict[str, list[str]]:
-    found = {shard: stages.lacking(recipe, shard, stage) for shard in shards}
+    found = {shard: lacking(recipe, shard, stage) for shard in shards}
     return {shard: absent for shard, absent in found.items() if absent}

@@ -7,11 +7,11 @@ from typing import Any
 
 from prefect import task
 
-from pairsmith import stages
 from pairsmith.config import Recipe
-from tasks.options import STAGE
+from pairsmith.stages.pair import pair_shard
+from pairsmith_tasks.options import STAGE
 
 
 @task(name="pair", task_run_name="pair {shard}", **STAGE)
 def select_pairs(recipe: Recipe, shard: str) -> dict[str, Any]:
-    return asdict(stages.pair_shard(recipe, shard))
+    return asdict(pair_shard(recipe, shard))

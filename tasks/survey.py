@@ -7,17 +7,17 @@ from typing import Any
 
 from prefect import task
 
-from pairsmith import stages
 from pairsmith.config import Recipe
-from tasks.options import STAGE
+from pairsmith.stages.survey import merge_surveys, survey_shard
+from pairsmith_tasks.options import STAGE
 
 
 @task(name="survey", task_run_name="survey {shard}", **STAGE)
 def survey_completions(recipe: Recipe, shard: str) -> dict[str, Any]:
-    return asdict(stages.survey_shard(recipe, shard))
+    return asdict(survey_shard(recipe, shard))
 
 
 @task(name="merge surveys", task_run_name="merge surveys", **STAGE)
-def merge_surveys(recipe: Recipe, shards: dict[str, int]) -> list[str]:
+def merge_shard_surveys(recipe: Recipe, shards: dict[str, int]) -> list[str]:
     """The shards whose pairs are to be selected, for what is new in them or in the whole data set."""
-    return stages.merge_surveys(recipe, shards)
+    return merge_surveys(recipe, shards)

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from pairsmith.config import Recipe
-from pairsmith.recipes import parse_recipe
+from pairsmith.config.loading import parse_recipe
 from tests.faults.table import pytest_runtest_logreport, pytest_terminal_summary  # noqa: F401 - pytest's hooks
 
 ROOT = Path(__file__).parent.parent
@@ -49,7 +49,7 @@ def clean_environment(**more: str) -> dict[str, str]:
 
 def model_id(name: str) -> str:
     """A default model; the test is skipped where `make models` has not fetched it."""
-    from pairsmith.llms.models import stored_at
+    from pairsmith.llms.local.hub_models import stored_at
 
     if not stored_at(MODELS[name]).exists():
         pytest.skip(f"{MODELS[name]} is not in the model store; `make models` fetches it")

@@ -8,31 +8,38 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pairsmith import stages
 from pairsmith.config import Prompts, Recipe, Source
-from pairsmith.llms.base import LLM, Reply, Request
 from pairsmith.progress import ask
-from pairsmith.prompts import read_prompts
-from pairsmith.publishing import Published
-from pairsmith.report import Summary
+from pairsmith.protocol import LLM, Reply, Request
+from pairsmith.publishing.publish import Published
+from pairsmith.reporting.summary import Summary
+from pairsmith.sources.prompts import read_prompts
+from pairsmith.stages.evolve import evolve_shard
+from pairsmith.stages.freshness import unfinished
+from pairsmith.stages.generate import generate_shard
+from pairsmith.stages.load import load as load_sources
+from pairsmith.stages.pair import pair_shard
+from pairsmith.stages.publish import publish_run
+from pairsmith.stages.rate import rate_shard
+from pairsmith.stages.survey import merge_surveys, survey_shard
 
 
 def run(recipe: Recipe) -> tuple[Published, Summary, Counter[str]]:
     """All stages in order; returns what was published, the counts, and the model calls by stage."""
-    loaded, calls = stages.load(recipe), Counter[str]()
+    loaded, calls = load_sources(recipe), Counter[str]()
     done = []
-    for shard in stages.unfinished(recipe, loaded.shards):
-        done += [stages.generate_shard(recipe, shard, member.name) for member in recipe.pool.members]
+    for shard in unfinished(recipe, loaded.shards):
+        done += [generate_shard(recipe, shard, member.name) for member in recipe.pool.members]
         if recipe.evolution:
-            done.append(stages.evolve_shard(recipe, shard))
+            done.append(evolve_shard(recipe, shard))
         for rater in recipe.rating.raters if recipe.rating else ():
-            done.append(stages.rate_shard(recipe, shard, rater))
-        done.append((stages.survey_shard if recipe.needs_survey else stages.pair_shard)(recipe, shard))
+            done.append(rate_shard(recipe, shard, rater))
+        done.append((survey_shard if recipe.needs_survey else pair_shard)(recipe, shard))
     if recipe.needs_survey:
-        done += [stages.pair_shard(recipe, shard) for shard in stages.merge_surveys(recipe, loaded.shards)]
+        done += [pair_shard(recipe, shard) for shard in merge_surveys(recipe, loaded.shards)]
     for item in done:
         calls[item.stage] += item.calls
-    return *stages.publish_run(recipe, loaded), +calls
+    return *publish_run(recipe, loaded), +calls
 
 
 def generate(llm: LLM, requests: Sequence[Request]) -> list[Reply]:

@@ -19,8 +19,8 @@ from typing import Any
 
 import yaml
 
-from flows.guard import VARIABLE
 from pairsmith.config import Recipe
+from pairsmith_flows.service.watchdog import VARIABLE
 from tests.conftest import ROOT, clean_environment
 
 SECONDS = 60.0
@@ -50,7 +50,7 @@ def write_deployments(folder: Path, recipe: Recipe, only: str | None = None, **c
     """The shipped deployments, or `only` one, with another recipe and some fields changed."""
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json", exclude_defaults=True)))
     data = yaml.safe_load((ROOT / "deployments" / "prefect.yaml").read_text())
-    data["build"][0]["flows.steps.read_recipe"]["path"] = str(folder / "recipe.yaml")
+    data["build"][0]["pairsmith_flows.service.deploy_steps.read_recipe"]["path"] = str(folder / "recipe.yaml")
     data["deployments"] = [one for one in data["deployments"] if only in (None, one["name"])]
     for deployment in data["deployments"]:
         deployment.update(changes)

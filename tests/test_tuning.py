@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 import yaml
 
-from pairsmith import trying
 from pairsmith.config import Judge, LocalOptions, ModelSpec, Recipe
+from pairsmith.config.loading import parse_recipe
 from pairsmith.errors import ConfigError
-from pairsmith.llms.base import Request
-from pairsmith.recipes import parse_recipe
-from pairsmith.trying import Apart, Device, Ended, Took
+from pairsmith.llms.local import trial
+from pairsmith.llms.local.trial import Apart, Device, Ended, Took
+from pairsmith.protocol import Request
 from pairsmith.tuning import LARGEST, NEW_TOKENS, PROMPTS, Trial, best, lines, tune, works
 from tests.conftest import model_id
-from tests.test_cli import cli
+from tests.flows.cli.test_commands import cli
 
 Speed = Callable[[ModelSpec], float]  # tokens a second; 0 where it ends
 
@@ -185,7 +185,7 @@ def test_a_process_that_is_killed_is_replaced(monkeypatch: pytest.MonkeyPatch) -
     trier = Apart()
     try:
         with monkeypatch.context() as patched:
-            patched.setattr(trying, "answer", end)
+            patched.setattr(trial, "answer", end)
             with pytest.raises(Ended, match="memory"):
                 trier.tried(ModelSpec(model="m"), [])
         assert {*trier.look_at("cpu").dtypes} & {"float32", "bfloat16"}

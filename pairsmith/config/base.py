@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from pairsmith.errors import ConfigError
-from pairsmith.templating import compile_text
+from pairsmith.text.templating import compile_text
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 

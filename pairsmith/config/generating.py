@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from importlib import resources
 from typing import Literal
 
+import yaml
 from pydantic import Field, model_validator
 
 from pairsmith.config.base import Config, Name, compiles, known, names_a_file, unique
 from pairsmith.config.models import ModelSpec, differ
-from pairsmith.templating import principle_texts
 
 METHODS = ("helpfulness", "relevance", "deepening", "creativity", "details")
+
+
+@lru_cache
+def principle_texts() -> dict[str, list[str]]:
+    """Principle -> system prompts, from `principles.yaml`."""
+    text = resources.files(__package__).joinpath("principles.yaml").read_text(encoding="utf-8")
+    return dict(yaml.safe_load(text))
 
 
 class Principles(Config):

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 
 from pairsmith.config import ModelSpec
 from pairsmith.ids import draw, seed_of
-from pairsmith.llms.base import Finished, Identity, Reply, Request
+from pairsmith.protocol import Finished, Identity, Reply, Request
 
 _WORDS = (
     "a careful answer begins with the question itself and names what is known before it says what follows from it "

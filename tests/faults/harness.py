@@ -30,10 +30,10 @@ from sqlalchemy.engine.default import DefaultDialect
 
 from pairsmith.config import Publishing, Recipe
 from pairsmith.ids import fingerprint
-from pairsmith.ledger import Ledger, open_ledger
-from pairsmith.publishing import content_digest
-from pairsmith.stages import open_store
-from pairsmith.store import Store
+from pairsmith.ledger.replies import Ledger, open_ledger
+from pairsmith.publishing.publish import content_digest
+from pairsmith.stages.base import open_store
+from pairsmith.storage.store import Store
 from pairsmith.testing import FakeEndpoint
 from tests.conftest import ROOT, clean_environment
 from tests.runs import run

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from pairsmith.config import Recipe
-from pairsmith.ledger import Ledger
-from pairsmith.llms.openai import MANY_CALLS
+from pairsmith.ledger.replies import Ledger
+from pairsmith.llms.endpoint.openai import MANY_CALLS
 from pairsmith.testing import FakeEndpoint, Weather
 from tests.conftest import children_of
 from tests.faults.conftest import CONCURRENCY

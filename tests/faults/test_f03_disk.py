@@ -24,9 +24,9 @@ from click.testing import CliRunner
 
 from pairsmith.config import Recipe
 from pairsmith.errors import DataError, PairsmithError
-from pairsmith.ledger import Account, Entry, Ledger
-from pairsmith.llms.base import Identity, Reply
-from pairsmith.stages import load
+from pairsmith.ledger.replies import Account, Entry, Ledger
+from pairsmith.protocol import Identity, Reply
+from pairsmith.stages.load import load
 from pairsmith.testing import FakeEndpoint
 from tests.conftest import ROOT
 from tests.faults.conftest import CONCURRENCY
@@ -177,7 +177,7 @@ def test_f3_an_error_names_the_file(
 
 
 def test_f3_the_command_line_says_so_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    from flows import __main__ as cli
+    from pairsmith_flows import __main__ as cli
 
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/data/base/versions")

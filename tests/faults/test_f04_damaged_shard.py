@@ -14,10 +14,12 @@ import pytest
 
 from pairsmith.config import Recipe
 from pairsmith.errors import TableError
-from pairsmith.schemas import frame, rows
-from pairsmith.stages import load, open_store, unfinished
-from pairsmith.store import Store, TableRef
-from pairsmith.tables import made_refs, rated_refs, record_name
+from pairsmith.stages.base import open_store
+from pairsmith.stages.freshness import unfinished
+from pairsmith.stages.load import load
+from pairsmith.storage.schemas import frame, rows
+from pairsmith.storage.store import Store, TableRef
+from pairsmith.storage.tables import made_refs, rated_refs, record_name
 from tests.faults.harness import digest_of_latest
 from tests.runs import run
 

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from pairsmith.config import Recipe, Sampling
-from pairsmith.ledger import Ledger, Recorded
-from pairsmith.llms.base import LLM, Finished, Identity, Reply, Request
+from pairsmith.ledger.replies import Ledger
+from pairsmith.llms.recorded import Recorded
+from pairsmith.protocol import LLM, Finished, Identity, Reply, Request
 from pairsmith.testing import FakeEndpoint, Weather
 from tests.faults.harness import Child, complete, ended, repeated, wait_for, wait_for_calls
 from tests.runs import generate

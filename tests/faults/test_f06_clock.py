@@ -19,7 +19,8 @@ import pytest
 
 from pairsmith.config import Recipe, Sampling
 from pairsmith.ids import fingerprint
-from pairsmith.llms.base import Request, open_llm
+from pairsmith.llms.registry import open_llm
+from pairsmith.protocol import Request
 from pairsmith.testing import FakeEndpoint, Fault, Weather
 from tests.faults.harness import complete, executed
 from tests.runs import generate

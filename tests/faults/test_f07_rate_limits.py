@@ -19,14 +19,14 @@ import pytest
 
 from pairsmith.config import Recipe
 from pairsmith.ids import fingerprint
-from pairsmith.llms import engine as backend
-from pairsmith.llms.wire import retry_after
-from pairsmith.stages import open_store
-from pairsmith.tables import pool_ref
+from pairsmith.llms.endpoint import engine as backend
+from pairsmith.llms.endpoint.wire import retry_after
+from pairsmith.stages.base import open_store
+from pairsmith.storage.tables import pool_ref
 from pairsmith.testing import FakeEndpoint, Fault, Weather
 from tests.faults.harness import repeated
+from tests.llms.endpoint.test_openai import ask, request
 from tests.runs import run
-from tests.test_openai import ask, request
 
 Build = Callable[..., Recipe]
 Tally = Callable[..., None]

@@ -21,11 +21,11 @@ import pytest
 
 from pairsmith.config import Recipe
 from pairsmith.ids import fingerprint
-from pairsmith.llms import engine as backend
+from pairsmith.llms.endpoint import engine as backend
 from pairsmith.testing import KINDS, FakeEndpoint, Fault, Weather
 from tests.faults.harness import repeated
+from tests.llms.endpoint.test_openai import ask, request
 from tests.runs import run
-from tests.test_openai import ask, request
 
 Build = Callable[..., Recipe]
 Tally = Callable[..., None]

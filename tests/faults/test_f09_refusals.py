@@ -15,15 +15,16 @@ import pytest
 from pairsmith.config import Recipe
 from pairsmith.errors import ConfigError
 from pairsmith.ids import fingerprint
-from pairsmith.ledger import Ledger, Recorded
-from pairsmith.llms.base import open_llm
-from pairsmith.stages import open_store
-from pairsmith.tables import pool_ref
+from pairsmith.ledger.replies import Ledger
+from pairsmith.llms.recorded import Recorded
+from pairsmith.llms.registry import open_llm
+from pairsmith.stages.base import open_store
+from pairsmith.storage.tables import pool_ref
 from pairsmith.testing import FakeEndpoint, Fault
 from tests.faults.conftest import CONCURRENCY
 from tests.faults.harness import repeated
+from tests.llms.endpoint.test_openai import SCHEMA, ask, request, spec
 from tests.runs import generate, run
-from tests.test_openai import SCHEMA, ask, request, spec
 
 Build = Callable[..., Recipe]
 Tally = Callable[..., None]

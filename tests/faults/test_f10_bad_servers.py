@@ -20,14 +20,16 @@ from hypothesis import strategies as st
 
 from pairsmith import testing
 from pairsmith.config import Recipe
-from pairsmith.ledger import Ledger, Recorded
-from pairsmith.llms import engine as backend
-from pairsmith.llms.base import Reply, open_llm
-from pairsmith.llms.wire import NoReply, reply_of
+from pairsmith.ledger.replies import Ledger
+from pairsmith.llms.endpoint import engine as backend
+from pairsmith.llms.endpoint.wire import NoReply, reply_of
+from pairsmith.llms.recorded import Recorded
+from pairsmith.llms.registry import open_llm
+from pairsmith.protocol import Reply
 from pairsmith.testing import KINDS, FakeEndpoint, Fault, Weather
 from tests.conftest import ROOT
+from tests.llms.endpoint.test_openai import ask, request, spec
 from tests.runs import generate, run
-from tests.test_openai import ask, request, spec
 
 Build = Callable[..., Recipe]
 Tally = Callable[..., None]
@@ -94,7 +96,7 @@ def test_f10_the_deadline_is_that_of_all_attempts_together() -> None:
 FLOODED = """
 import resource, sys
 from pairsmith.llms import engine
-from tests.test_openai import ask, request
+from tests.llms.endpoint.test_openai import ask, request
 
 engine.backoff = lambda *_: 0.01
 def most() -> float:

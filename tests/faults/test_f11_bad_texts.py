@@ -17,12 +17,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from pairsmith.config import Pairing, Recipe
-from pairsmith.llms.base import Reply
-from pairsmith.pairing import select
-from pairsmith.readouts import Scale, Sheet, Text, read_logprobs
-from pairsmith.scoring import Scores
-from pairsmith.stages import open_store
-from pairsmith.tables import judge_ref, pool_ref, rejections_ref
+from pairsmith.judging.readouts import Scale, Sheet, Text, read_logprobs
+from pairsmith.judging.scoring import Scores
+from pairsmith.pairing.select import select
+from pairsmith.protocol import Reply
+from pairsmith.stages.base import open_store
+from pairsmith.storage.tables import judge_ref, pool_ref, rejections_ref
 from pairsmith.testing import KINDS, FakeEndpoint, Fault, Weather
 from tests.runs import completion, run
 

@@ -20,10 +20,10 @@ from typing import Any
 import pytest
 
 from pairsmith.config import Recipe
-from pairsmith.ledger import open_ledger
-from pairsmith.llms import engine as backend
-from pairsmith.stages import open_store
-from pairsmith.tables import pool_ref
+from pairsmith.ledger.replies import open_ledger
+from pairsmith.llms.endpoint import engine as backend
+from pairsmith.stages.base import open_store
+from pairsmith.storage.tables import pool_ref
 from pairsmith.testing import KINDS, FakeEndpoint, Fault, Weather
 from tests.faults.harness import repeated
 from tests.runs import run
@@ -199,8 +199,8 @@ def test_f12_a_member_that_dies_midway_keeps_what_it_had_answered(
 def test_f12_the_flow_ends_and_tells_who_failed(
     base_recipe: Build, endpoint: FakeEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flows import preferences
-    from flows.preferences import build_preference_dataset
+    from pairsmith_flows import preferences
+    from pairsmith_flows.preferences import build_preference_dataset
 
     outage, log = Outage(), logging.getLogger("tests.told")
     handler = logging.handlers.BufferingHandler(1000)

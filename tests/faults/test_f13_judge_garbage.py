@@ -21,16 +21,16 @@ from hypothesis import strategies as st
 
 from pairsmith.config import Judge, Rating, Recipe
 from pairsmith.errors import RunError
-from pairsmith.llms.base import Identity, Reply
-from pairsmith.llms.wire import choice_logprobs
-from pairsmith.rating import Asked, plan, to_rows
-from pairsmith.readouts import Scale, Sheet, Text, read_json, read_logprobs, read_text
-from pairsmith.stages import open_store
-from pairsmith.tables import judge_ref
+from pairsmith.judging.rating import Asked, plan, to_rows
+from pairsmith.judging.readouts import Scale, Sheet, Text, read_json, read_logprobs, read_text
+from pairsmith.llms.endpoint.wire import choice_logprobs
+from pairsmith.protocol import Identity, Reply
+from pairsmith.stages.base import open_store
+from pairsmith.storage.tables import judge_ref
 from pairsmith.testing import KINDS, FakeEndpoint, Fault, Weather
 from tests.faults.harness import repeated
+from tests.generation.test_pool import prompt
 from tests.runs import completion, run
-from tests.test_generation import prompt
 
 Build = Callable[..., Recipe]
 Tally = Callable[..., None]

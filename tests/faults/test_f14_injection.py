@@ -19,20 +19,20 @@ from hypothesis import strategies as st
 
 from pairsmith import testing
 from pairsmith.config import Judge, Pairing, Rating, Recipe
-from pairsmith.llms.base import Identity, Reply, Request
+from pairsmith.judging.rating import Asked, plan, to_rows
+from pairsmith.judging.readouts import NOT_APPLICABLE, could_be_quoted
+from pairsmith.judging.scoring import scores
 from pairsmith.llms.echo import Echo
-from pairsmith.llms.wire import reply_of
-from pairsmith.rating import Asked, plan, to_rows
-from pairsmith.readouts import NOT_APPLICABLE, could_be_quoted
-from pairsmith.schemas import Reason
-from pairsmith.scoring import scores
-from pairsmith.stages import open_store
-from pairsmith.tables import judge_ref, pool_ref, rejections_ref
-from pairsmith.templating import nonces
+from pairsmith.llms.endpoint.wire import reply_of
+from pairsmith.protocol import Identity, Reply, Request
+from pairsmith.stages.base import open_store
+from pairsmith.storage.schemas import Reason
+from pairsmith.storage.tables import judge_ref, pool_ref, rejections_ref
 from pairsmith.testing import KINDS, FakeEndpoint, Fault, Weather
+from pairsmith.text.templating import nonces
 from tests.conftest import shared
+from tests.generation.test_pool import prompt
 from tests.runs import completion, rating, run
-from tests.test_generation import prompt
 
 Build = Callable[..., Recipe]
 Tally = Callable[..., None]

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 from pairsmith.config import Prompts, Recipe, Source
 from pairsmith.errors import DataError
-from pairsmith.prompts import read_prompts
-from pairsmith.stages import open_store
-from pairsmith.tables import LOAD_REJECTIONS
+from pairsmith.sources.prompts import read_prompts
+from pairsmith.stages.base import open_store
+from pairsmith.storage.tables import LOAD_REJECTIONS
 from tests.conftest import shared
 from tests.runs import contents, read, run
 

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from pairsmith import templating
 from pairsmith.config import Recipe, Sampling
 from pairsmith.ids import source_hash
-from pairsmith.llms.base import Identity, Request
+from pairsmith.protocol import Identity, Request
 from pairsmith.testing import FakeEndpoint
+from pairsmith.text import templating
 from tests.faults.harness import repeated
 from tests.runs import run
 
@@ -148,10 +148,10 @@ def test_f16_one_template_of_the_recipe(build: Build, endpoint: FakeEndpoint) ->
 @pytest.mark.parametrize(
     ("template", "where", "asked"),
     [
-        ("judge/overall.jinja", "pairsmith.rating.render", RATED),
-        ("judge/honesty.jinja", "pairsmith.rating.render", {}),
-        ("evolve/details.jinja", "pairsmith.evolution.render", {"e": 2 * COUNT, **RATED}),
-        ("evolve/creativity.jinja", "pairsmith.evolution.render", {}),
+        ("judge/overall.jinja", "pairsmith.judging.rating.render", RATED),
+        ("judge/honesty.jinja", "pairsmith.judging.rating.render", {}),
+        ("evolve/details.jinja", "pairsmith.generation.evolution.render", {"e": 2 * COUNT, **RATED}),
+        ("evolve/creativity.jinja", "pairsmith.generation.evolution.render", {}),
     ],
 )
 def test_f16_one_template_of_ours(
@@ -165,7 +165,7 @@ def test_f16_one_template_of_ours(
         return render(name, **values) + (" Be strict." if name == template else "")
 
     monkeypatch.setattr(where, changed)
-    monkeypatch.setattr("pairsmith.templating.template_hash", lambda prefix: f"changed {prefix}")
+    monkeypatch.setattr("pairsmith.text.templating.template_hash", lambda prefix: f"changed {prefix}")
     assert models(new_calls(recipe, endpoint)) == asked
 
 
@@ -174,7 +174,7 @@ def test_f16_changed_code_builds_anew_and_asks_nothing(
 ) -> None:
     recipe = build()
     new_calls(recipe, endpoint)
-    monkeypatch.setattr("pairsmith.stages.source_hash", lambda *modules: f"changed {source_hash(*modules)}")
+    monkeypatch.setattr("pairsmith.stages.base.source_hash", lambda *modules: f"changed {source_hash(*modules)}")
     assert new_calls(recipe, endpoint) == []
 
 

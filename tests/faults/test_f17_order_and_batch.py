@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from pairsmith.config import Recipe
-from pairsmith.llms.base import Finished, Request
 from pairsmith.llms.echo import Echo
+from pairsmith.protocol import Finished, Request
 from pairsmith.testing import FakeEndpoint, Weather
 from tests.faults.harness import complete
 from tests.runs import run

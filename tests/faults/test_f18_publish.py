@@ -18,7 +18,7 @@ import fsspec
 import pytest
 
 from pairsmith.config import Recipe
-from pairsmith.stages import open_store
+from pairsmith.stages.base import open_store
 from pairsmith.testing import FakeEndpoint
 from tests.faults.harness import Death, Outcome, complete, digest_of_latest, ended, spread
 from tests.runs import run
@@ -129,7 +129,7 @@ def test_f18_a_publish_that_failed_leaves_the_old_version(echo_recipe: Build, mo
     def die(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pairsmith.publishing.render_card", die)
+    monkeypatch.setattr("pairsmith.publishing.publish.render_card", die)
     with pytest.raises(OSError, match="No space left"):
         run(echo_recipe(12))
     monkeypatch.undo()

@@ -18,12 +18,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from pairsmith.config import Evolution, Evolver, Recipe, Source
+from pairsmith.config.loading import parse_recipe
 from pairsmith.errors import ConfigError, DataError
-from pairsmith.evolution import request_for
-from pairsmith.prompts import to_prompt
-from pairsmith.recipes import parse_recipe
-from pairsmith.templating import MAX_RENDERED, render_text
+from pairsmith.generation.evolution import request_for
+from pairsmith.sources.prompts import to_prompt
 from pairsmith.testing import FakeEndpoint
+from pairsmith.text.templating import MAX_RENDERED, render_text
 from tests.conftest import ROOT
 from tests.runs import completion, run
 

@@ -23,9 +23,12 @@ import pytest
 
 from pairsmith.config import LocalOptions, ModelSpec, Recipe, Sampling
 from pairsmith.errors import ConfigError, DataError, PairsmithError
-from pairsmith.ledger import Ledger, checksum_of, open_ledger
-from pairsmith.llms.base import Request, open_llm
-from pairsmith.stages import load, open_store, unfinished
+from pairsmith.ledger.replies import Ledger, checksum_of, open_ledger
+from pairsmith.llms.registry import open_llm
+from pairsmith.protocol import Request
+from pairsmith.stages.base import open_store
+from pairsmith.stages.freshness import unfinished
+from pairsmith.stages.load import load
 from pairsmith.status import datasets_of
 from tests.conftest import ROOT
 from tests.runs import generate, read, run
@@ -275,7 +278,7 @@ def test_s2_weights_that_are_a_pickle_are_not_loaded(marker: Path, planted: byte
 
 
 def ask(folder: Path) -> None:
-    from pairsmith.llms import weights
+    from pairsmith.llms.local import weights
 
     weights._loaded.clear()
     spec = ModelSpec(model=str(folder), local=LocalOptions(device="cpu"))
@@ -299,8 +302,8 @@ def tiny_model(folder: Path) -> Path:
 def test_s2_prefect_keeps_no_result_of_ours_and_of_a_failed_run_its_error_as_json(
     echo_recipe: Build, prefect_server: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flows.preferences import build_preference_dataset
-    from pairsmith import stages
+    from pairsmith.stages import base as stages
+    from pairsmith_flows.preferences import build_preference_dataset
 
     def fail(*_: Any) -> None:
         raise ConfigError("no such judge")

@@ -16,10 +16,10 @@ import pytest
 import yaml
 
 from pairsmith.config import Recipe
+from pairsmith.config.loading import load_recipe, parse_recipe
 from pairsmith.errors import ConfigError, DataError, PairsmithError
-from pairsmith.ledger import open_ledger
-from pairsmith.recipes import load_recipe, parse_recipe
-from pairsmith.stages import open_store
+from pairsmith.ledger.replies import open_ledger
+from pairsmith.stages.base import open_store
 from tests.runs import run
 
 Build = Callable[..., Recipe]

@@ -22,18 +22,20 @@ import pytest
 import yaml
 
 from pairsmith.config import Endpoint, ModelSpec, Recipe, Sampling
+from pairsmith.config.loading import load_recipe, models_in
 from pairsmith.errors import ConfigError
-from pairsmith.ledger import Ledger, Recorded
-from pairsmith.llms import batch
-from pairsmith.llms import engine as backend
-from pairsmith.llms.base import Reply, Request, open_llm
-from pairsmith.llms.batch import Batched
-from pairsmith.recipes import load_recipe, models_in
-from pairsmith.stages import push
+from pairsmith.ledger.replies import Ledger
+from pairsmith.llms.endpoint import batch
+from pairsmith.llms.endpoint import engine as backend
+from pairsmith.llms.endpoint.batch import Batched
+from pairsmith.llms.recorded import Recorded
+from pairsmith.llms.registry import open_llm
+from pairsmith.protocol import Reply, Request
+from pairsmith.stages.publish import push
 from pairsmith.testing import FakeEndpoint, Fault
 from tests.faults.harness import started
+from tests.flows.cli.test_commands import cli
 from tests.runs import generate, run
-from tests.test_cli import cli
 
 Build = Callable[..., Recipe]
 VARIABLE = "PAIRSMITH_TEST_KEY"
@@ -297,8 +299,8 @@ def test_s4_a_key_from_a_secret_block_is_stored_nowhere_else(
 ) -> None:
     from prefect.blocks.system import Secret
 
-    from flows.preferences import build_preference_dataset
-    from tests.test_flows import read
+    from pairsmith_flows.preferences import build_preference_dataset
+    from tests.flows.test_preferences import read
 
     block = {"base_url": endpoint.url, "api_key_env": None, "api_key_block": "pairsmith-test-key"}
     model = {"backend": "openai", "endpoint": block}

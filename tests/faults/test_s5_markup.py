@@ -18,11 +18,13 @@ import pytest
 import yaml
 from markdown_it import MarkdownIt
 
-from pairsmith.card import Models, render_card
 from pairsmith.config import Recipe
-from pairsmith.publishing import SHOWN
-from pairsmith.report import Summary, markdown_table, render_markdown, render_report
-from pairsmith.stages import models_of
+from pairsmith.publishing.publish import SHOWN
+from pairsmith.reporting.card import Models, render_card
+from pairsmith.reporting.markdown import markdown_table
+from pairsmith.reporting.page import render_markdown, render_report
+from pairsmith.reporting.summary import Summary
+from pairsmith.stages.wiring import models_of
 from tests.conftest import shared
 from tests.runs import run
 

@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pairsmith.config import Recipe
-from pairsmith.publishing import Published
+from pairsmith.publishing.publish import Published
+from tests.flows.cli.test_commands import cli
 from tests.runs import run
-from tests.test_cli import cli
 
 Build = Callable[..., Recipe]
 COLUMNS = [
@@ -132,7 +132,7 @@ def test_s6_cells_of_the_csv_export_are_neutralised(
 
 
 def test_s6_nothing_that_is_shown_can_steer_the_terminal() -> None:
-    from flows.terminal import plain
+    from pairsmith_flows.cli.terminal import plain
 
     assert plain("a\x1b[2J\x07\x9b[b]\n\t").plain == "a\ufffd[2J\ufffd\ufffd[b]\n\t"
 

@@ -15,9 +15,10 @@ import pytest
 import yaml
 
 from pairsmith.config import LocalOptions, ModelSpec, Recipe, Sampling
+from pairsmith.config.loading import load_recipe
 from pairsmith.errors import ConfigError, DataError, ModelNotFound
-from pairsmith.llms.base import Request, open_llm
-from pairsmith.recipes import load_recipe
+from pairsmith.llms.registry import open_llm
+from pairsmith.protocol import Request
 from tests.conftest import ROOT
 from tests.faults.test_s2_pickle import tiny_model
 from tests.runs import generate, read
@@ -103,7 +104,7 @@ def with_code(folder: Path, marker: Path) -> Path:
 
 
 def ask(folder: Path, **local: Any) -> str:
-    from pairsmith.llms import weights
+    from pairsmith.llms.local import weights
 
     weights._loaded.clear()
     spec = ModelSpec(model=str(folder), local=LocalOptions(device="cpu", **local))

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from flows.server import warning_for
 from pairsmith.config import Recipe
+from pairsmith_flows.service.server import warning_for
 from tests.conftest import ROOT
-from tests.test_cli import cli
+from tests.flows.cli.test_commands import cli
 
 Build = Callable[..., Recipe]
 RECIPE = str(ROOT / "recipes" / "echo.yaml")
@@ -67,7 +67,7 @@ def test_s8_the_settings_of_the_process_decide(
 ) -> None:
     import prefect.settings
 
-    from flows.server import warn_of_open_server
+    from pairsmith_flows.service.server import warn_of_open_server
 
     names = {"PREFECT_API_URL": "http://prefect:4200/api", **settings}
     made = {getattr(prefect.settings, name): value for name, value in names.items()}
@@ -76,7 +76,7 @@ def test_s8_the_settings_of_the_process_decide(
 
 
 def test_s8_the_flow_warns_before_it_does_anything(echo_recipe: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    from flows import preferences
+    from pairsmith_flows import preferences
 
     class Reached(Exception):
         pass
@@ -86,7 +86,9 @@ def test_s8_the_flow_warns_before_it_does_anything(echo_recipe: Build, monkeypat
     def stop(*_: Any) -> None:
         raise Reached
 
-    monkeypatch.setattr("flows.server.warning_for", lambda url, has_auth: "whoever reaches it can start runs")
+    monkeypatch.setattr(
+        "pairsmith_flows.service.server.warning_for", lambda url, has_auth: "whoever reaches it can start runs"
+    )
     monkeypatch.setattr(preferences, "get_run_logger", lambda: SimpleNamespace(warning=told.append))
     monkeypatch.setattr(preferences, "open_ledger", stop)
     with pytest.raises(Reached):

@@ -17,12 +17,14 @@ import pytest
 
 from pairsmith.config import Endpoint, ModelSpec, Recipe, Sampling
 from pairsmith.errors import ConfigError
-from pairsmith.ledger import Ledger, Recorded
-from pairsmith.llms import batch
-from pairsmith.llms import engine as backend
-from pairsmith.llms.base import Request, open_llm
-from pairsmith.llms.batch import Batched
-from pairsmith.stages import push
+from pairsmith.ledger.replies import Ledger
+from pairsmith.llms.endpoint import batch
+from pairsmith.llms.endpoint import engine as backend
+from pairsmith.llms.endpoint.batch import Batched
+from pairsmith.llms.recorded import Recorded
+from pairsmith.llms.registry import open_llm
+from pairsmith.protocol import Request
+from pairsmith.stages.publish import push
 from pairsmith.testing import FakeEndpoint, Fault
 from tests.runs import generate, run
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import pairsmith.llms.client
-import pairsmith.llms.openai  # noqa: F401
+import pairsmith.llms.endpoint.client
+import pairsmith.llms.endpoint.openai  # noqa: F401
 import tests.faults.harness  # noqa: F401
-from pairsmith.schemas import TABLES, frame, validated
-from pairsmith.store import digest_of
+from pairsmith.storage.schemas import TABLES, frame, validated
+from pairsmith.storage.store import digest_of
 
 for table in TABLES:
     digest_of(validated(table, frame(table, [])))

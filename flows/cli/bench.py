@@ -1,0 +1,47 @@
+"""`pairsmith bench`: trials of a recipe's local models as they are done, then what to put into the recipe."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+
+from pairsmith.config import Recipe
+from pairsmith.errors import RunError
+from pairsmith.tuning import Trial, best, lines, tune, works
+from pairsmith_flows.cli.terminal import plain, table
+
+
+def show_bench(console: Console, recipe: Recipe, seconds: float) -> None:
+    found = works(recipe)
+    console.print(f"{recipe.name}: {len(found)} kinds of work for local models, about {seconds:.0f} s")
+    trials = []
+    for trial in tune(found, seconds):
+        trials.append(trial)
+        console.print(plain(_told(trial)), soft_wrap=True)
+    chosen = best(trials)
+    if not chosen:
+        raise RunError("no trial came to an end; see above")
+    rows: list[dict[str, Any]] = [_row(trial) | {"best": "*" if trial in chosen else ""} for trial in trials]
+    console.print(table("Trials", rows))
+    console.print("Put into the recipe, at the member, evolver or judge that is named:")
+    for line in lines(chosen):
+        console.print(plain(f"  {line}"), soft_wrap=True)
+
+
+def _told(trial: Trial) -> str:
+    about = f"{', '.join(trial.work.names)}: {trial.dtype}, batches of {trial.batch_size}"
+    return f"{about}: {trial.error or f'{trial.rate:,.0f} tokens/s'}"
+
+
+def _row(trial: Trial) -> dict[str, Any]:
+    took = trial.took
+    return {
+        "who": ", ".join(trial.work.names),
+        "dtype": trial.dtype,
+        "batch_size": trial.batch_size,
+        "tokens/s": round(trial.rate) if took else None,
+        "requests/s": trial.requests / took.seconds if took else None,
+        "memory, MB": round(took.megabytes) if took else None,
+        "error": trial.error,
+    }

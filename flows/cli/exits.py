@@ -1,0 +1,76 @@
+"""How the command line ends: errors as a line and an exit code, interruptions within a grace.
+
+Exit codes: 0 done; 1 the run failed (what it finished is kept); 2 the recipe or the command is wrong; 3 the input
+data cannot be used; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from typing import NoReturn
+
+import click
+
+INTERRUPTED = 130
+GRACE_SECONDS = 5.0  # after Ctrl-C or SIGTERM, for threads in the middle of a batch
+ENDING = (signal.SIGINT, signal.SIGTERM)
+_interrupted = threading.Event()
+
+
+class exit_codes:
+    """Turns errors into a line on stderr and an exit code; anything unforeseen keeps its traceback.
+
+    A signal to end is noticed whoever handles it: Prefect puts a handler of its own in place while a flow runs, which
+    waits for all that is under way.
+    """
+
+    def __enter__(self) -> None:
+        told, tell = os.pipe()
+        os.set_blocking(tell, False)
+        self._tell, self._before = tell, signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
+        threading.Thread(target=_watch, args=(told,), daemon=True).start()
+        for number in ENDING:
+            signal.signal(number, _interrupt)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        from pairsmith.errors import ConfigError, DataError, PairsmithError
+
+        signal.set_wakeup_fd(self._before)
+        os.close(self._tell)
+        if isinstance(error, KeyboardInterrupt) or (error and _interrupted.is_set()):  # some libraries wrap it
+            _leave()
+        if isinstance(error, PairsmithError | OSError):  # of the system: a full disk, a file that may not be written
+            from pairsmith_flows.cli.terminal import plain
+
+            click.echo(f"error: {plain(str(error))}", err=True)
+            sys.exit(2 if isinstance(error, ConfigError) else 3 if isinstance(error, DataError) else 1)
+
+
+def _interrupt(*_: object) -> NoReturn:
+    _interrupted.set()
+    raise KeyboardInterrupt
+
+
+def _watch(signals: int) -> None:
+    """Let Prefect note an interruption, but not for longer than the grace."""
+    with open(signals, "rb", buffering=0) as told:
+        while number := told.read(1):
+            if number[0] in ENDING:
+                _interrupted.set()
+                time.sleep(GRACE_SECONDS)
+                _leave()
+
+
+def _leave() -> NoReturn:
+    """End now, with threads in the middle of a batch or not: every reply that came is in the ledger already.
+
+    Prefect's temporary server ends by itself when this process is gone.
+    """
+    click.echo("interrupted; what was finished is kept, run again to go on", err=True)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(INTERRUPTED)

@@ -1,0 +1,71 @@
+"""What the command line says after a run. Imported only when it is needed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+
+from pairsmith.config import Recipe
+from pairsmith.stages.base import open_store
+from pairsmith.storage.tables import LOAD_REJECTIONS
+from pairsmith_flows.cli.terminal import plain, table
+
+
+def show_published(console: Console, recipe: Recipe, result: dict[str, Any]) -> None:
+    """What became of the rows, what was asked, and where the version is and stands."""
+    folder, is_latest = result["folder"], result["state"] == "released"
+    dataset = folder.rpartition("/versions/")[0]
+    console.print(table("Funnel", result["funnel"]))
+    if result["passed_over"]:
+        console.print(f"Completions and pairs passed over: {result['passed_over']}.", soft_wrap=True)
+    _show_refused(console, recipe)
+    _show_usage(console, result["usage"])
+    shown = f"{dataset}/latest" if is_latest and "://" not in folder else folder
+    for what, path in (("dataset", shown), ("card", f"{shown}/README.md"), ("report", f"{shown}/report.html")):
+        console.print(f"{what:>8}: {path}", soft_wrap=True, markup=False)
+    if result.get("hub"):
+        console.print(f"     hub: {result['hub']}", soft_wrap=True, markup=False)
+    news = "new" if result["new"] else "nothing new since"
+    console.print(f" version: {result['version']} ({news}), {result['pairs']:,} pairs")
+    if not is_latest:
+        stays = f"latest stays {result['latest']}" if result["latest"] else "there is no latest yet"
+        told = {
+            "candidate": f"it waits for approval, {stays}: `pairsmith release {dataset} --reason ...`, or reject",
+            "rejected": f"the same content was rejected, {stays}",
+            "withdrawn": f"latest was rolled back from the same content, {stays}",
+        }[result["state"]]
+        console.print(f"   state: {told}", soft_wrap=True, markup=False)
+
+
+def show_rated(console: Console, recipe: Recipe, result: dict[str, Any]) -> None:
+    """What was asked, and what could not be rated."""
+    _show_refused(console, recipe)
+    _show_usage(console, result["usage"])
+    if result["lacking"]:
+        console.print(f"Not rated: {result['lacking']}.", soft_wrap=True)
+    else:
+        console.print(f"Rated: {result['prompts']:,} prompts. `pairsmith pair` selects pairs.", soft_wrap=True)
+
+
+def _show_usage(console: Console, usage: list[dict[str, Any]]) -> None:
+    asked = {name: sum(row[name] for row in usage) for name in ("calls", "tokens", "cost", "failed")}
+    if asked["calls"]:
+        priced = asked["cost"] > 0
+        columns = [{k: v for k, v in row.items() if priced or k != "cost"} for row in usage if row["calls"]]
+        console.print(table("Asked in this run", columns))
+    cost = f", cost {asked['cost']:,.4f}" if asked["cost"] else ""
+    console.print(f"Asked the models {asked['calls']:,} times for {asked['tokens']:,} tokens{cost}; ", end="")
+    console.print(f"{asked['failed']} failed: run again." if asked["failed"] else "a rerun asks nothing again.")
+
+
+def _show_refused(console: Console, recipe: Recipe) -> None:
+    """The first rows refused at load, and where all of them stand."""
+    store = open_store(recipe)
+    details = store.read(LOAD_REJECTIONS)["detail"].to_list()
+    if details:
+        console.print(
+            f"Refused at load: {len(details):,} rows, all in {store.url(LOAD_REJECTIONS.path)}", soft_wrap=True
+        )
+    for detail in details[:5]:
+        console.print(plain(f"  {detail}"), soft_wrap=True)

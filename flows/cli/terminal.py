@@ -1,0 +1,244 @@
+"""What the command line draws: progress, plans, status, and pairs side by side. Imported only when it is needed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.panel import Panel
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from pairsmith.errors import DataError
+from pairsmith.planning import Plan
+from pairsmith.progress import Progress as Done
+from pairsmith.progress import listening
+from pairsmith.reporting.comparison import Comparison
+from pairsmith.reporting.prompt_changes import Changes
+from pairsmith.storage.datafiles import PREFERENCE
+
+QUIET_SECONDS = 15.0  # between progress lines where there is no terminal
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(rates(task.completed, task.fields["tokens"], task.elapsed or 0.0), style="cyan")
+
+
+def rates(prompts: float, tokens: int, seconds: float) -> str:
+    """Prompts and tokens per second, as text; nothing for what took no time, as tables that were there."""
+    if seconds < 0.01:
+        return ""
+    return f"{prompts / seconds:.1f} prompts/s" + (f", {tokens / seconds:.0f} tokens/s" if tokens else "")
+
+
+@contextmanager
+def showing_progress(console: Console, stages: Iterable[str]) -> Iterator[None]:
+    """Bars with rate and time left on a terminal; a line now and then elsewhere."""
+    bars = Progress(
+        TextColumn("{task.description:>9}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f} prompts"),
+        _Rate(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+    tasks = {stage: bars.add_task(stage, total=0, start=False, tokens=0) for stage in stages}
+    lock, last, finished = threading.Lock(), time.monotonic(), set[str]()
+
+    def note(done: Done) -> None:
+        nonlocal last
+        if done.stage not in tasks:
+            return
+        with lock:
+            task = bars.tasks[tasks[done.stage]]
+            if done.total:
+                bars.update(task.id, total=done.total)
+                return
+            if task.start_time is None:
+                bars.start_task(task.id)
+            bars.update(task.id, completed=task.completed + done.prompts, tokens=task.fields["tokens"] + done.tokens)
+            now = time.monotonic()
+            ends = task.completed > (task.total or 0) - 1e-6 and done.stage not in finished
+            if not console.is_terminal and (ends or now - last > QUIET_SECONDS):
+                last = now
+                finished.update({done.stage} if ends else ())
+                told = [f"{done.stage}: {task.completed:.0f}/{task.total:.0f} prompts"]
+                told += [rates(task.completed, task.fields["tokens"], task.elapsed or 0.0)]
+                told += [f"{task.time_remaining:.0f} s left"] if task.time_remaining and not ends else []
+                console.print(", ".join(filter(None, told)))
+
+    with listening(note), bars:
+        yield
+
+
+_CONTROLS = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+
+
+def plain(text: str, **style: Any) -> Text:
+    """Text as it is, neither read as markup nor able to steer the terminal."""
+    return Text(text.translate(_CONTROLS), **style)
+
+
+def table(title: str, rows: list[dict[str, Any]]) -> Table:
+    """A table of dicts; cells are shown as they are, never read as markup."""
+    drawn = Table(title=title, title_justify="left", title_style="bold")
+    for column in dict.fromkeys(key for row in rows for key in row):
+        drawn.add_column(
+            column, overflow="fold", justify="right" if isinstance(rows[0].get(column), int | float) else "left"
+        )
+    for row in rows:
+        drawn.add_row(*(plain(_cell(row.get(str(column.header)))) for column in drawn.columns))
+    return drawn
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}" if isinstance(value, float) else str(value)
+
+
+def show_plan(console: Console, plan: Plan) -> None:
+    """The dry run: prompts, and per stage the calls, those known already, and tokens at most."""
+    console.print(f"{plan.accepted:,} prompts, {len(plan.rejected):,} rows rejected")
+    for row in plan.rejected[:5]:
+        console.print(plain(f"  {row['detail']}", style="yellow"))
+    priceless = all(line.cost is None for line in plan.lines)
+    rows = [
+        {
+            "stage": line.stage,
+            "who": line.who,
+            "model": line.model,
+            "calls": line.calls,
+            "known already": line.known if line.known is not None else "not counted",
+            "prompt tokens, about": line.prompt_tokens,
+            "new tokens at most": line.max_tokens,
+            **({} if priceless else {"cost at most": line.cost}),
+        }
+        for line in plan.lines
+    ]
+    console.print(table("Plan (upper bounds; nothing was asked or written)", rows))
+    if not priceless:
+        console.print(f"Cost at most: {sum(line.cost or 0 for line in plan.lines):,.4f} in the currency of the prices")
+
+
+def show_pairs(console: Console, rows: Iterable[dict[str, Any]]) -> None:
+    """Pairs side by side: the prompt, then chosen and rejected with scores and rationales."""
+    for row in rows:
+        console.print(Rule(plain(f"{row['source']}  {row['prompt_id']}"), align="left"))
+        for message in row["prompt"]:
+            console.print(plain(f"{message['role']}: ", style="bold") + plain(message["content"]))
+        grid = Table.grid(expand=True, padding=(0, 1))
+        grid.add_column(ratio=1)
+        grid.add_column(ratio=1)
+        grid.add_row(_side(row, "chosen", "green"), _side(row, "rejected", "red"))
+        console.print(grid)
+
+
+def show_comparison(console: Console, found: Comparison) -> None:
+    """Two versions: prompts, what became of the pairs, scores, members, and some of the flipped pairs."""
+    a, b = found.a, found.b
+    for name, version in (("A", a), ("B", b)):
+        console.print(plain(f"{name}: {version.folder}"), soft_wrap=True)
+        console.print(f"   {version.pairs:,} pairs of {version.prompts:,} prompts")
+    prompts = (
+        ("in both", found.prompts_in_both, found.prompts_in_both),
+        ("only in A", a.prompts - found.prompts_in_both, 0),
+        ("only in B", 0, b.prompts - found.prompts_in_both),
+    )
+    console.print(table("Prompts", _counted("prompts", prompts)))
+    if not found.prompts_in_both:
+        console.print("No prompt is in both: nothing more to compare.")
+        return
+    pairs = (
+        ("kept: the same texts", found.kept, found.kept),
+        ("flipped: chosen and rejected swapped", found.flipped, found.flipped),
+        ("changed: not in the other", found.changed_a, found.changed_b),
+    )
+    console.print(table("Pairs of the prompts in both", _counted("pairs", pairs)))
+    scores = [
+        {"mean of": shift.what, "over": over, "count": shift.count}
+        | {"A": round(shift.a, 4), "B": round(shift.b, 4), "shift": round(shift.shift, 4)}
+        for over, shifts in (("prompts in both", found.of_prompts), ("pairs kept", found.of_kept))
+        for shift in shifts
+    ]
+    console.print(table("Scores", scores) if scores else "No scores in both.")
+    members = [(name, *times) for name, times in found.members.items()]
+    console.print(table("Times chosen, prompts in both", _counted("member", members)))
+    if found.flips:
+        console.print(f"Flipped: {len(found.flips):,} of {found.flipped:,}")
+    for flip in found.flips:
+        margins = " and ".join(
+            "none" if margin is None else f"{margin:.4g}" for margin in (flip.margin_a, flip.margin_b)
+        )
+        console.print(plain(f"  {flip.prompt}", style="bold"), soft_wrap=True)
+        told = f"    prompt {flip.prompt_id}, chosen in A {flip.chosen_a}, in B {flip.chosen_b}; margins {margins}"
+        console.print(plain(told), soft_wrap=True)
+
+
+def show_changes(console: Console, a: str, b: str, found: Changes) -> None:
+    """The prompts that two versions do not share, and those with other pairs: counts, and some of each."""
+    console.print(f"From {a} to {b}: {found.kept:,} prompts with the same pairs")
+    told = (("added", "+", "green"), ("removed", "-", "red"), ("changed", "~", "yellow"))
+    for kind, sign, style in told:
+        count, shown = getattr(found, kind), found.shown[kind]
+        more = f", of which {len(shown):,} are shown" if len(shown) < count else ""
+        console.print(f"{kind}: {count:,}{more}")
+        for prompt in shown:
+            console.print(plain(f"  {sign} {prompt.prompt_id}  {prompt.beginning}", style=style), soft_wrap=True)
+
+
+def _counted(what: str, rows: Iterable[tuple[str, int, int]]) -> list[dict[str, Any]]:
+    """Rows for a table: counts in A and B, and percentages of their totals."""
+    rows = list(rows)
+    total_a, total_b = sum(a for _, a, _ in rows), sum(b for _, _, b in rows)
+    return [
+        {what: name, "A": a, "% of A": 100 * a / total_a, "B": b, "% of B": 100 * b / total_b} for name, a, b in rows
+    ]
+
+
+def _side(row: dict[str, Any], side: str, style: str) -> Panel:
+    score = row[f"{side}_score"]
+    title = f"{side}: {row[f'{side}_member']}" + (f", {score:.2f}" if score is not None else "")
+    body = plain(row[side][-1]["content"])
+    for rating in row[f"{side}_ratings"]:
+        value = "n/a" if rating["score"] is None else f"{rating['score']:.2f}"
+        body += plain(f"\n\n{rating['aspect']} {value}", style="bold") + plain(f" ({rating['judge']})", style="dim")
+        if rating["rationale"]:
+            body += plain(f" {rating['rationale']}", style="italic")
+    return Panel(body, title=plain(title), border_style=style, title_align="left")
+
+
+def read_pairs(dataset: Path, count: int) -> list[dict[str, Any]]:
+    """The first pairs of a published data set folder, or of the workspace folder around it.
+
+    Raises DataError where there is none, or one that pairsmith did not make.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder = dataset / "latest" if (dataset / "latest").is_dir() else dataset
+    rows: list[dict[str, Any]] = []
+    for file in sorted(folder.glob("data/*.parquet"), reverse=True):  # train before test
+        try:
+            with pq.ParquetFile(file) as parquet:
+                missing = set(PREFERENCE.names) - set(parquet.schema_arrow.names)
+                if missing:
+                    raise DataError(f"{file}: not a dataset of pairsmith's, it has no {', '.join(sorted(missing))}")
+                for batch in parquet.iter_batches(batch_size=count):
+                    rows += batch.to_pylist()
+                    if len(rows) >= count:
+                        return rows[:count]
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(f"{file}: cannot be read: {error}") from error
+    if not rows:
+        raise DataError(f"{dataset}: no published dataset (no data/*.parquet and no `latest` in it)")
+    return rows

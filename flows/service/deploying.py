@@ -1,0 +1,147 @@
+"""What a server needs to know: the work pool, the deployments and the automations. `pairsmith serve` runs it.
+
+    python -m flows.deploying PREFECT_FILE AUTOMATIONS POOL MARK [--alone]
+
+Makes nothing where the same was made before, of which MARK, a file, is the sign: so what was changed in the UI, such as
+a schedule that was paused, stays until a file changes. With --alone, which says that no worker of the pool
+is there, its runs that seem to be under way are marked as crashed.
+"""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    WorkPoolFilter,
+    WorkPoolFilterName,
+)
+from prefect.client.schemas.objects import BlockDocument, StateType
+from prefect.events.schemas.automations import AutomationCore
+from prefect.exceptions import ObjectAlreadyExists
+from prefect.states import Crashed
+from prefect.workers.process import ProcessWorker
+
+from pairsmith.config import Recipe
+from pairsmith.errors import PairsmithError
+from pairsmith.ids import fingerprint
+from pairsmith_flows.service.deploy_steps import read_recipe
+
+STEP = f"{read_recipe.__module__}.{read_recipe.__qualname__}"
+
+
+def main() -> None:
+    """Make what is new. Ends with a line that says why where it cannot."""
+    prefect_file, automations, pool, mark, *alone = sys.argv[1:]
+    try:
+        with get_client(sync_client=True) as client:
+            if alone:
+                mark_dead(client, pool)
+            wanted = state_of(Path(prefect_file), Path(automations), client)
+            if Path(mark).exists() and Path(mark).read_text(encoding="utf-8") == wanted:
+                return
+            make_pool(client, pool)
+            deploy(prefect_file)
+            make_automations(client, Path(automations))
+            Path(mark).write_text(state_of(Path(prefect_file), Path(automations), client), encoding="utf-8")
+    except PairsmithError as error:
+        sys.exit(f"error: {error}")
+
+
+def state_of(prefect_file: Path, automations: Path, client: SyncPrefectClient) -> str:
+    """A digest of all that the deployments are made from, and of which there are."""
+    text = prefect_file.read_text(encoding="utf-8")
+    recipes = [read_recipe(**step) for step in recipe_steps(yaml.safe_load(text))]
+    there = sorted(str(deployment.id) for deployment in client.read_deployments())
+    schema = Recipe.model_json_schema()
+    return fingerprint(text, automations_in(automations, client), recipes, schema, there)
+
+
+def recipe_steps(data: Any) -> list[dict[str, Any]]:
+    """The inputs of every step in a prefect.yaml that reads a recipe."""
+    if isinstance(data, list):
+        return [step for part in data for step in recipe_steps(part)]
+    if not isinstance(data, dict):
+        return []
+    inputs = {name: value for name, value in (data.get(STEP) or {}).items() if name not in ("id", "requires")}
+    return ([inputs] if inputs else []) + recipe_steps(list(data.values()))
+
+
+def make_pool(client: SyncPrefectClient, name: str) -> None:
+    """A pool of processes, unless there is one of that name."""
+    try:
+        template = ProcessWorker.get_default_base_job_template()
+        client.create_work_pool(WorkPoolCreate(name=name, type=ProcessWorker.type, base_job_template=template))
+    except ObjectAlreadyExists:
+        return
+
+
+def mark_dead(client: SyncPrefectClient, pool: str) -> None:
+    """Mark the runs as crashed that an earlier worker of the pool left under way; their places are free then."""
+    under_way = FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING, StateType.CANCELLING])
+    for run in client.read_flow_runs(
+        flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=under_way)),
+        work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[pool])),
+    ):
+        client.set_flow_run_state(run.id, Crashed(message="The service ended while it was under way."), force=True)
+
+
+def deploy(prefect_file: str) -> None:
+    """`prefect deploy --all`, in this process."""
+    given = sys.argv
+    sys.argv = ["prefect", "--no-prompt", "deploy", "--all", "--prefect-file", prefect_file]
+    try:
+        runpy.run_module("prefect", run_name="__main__")
+    except SystemExit as end:
+        if end.code:
+            raise
+    finally:
+        sys.argv = given
+
+
+def make_automations(client: SyncPrefectClient, path: Path) -> None:
+    """Make the automations of a file, or make those of the same names like it; one that was switched off stays so."""
+    there = {found.name: found for found in client.read_automations()}
+    for data in automations_in(path, client):
+        wanted = AutomationCore.model_validate(data)
+        found = there.get(wanted.name)
+        if found is None:
+            client.create_automation(wanted)
+        else:
+            client.update_automation(found.id, wanted.model_copy(update={"enabled": found.enabled}))
+
+
+def automations_in(path: Path, client: SyncPrefectClient) -> list[dict[str, Any]]:
+    """The automations of a file, with the ids of the notification blocks that they name.
+
+    Where there is no such block, an action of that kind does nothing.
+    """
+    found: list[dict[str, Any]] = yaml.safe_load(path.read_text(encoding="utf-8"))["automations"]
+    blocks = {str(block.name): str(block.id) for block in client.read_block_documents() if notifies(block)}
+    for automation in found:
+        automation["actions"] = [with_block(action, blocks) for action in automation["actions"]]
+    return found
+
+
+def with_block(action: dict[str, Any], blocks: dict[str, str]) -> dict[str, Any]:
+    if "block" not in action:
+        return action
+    found = blocks.get(action["block"])
+    given = {name: value for name, value in action.items() if name != "block"}
+    return given | {"block_document_id": found} if found else {"type": "do-nothing"}
+
+
+def notifies(block: BlockDocument) -> bool:
+    return block.block_schema is not None and "notify" in block.block_schema.capabilities
+
+
+if __name__ == "__main__":
+    main()

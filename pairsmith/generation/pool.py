@@ -1,0 +1,123 @@
+"""Pooled generation: prompts x pool -> completions.
+
+Answers differ because the pool does: models, sampling, system prompts, and UltraFeedback's principles drawn per
+completion. Every draw depends on the prompt's id and the recipe's seeds alone, so order, batches and restarts change
+nothing. Source of the method: Cui et al. 2023 (UltraFeedback), https://arxiv.org/abs/2310.01377.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from pairsmith.config import Member, Pool, Principles
+from pairsmith.config.generating import principle_texts
+from pairsmith.ids import completion_id, draw, seed_of
+from pairsmith.progress import ask
+from pairsmith.protocol import LLM, Identity, Message, Reply, Request
+from pairsmith.storage.schemas import Reason, frame, rows
+
+STAGE = "generate"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A request, and the completion that its reply will become."""
+
+    prompt: dict[str, Any]
+    system_prompt: str | None
+    request: Request
+
+
+def generate(prompts: pd.DataFrame, pool: Pool, member: Member, llm: LLM) -> pd.DataFrame:
+    """Let one member answer those of `prompts` that it is drawn for; returns its rows of completions."""
+    planned = plan(rows(prompts), pool, member)
+    replies = ask(llm, [item.request for item in planned], STAGE, len(prompts) / len(pool.members))
+    return frame("completions", to_rows(planned, replies, member, llm.identity))
+
+
+def plan(prompts: Sequence[dict[str, Any]], pool: Pool, member: Member) -> list[Planned]:
+    """The requests of one member, `samples` for each prompt that it is drawn for."""
+    planned = []
+    for prompt in prompts:
+        if member.name not in drawn(pool, prompt["prompt_id"]):
+            continue
+        chat = json.loads(prompt["messages"])
+        for sample in range(member.samples):
+            extra = _extra_system_prompt(member, prompt, sample)
+            system = "\n\n".join(part for part in (prompt["system_prompt"], extra) if part) or None
+            request = Request(
+                messages=tuple(with_system(chat, system)),
+                sampling=member.sampling,
+                seed=seed_of("completion", member.sampling.seed, prompt["prompt_id"], sample),
+                sample=sample,
+            )
+            planned.append(Planned(prompt, system, request))
+    return planned
+
+
+def drawn(pool: Pool, prompt_id: str) -> set[str]:
+    """Names of the members that are asked to answer a prompt: all, or `pool.draw` of them."""
+    names = [member.name for member in pool.asked]
+    if pool.draw is None:
+        return set(names)
+    return set(sorted(names, key=lambda name: draw("member", pool.seed, prompt_id, name))[: pool.draw])
+
+
+def with_system(chat: Sequence[Message], system_prompt: str | None) -> list[Message]:
+    return ([{"role": "system", "content": system_prompt}] if system_prompt else []) + list(chat)
+
+
+def to_rows(
+    planned: Sequence[Planned], replies: Sequence[Reply], member: Member, identity: Identity
+) -> list[dict[str, Any]]:
+    """Rows of the completions table; an answer that failed or is blank says so in `error`."""
+    return [
+        {
+            "completion_id": completion_id(
+                item.prompt["prompt_id"], member.name, item.request.sample, 0, None, reply.text
+            ),
+            "prompt_id": item.prompt["prompt_id"],
+            "member": member.name,
+            "model": identity.model,
+            "revision": identity.revision,
+            "system_prompt": item.system_prompt,
+            "text": reply.text,
+            "finish_reason": reply.finish_reason,
+            "n_tokens": reply.n_tokens,
+            "sample": item.request.sample,
+            "seed": item.request.seed,
+            "evolution": 0,
+            "request": item.request.key(identity),
+            "error": trouble(reply),
+        }
+        for item, reply in zip(planned, replies, strict=True)
+    ]
+
+
+def trouble(reply: Reply) -> str | None:
+    """Why a reply cannot be a candidate whatever it says; None where it can."""
+    if reply.error:
+        return f"{Reason.REFUSED if reply.final else Reason.FAILED}: {reply.error}"
+    return None if reply.text.strip() else str(Reason.EMPTY)
+
+
+def _extra_system_prompt(member: Member, prompt: dict[str, Any], sample: int) -> str | None:
+    if member.principles is None:
+        return member.system_prompt
+    return principle_text(member.principles, prompt["source"], prompt["prompt_id"], member.name, sample)
+
+
+def principle_text(principles: Principles, source: str, *who: Any) -> str:
+    """Draw a principle by the source's weights, then one of its texts."""
+    weights, texts = principles.weights.get(source, principles.weights["default"]), principle_texts()
+    mark = draw("principle", principles.seed, *who) * sum(weights.values())
+    for name in sorted(weights):
+        mark -= weights[name]
+        if mark < 0:
+            break
+    return texts[name][seed_of("text", principles.seed, *who) % len(texts[name])]

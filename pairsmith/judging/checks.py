@@ -1,0 +1,323 @@
+"""Programmatic judges: pure functions that judge a text without a model.
+
+`judge_text` is total: any text gives exactly one `Read`, with a score in [0, 1] (1 is best) and a rating of 1 where all
+is passed and 0 elsewhere, or neither and an error that says why there is no verdict. Only what is wrong in the recipe
+or the installation raises (ConfigError). Whatever a text can drive into the ground is bounded, in time or in length.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import numbers
+import sys
+import time
+import unicodedata
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from decimal import Decimal
+from functools import lru_cache
+from importlib.metadata import version
+from threading import Lock
+from typing import Any
+
+import regex  # type: ignore[import-untyped]
+
+from pairsmith.config import Check, ExactMatch, IfEval, JsonSchema, PythonCheck, Regex
+from pairsmith.errors import ConfigError, PairsmithError
+from pairsmith.ids import canonical_json, fingerprint, no_doubles, normalised, source_hash
+from pairsmith.judging.readouts import NOT_APPLICABLE, Read
+from pairsmith.protocol import Message
+
+SECONDS = 1.0  # of processor time, for one text's patterns or schema
+MOST_JSON = 1_000_000  # characters
+MOST_IFEVAL = 30_000  # characters: some of its patterns take time with the square of a text's length, here seconds
+_MOST_TOLD = 200  # characters of a rationale or error
+_NEEDS = {
+    "regex": ("regex",),
+    "json-schema": ("jsonschema", "regex"),
+    "ifeval": ("if-verifiable", "langdetect", "nltk"),
+}
+_NUMBER = regex.compile(
+    r"(?P<sign>(?<![\w)\]}.])[-−])?[$€£¥]?"
+    r"(?P<digits>[0-9]{1,3}(?:,[0-9]{3})++(?![0-9])|[0-9]++|(?=\.[0-9]))(?P<rest>(?:\.[0-9]++)?(?:[eE][+-]?[0-9]{1,3})?+)"
+)
+_deadline: ContextVar[float] = ContextVar("deadline")
+_loading = Lock()
+
+
+def judge_text(
+    check: Check, text: str, messages: Sequence[Message], reference: str | None, extras: Mapping[str, Any]
+) -> Read:
+    """What `check` says of `text`, an answer to `messages`.
+
+    `reference` and `extras` are the prompt's. Raises ConfigError where a check's function or package cannot be had.
+    """
+    try:
+        match check:
+            case ExactMatch():
+                return _exact_match(check, text, reference)
+            case Regex():
+                return _regex(check, text)
+            case JsonSchema():
+                return _json_schema(check, text)
+            case IfEval():
+                return _ifeval(text, extras)
+            case PythonCheck():
+                return _python(check, text, messages, reference)
+    except PairsmithError:
+        raise
+    except (Exception, SystemExit) as error:  # of a library or of a recipe's own function
+        return Read(error=_told(error))
+
+
+def check_hash(check: Check) -> str:
+    """Hash of all that decides a verdict but the text and its prompt: the check, our code, the version of the package
+    that it needs, and for a function the source of its modules. Raises ConfigError as `judge_text` does."""
+    if isinstance(check, IfEval):
+        _ifeval_checkers()
+    code: list[str] = [source_hash(sys.modules[__name__]), *(version(name) for name in _NEEDS.get(check.kind, ()))]
+    if isinstance(check, PythonCheck):
+        code += _sources(check.callable)
+    return fingerprint(check.model_dump(mode="json"), code)
+
+
+def import_callable(path: str) -> Callable[..., Any]:
+    """The function that `package.module:function` names; raises ConfigError where there is none."""
+    name, _, attributes = path.partition(":")
+    try:
+        found: Any = importlib.import_module(name)
+        for attribute in attributes.split("."):
+            found = getattr(found, attribute)
+    except (Exception, SystemExit) as error:  # whatever a module does while it is imported
+        raise ConfigError(f"check: cannot import {path}: {_told(error)}") from error
+    if not callable(found):
+        raise ConfigError(f"check: {path} is a {type(found).__name__}, not a function")
+    return found  # type: ignore[no-any-return]
+
+
+def _sources(path: str) -> list[str]:
+    """The sources of the modules that name and that define a function; none for one that is not written in Python."""
+    function = inspect.unwrap(import_callable(path))
+    defined = getattr(function, "__module__", None) or type(function).__module__
+    sources = []
+    for name in sorted({path.partition(":")[0], str(defined)}):
+        try:
+            sources.append(inspect.getsource(sys.modules[name]))
+        except (KeyError, OSError, TypeError):
+            continue
+    return sources
+
+
+def _verdict(score: float, rationale: str) -> Read:
+    return Read(int(score >= 1), float(score), _short(rationale))
+
+
+def _short(text: str) -> str:
+    """On one line, of bounded length, and such that any table can hold it."""
+    line = " ".join(text[: 2 * _MOST_TOLD].split()).encode("utf-8", "replace").decode()
+    return line if len(line) <= _MOST_TOLD else f"{line[: _MOST_TOLD - 1]}…"
+
+
+def _told(error: BaseException) -> str:
+    try:
+        return _short(f"{type(error).__name__}: {error}")
+    except Exception:
+        return type(error).__name__
+
+
+def _exact_match(check: ExactMatch, text: str, reference: str | None) -> Read:
+    if not (reference or "").strip():
+        return Read(error=NOT_APPLICABLE)
+    if check.last_number:
+        wanted, given = _last_number(reference or ""), _last_number(text)
+        if wanted is None:
+            return Read(error="no number in the reference")
+        said = "no number" if given is None else f"ends in {given}"
+        return _verdict(given == wanted, f"{said}, the reference in {wanted}")
+    wanted_text, given_text = _compared(check, reference or ""), _compared(check, text)
+    if not wanted_text:
+        return Read(error="the reference is nothing but punctuation")
+    same = given_text == wanted_text
+    return _verdict(same, "the same as the reference" if same else "differs from the reference")
+
+
+def _compared(check: ExactMatch, text: str) -> str:
+    text = normalised(text)
+    if check.casefold:
+        text = unicodedata.normalize("NFC", text.casefold())
+    if check.strip_punctuation:
+        text = " ".join("".join(char for char in text if unicodedata.category(char)[0] != "P").split())
+    return text
+
+
+def _last_number(text: str) -> Decimal | None:
+    """The last number written in digits. A dash behind a word or another number is no sign.
+
+    >>> _last_number("5-3 is 2, so #### $1,234.50.")
+    Decimal('1234.50')
+    """
+    last = next(iter(deque(_NUMBER.finditer(text), maxlen=1)), None)
+    return last and Decimal(("-" if last["sign"] else "") + last["digits"].replace(",", "") + last["rest"])
+
+
+def _regex(check: Regex, text: str) -> Read:
+    flags = regex.IGNORECASE * check.ignore_case | regex.MULTILINE * check.multiline | regex.DOTALL * check.dot_all
+    pattern = regex.compile(check.pattern, flags)
+    try:
+        found = bool((pattern.fullmatch if check.whole else pattern.search)(text, timeout=SECONDS))
+    except TimeoutError:
+        return Read(error=f"the pattern takes more than {SECONDS:g} s on this text")
+    wanted = ", which it must not" if check.negate else ""
+    return _verdict(found != check.negate, f"{'matches' if found else 'does not match'} {check.pattern}{wanted}")
+
+
+def _unfenced(text: str) -> str:
+    """What stands in a text that is one fence; else the text itself."""
+    body = text.strip()
+    first, _, rest = body.partition("\n")
+    fenced = first.rstrip().lower() in ("```", "```json") and rest.endswith("```")
+    return rest[:-3].strip() if fenced else body
+
+
+def _json_schema(check: JsonSchema, text: str) -> Read:
+    if len(text) > MOST_JSON:
+        return Read(error=f"longer than {MOST_JSON} characters")
+    try:
+        value = json.loads(_unfenced(text), object_pairs_hook=no_doubles, parse_constant=_no_constant)
+    except RecursionError:
+        return Read(error="nested too deeply")
+    except ValueError as error:
+        return _verdict(0, f"not JSON: {error}")
+    from referencing import Registry
+
+    schema = {key: part for key, part in check.schema_.items() if key != "$schema"}
+    token = _deadline.set(time.thread_time() + SECONDS)
+    try:
+        validator = _validator(str(check.schema_.get("$schema", "")))(
+            schema, registry=Registry()
+        )  # jsonschema's own asks the network
+        # Some keywords report in an order that differs between processes.
+        wrong = min(validator.iter_errors(value), key=lambda e: (len(e.path), e.json_path, e.message), default=None)
+    except TimeoutError:
+        return Read(error=f"the schema takes more than {SECONDS:g} s on this text")
+    finally:
+        _deadline.reset(token)
+    return _verdict(1, "fits the schema") if wrong is None else _verdict(0, f"{wrong.json_path}: {wrong.message}")
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+@lru_cache(maxsize=16)
+def _validator(dialect: str) -> Any:
+    """A draft's validator, the keywords of which that can take forever are bounded: all recursion is by reference."""
+    from jsonschema import Draft202012Validator, ValidationError, validators  # type: ignore[import-untyped]
+
+    def left() -> float:
+        seconds = _deadline.get() - time.thread_time()
+        if seconds <= 0:
+            raise TimeoutError
+        return seconds
+
+    def pattern(validator: Any, wanted: str, value: Any, schema: Any) -> Iterator[Any]:
+        if isinstance(value, str) and not regex.search(wanted, value, timeout=left()):
+            yield ValidationError(f"does not match {wanted}")
+
+    def unique(validator: Any, wanted: bool, value: Any, schema: Any) -> Iterator[Any]:
+        if wanted and isinstance(value, list) and len({canonical_json(_whole(item)) for item in value}) < len(value):
+            yield ValidationError("has an item twice")
+
+    def bounded(keyword: Callable[..., Any]) -> Callable[..., Any]:
+        def check(validator: Any, wanted: Any, value: Any, schema: Any) -> Iterator[Any]:
+            left()
+            yield from keyword(validator, wanted, value, schema) or ()
+
+        return check
+
+    stock = validators.validator_for({"$schema": dialect}, Draft202012Validator)
+    references = {key: bounded(stock.VALIDATORS[key]) for key in stock.VALIDATORS if key.endswith(("Ref", "$ref"))}
+    return validators.extend(stock, {**references, "pattern": pattern, "uniqueItems": unique})
+
+
+def _whole(value: Any) -> Any:
+    """JSON in which 1.0 is 1, as for a schema they are the same."""
+    if isinstance(value, dict):
+        return {key: _whole(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_whole(part) for part in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _ifeval(text: str, extras: Mapping[str, Any]) -> Read:
+    checkers, asked = _ifeval_checkers(), extras.get("instructions")
+    if not asked:
+        return Read(error=NOT_APPLICABLE)
+    if not isinstance(asked, list) or not all(isinstance(item, dict) for item in asked):
+        return Read(error="extras.instructions is not a list of instructions")
+    if len(text) > MOST_IFEVAL:
+        return Read(error=f"longer than {MOST_IFEVAL} characters")
+    missed = []
+    for item in asked:
+        name = str(item.get("id")).removeprefix("en:")
+        if name not in checkers:
+            return Read(error=_short(f"unknown instruction {name}"))
+        try:
+            if not _follows(checkers[name](name), item.get("kwargs") or {}, text):
+                missed.append(name)
+        except Exception as error:
+            absent = "NLTK's data: python -m nltk.downloader punkt_tab"
+            told = f"needs {absent}" if type(error) is LookupError else _told(error)
+            return Read(error=_short(f"{name}: {told}"))
+    told = f"not {', '.join(missed)}" if missed else "all instructions followed"
+    return _verdict(1 - len(missed) / len(asked), told)
+
+
+def _follows(checker: Any, settings: Mapping[str, Any], text: str) -> bool:
+    given = {key: _literal(key, value) for key, value in settings.items() if value is not None}
+    checker.build_description(**given)
+    taken, keys = checker.get_instruction_args() or {}, sorted(checker.get_instruction_args_keys())
+    drawn = [key for key in keys if key not in given or _plain(taken.get(key)) != _plain(given[key])]
+    if drawn:  # what is absent or unfit it silently draws at random, such as another letter for an exclamation mark
+        raise ValueError(f"no usable {', '.join(drawn)}")
+    return bool(text.strip() and checker.check_following(text))
+
+
+def _plain(value: Any) -> str:
+    return str(sorted(value) if isinstance(value, list) else value).strip().lower()
+
+
+def _literal(key: str, value: Any) -> Any:
+    """The checkers take these words for patterns; what a prompt's row says must not run for hours."""
+    if isinstance(value, list):
+        return [_literal(key, item) for item in value]
+    if key not in ("keyword", "keywords", "forbidden_words", "section_spliter", "postscript_marker"):
+        return value
+    return regex.escape(value) if isinstance(value, str) and set(value) & set("*+?{}()[]|\\^$") else value
+
+
+def _ifeval_checkers() -> dict[str, Any]:
+    """Instruction -> the class that checks it, from the package `if-verifiable`."""
+    try:
+        registry = importlib.import_module("if_verifiable.ifeval.instructions_registry")
+        langdetect = importlib.import_module("langdetect.detector_factory")
+    except ImportError as error:
+        raise ConfigError(f"check ifeval needs the extra: pip install 'pairsmith[ifeval]' ({error})") from error
+    with _loading:  # its profiles are loaded on first use, which two threads must not do at once
+        langdetect.DetectorFactory.seed = 0  # else it draws anew each time
+        langdetect.init_factory()
+    return dict(registry.INSTRUCTION_DICT)
+
+
+def _python(check: PythonCheck, text: str, messages: Sequence[Message], reference: str | None) -> Read:
+    function = import_callable(check.callable)
+    result = function(messages=[dict(message) for message in messages], text=text, reference=reference)
+    if not isinstance(result, numbers.Real):
+        return Read(error=_short(f"{check.callable} returned a {type(result).__name__}, not a bool or a number"))
+    score = float(result)
+    if not 0 <= score <= 1:
+        return Read(error=_short(f"{check.callable} returned {score}, which is not in 0 to 1"))
+    return _verdict(score, f"{check.callable} returned {score:g}")

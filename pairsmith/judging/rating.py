@@ -1,0 +1,299 @@
+"""UltraFeedback rating: completions -> ratings by judges, with rationales, and critiques.
+
+Each text stands in the request between lines that carry a mark of its own, which no text can know; a rating binds
+to a text by that mark alone. Source of the method: Cui et al. 2023, https://arxiv.org/abs/2310.01377; of the
+probability-weighted readout: Liu et al. 2023 (G-Eval), https://arxiv.org/abs/2303.16634.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import pandas as pd
+
+from pairsmith.config import CHECKS, Check, Judge, Rating, Rubric, Sampling, family_of
+from pairsmith.generation.pool import trouble, with_system
+from pairsmith.ids import draw, fingerprint, seed_of
+from pairsmith.judging.checks import judge_text
+from pairsmith.judging.readouts import (
+    NOT_APPLICABLE,
+    Read,
+    Scale,
+    Sheet,
+    Text,
+    could_be_quoted,
+    ends_a_thought,
+    read_json,
+    read_logprobs,
+    read_reward,
+    read_text,
+    schema_for,
+)
+from pairsmith.progress import ask
+from pairsmith.protocol import LLM, Identity, Reply, Request
+from pairsmith.storage.schemas import Reason, frame, rows
+from pairsmith.text.templating import nonces, render, transcript
+
+STAGE = "rate"
+WING = "pairsmith.judging"
+CRITIQUE = "critique"
+SCALES = {CRITIQUE: Scale(1, 10)}
+MAY_BE_NA = {"honesty", "truthfulness"}
+REWARD = "reward"  # protocol and readout of a reward model
+NOTHING = Sampling(temperature=0.0, max_tokens=1)  # a reward model samples nothing
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request to a judge: the sheet it fills in, with the texts in their order, and how it is read."""
+
+    prompt_id: str
+    aspect: str
+    sheet: Sheet
+    request: Request
+    readout: str
+    protocol: str
+    order: int = 0
+
+
+def rate(
+    prompts: pd.DataFrame,
+    completions: pd.DataFrame,
+    rating: Rating,
+    judge: Judge,
+    llm: LLM,
+    families: Mapping[str, str] | None = None,
+) -> pd.DataFrame:
+    """Let one judge rate the sound completions of `prompts` in every aspect; returns its rows of ratings.
+
+    `families`: the family of each member, for the judges that do not rate their own; that of a text which was given is
+    told by its model's name.
+    """
+    asked = list(plan(rows(prompts), rows(completions), rating, judge, families))
+    replies = ask(llm, [item.request for item in asked], STAGE, len(prompts) / len(rating.raters))
+    made = [to_rows(item, reply, judge, llm.identity) for item, reply in zip(asked, replies, strict=True)]
+    latest = list(made)
+    for number in range(judge.reasks):
+        again = {
+            place: asked_again(item, made[place], latest[place], number)
+            for place, item in enumerate(asked)
+            if unread(item, made[place])
+        }
+        if not again:
+            break
+        replies = ask(llm, [item.request for item in again.values()], STAGE, 0)
+        for (place, item), reply in zip(again.items(), replies, strict=True):
+            latest[place] = to_rows(item, reply, judge, llm.identity)
+            made[place] = [
+                new if is_open(old) and not is_open(new) else old
+                for old, new in zip(made[place], latest[place], strict=True)
+            ]
+    return frame("ratings", [row for group in made for row in group])
+
+
+def check(prompts: pd.DataFrame, completions: pd.DataFrame, rating: Rating) -> pd.DataFrame:
+    """What the checks say of all sound completions; returns their rows of ratings. Never asks a model."""
+    by_id = {prompt["prompt_id"]: prompt | {"extras": json.loads(prompt["extras"] or "{}")} for prompt in rows(prompts)}
+    sound = [row for row in rows(completions) if row["error"] is None]
+    made = [_checked(one, row, by_id[row["prompt_id"]]) for row in sound for one in rating.checks]
+    return frame("ratings", made)
+
+
+def _checked(one: Check, row: dict[str, Any], prompt: dict[str, Any]) -> dict[str, Any]:
+    found = judge_text(one, row["text"], json.loads(prompt["messages"]), prompt["reference"], prompt["extras"])
+    return {
+        "completion_id": row["completion_id"],
+        "prompt_id": row["prompt_id"],
+        "judge": CHECKS,
+        "aspect": one.name,
+        "protocol": "check",
+        "order": 0,
+        "rating": found.rating,
+        "score": found.score,
+        "rationale": found.rationale,
+        "reply": "",
+        "request": "",
+        "error": found.error,
+    }
+
+
+def is_open(row: dict[str, Any]) -> bool:
+    """Whether a judge gave a reply, but no rating that could be read in it."""
+    error = row["error"]
+    return error is not None and error != NOT_APPLICABLE and not error.startswith((Reason.FAILED, Reason.REFUSED))
+
+
+def unread(item: Asked, made: Sequence[dict[str, Any]]) -> bool:
+    """Whether to ask again. Digit probabilities and rewards are what they are."""
+    return item.readout not in ("logprobs", REWARD) and any(is_open(row) for row in made)
+
+
+def asked_again(
+    item: Asked, made: Sequence[dict[str, Any]], latest: Sequence[dict[str, Any]], number: int = 0
+) -> Asked:
+    """The same sheet, with the judge's latest reply and what is wrong with it, for the time `number` again."""
+    rows_of = zip(item.sheet.texts, made, latest, strict=True)
+    wrong = [(text.mark, new["error"] or old["error"]) for text, old, new in rows_of if is_open(old)]
+    replied = latest[0]["reply"] or made[0]["reply"]
+    told = render(WING, "_again.jinja", wrong=wrong)
+    more = ({"role": "assistant", "content": replied}, {"role": "user", "content": told})
+    request = replace(item.request, messages=(*item.request.messages[:2], *more), sample=number)
+    return replace(item, request=request)
+
+
+def plan(
+    prompts: Sequence[dict[str, Any]],
+    completions: Sequence[dict[str, Any]],
+    rating: Rating,
+    judge: Judge,
+    families: Mapping[str, str] | None = None,
+) -> Iterator[Asked]:
+    """The requests of one judge: per prompt and aspect one for all completions and order, or one each.
+
+    A reward model gets one per completion.
+    """
+    by_prompt: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    pool = set((families or {}).values())
+    may = cache(lambda family: rating.rates(judge, family, pool))
+    for row in sorted(completions, key=lambda row: row["completion_id"]):
+        family = families.get(row["member"], family_of(row["model"])) if families is not None else ""
+        if row["error"] is None and may(family):
+            by_prompt[row["prompt_id"]].append(row)
+    for prompt in prompts:
+        group = by_prompt[prompt["prompt_id"]]
+        if not group:
+            continue
+        if judge.is_reward:
+            yield from (_to_score(prompt, row, rating, judge) for row in group)
+            continue
+        for aspect in rating.aspects_of(judge):
+            rubric = rating.rubrics.get(aspect)
+            if judge.protocol == "listwise":
+                for order in range(judge.orders):
+                    yield _asked(prompt, shuffled(group, judge, aspect, order), aspect, judge, rubric, order)
+            else:
+                yield from (_asked(prompt, [row], aspect, judge, rubric) for row in group)
+        if judge.critique:
+            yield from (_asked(prompt, [row], CRITIQUE, judge) for row in group)
+
+
+def shuffled(group: Sequence[dict[str, Any]], judge: Judge, aspect: str, order: int = 0) -> list[dict[str, Any]]:
+    """The order in which a listwise judge sees the texts: drawn per prompt, aspect and judge."""
+    seed = [judge.seed, judge.name, aspect, *([order] if order else [])]
+    return sorted(group, key=lambda row: draw("order", *seed, row["completion_id"]))
+
+
+def instructions(aspect: str, rubric: Rubric | None) -> str:
+    """The system message: what is rated, and what the numbers mean."""
+    if rubric is None:
+        return render(WING, f"{aspect}.jinja")
+    return render(WING, "_own.jinja", aspect=aspect, rubric=rubric, low=rubric.scale[0], high=rubric.scale[1])
+
+
+def may_be_na(aspect: str, rubric: Rubric | None) -> bool:
+    """Whether a judge may say that an aspect does not apply."""
+    return rubric.may_be_na if rubric else aspect in MAY_BE_NA
+
+
+def scale(aspect: str, rubric: Rubric | None) -> Scale:
+    return Scale(*rubric.scale) if rubric else SCALES.get(aspect, Scale(1, 5))
+
+
+def _asked(
+    prompt: dict[str, Any],
+    group: Sequence[dict[str, Any]],
+    aspect: str,
+    judge: Judge,
+    rubric: Rubric | None = None,
+    order: int = 0,
+) -> Asked:
+    question = transcript(json.loads(prompt["messages"]), prompt["system_prompt"])
+    reference, ids = prompt["reference"], [row["completion_id"] for row in group]
+    everything = [question, reference or "", *(row["text"] for row in group)]
+    (prompt_mark,) = nonces(1, everything, "judge", prompt["prompt_id"])  # alike for all texts: see `llms/prefixes`
+    marks = nonces(len(group), [*everything, prompt_mark], "judge", aspect, prompt["prompt_id"], ids)
+    sheet = Sheet(
+        texts=tuple(Text(row["completion_id"], mark, row["text"]) for row, mark in zip(group, marks, strict=True)),
+        scale=scale(aspect, rubric),
+        may_be_na=may_be_na(aspect, rubric),
+        unbound=not any(could_be_quoted(text) for text in everything),
+        thoughts=not any(ends_a_thought(text) for text in everything),
+    )
+    critique = aspect == CRITIQUE
+    readout = "text" if critique and judge.readout == "logprobs" else judge.readout
+    rationale = judge.rationale or critique
+    user = render(
+        WING,
+        "_texts.jinja",
+        prompt=question,
+        prompt_mark=prompt_mark,
+        reference=reference,
+        sheet=sheet,
+        readout=readout,
+        rationale=rationale,
+        label="Feedback" if critique else "Rationale",
+    )
+    sampling = judge.sampling
+    if readout == "logprobs" and not rationale:
+        sampling = sampling.model_copy(update={"max_tokens": 1})
+    request = Request(
+        messages=(
+            {"role": "system", "content": instructions(aspect, rubric)},
+            {"role": "user", "content": user},
+        ),
+        sampling=sampling,
+        seed=seed_of("rating", sampling.seed, prompt["prompt_id"], aspect, fingerprint(ids)),
+        schema=schema_for(sheet, rationale) if readout == "json" else None,
+        choices=sheet.scale.digits(sheet.may_be_na) if readout == "logprobs" else None,
+    )
+    protocol = "pointwise" if critique else judge.protocol
+    return Asked(prompt["prompt_id"], aspect, sheet, request, readout, protocol, order)
+
+
+def _to_score(prompt: dict[str, Any], row: dict[str, Any], rating: Rating, judge: Judge) -> Asked:
+    """The conversation as it would stand with this answer; a reward model sees no instructions and no reference."""
+    chat = with_system(json.loads(prompt["messages"]), prompt["system_prompt"])
+    request = Request((*chat, {"role": "assistant", "content": row["text"]}), NOTHING, seed=0)
+    (aspect,) = rating.aspects_of(judge)
+    sheet = Sheet((Text(row["completion_id"], "", row["text"]),), scale(aspect, None), may_be_na=False)
+    return Asked(prompt["prompt_id"], aspect, sheet, request, REWARD, REWARD)
+
+
+def to_rows(item: Asked, reply: Reply, judge: Judge, identity: Identity) -> list[dict[str, Any]]:
+    """Exactly one row of the ratings table for each text of a request, whatever the reply says."""
+    failure = {text.mark: Read(error=trouble(reply)) for text in item.sheet.texts}
+    found = failure if reply.error else read(item, reply, judge.label)
+    return [
+        {
+            "completion_id": text.completion_id,
+            "prompt_id": item.prompt_id,
+            "judge": judge.name,
+            "aspect": item.aspect,
+            "protocol": item.protocol,
+            "order": item.order,
+            "position": position,
+            "rating": found[text.mark].rating,
+            "score": found[text.mark].score,
+            "rationale": found[text.mark].rationale,
+            "reply": reply.text,
+            "request": item.request.key(identity),
+            "error": found[text.mark].error,
+        }
+        for position, text in enumerate(item.sheet.texts)
+    ]
+
+
+def read(item: Asked, reply: Reply, label: int | None = None) -> dict[str, Read]:
+    """Mark -> what the reply says of that text. `label`: which of a reward model's outputs counts."""
+    if item.readout == REWARD:
+        return {item.sheet.texts[0].mark: read_reward(reply.text, label)}
+    if item.readout == "logprobs":
+        return {item.sheet.texts[0].mark: read_logprobs(reply, item.sheet)}
+    if item.readout == "json":
+        return read_json(reply.text, item.sheet)
+    return read_text(reply.text, item.sheet, cut=reply.finish_reason == "length")

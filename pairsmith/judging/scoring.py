@@ -1,0 +1,168 @@
+"""Ratings -> scores: what several judges say in several aspects, put together for each completion.
+
+Every score is put on the scale 1 to 5 first (where an aspect's own scale is 1 to 5, it stays what it is); then the
+orders of a listwise judge are averaged, then the judges, then the aspects. A reward model's scores are put on it by the
+judge's `scale`, going on in a line beyond its ends; without one they stay what they are.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pairsmith.config import Pairing, Rating
+from pairsmith.judging.readouts import NOT_APPLICABLE
+
+OVERALL = "overall"
+LOW, HIGH = 1.0, 5.0
+_TRIMMED_FROM = 3  # judges, from which on the highest and the lowest are left out
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the judges together say of a completion, in all, and by aspect; null where unknown.
+
+    On the scale 1 to 5, or in the units of a reward model that judges alone, or of z-scores.
+    """
+
+    total: float | None = None
+    aspects: Mapping[str, float | None] = field(default_factory=dict)
+
+
+Told = dict[str, float | None]  # judge -> its score of one completion in one aspect; null where it gave none
+
+
+def scores(ratings: Sequence[dict[str, Any]], pairing: Pairing, rating: Rating | None = None) -> dict[str, Scores]:
+    """completion_id -> its scores. Critiques do not count.
+
+    An aspect that a judge called not applicable is left out; one that a judge failed to rate makes the score null,
+    since a mean over fewer aspects cannot be compared.
+    """
+    told, prompts = _by_judge(ratings, rating), {row["completion_id"]: row["prompt_id"] for row in ratings}
+    if rating and rating.aggregation == "z-scored":
+        told = _z_scored(told, prompts)
+    weights = {judge.name: judge.weight for judge in rating.judges} if rating else {}
+    how = rating.aggregation if rating else "mean"
+    table = {}
+    for completion, aspects in told.items():
+        found = {aspect: _together(judges, weights, how) for aspect, judges in sorted(aspects.items()) if judges}
+        table[completion] = Scores(_total(found, pairing), found)
+    return table
+
+
+def log_length(text: str) -> float:
+    """The natural log of a text's characters: what judges favour is twice the length, not so many characters more."""
+    return math.log(max(1, len(text)))
+
+
+def gates_of(rating: Rating | None) -> set[str]:
+    """The checks that are gates: they bar a text, and count for no score."""
+    return {check.name for check in rating.checks if check.gate} if rating else set()
+
+
+def stopped(ratings: Iterable[dict[str, Any]], rating: Rating | None) -> dict[str, str]:
+    """completion_id -> the first gate that it did not pass, for those that did not."""
+    gates, found = gates_of(rating), dict[str, str]()
+    for row in sorted(ratings, key=lambda row: str(row["aspect"])):
+        if row["aspect"] in gates and row["rating"] != 1 and row["error"] != NOT_APPLICABLE:
+            found.setdefault(row["completion_id"], row["aspect"])
+    return found
+
+
+def in_conflict(chosen: Scores, rejected: Scores) -> bool:
+    """Whether overall and the mean of the other aspects put two completions in opposite orders."""
+    sides = [(_mean_of_others(one.aspects), one.aspects.get(OVERALL)) for one in (chosen, rejected)]
+    (others, overall), (their_others, their_overall) = sides
+    if None in (others, overall, their_others, their_overall):
+        return False
+    return (others - their_others) * (overall - their_overall) < 0  # type: ignore[operator]
+
+
+def _by_judge(ratings: Iterable[dict[str, Any]], rating: Rating | None) -> dict[str, dict[str, Told]]:
+    """completion_id -> aspect -> judge -> score, the mean over the judge's orders."""
+    found: dict[tuple[str, str, str], list[float | None]] = defaultdict(list)
+    table: dict[str, dict[str, Told]] = defaultdict(dict)
+    gates = gates_of(rating)
+    rewards = {judge.name: judge.scale or (LOW, HIGH) for judge in rating.judges if judge.is_reward} if rating else {}
+    for row in ratings:
+        if row["aspect"] == "critique" or row["aspect"] in gates:
+            continue
+        table[row["completion_id"]].setdefault(row["aspect"], {})
+        if row["error"] != NOT_APPLICABLE:
+            scale = rewards.get(row["judge"]) or (rating.scale_of(row["aspect"]) if rating else (LOW, HIGH))
+            on_scale = None if row["score"] is None else moved(row["score"], scale, (LOW, HIGH))
+            found[row["completion_id"], row["aspect"], row["judge"]].append(on_scale)
+    for (completion, aspect, judge), values in found.items():
+        known = sorted(value for value in values if value is not None)
+        table[completion][aspect][judge] = sum(known) / len(known) if known else None
+    return table
+
+
+def moved(score: float, scale: tuple[float, float], to: tuple[float, float]) -> float:
+    """A score on another scale; what lies beyond the ends of the one lies as far beyond those of the other.
+
+    >>> moved(0.0, (-10, 10), (1, 5)), moved(20.0, (-10, 10), (1, 5)), moved(0.1, (1, 5), (1, 5))
+    (3.0, 7.0, 0.1)
+    """
+    if scale == to:
+        return score
+    return to[0] + (score - scale[0]) * (to[1] - to[0]) / (scale[1] - scale[0])
+
+
+def _together(told: Told, weights: Mapping[str, float], how: str) -> float | None:
+    """One score of several judges'; null where one of them failed to rate."""
+    if None in told.values():
+        return None
+    pairs = sorted((float(score or 0.0), weights.get(judge, 1.0)) for judge, score in told.items())
+    if how == "median":
+        return statistics.median(score for score, _ in pairs)
+    if how == "trimmed" and len(pairs) >= _TRIMMED_FROM:
+        pairs = pairs[1:-1]
+    return sum(score * weight for score, weight in pairs) / sum(weight for _, weight in pairs)
+
+
+def _z_scored(told: dict[str, dict[str, Told]], prompts: Mapping[str, str]) -> dict[str, dict[str, Told]]:
+    """Scores less the judge's mean over the prompt's texts, in its standard deviations; 0 where all are equal."""
+    groups: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    for completion, aspects in told.items():
+        for aspect, judges in aspects.items():
+            for judge, score in judges.items():
+                if score is not None:
+                    groups[prompts[completion], aspect, judge].append(score)
+    spread = {key: (statistics.fmean(sorted(g)), statistics.pstdev(sorted(g))) for key, g in groups.items()}
+
+    def standard(score: float | None, key: tuple[str, str, str]) -> float | None:
+        if score is None:
+            return None
+        mean, deviation = spread[key]
+        return (score - mean) / deviation if deviation > 0 else 0.0
+
+    return {
+        completion: {
+            aspect: {judge: standard(score, (prompts[completion], aspect, judge)) for judge, score in judges.items()}
+            for aspect, judges in aspects.items()
+        }
+        for completion, aspects in told.items()
+    }
+
+
+def _total(aspects: Mapping[str, float | None], pairing: Pairing) -> float | None:
+    if pairing.conflicts == "prefer-overall":
+        return aspects.get(OVERALL)
+    chosen = {a: s for a, s in aspects.items() if pairing.conflicts != "prefer-aspects" or a != OVERALL}
+    weighed = [(score, float(pairing.aspect_weights.get(aspect, 1.0))) for aspect, score in chosen.items()]
+    counted = [(score, weight) for score, weight in weighed if weight > 0]
+    if not counted or any(score is None for score, _ in counted):
+        return None
+    return sum((score or 0.0) * weight for score, weight in counted) / sum(weight for _, weight in counted)
+
+
+def _mean_of_others(aspects: Mapping[str, float | None]) -> float | None:
+    others = [score for aspect, score in aspects.items() if aspect != OVERALL]
+    if not others or None in others:
+        return None
+    return sum(score or 0.0 for score in others) / len(others)

@@ -1,0 +1,79 @@
+"""What a person does with a ledger: look at it, carry it elsewhere, check it, and throw away what nothing uses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from pairsmith.errors import DataError
+from pairsmith.ledger.replies import Ledger, checksum_of, open_ledger
+
+
+def ledger_at(workspace: Path, url: str | None = None) -> Ledger:
+    """The ledger at `url`, or the workspace's own; raises DataError where there is none."""
+    file = workspace / "ledger.sqlite"
+    if url is None and not file.exists():
+        raise DataError(f"{file}: no ledger there; name one with --ledger, or another --workspace")
+    return open_ledger(url or f"sqlite:///{file}")
+
+
+def export(ledger: Ledger, file: Path) -> int:
+    """Write every reply as a line of JSON; returns how many."""
+    count = 0
+    with open(file, "w", encoding="utf-8") as lines:
+        for row in ledger.rows():
+            lines.write(json.dumps(row | {"recorded_at": row["recorded_at"].isoformat()}) + "\n")
+            count += 1
+    return count
+
+
+def import_(ledger: Ledger, file: Path) -> tuple[int, int]:
+    """Add the lines of an export; returns (lines read, new). Raises DataError that names the line that is damaged.
+
+    What stands before a damaged line is kept.
+    """
+    try:
+        with open(file, encoding="utf-8", newline="\n") as lines:
+            return ledger.add(_row(line, f"{file}:{number}") for number, line in enumerate(lines, start=1))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file}: cannot be read: {error}") from error
+
+
+def verify(ledger: Ledger) -> tuple[int, list[str]]:
+    """How many replies there are, and the keys of those that do not match their checksum or cannot be read."""
+    count, damaged = 0, []
+    for row in ledger.rows():
+        count += 1
+        if checksum_of(row["key"], row["reply"]) != row["checksum"]:
+            damaged.append(row["key"])
+    return count, damaged
+
+
+def unused(ledger: Ledger, workspaces: Iterable[Path]) -> list[str]:
+    """Keys of the replies that no table of any dataset in these workspaces came from."""
+    used: set[str] = set()
+    for workspace in workspaces:
+        for kind in ("completions", "ratings"):
+            for file in workspace.glob(f"*/tables/*/{kind}.*.parquet"):
+                try:
+                    used.update(pq.read_table(file, columns=["request"])["request"].to_pylist())
+                except Exception as error:
+                    raise DataError(f"{file}: cannot be read ({error}); run its recipe again before pruning") from error
+    return [row["key"] for row in ledger.rows() if row["key"] not in used]
+
+
+def _row(line: str, where: str) -> dict[str, Any]:
+    try:
+        row = {"asker": None} | json.loads(line)
+        row["recorded_at"] = datetime.fromisoformat(row["recorded_at"])
+        sound = checksum_of(row["key"], row["reply"]) == row["checksum"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{where}: not a line of an export: {type(error).__name__}: {error}") from None
+    if not sound:
+        raise DataError(f"{where}: the reply does not match its checksum")
+    return row  # type: ignore[no-any-return]

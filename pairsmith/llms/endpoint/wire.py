@@ -1,0 +1,138 @@
+"""The chat completions protocol: a request as the body of a call, a response's body as a reply. Pure functions.
+
+Source of the protocol: https://platform.openai.com/docs/api-reference/chat, with what vLLM, SGLang, TGI, llama.cpp and
+Ollama add to it or leave out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from pairsmith.protocol import Reply, Request
+
+PATH = "/chat/completions"
+STOPPING = {301, 302, 303, 307, 308, 401, 402, 404, 405}  # statuses after which no other request can do better
+_THOUGHT = re.compile(r"\A\s*(?:<think>)?(.*?)</think>\s*", re.DOTALL)
+_UNFINISHED_THOUGHT = re.compile(r"\A\s*<think>(?!.*</think>)(.*)\Z", re.DOTALL)
+_NO_PROBABILITY = -1e4  # of a choice that is not among the most likely tokens
+_MOST_TOKENS = 2**31  # that a database takes; more is no count
+_ENDS = {"eos_token": "stop", "stop_sequence": "stop", "end_turn": "stop", "max_tokens": "length"}  # TGI and others
+
+
+class NoReply(ValueError):
+    """A response that is none: no JSON object, no choice, no text."""
+
+
+def body_of(request: Request, model: str, max_tokens_name: str) -> dict[str, Any]:
+    """A request as the body of a chat completions call."""
+    sampling = request.sampling
+    body: dict[str, Any] = {
+        "model": model,
+        "messages": list(request.messages),
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        max_tokens_name: sampling.max_tokens,
+        "seed": request.seed,
+    }
+    if sampling.stop:
+        body["stop"] = list(sampling.stop)
+    if sampling.top_k:
+        body["top_k"] = sampling.top_k
+    if request.schema:
+        schema = {"name": "reply", "schema": request.schema, "strict": True}
+        body["response_format"] = {"type": "json_schema", "json_schema": schema}
+    if request.choices:
+        body |= {"logprobs": True, "top_logprobs": 20}
+    return body | sampling.extra_body
+
+
+def reply_of(response: Any, request: Request) -> Reply:
+    """The first choice of a response; what a model thought aloud is kept apart from what it answered.
+
+    Raises NoReply where there is no choice to read.
+    """
+    try:
+        choice = response["choices"][0]
+        message, reason = choice["message"], choice.get("finish_reason")
+        content = message.get("content")
+    except (AttributeError, IndexError, KeyError, TypeError) as trouble:
+        raise NoReply(f"an answer without a choice ({type(trouble).__name__}: {trouble})") from None
+    text = content if isinstance(content, str) else ""
+    reason = _ENDS.get(reason, reason) if isinstance(reason, str) else None
+    quotable = any("</think>" in turn["content"] for turn in request.messages)  # then it may end no thought
+    opened = text.lstrip().startswith("<think>") or not quotable
+    thought = (_THOUGHT.match(text) or _UNFINISHED_THOUGHT.match(text)) if opened else None
+    told = message.get("reasoning_content") or message.get("reasoning")
+    error = None if reason in ("stop", "length") else f"the endpoint ended with {reason}"
+    logprobs = choice_logprobs(choice, request.choices) if request.choices else None
+    if request.choices and logprobs is None and error is None:
+        error = f"no probability for any of {', '.join(request.choices)}: does the endpoint support readout logprobs?"
+    usage = response.get("usage")
+    return Reply(
+        text=text[thought.end() :] if thought else text,
+        finish_reason=reason if error is None else None,
+        n_prompt_tokens=_count(usage, "prompt_tokens"),
+        n_tokens=_count(usage, "completion_tokens"),
+        logprobs=logprobs,
+        error=error,
+        final=reason == "content_filter",
+        reasoning=thought[1].strip() if thought else told if isinstance(told, str) else None,
+    )
+
+
+def choice_logprobs(choice: Mapping[str, Any], choices: Sequence[str]) -> dict[str, float] | None:
+    """Log probabilities of `choices` where the answer begins: at its first word, after any thought.
+
+    None where the answer does not begin with one of them: what little they got there is no verdict.
+    """
+    try:
+        tokens = [(str(item["token"]), item) for item in choice["logprobs"]["content"]]
+        closing = [place for place, (token, _) in enumerate(tokens) if "</think>" in token]
+        answer = tokens[closing[-1] + 1 if closing else 0 :]
+        token, begins = next((pair for pair in answer if pair[0].strip(' \n*_`"')), ("", dict[str, Any]()))
+        if token.strip() not in choices:
+            return None
+        found = {token.strip(): float(begins["logprob"])}
+        for other in begins.get("top_logprobs") or ():
+            name = str(other["token"]).strip()
+            if name in choices:
+                found[name] = max(float(other["logprob"]), found.get(name, _NO_PROBABILITY))
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
+        return None
+    return {name: max(found.get(name, _NO_PROBABILITY), _NO_PROBABILITY) for name in choices}
+
+
+def readout_hint(request: Request) -> str:
+    """What to try where an endpoint refuses a request for its readout."""
+    if request.schema:
+        return " (if the endpoint knows no json_schema, use readout text or logprobs)"
+    return " (if the endpoint gives no logprobs, use readout text or json)" if request.choices else ""
+
+
+def moved_hint(headers: Mapping[str, str]) -> str:
+    """Where a response redirects to, as the end of an error."""
+    moved = headers.get("location")
+    return f"; it redirects to {moved}, which is not followed: name that address" if moved else ""
+
+
+def retry_after(headers: Mapping[str, str]) -> float:
+    """Seconds that a response asks to wait: Retry-After in seconds or as a date, or in milliseconds; 0 without."""
+    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        value = headers.get(name, "").strip()
+        if re.fullmatch(r"[+-]?\d+(\.\d+)?(e\d+)?", value):
+            return max(float(value) / unit, 0.0)
+    try:
+        told = parsedate_to_datetime(headers.get("retry-after", ""))
+    except (ValueError, TypeError, OverflowError):
+        return 0.0
+    told = told if told.tzinfo else told.replace(tzinfo=UTC)  # HTTP knows no other zone
+    return max((told - datetime.now(UTC)).total_seconds(), 0.0)
+
+
+def _count(usage: Any, name: str) -> int:
+    value = usage.get(name) if isinstance(usage, dict) else None
+    return value if isinstance(value, int) and 0 <= value < _MOST_TOKENS else 0

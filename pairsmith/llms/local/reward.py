@@ -1,0 +1,141 @@
+"""`reward`: a sequence-classification model in this process that gives a conversation a score.
+
+The conversation is laid out by the model's own chat template, with no generation prompt behind it. A tokenizer that
+has none but marks pairs of texts, as those of BERT's kin do, gets what stands before the last answer, and the answer.
+Rows of similar length run together, padded on the right: transformers takes the score from the last token that is not
+`pad_token_id`, so what pads a model that names none must be a token that ends no row. The batch changes a score only
+within floating-point error, about 1e-5 of it in float32.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pairsmith.config import Judge
+from pairsmith.errors import ConfigError
+from pairsmith.llms.local.batching import in_batches, prepared
+from pairsmith.llms.local.decoding import Row
+from pairsmith.llms.local.hub_models import resolve
+from pairsmith.llms.local.weights import Weights, shared, whole
+from pairsmith.protocol import Finished, Identity, Reply, Request
+from pairsmith.text.templating import transcript
+
+_ROWS = 32  # of a batch, where the recipe names no size
+
+
+class Reward:
+    """The backend. A reply's text is the score in JSON, or the list of them where the model has several labels."""
+
+    def __init__(self, spec: Judge) -> None:
+        self._path, revision = resolve(spec.model, spec.revision)
+        self.identity = Identity("reward", spec.model, revision)
+        self._spec = spec
+
+    def stream(self, requests: Sequence[Request]) -> Iterator[Finished]:
+        engine = shared(Scorer, self._path, self._spec)
+        labels, label = engine.model.config.num_labels, self._spec.label
+        if (label is None and labels > 1) or (label or 0) >= labels:
+            told = f"{self._spec.model} has {labels} labels, {engine.model.config.id2label}"
+            raise ConfigError(f"judge {self._spec.name}: {told}; name the one that is the score, as in label: 0")
+        yield from engine.stream(requests, self._spec.local.batch_size)
+
+
+@dataclass
+class Pair(Row):
+    """A row whose tokens are of the first or the second text, for models that tell them apart."""
+
+    kinds: list[int] | None = None
+
+
+class Scorer(Weights):
+    """Loaded weights with a head that scores, and how to run them."""
+
+    def _load(self, path: str, **options: Any) -> Any:
+        from transformers import AutoModelForSequenceClassification
+
+        return whole(AutoModelForSequenceClassification, path, "reward model", **options)
+
+    def _prepare(self) -> None:
+        config, tokenizer = self.model.config, self.tokenizer
+        self._pairs = tokenizer.chat_template is None
+        if self._pairs and (tokenizer.cls_token_id is None or tokenizer.sep_token_id is None):
+            raise ConfigError(f"{config.name_or_path}: its tokenizer has no chat template; put one into its folder")
+        if self._pairs:  # RoBERTa's kin count positions from 2, which only the tokenizer's limit allows for
+            self.context = min(self.context, tokenizer.model_max_length)
+        config.use_cache = False
+        text = config.get_text_config()
+        self._pads_unnamed = text.pad_token_id is None
+        if self._pads_unnamed:
+            text.pad_token_id = _pad_for(tokenizer, text.vocab_size)
+        self.pad = text.pad_token_id
+        _let_the_head_reckon_in_float32(self.model)
+
+    def stream(self, requests: Sequence[Request], batch_size: int | None) -> Iterator[Finished]:
+        with self.in_use():
+            rows, hopeless = prepared(requests, self._row, self._problem)
+            if hopeless:
+                yield hopeless
+            yield from in_batches(self.lane, self._batches(rows, batch_size or _ROWS), self._answer)
+
+    def _row(self, index: int, request: Request) -> Row:
+        if not self._pairs:
+            return Row(index, request, self.encode(request.messages, answered=True))
+        *before, answer = request.messages
+        found = self.tokenizer(transcript(before), answer["content"])
+        return Pair(index, request, list(found["input_ids"]), kinds=found.get("token_type_ids"))
+
+    def _problem(self, row: Row) -> str | None:
+        if len(row.tokens) > self.context:
+            return f"context: {len(row.tokens)} tokens > {self.context}"
+        if self._pads_unnamed and row.tokens[-1] == self.pad:
+            return f"it ends in token {self.pad}, which pads the batches of this model"
+        return None
+
+    def _batches(self, rows: list[Row], size: int) -> list[list[Row]]:
+        ordered = sorted(rows, key=lambda row: (-len(row.tokens), row.tokens))
+        share = max(1, min(size, math.ceil(len(rows) / self.lane.width)))
+        return [ordered[start : start + share] for start in range(0, len(ordered), share)]
+
+    def _answer(self, batch: list[Row]) -> Finished:
+        import torch
+
+        width = max(len(row.tokens) for row in batch)
+
+        def padded(parts: list[list[int]], fill: int) -> Any:
+            return torch.tensor([part + [fill] * (width - len(part)) for part in parts]).to(self.device)
+
+        mask = padded([[1] * len(row.tokens) for row in batch], 0)
+        kinds = [row.kinds for row in batch if isinstance(row, Pair) and row.kinds is not None]
+        more = {"token_type_ids": padded(kinds, 0)} if kinds else {}
+        with torch.inference_mode():
+            tokens = padded([row.tokens for row in batch], self.pad)
+            scores = self.model(input_ids=tokens, attention_mask=mask, **more).logits.float().tolist()
+        return [(row.index, _reply(row, values)) for row, values in zip(batch, scores, strict=True)]
+
+
+def _reply(row: Row, values: list[float]) -> Reply:
+    used = len(row.tokens)
+    if not all(map(math.isfinite, values)):  # not final: another dtype may help, and is no part of the key
+        problem = f"the score is not finite: {values}; local.dtype float32 or bfloat16 may help"
+        return Reply("", n_prompt_tokens=used, error=problem)
+    return Reply(json.dumps(values if len(values) > 1 else values[0]), "stop", n_prompt_tokens=used)
+
+
+def _pad_for(tokenizer: Any, size: int) -> int:
+    """A token that pads a model which names none: one that ends no conversation, so never the end of a text."""
+    usual = (tokenizer.pad_token_id, len(tokenizer), tokenizer.unk_token_id, tokenizer.bos_token_id, 0, 1)
+    return next(token for token in usual if token not in (None, tokenizer.eos_token_id) and token < size)
+
+
+def _let_the_head_reckon_in_float32(model: Any) -> None:
+    """Of scores with the 8 bits of bfloat16, too many would tie."""
+    from torch.nn import Linear
+
+    heads = [part for part in model.modules() if isinstance(part, Linear)]
+    heads = [head for head in heads if head.out_features == model.config.num_labels]
+    if heads:
+        heads[-1].float().register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))

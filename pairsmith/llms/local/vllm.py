@@ -1,0 +1,234 @@
+"""`vllm`: a model in this process, run by vLLM; for GPUs.
+
+One thread runs the engine, and the requests of all members, judges and shards that name the same weights are in its
+one continuous batch. An answer is handed over as soon as it is there. vLLM shares the key-value cache of common
+beginnings by itself. Each request has a seed of its own; a batch's make-up still changes numbers within floating-point
+error.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pairsmith.config import LocalOptions, ModelSpec
+from pairsmith.errors import ConfigError, ModelNotFound
+from pairsmith.llms.local.chat_tokens import choice_tokens, encode
+from pairsmith.llms.local.hub_models import resolve
+from pairsmith.llms.local.sampling import LEAST
+from pairsmith.protocol import Finished, Identity, Reply, Request
+
+_engines: dict[tuple[Any, ...], Engine] = {}
+_engines_lock = threading.Lock()
+
+
+class VLLM:
+    """The backend; the engine with the weights is shared by all members and judges that name the same ones."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self._path, revision = resolve(spec.model, spec.revision)
+        self.identity = Identity("vllm", spec.model, revision)
+        self._spec = spec
+
+    def stream(self, requests: Sequence[Request]) -> Iterator[Finished]:
+        if requests:
+            yield from _shared(self._path, self._spec).stream(requests)
+
+
+def _shared(path: str, spec: ModelSpec) -> Engine:
+    """The engine with the weights that `spec` names, loaded once in a process, and again where it broke."""
+    weights = (path, spec.revision, spec.local)
+    with _engines_lock:
+        if weights not in _engines or _engines[weights].failure:
+            _engines[weights] = Engine(_load(path, spec.revision, spec.local))
+        return _engines[weights]
+
+
+def _load(path: str, revision: str | None, options: LocalOptions) -> Any:
+    try:
+        from vllm import LLM
+    except ImportError as error:
+        raise ConfigError(f"backend vllm: {error}; install pairsmith[vllm]") from error
+    try:
+        loaded = LLM(
+            model=path,
+            revision=revision,
+            dtype=options.dtype,
+            trust_remote_code=options.trust_remote_code,
+            enable_prefix_caching=True,
+            **_limits(options),
+        )
+    except (OSError, ValueError) as error:
+        raise ModelNotFound(f"{path}: vLLM cannot load it: {str(error).splitlines()[0]}") from error
+    return loaded.llm_engine
+
+
+def _limits(options: LocalOptions) -> dict[str, Any]:
+    """What the recipe says of rows at a time and of memory; the rest is vLLM's own choice."""
+    import torch
+
+    limits: dict[str, Any] = {}
+    if options.batch_size:
+        limits["max_num_seqs"] = options.batch_size
+    if options.memory_gb and torch.cuda.is_available():
+        most = torch.cuda.get_device_properties(0).total_memory
+        limits["gpu_memory_utilization"] = min(1.0, options.memory_gb * 1e9 / most)
+    return limits
+
+
+@dataclass
+class Asked:
+    """A request on its way. `begun`: its first token, where that had to be one of some choices."""
+
+    index: int
+    request: Request
+    tokens: list[int]
+    choices: dict[str, int]
+    answers: queue.SimpleQueue[tuple[int, Reply] | Exception]
+    name: str
+    begun: list[int] = field(default_factory=list)
+    logprobs: dict[str, float] | None = None
+
+
+class Engine:
+    """vLLM's engine, the thread that runs it, and what is asked of it."""
+
+    def __init__(self, engine: Any) -> None:
+        self.failure: Exception | None = None
+        self.tokenizer = engine.get_tokenizer()
+        self._engine, self._context = engine, engine.model_config.max_model_len
+        self._names, self._inbox = itertools.count(), queue.SimpleQueue[Asked | set[str]]()
+        self._waiting: dict[str, Asked] = {}
+        threading.Thread(target=self._run, name="vllm", daemon=True).start()
+
+    def stream(self, requests: Sequence[Request]) -> Iterator[Finished]:
+        answers = queue.SimpleQueue[tuple[int, Reply] | Exception]()
+        asked = [self._asked(index, request, answers) for index, request in enumerate(requests)]
+        hopeless = [(one.index, reply) for one in asked if (reply := self._refused(one))]
+        known = {index for index, _ in hopeless}
+        left = {one.index: one for one in asked if one.index not in known}
+        if hopeless:
+            yield hopeless
+        for one in left.values():
+            self._inbox.put(one)
+        try:
+            while left:
+                group = _all_in(answers)
+                for index, _ in group:
+                    del left[index]
+                yield group
+        finally:
+            if left:
+                self._inbox.put({one.name for one in left.values()})
+
+    def _asked(self, index: int, request: Request, answers: Any) -> Asked:
+        choices = choice_tokens(self.tokenizer, request.choices) if request.choices else {}
+        return Asked(index, request, encode(self.tokenizer, request.messages), choices, answers, str(next(self._names)))
+
+    def _refused(self, one: Asked) -> Reply | None:
+        """Why a request can never be answered; None where it can."""
+        most, size = one.request.sampling.max_tokens, len(one.tokens)
+        if size + most <= self._context:
+            return None
+        return Reply("", n_prompt_tokens=size, error=f"context: {size} + {most} tokens > {self._context}", final=True)
+
+    def _run(self) -> None:
+        try:
+            while True:
+                self._take()
+                for output in self._engine.step():
+                    if output.finished and output.request_id in self._waiting:
+                        self._note(self._waiting.pop(output.request_id), output.outputs[0])
+        except Exception as error:  # whoever waits, or still asks, has to hear of it in a thread of their own
+            self.failure = error
+            for one in self._waiting.values():
+                one.answers.put(error)
+            while True:
+                item = self._inbox.get()
+                if isinstance(item, Asked):
+                    item.answers.put(error)
+
+    def _take(self) -> None:
+        """All that has been asked; waits for something where nothing is under way."""
+        while not self._waiting or not self._inbox.empty():
+            item = self._inbox.get()
+            if isinstance(item, Asked):
+                self._add(item)
+                continue
+            gone = [name for name in item if self._waiting.pop(name, None)]
+            self._engine.abort_request(gone)
+
+    def _add(self, one: Asked) -> None:
+        prompt = {"prompt_token_ids": [*one.tokens, *one.begun]}
+        try:
+            self._engine.add_request(one.name, prompt, _sampling(one))
+        except ValueError as error:  # such as a schema that it cannot keep
+            one.answers.put((one.index, Reply("", n_prompt_tokens=len(one.tokens), error=str(error), final=True)))
+        else:
+            self._waiting[one.name] = one
+
+    def _note(self, one: Asked, output: Any) -> None:
+        reason, tokens, text = output.finish_reason, list(output.token_ids), output.text
+        size = len(one.tokens)
+        if reason not in ("stop", "length"):
+            one.answers.put((one.index, Reply("", n_prompt_tokens=size, error=f"vLLM: {reason}")))
+            return
+        if one.choices and not one.begun:
+            one.logprobs, one.begun = _of_choices(output.logprobs[0], one.choices), tokens
+            if one.request.sampling.max_tokens > 1:
+                one.name = str(next(self._names))
+                self._add(one)
+                return
+            tokens, text = [], ""
+        ended = reason == "stop" and not isinstance(output.stop_reason, str) and tokens  # by a token that is no text
+        answer = self.tokenizer.decode(one.begun) + text
+        n_tokens = len(one.begun) + len(tokens) - bool(ended)
+        one.answers.put((one.index, Reply(answer, reason, size, n_tokens, one.logprobs)))
+
+
+def _all_in(answers: queue.SimpleQueue[tuple[int, Reply] | Exception]) -> Finished:
+    """The answers that are there; waits for the first."""
+    group, item = Finished(), answers.get()
+    while True:
+        if isinstance(item, Exception):
+            raise item
+        group.append(item)
+        try:
+            item = answers.get_nowait()
+        except queue.Empty:
+            return group
+
+
+def _sampling(one: Asked) -> Any:
+    """vLLM's parameters for a request, or for the first token or the rest of one with choices."""
+    from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
+
+    request = one.request
+    sampling, first = request.sampling, bool(one.choices) and not one.begun
+    options: dict[str, Any] = {"max_tokens": sampling.max_tokens - len(one.begun), "stop": list(sampling.stop) or None}
+    if first:
+        tokens = list(one.choices.values())
+        options = {"max_tokens": 1, "allowed_token_ids": tokens, "logprob_token_ids": tokens}
+    elif request.schema:
+        options["structured_outputs"] = StructuredOutputsParams(json=request.schema)
+    return SamplingParams(
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k or 0,
+        seed=request.seed,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+        **options,
+    )
+
+
+def _of_choices(found: Any, choices: dict[str, int]) -> dict[str, float]:
+    """The choices' log probabilities among themselves; vLLM's are among all tokens."""
+    logprobs = {choice: found[token].logprob if token in found else -math.inf for choice, token in choices.items()}
+    most = max(logprobs.values())
+    total = most + math.log(math.fsum(math.exp(value - most) for value in logprobs.values()))
+    return {choice: max(value - total, LEAST) for choice, value in logprobs.items()}

@@ -1,0 +1,193 @@
+"""Weights and tokenizers: where they run, loaded once in a process, shared by all who name the same, and let go."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from pairsmith.config import LocalOptions, ModelSpec
+from pairsmith.errors import ConfigError, ModelNotFound
+from pairsmith.llms.local.chat_tokens import encode
+from pairsmith.llms.local.hub_models import CARRIED
+from pairsmith.llms.local.machine import free_memory, layout
+from pairsmith.memory import give_back
+from pairsmith.protocol import Message
+
+log = logging.getLogger(__name__)
+W = TypeVar("W", bound="Weights")
+T = TypeVar("T")
+_loaded: dict[tuple[Any, ...], Weights] = {}  # the one used last is last
+_loading = threading.Lock()
+
+
+def shared(kind: type[W], path: str, spec: ModelSpec) -> W:
+    """The weights that `spec` names, as a `kind`, loaded once in a process; others that rest make room for them."""
+    options = spec.local
+    name = (path, spec.revision, options.device, options.dtype, options.trust_remote_code, options.memory_gb, kind)
+    with _loading:
+        found = _loaded.pop(name, None)
+        if found is None:
+            _make_room(path, options)
+            found = kind(path, spec.revision, options)
+        _loaded[name] = found
+        return cast("W", found)
+
+
+def _make_room(path: str, options: LocalOptions) -> None:
+    """Let go of weights that nobody uses, those used longest ago first, until new ones fit beside what stays."""
+    needed, device = 1.2 * _size_of(path, dtype_for(device_for(options.device), options.dtype)), None
+    for name, weights in list(_loaded.items()):
+        device = device or device_for(options.device)
+        if free_memory(device) >= needed:
+            return
+        if weights.device == device and weights.idle:
+            log.info("%s: let go to make room for %s", name[0], path)
+            del _loaded[name], weights
+            release(device)
+
+
+def release(device: Any) -> None:
+    """Give memory that nothing refers to any more back to the device."""
+    import torch
+
+    give_back()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def _size_of(path: str, dtype: Any) -> float:
+    """Bytes that the weights in a folder take in memory; 0 for those that are elsewhere."""
+    import torch
+
+    files = [file for pattern in ("*.safetensors", "*.bin") for file in Path(path).glob(pattern)]
+    if not files or not Path(path, "config.json").exists():
+        return 0
+    config = json.loads(Path(path, "config.json").read_text(encoding="utf-8"))
+    stored = getattr(torch, str(config.get("dtype") or config.get("torch_dtype")), torch.float32)
+    return sum(file.stat().st_size for file in files) * float(dtype.itemsize) / float(stored.itemsize)
+
+
+def device_for(name: str) -> Any:
+    import torch
+
+    if name != "auto":
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda:0")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def dtype_for(device: Any, name: str) -> Any:
+    import torch
+
+    if name == "auto":
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    return getattr(torch, name)
+
+
+def whole(kind: Any, path: str, what: str, spare: str | None = None, **options: Any) -> Any:
+    """A model of which all weights are in its files. ConfigError where some would be made up at random.
+
+    `what` it is to be, for the error; `spare`: what is in the names of weights that are not used.
+    """
+    model, loaded = kind.from_pretrained(path, output_loading_info=True, **options)
+    missing = sorted(key for key in loaded["missing_keys"] if spare is None or spare not in key)
+    if missing:
+        raise ConfigError(f"{path}: no {what}: it lacks the weights {', '.join(missing[:5])}")
+    return model
+
+
+class Lane:
+    """Where passes of all models on a device wait for their turn: one at a time, on a CPU one for each replica."""
+
+    def __init__(self, width: int) -> None:
+        self.width, self.waiting = width, 0
+        self._pool = ThreadPoolExecutor(width)
+        self._lock = threading.Lock()
+
+    def submit(self, work: Callable[..., T], *parts: Any) -> Future[T]:
+        with self._lock:
+            self.waiting += 1
+        return self._pool.submit(self._begin, work, *parts)
+
+    def _begin(self, work: Callable[..., T], *parts: Any) -> T:
+        with self._lock:
+            self.waiting -= 1
+        return work(*parts)
+
+
+@cache
+def lane_of(device: Any) -> Lane:
+    import torch
+
+    if device.type != "cpu":
+        return Lane(1)
+    replicas, threads = layout()
+    torch.set_num_threads(threads)
+    return Lane(replicas)
+
+
+class Weights(ABC):
+    """A model with its tokenizer on a device."""
+
+    def __init__(self, path: str, revision: str | None, options: LocalOptions) -> None:
+        from transformers import AutoTokenizer
+        from transformers.utils import logging as transformers_logging
+
+        transformers_logging.disable_progress_bar()
+        self.device, self.options = device_for(options.device), options
+        self.lane = lane_of(self.device)
+        self._lock, self._users = threading.Lock(), 0
+        dtype = dtype_for(self.device, options.dtype)
+        common = {
+            "revision": None if os.path.isdir(path) else revision,
+            "trust_remote_code": options.trust_remote_code,
+        }
+        try:
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(path, padding_side="left", **common)
+            self.model: Any = self._load(path, dtype=dtype, **common)
+        except (OSError, ValueError) as error:
+            hint = " `pairsmith models` fetches it without a hub." if path in CARRIED else ""
+            problem = str(error).splitlines()[0].rstrip(".")
+            raise ModelNotFound(f"{path}: cannot be loaded: {problem}.{hint}") from error
+        self.model.to(self.device).eval()
+        self.context = getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or math.inf
+        self._prepare()
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep the weights for as long as something is asked of them."""
+        with self._lock:
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is asked of it at this moment."""
+        return self._users == 0
+
+    @abstractmethod
+    def _load(self, path: str, **options: Any) -> Any:
+        """The model from its files."""
+
+    @abstractmethod
+    def _prepare(self) -> None:
+        """What is left to do once all is loaded."""
+
+    def encode(self, messages: Sequence[Message], answered: bool = False) -> list[int]:
+        """Token ids of a chat, ready for the answer, unless it is `answered` already."""
+        return encode(self.tokenizer, messages, answered)

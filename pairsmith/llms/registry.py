@@ -1,0 +1,43 @@
+"""Which backend a name in a recipe means. Nothing heavy is loaded before its first request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from pairsmith.config import Judge, ModelSpec
+from pairsmith.protocol import LLM, Finished, Identity, Request
+
+
+class NoModel:
+    """What stands where completions or ratings were given: it has a name, and nothing can be asked of it."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self.identity = Identity(spec.backend, "given")
+
+    def stream(self, requests: Sequence[Request]) -> Iterator[Finished]:
+        raise AssertionError("given completions and ratings are asked of no model")
+
+
+def open_llm(spec: ModelSpec) -> LLM:
+    """The backend that a recipe names; nothing heavy is loaded before its first request."""
+    if spec.is_given:
+        return NoModel(spec)
+    if spec.backend == "echo":
+        from pairsmith.llms.echo import Echo
+
+        return Echo(spec)
+    if spec.backend == "openai":
+        from pairsmith.llms.endpoint.openai import OpenAI
+
+        return OpenAI(spec)
+    if isinstance(spec, Judge) and spec.is_reward:
+        from pairsmith.llms.local.reward import Reward
+
+        return Reward(spec)
+    if spec.backend == "vllm":
+        from pairsmith.llms.local.vllm import VLLM
+
+        return VLLM(spec)
+    from pairsmith.llms.local.transformers import Transformers
+
+    return Transformers(spec)

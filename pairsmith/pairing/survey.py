@@ -1,0 +1,116 @@
+"""What pairs need to know of the whole data set: how much length is worth, and which texts stand at many prompts.
+
+A shard's survey holds whole numbers and digests, so that surveys add up to the same facts however the prompts are laid
+out in shards. The slope is that of a regression of score on the log of characters with an effect for each prompt, so
+only differences among the texts of a prompt count. The idea is that of length-controlled AlpacaEval, Dubois et al.
+2024, https://arxiv.org/abs/2404.04475, which regresses out length where it compares two models.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from pairsmith.config import Pairing, Rating
+from pairsmith.ids import fingerprint, text_id
+from pairsmith.judging.guard import flags_of
+from pairsmith.judging.scoring import Scores, log_length, scores, stopped
+from pairsmith.pairing.select import SLOPE_STEP, TOTAL, unusable
+from pairsmith.storage.schemas import rows
+
+STAGE = "survey"
+STEP = 10**9  # scores and log lengths enter as whole billionths, which add up exactly
+# Of a slope (`SLOPE_STEP`). Coarse, so that a few prompts more often leave it and all pairs as they were; fine, since
+# a text twice as long as another gets 0.00007 points more or less by it.
+DECIMALS = round(-math.log10(SLOPE_STEP))
+
+
+@dataclass
+class Survey:
+    """What one shard tells, or several. `squares`, `products`: by aspect or `TOTAL`, those of deviations from the
+    prompt's mean, of log length and of log length and score. `texts`: a text's id -> the prompts that it was given to.
+    """
+
+    squares: Counter[str] = field(default_factory=Counter)
+    products: Counter[str] = field(default_factory=Counter)
+    texts: Counter[str] = field(default_factory=Counter)
+
+    def add_sums(self, other: Survey) -> None:
+        self.squares.update(other.squares)
+        self.products.update(other.products)
+
+    def slopes(self) -> dict[str, float]:
+        """What a unit of log length is worth, in points; 0 where a prompt's texts are all as long as each other."""
+        return {
+            name: round(self.products[name] / squares, DECIMALS) if squares else 0.0
+            for name, squares in sorted(self.squares.items())
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON; sums are text, since many readers of JSON round whole numbers beyond 2^53."""
+        sums = {name: [str(self.squares[name]), str(self.products[name])] for name in sorted(self.squares)}
+        return {"sums": sums, "texts": dict(sorted(self.texts.items()))}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Survey:
+        sums = value["sums"]
+        squares, products = (Counter({name: int(two[place]) for name, two in sums.items()}) for place in (0, 1))
+        return cls(squares, products, Counter(value["texts"]))
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the whole data set tells one shard: slopes, and which of its texts are repeated."""
+
+    slopes: Mapping[str, float] = field(default_factory=dict)
+    repeated: frozenset[str] = frozenset()
+
+    def to_json(self) -> dict[str, Any]:
+        return {"slopes": dict(self.slopes), "repeated": sorted(self.repeated)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Facts:
+        return cls(value["slopes"], frozenset(value["repeated"]))
+
+    @property
+    def digest(self) -> str:
+        return fingerprint(self.to_json())
+
+
+def survey(completions: pd.DataFrame, ratings: pd.DataFrame, pairing: Pairing, rating: Rating | None) -> Survey:
+    """What the completions of a shard tell: those that can be candidates, as far as a recipe needs them."""
+    usable, made = [row for row in rows(completions) if not unusable(row, pairing)], Survey()
+    if pairing.length_control:
+        rated, drops = rows(ratings), pairing.guard.on_flag == "drop"
+        barred = stopped(rated, rating)
+        candidates = [
+            row for row in usable if row["completion_id"] not in barred and not (drops and flags_of(row["text"]))
+        ]
+        _add_lengths(made, candidates, scores(rated, pairing, rating))
+    if pairing.guard.repeated is not None:
+        made.texts.update(text for text, _ in {(text_id(row["text"]), row["prompt_id"]) for row in usable})
+    return made
+
+
+def _add_lengths(made: Survey, usable: Iterable[Mapping[str, Any]], table: Mapping[str, Scores]) -> None:
+    """Add the sums over a shard's prompts. A prompt is in one shard alone, so its sums may be rounded by themselves."""
+    groups: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
+    for row in usable:
+        found, length = table.get(row["completion_id"], Scores()), round(log_length(row["text"]) * STEP)
+        for name, score in {TOTAL: found.total, **found.aspects}.items():
+            if score is not None:
+                groups[name, row["prompt_id"]].append((length, round(score * STEP)))
+    for (name, _), points in groups.items():
+        made.squares[name] += _deviations([(x, x) for x, _ in points])
+        made.products[name] += _deviations(points)
+
+
+def _deviations(points: Sequence[tuple[int, int]]) -> int:
+    """The sum of products of deviations from the means of both."""
+    count, products = len(points), sum(x * y for x, y in points)
+    return (count * products - sum(x for x, _ in points) * sum(y for _, y in points)) // count

@@ -1,0 +1,86 @@
+"""Merge the surveys of all shards into the facts that pairs depend on, a shard at a time.
+
+Which texts are repeated is counted in a SQLite file in the store's scratch folder, not in memory. A shard's facts are
+written only where they are new, and name nothing of other shards: what does not concern a shard leaves it fresh.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from pairsmith.pairing.survey import Facts, Survey
+from pairsmith.storage.store import Store
+from pairsmith.storage.tables import facts_name, survey_name
+
+
+def merge(store: Store, shards: Iterable[str], repeated: int | None) -> None:
+    """Write what all surveys together tell each shard. `repeated`: the prompts from which on a text is flagged."""
+    names, whole = list(shards), Survey()
+    with _counting(store) as texts:
+        for shard in names:
+            found = read_survey(store, shard)
+            whole.add_sums(found)
+            texts.add(found)
+        slopes, some = whole.slopes(), repeated is not None and texts.keep(repeated)
+        for shard in names:
+            write_facts(store, shard, Facts(slopes, texts.of(read_survey(store, shard)) if some else frozenset()))
+
+
+def read_survey(store: Store, shard: str) -> Survey:
+    return Survey.from_json(store.read_json(survey_name(shard)))
+
+
+def read_facts(store: Store, shard: str) -> Facts | None:
+    """The facts of a shard; None where they are not there or damaged."""
+    try:
+        return Facts.from_json(store.read_json(facts_name(shard)))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def write_facts(store: Store, shard: str, facts: Facts) -> None:
+    if read_facts(store, shard) != facts:
+        store.write_json(facts_name(shard), facts.to_json())
+
+
+class _Texts:
+    """How many prompts each text was given to, on disk."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        for pragma in ("journal_mode=OFF", "synchronous=OFF", "cache_size=-65536"):
+            connection.execute(f"PRAGMA {pragma}")
+        connection.execute("CREATE TABLE texts (id TEXT PRIMARY KEY, prompts INTEGER) WITHOUT ROWID")
+
+    def add(self, survey: Survey) -> None:
+        self._connection.execute("BEGIN")
+        self._connection.executemany(
+            "INSERT INTO texts VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET prompts = prompts + excluded.prompts",
+            survey.texts.items(),
+        )
+        self._connection.execute("COMMIT")
+
+    def keep(self, least: int) -> bool:
+        """Leave out the texts of fewer prompts; returns whether there are others."""
+        self._connection.execute("DELETE FROM texts WHERE prompts < ?", (least,))
+        return bool(self._connection.execute("SELECT EXISTS (SELECT 1 FROM texts)").fetchone()[0])
+
+    def of(self, survey: Survey) -> frozenset[str]:
+        """Those texts of a survey that are kept."""
+        query = "SELECT value FROM json_each(?) WHERE value IN (SELECT id FROM texts)"
+        return frozenset(row[0] for row in self._connection.execute(query, (json.dumps(list(survey.texts)),)))
+
+
+@contextmanager
+def _counting(store: Store) -> Iterator[_Texts]:
+    folder = store.scratch() if store.is_local else None
+    with (
+        tempfile.TemporaryDirectory(dir=folder) as scratch,
+        closing(sqlite3.connect(Path(scratch) / "texts.sqlite", isolation_level=None)) as connection,
+    ):
+        yield _Texts(connection)

@@ -1,0 +1,85 @@
+"""The forms in which pairs are written: parquet, JSON lines, cells for spreadsheets, rows for KTO."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pairsmith.storage.datafiles import CHAT
+from pairsmith.text.templating import transcript
+
+CSV = ("prompt", "chosen", "rejected", "chosen_score", "rejected_score", "margin", "chosen_member", "rejected_member",
+       "source", "prompt_id")  # fmt: skip
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the beginning of a command
+KTO = pa.schema([("prompt", CHAT), ("completion", CHAT), ("label", pa.bool_()), ("prompt_id", pa.string())])
+
+
+def kto_rows(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Prompt, completion, label: each completion once; one that is chosen here and rejected there is left out."""
+    labels: dict[str, set[bool]] = defaultdict(set)
+    made: dict[str, dict[str, Any]] = {}
+    for row in found:
+        for side, label in (("chosen", True), ("rejected", False)):
+            name = row[f"{side}_id"]
+            labels[name].add(label)
+            made[name] = {
+                "prompt": row["prompt"], "completion": row[side], "label": label, "prompt_id": row["prompt_id"]
+            }  # fmt: skip
+    return [row for name, row in made.items() if len(labels[name]) == 1]
+
+
+class DataWriters:
+    """Open files of one version, by file group (`data/train`), written in one pass."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._parquet: dict[str, pq.ParquetWriter] = {}
+        self._lines: dict[str, Any] = {}
+        self.counts: dict[str, int] = defaultdict(int)
+
+    def __enter__(self) -> DataWriters:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in [*self._parquet.values(), *self._lines.values()]:
+            file.close()
+
+    def write(self, group: str, schema: pa.Schema, part: pa.Table) -> None:
+        if group not in self._parquet:
+            self._parquet[group] = pq.ParquetWriter(self._path(group, ".parquet"), schema)
+        self._parquet[group].write_table(part)
+        self.counts[group] += len(part)
+
+    def write_lines(self, group: str, part: list[dict[str, Any]]) -> None:
+        if group not in self._lines:
+            self._lines[group] = open(self._path(group, ".jsonl"), "w", encoding="utf-8")  # noqa: SIM115
+        self._lines[group].writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in part)
+        self.counts[group] += len(part)
+
+    def write_cells(self, group: str, part: list[dict[str, Any]]) -> None:
+        first = group not in self._lines
+        if first:
+            file = open(self._path(group, ".csv"), "w", encoding="utf-8-sig", newline="")  # noqa: SIM115
+            self._lines[group] = file
+        writer = csv.writer(self._lines[group])
+        writer.writerows([CSV] if first else [])
+        writer.writerows([_cell(row[name]) for name in CSV] for row in part)
+        self.counts[group] += len(part)
+
+    def _path(self, group: str, suffix: str) -> Path:
+        path = self._folder / f"{group}{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+
+def _cell(value: Any) -> Any:
+    """A cell of the CSV export: a chat as text, and no text that a spreadsheet would run."""
+    text = transcript(value) if isinstance(value, list) else value
+    return f"'{text}" if isinstance(text, str) and text.startswith(_FORMULA) else text

@@ -1,0 +1,51 @@
+"""The Hugging Face Hub: what `latest` leads to, pushed there on request."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+from pairsmith.config import Recipe
+from pairsmith.errors import ConfigError
+from pairsmith.publishing.publish import Published
+from pairsmith.storage import versions
+from pairsmith.storage.store import Store
+
+
+def push_to_hub(recipe: Recipe, store: Store, published: Published) -> str | None:
+    """Upload a version to the Hub (private unless the recipe says otherwise) unless it is there; returns its URL.
+
+    That is the version that `latest` leads to, whatever else was published. What was pushed is noted in the store, so
+    a push that failed, or a release by a person, is made up for by the next run.
+    """
+    version = versions.version_at(store, published.latest) if published.latest else None
+    if version is None:
+        return None
+    import huggingface_hub
+
+    hub = recipe.publishing.hub
+    assert hub is not None
+    mark = {"repo_id": hub.repo_id, "digest": version.digest}
+    if store.exists("pushed.json") and store.read_json("pushed.json") == mark:
+        return None
+    token = os.environ.get(hub.token_env)
+    if not token:
+        raise ConfigError(f"publishing.hub: the environment variable {hub.token_env} holds no token")
+    api = huggingface_hub.HfApi(token=token)
+    api.create_repo(hub.repo_id, repo_type="dataset", private=hub.private, exist_ok=True)
+    if hub.private and not api.dataset_info(hub.repo_id).private:
+        raise ConfigError(f"publishing.hub: {hub.repo_id} is public; say private: false, or choose another repo_id")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = version.folder
+        if not store.is_local:
+            store.fs.get(f"{store.path(f'versions/{version.name}')}/", scratch, recursive=True)
+            folder = scratch
+        api.upload_folder(
+            repo_id=hub.repo_id,
+            repo_type="dataset",
+            folder_path=folder,
+            commit_message=f"{recipe.name} {version.name}",
+            delete_patterns=["data/*", "kto/*", "jsonl/*", "csv/*"],
+        )
+    store.write_json("pushed.json", mark)
+    return f"{api.endpoint}/datasets/{hub.repo_id}"

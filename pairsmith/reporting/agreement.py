@@ -1,0 +1,259 @@
+"""How far judges can be trusted: how well they agree, and whether they lean to places, length, markdown or their kin.
+
+Only sums are kept, so memory does not grow with the data. Scores, log lengths, counts and positions enter as whole
+billionths (`STEP`), which add up exactly: the order of rows and shards changes nothing, and what does not vary has a
+variance of exactly 0. Critiques are left out, as they are where pairs are made. A reward model is compared with other
+judges on the aspect's scale; without a `scale` its numbers have no place there, and only its leanings are told.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import chain, combinations
+from typing import Any
+
+from pairsmith.config import Rating
+from pairsmith.judging.rating import CRITIQUE
+from pairsmith.judging.scoring import log_length, moved
+from pairsmith.storage.schemas import rows
+from pairsmith.storage.tables import ShardTables
+
+STEP = 10**9
+_FENCED = re.compile(r"^[ \t]*(```|~~~).*?(?:^[ \t]*\1[`~]*[ \t]*$|\Z)", re.M | re.S)
+_MARKS = re.compile(
+    r"(?m)^ {0,3}#{1,6}[ \t]+\S"  # a heading
+    r"|^[ \t]*(?:[-*+]|\d{1,9}[.)])[ \t]+(?=\S)"  # an item of a list
+    r"|^(?=[^\n]*-)(?=[^\n]*\|)[-:| \t]+$"  # the line below a table's head
+    r"|\*\*[^*\n]+\*\*|__[^_\n]+__",  # bold
+)
+
+Key = tuple[str, ...]
+Row = Mapping[str, Any]
+Tally = Iterator[tuple[Key, int]]
+
+
+@dataclass
+class Trust:
+    """What is known of the judges: sums by what they are sums of."""
+
+    sums: Counter[Key] = field(default_factory=Counter)
+
+    def add(self, tables: ShardTables, families: Mapping[str, str], rating: Rating | None = None) -> None:
+        """Count a shard. `families`: judge or member (also an evolver) -> its model family.
+
+        `rating` tells which judges are reward models, and the scales.
+        """
+        texts = {row["completion_id"]: _measured(row, families) for row in rows(tables.completions)}
+        judged = [row for row in rows(tables.ratings) if row["aspect"] != CRITIQUE]
+        self.sums.update(("judged", row["judge"]) for row in judged)
+        alike = _on_one_scale(judged, rating)
+        self.sums.update(("on panel", row["aspect"], row["judge"]) for row in alike)
+
+        def measured(found: Iterable[Row]) -> list[Row]:
+            return [
+                dict(row)
+                | texts[row["completion_id"]]
+                | {"score": round(row["score"] * STEP), "kin": families.get(row["judge"])}
+                for row in found
+                if row["score"] is not None
+            ]
+
+        for key, value in chain(_agreements(measured(alike)), _leanings(measured(judged))):
+            self.sums[key] += value
+        for chosen, rejected in zip(tables.pairs["chosen_id"], tables.pairs["rejected_id"], strict=True):
+            more = texts[chosen]["length"] - texts[rejected]["length"]
+            self.sums.update({("pairs",): 1, ("longer",): (more > 0) - (more < 0)})
+
+    def merge(self, other: Trust) -> None:
+        """Add another's sums to these."""
+        self.sums.update(other.sums)
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON; sums are text, since many readers of JSON round whole numbers beyond 2^53."""
+        return {"sums": [[*key, str(value)] for key, value in sorted(self.sums.items())]}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Trust:
+        return cls(Counter({tuple(key): int(total) for *key, total in value["sums"]}))
+
+    def agreement_table(self) -> list[dict[str, Any]]:
+        """Per aspect with several judges, for all of them and, of three or more, for each two.
+
+        `by any` (told for all judges only), `by all`: texts with a score of one and of each. `alpha`: see `_alpha`.
+        `exact`, `within 1`: share of the texts scored by all whose highest and lowest score are equal, or differ by 1
+        point or less; a judge whose scores are means over digits is rarely exact.
+        """
+        table: list[dict[str, Any]] = []
+        panel = self._under("on panel")
+        for aspect, judges in {aspect: [judge for on, judge in panel if on == aspect] for aspect, _ in panel}.items():
+            for group in chain(*(combinations(judges, size) for size in sorted({len(judges), 2} - {1}, reverse=True))):
+                whole, size = len(group) == len(judges), str(len(group))
+                names = (aspect, "all" if whole else ", ".join(group))
+                texts, some = self.sums["texts", *names, size], self.sums["rated", aspect] if whole else None
+                alike = {name: _ratio(self.sums[name, *names, size], texts) for name in ("exact", "within 1")}
+                row = {"aspect": aspect, "judges": ", ".join(group), "by any": some, "by all": texts}
+                table.append({**row, "alpha": self._alpha(*names), **alike})
+        return table
+
+    def position_table(self) -> list[dict[str, Any]]:
+        """Per listwise judge and position (1 = shown first): how scores there differ from those of the same prompt.
+
+        `n`: scores there. `difference`: mean of such a score minus the judge's mean for the same prompt, in points.
+        `correlation`: of position and score, over all positions. Why: Wang et al. 2023, arXiv 2305.17926.
+        """
+        return [
+            {
+                "judge": judge,
+                "position": int(place) + 1,
+                "n": self.sums["place n", judge, place],
+                "difference": self._mean("place", judge, place),
+                "correlation": self._correlation("position", judge),
+            }
+            for judge, place in sorted(self._under("place n"), key=lambda names: (names[0], int(names[1])))
+        ]
+
+    def bias_table(self) -> list[dict[str, Any]]:
+        """Per judge, over its aspects (of which those with wider scales weigh more): what its scores go with.
+
+        `null`: share of ratings without a score (not applicable included). `ties`: share of two texts of a prompt that
+        got the same score. `length`, `markdown`: correlation of score with the log of characters and `markdown_marks`.
+        `self-preference`: on texts of the judge's own family, the mean of its score minus the mean score of judges of
+        other families for the same text, in points; `leniency`: the same on texts of other families. A judge prefers
+        its own where the first is above the second. Why: Panickssery et al. 2024, arXiv 2404.13076.
+        """
+        return [
+            {
+                "judge": judge,
+                "ratings": self.sums["judged", judge],
+                "null": _ratio(self.sums["judged", judge] - self.sums["scored", judge], self.sums["judged", judge]),
+                "ties": _ratio(self.sums["ties", judge], self.sums["twos", judge]),
+                "length": self._correlation("length", judge),
+                "markdown": self._correlation("marks", judge),
+                "self-preference": self._mean("own", judge),
+                "leniency": self._mean("others'", judge),
+            }
+            for (judge,) in self._under("judged")
+        ]
+
+    def titled(self) -> dict[str, list[dict[str, Any]]]:
+        """All tables that have rows, each with its title."""
+        titles = {
+            "Agreement of the judges": self.agreement_table(),
+            "Bias of the judges": self.bias_table(),
+            "Effect of a text's position": self.position_table(),
+        }
+        return {title: table for title, table in titles.items() if table}
+
+    def length_bias(self) -> float | None:
+        """(pairs whose chosen text has more characters + half of those with as many) / pairs - 0.5: -0.5 to 0.5."""
+        count = self.sums[("pairs",)]
+        return self.sums[("longer",)] / (2 * count) if count else None
+
+    def least_agreement(self) -> float | None:
+        """The smallest alpha of an aspect over all its judges; None where no aspect has one."""
+        alphas = [self._alpha(aspect, group) for aspect, group in self._under("n") if group == "all"]
+        return min((alpha for alpha in alphas if alpha is not None), default=None)
+
+    def _under(self, kind: str) -> list[Key]:
+        return [key[1:] for key in sorted(self.sums) if key[0] == kind]
+
+    def _alpha(self, aspect: str, group: str) -> float | None:
+        """Krippendorff's alpha, interval metric: 1 - observed / expected disagreement; 1 is full agreement, 0 chance.
+
+        Over texts u with m_u >= 2 scores, n scores in all, S squared deviations from the mean of u or of all, summed:
+        alpha = 1 - (n - 1) / n * sum(m_u S_u / (m_u - 1)) / S. None where all scores are equal.
+        Source: Krippendorff 2011, Computing Krippendorff's Alpha-Reliability, the form for missing data.
+        """
+        n, total, squares, within = (self.sums[name, aspect, group] for name in ("n", "sum", "squares", "within"))
+        spread = n * squares - total**2
+        return round(1 - (n - 1) * within / spread, 3) if spread else None
+
+    def _correlation(self, what: str, judge: str) -> float | None:
+        """Pearson's r of `what` and score, both less their mean in the prompt, aspect and order: -1 to 1."""
+        xx, yy, xy = (self.sums[what, judge, part] for part in ("xx", "yy", "xy"))
+        return round(xy / math.isqrt(xx * yy), 2) if xx * yy else None
+
+    def _mean(self, what: str, *names: str) -> float | None:
+        return _ratio(self.sums[what, *names], self.sums[f"{what} n", *names] * STEP)
+
+
+def markdown_marks(text: str) -> int:
+    """How much markdown formatting a text has: headings, list items, tables, bold spans and fenced blocks."""
+    rest, fenced = _FENCED.subn("", text)
+    return fenced + sum(1 for _ in _MARKS.finditer(rest))
+
+
+def _on_one_scale(judged: Iterable[Row], rating: Rating | None) -> list[Row]:
+    """The rows whose scores can be compared across judges, each on its aspect's scale."""
+    rewards = {judge.name: judge.scale for judge in rating.judges if judge.is_reward} if rating else {}
+    found: list[Row] = []
+    for row in judged:
+        if row["judge"] not in rewards or rating is None:
+            found.append(row)
+        elif scale := rewards[row["judge"]]:
+            score = row["score"]
+            own = None if score is None else moved(score, scale, rating.scale_of(row["aspect"]))
+            found.append({**row, "score": own})
+    return found
+
+
+def _measured(completion: Row, families: Mapping[str, str]) -> dict[str, Any]:
+    text, writer = completion["text"], families.get(completion["member"])
+    return {"length": log_length(text), "marks": markdown_marks(text), "writer": writer}
+
+
+def _grouped(rated: Iterable[Row], *names: str) -> Iterable[list[Row]]:
+    groups: dict[Key, list[Row]] = defaultdict(list)
+    for row in rated:
+        groups[tuple(row[name] for name in names)].append(row)
+    return groups.values()
+
+
+def _agreements(rated: Iterable[Row]) -> Tally:
+    """A text's scores in one aspect, the mean of each judge's orders: all ("all"), two by two, and by family."""
+    for group in _grouped(rated, "aspect", "completion_id"):
+        aspect, writer, kin = group[0]["aspect"], group[0]["writer"], {row["judge"]: row["kin"] for row in group}
+        given = {own[0]["judge"]: sum(row["score"] for row in own) // len(own) for own in _grouped(group, "judge")}
+        yield ("rated", aspect), 1
+        together = {", ".join(two): [given[judge] for judge in two] for two in combinations(sorted(given), 2)}
+        for who, scores in (together | {"all": list(given.values())} if together else {}).items():
+            count, squares = len(scores), sum(score * score for score in scores)
+            yield ("texts", aspect, who, str(count)), 1
+            yield ("exact", aspect, who, str(count)), min(scores) == max(scores)
+            yield ("within 1", aspect, who, str(count)), max(scores) - min(scores) <= STEP
+            yield ("n", aspect, who), count
+            yield ("sum", aspect, who), sum(scores)
+            yield ("squares", aspect, who), squares
+            yield ("within", aspect, who), (count * squares - sum(scores) ** 2) // (count - 1)
+        for judge, score in given.items():
+            others = [given[other] for other in given if kin[other] and kin[other] != kin[judge]]
+            if kin[judge] and writer and others:
+                side = "own" if kin[judge] == writer else "others'"
+                yield (f"{side} n", judge), 1
+                yield (side, judge), (len(others) * score - sum(others)) // len(others)
+
+
+def _leanings(rated: Iterable[Row]) -> Tally:
+    """What a judge's scores for the texts of one prompt, in one aspect and order, go with."""
+    for group in _grouped(rated, "judge", "aspect", "prompt_id", "order"):
+        judge, count, scores = group[0]["judge"], len(group), [row["score"] for row in group]
+        yield ("scored", judge), count
+        yield ("twos", judge), math.comb(count, 2)
+        yield ("ties", judge), sum(math.comb(same, 2) for same in Counter(scores).values())
+        placed = count > 1 and all(row["protocol"] == "listwise" and row["position"] is not None for row in group)
+        for what in ("length", "marks", "position") if placed else ("length", "marks"):
+            x = [round(row[what] * STEP) for row in group]
+            for part, one, two in (("xx", x, x), ("yy", scores, scores), ("xy", x, scores)):
+                products = sum(a * b for a, b in zip(one, two, strict=True))
+                yield (what, judge, part), (count * products - sum(one) * sum(two)) // count
+        for row, score in zip(group, scores, strict=True) if placed else ():
+            yield ("place n", judge, str(row["position"])), 1
+            yield ("place", judge, str(row["position"])), (count * score - sum(scores)) // count
+
+
+def _ratio(total: int, count: int) -> float | None:
+    return round(total / count, 2) if count else None

@@ -1,0 +1,130 @@
+"""A data set's card: README.md as the Hub shows it, and the recipe as it may be shown."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+
+from pairsmith import __version__
+from pairsmith.config import Recipe
+from pairsmith.config.loading import models_in
+from pairsmith.reporting.markdown import markdown_table, markdown_text, public_name
+from pairsmith.reporting.page import WING, render_markdown
+from pairsmith.reporting.summary import Summary
+from pairsmith.text.templating import render
+
+Models = list[dict[str, Any]]  # role, name, model, revision of every model of a run
+
+
+def render_card(
+    recipe: Recipe,
+    summary: Summary,
+    where: str,
+    counts: dict[str, int],
+    digest: str,
+    models: Models,
+    usage: list[dict[str, Any]] | None = None,
+    changed: str = "",
+) -> str:
+    """README.md with the YAML front matter that the Hub and `load_dataset` read.
+
+    `usage`: from `usage_table`; `changed`: from `render_changelog`.
+    """
+    configs = []
+    for name, folder in (("default", "data"), ("kto", "kto")):
+        splits = sorted((key.split("/")[1] for key in counts if key.startswith(f"{folder}/")), reverse=True)
+        if splits:
+            files = [{"split": split, "path": f"{folder}/{split}-{digest[:12]}.parquet"} for split in splits]
+            configs.append({"config_name": name, "data_files": files})
+    front = {
+        "license": recipe.publishing.license,
+        "language": list(recipe.publishing.language) or None,
+        "tags": ["preference", "dpo", "synthetic", "pairsmith"],
+        "size_categories": [_size_category(summary.pairs)],
+        "configs": configs,
+    }
+    kinds = {
+        "kto": '`load_dataset(..., "kto")` (prompt, completion, label)',
+        "jsonl": "`jsonl/` (one pair a line)",
+        "csv": "`csv/` (for spreadsheets; what looks like a formula begins with an apostrophe)",
+    }
+    exports = [text for name, text in kinds.items() if name in recipe.publishing.exports]
+    told = recipe_yaml(recipe).strip()
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", told)), default=0))
+    return (
+        render(
+            WING,
+            "card.md.jinja",
+            description=markdown_text(recipe.description or "A preference dataset."),
+            fence=fence,
+            recipe=recipe,
+            where=where,
+            front_matter=yaml.safe_dump({k: v for k, v in front.items() if v}, sort_keys=False).strip(),
+            summary_markdown=render_markdown(recipe, summary),
+            exports=", ".join(exports),
+            version=__version__,
+            models=markdown_table([row | {"model": public_name(row["model"])} for row in models]),
+            usage=markdown_table(usage) if usage else "",
+            changed=changed,
+            scores=score_meaning(recipe),
+            alike=similarity_meaning(recipe),
+            recipe_yaml=told,
+        )
+        + "\n"
+    )
+
+
+def score_meaning(recipe: Recipe) -> str:
+    """How a recipe makes one score of what its judges said, in words."""
+    if not recipe.rating:
+        return "null: no judge was asked for them"
+    judges = {
+        "mean": "mean over judges by their weights",
+        "median": "median over judges",
+        "trimmed": "mean over judges by their weights, of three or more without the lowest and the highest",
+        "z-scored": "mean over judges by their weights of scores less the judge's mean for the prompt, in its standard "
+        "deviations",
+    }[recipe.rating.aggregation]
+    unscaled = any(judge.is_reward and judge.scale is None for judge in recipe.rating.judges)
+    scaled = ", in the reward model's own units" if unscaled else ", put on the scale 1 to 5"
+    if recipe.rating.aggregation == "z-scored":
+        scaled = ""
+    if recipe.pairing.strategy == "per-aspect":
+        return f"in the aspect that `strategy` names: {judges}{scaled}"
+    which = {"prefer-overall": "the aspect overall", "prefer-aspects": "a weighted mean over aspects without overall"}
+    aspects = which.get(recipe.pairing.conflicts, "a weighted mean over aspects")
+    return f"{aspects} (those not applicable left out); in each, the {judges}{scaled}"
+
+
+def similarity_meaning(recipe: Recipe) -> str:
+    """What tells how alike two texts are, in words."""
+    encoder = recipe.pairing.similarity
+    if encoder is None:
+        return "the share of characters that stay when one is turned into the other (Indel)"
+    return f"the cosine of their embeddings by {markdown_text(public_name(encoder.model))}"
+
+
+def recipe_yaml(recipe: Recipe) -> str:
+    """The recipe as it ran, without defaults and without folders, endpoints and devices of this machine."""
+    data = recipe.model_dump(mode="json", exclude_defaults=True, exclude={"workspace", "ledger"})
+    specs = models_in(data)
+    for spec in specs:
+        for machine in ("endpoint", "local"):
+            spec.pop(machine, None)
+    prompts = data["prompts"]
+    sources = [*prompts["sources"], *(prompts.get("decontaminate") or {}).get("against", ())]
+    for source in sources:
+        source.get("sql", {}).pop("url", None)
+    for place, key in [
+        *((source, "path") for source in sources if "path" in source),
+        *((spec, "model") for spec in specs if "model" in spec),
+    ]:
+        place[key] = public_name(place[key])
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+
+
+def _size_category(n_rows: int) -> str:
+    bounds = [(1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M")]
+    return next((name for bound, name in bounds if n_rows < bound), "n>1M")

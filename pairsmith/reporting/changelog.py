@@ -1,0 +1,95 @@
+"""What a version changes against the one that was released before it: prompts, pairs, what was paid, how it measures.
+
+All but the prompts is told by the two version.json; of the prompts, `changes` reads ids in the data files.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pairsmith.config import Gates
+from pairsmith.errors import DataError
+from pairsmith.reporting.agreement import Trust
+from pairsmith.reporting.gates import measure
+from pairsmith.reporting.markdown import markdown_table
+from pairsmith.reporting.page import WING
+from pairsmith.reporting.prompt_changes import changes
+from pairsmith.reporting.summary import Summary
+from pairsmith.storage.datafiles import File, stored_files
+from pairsmith.storage.store import Store
+from pairsmith.storage.versions import Version
+from pairsmith.text.templating import render
+
+log = logging.getLogger(__name__)
+# What is measured of a version, with the gate that bounds it; the mean margin has none.
+_MEASURES = {"yield": "min_yield", "null rate": "max_null_rate", "tie rate": "max_tie_rate",
+             "agreement": "min_agreement", "length bias": "max_length_bias"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Changelog:
+    """`against`: the version released before, null for the first; with it, all that follows is null where unknown.
+
+    `added`, `removed`: prompts; `changed`: prompts with other pairs. `calls`, `cost`: paid since.
+    """
+
+    against: str | None
+    added: int | None = None
+    removed: int | None = None
+    changed: int | None = None
+    calls: int | None = None
+    cost: float | None = None
+
+
+def measured(summary: Summary, trust: Trust) -> dict[str, float | None]:
+    """The numbers of a version by which it is compared with others; null where one cannot be measured."""
+    values = {name: value for name, _, value, _ in measure(Gates(), summary, trust)}
+    numbers: dict[str, float | None] = {"prompts": summary.paired, "pairs": summary.pairs}
+    numbers |= {name: values[gate] for name, gate in _MEASURES.items()}
+    numbers["mean margin"] = summary.margins / summary.n_margins if summary.n_margins else None
+    return {name: None if value is None else round(value, 4) for name, value in numbers.items()}
+
+
+def paid(usage: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Calls and cost of a data set in all its runs, from `report.usage_table`; no calls where nothing was noted."""
+    total = usage[-1] if usage else {}
+    return {"calls": total.get("calls", 0), "cost": total.get("cost")}
+
+
+def changelog(store: Store, before: Version | None, files: Sequence[File], paid_now: Mapping[str, Any]) -> Changelog:
+    """`files`: the data files of the new version; `paid_now`: what the data set has cost by now."""
+    if before is None:
+        return Changelog(None)
+    counts: dict[str, Any] = {}
+    names = [f"versions/{before.name}/{name}" for name in before.files if name.startswith("data/")]
+    try:
+        found = changes(stored_files(store, names), files)
+        counts = {"added": found.added, "removed": found.removed, "changed": found.changed}
+    except DataError as error:
+        log.warning("the prompts of %s cannot be compared with: %s", before.name, error)
+    paid_then = before.about.get("paid") or {}
+    since = {name: _since(paid_then.get(name), paid_now[name]) for name in ("calls", "cost")}
+    return Changelog(before.name, **counts, **since)
+
+
+def _since(then: float | None, now: float | None) -> Any:
+    """What was paid since; null where it is not known, as after a ledger was lost."""
+    return None if then is None or now is None or now < then else round(now - then, 6)
+
+
+def render_changelog(about: Mapping[str, Any], before: Mapping[str, Any] | None) -> str:
+    """The changes of a version as markdown, from its version.json and that of the version before."""
+    told = Changelog(**about["changelog"])
+    now, then = about["measured"], (before or {}).get("measured") or {}
+    rows = [
+        {"": name, str(told.against): then.get(name), about["version"]: value} | {"more": _more(then.get(name), value)}
+        for name, value in now.items()
+    ]
+    return render(WING, "changelog.md.jinja", told=told, table=markdown_table(rows) if told.against else "").strip()
+
+
+def _more(then: float | None, now: float | None) -> float | None:
+    return None if then is None or now is None else round(now - then, 4)

@@ -1,0 +1,192 @@
+"""How two published versions differ: their prompts, what became of each pair, scores, and who was chosen.
+
+Only numbers are kept: of every pair hashes of its prompt and texts, its scores and a code for its member, about 100
+bytes however long the texts are. Files are read a column and a batch at a time. Hashes have 64 bits: that two of 10^7
+prompts are taken for one has a chance of about 10^-6.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pairsmith.errors import DataError
+from pairsmith.storage.datafiles import at, beginning, code, files_of, parts
+
+_CODES = ("prompt_id", "chosen", "rejected")  # kept as hashes
+_NUMBERS = ("chosen_score", "rejected_score", "margin")
+
+
+@dataclass(frozen=True)
+class Version:
+    """One of the two: its folder, what it holds, and how many of its pairs are of prompts that both have."""
+
+    folder: Path
+    prompts: int
+    pairs: int
+    pairs_in_both: int
+
+
+@dataclass(frozen=True)
+class Shift:
+    """Mean of a number over `count` prompts or pairs that have it in both versions."""
+
+    what: str
+    count: int
+    a: float
+    b: float
+
+    @property
+    def shift(self) -> float:
+        return self.b - self.a
+
+
+@dataclass(frozen=True)
+class Flip:
+    """A pair whose texts changed places: the beginning of its prompt, and ids and margins in both versions."""
+
+    prompt_id: str
+    prompt: str
+    chosen_a: str
+    chosen_b: str
+    margin_a: float | None
+    margin_b: float | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` found. Everything but the prompts only in one is of prompts that both versions have.
+
+    `kept` and `flipped` count pairs of A that have a counterpart in B, each its own; `changed_a` and `changed_b` those
+    left in A and in B, which need not be as many. `of_prompts`: shifts of prompts' means; `of_kept`: of the pairs kept,
+    so with the texts the same. `members`: times chosen in A and in B.
+    """
+
+    a: Version
+    b: Version
+    prompts_in_both: int
+    kept: int
+    flipped: int
+    of_prompts: tuple[Shift, ...]
+    of_kept: tuple[Shift, ...]
+    members: dict[str, tuple[int, int]]
+    flips: tuple[Flip, ...]
+
+    @property
+    def changed_a(self) -> int:
+        return self.a.pairs_in_both - self.kept - self.flipped
+
+    @property
+    def changed_b(self) -> int:
+        return self.b.pairs_in_both - self.kept - self.flipped
+
+
+def compare(a: Path, b: Path, show: int = 3) -> Comparison:
+    """Compare two versions, or the `latest` of two data set folders; `flips` are the first `show` in A's order.
+
+    Pairs are the same where both texts are, in the form that `ids.normalised` gives them, whoever wrote them. Raises
+    DataError that names the folder or file where there is no data set, or one that pairsmith did not make.
+    """
+    files_a, files_b = files_of(a), files_of(b)
+    frame_a, frame_b = _read(a, files_a), _read(b, files_b)
+    prompts_a, prompts_b = frame_a["prompt_id"].unique(), frame_b["prompt_id"].unique()
+    both = np.intersect1d(prompts_a, prompts_b, assume_unique=True)
+    common_a, common_b = (frame[frame["prompt_id"].isin(both)] for frame in (frame_a, frame_b))
+    pairs_a, pairs_b = _by(common_a, list(_CODES)), _by(common_b, list(_CODES))
+    kept = _matched(pairs_a, pairs_b)
+    flipped = _matched(_left(pairs_a, kept), _left(pairs_b, kept).rename(columns=_SWAPPED))
+    prompts = _by(common_a, ["prompt_id"]).merge(_by(common_b, ["prompt_id"]), on="prompt_id", suffixes=("_a", "_b"))
+    return Comparison(
+        a=Version(files_a[0].parent.parent, len(prompts_a), len(frame_a), len(common_a)),
+        b=Version(files_b[0].parent.parent, len(prompts_b), len(frame_b), len(common_b)),
+        prompts_in_both=len(both),
+        kept=int(kept["matched"].sum()),
+        flipped=int(flipped["matched"].sum()),
+        of_prompts=_shifts(prompts.assign(matched=1)),
+        of_kept=_shifts(kept),
+        members=_members(common_a, common_b),
+        flips=_flips(flipped.sort_values("row_a").head(show), files_a, files_b),
+    )
+
+
+_SWAPPED = {"chosen": "rejected", "rejected": "chosen"}
+
+
+def _read(dataset: Path, files: Sequence[Path]) -> pd.DataFrame:
+    """A row per pair: hashes, numbers and the member, in the order of the files."""
+    columns: dict[str, Any] = {}
+    for name in _CODES:
+        found = [np.fromiter(map(code, part.to_pylist()), np.uint64, len(part)) for (part,) in parts(files, [name])]
+        columns[name] = np.concatenate([np.empty(0, np.uint64), *found])
+    for name in _NUMBERS:
+        found = [part.to_numpy(zero_copy_only=False) for (part,) in parts(files, [name])]
+        numbers = np.concatenate([np.empty(0), *found])
+        columns[name] = np.where(np.isfinite(numbers), numbers, np.nan)
+    names: dict[str | None, int] = {}
+    codes = [
+        np.fromiter((names.setdefault(name, len(names)) for name in part.to_pylist()), np.int32, len(part))
+        for (part,) in parts(files, ["chosen_member"])
+    ]
+    told = [name or "" for name in names]
+    columns["member"] = pd.Categorical.from_codes(np.concatenate([np.empty(0, np.int32), *codes]), pd.Index(told))
+    frame = pd.DataFrame(columns)
+    if frame.empty:
+        raise DataError(f"{dataset}: its dataset holds no pair")
+    return frame.assign(row=np.arange(len(frame)))
+
+
+def _by(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """A row per key, sorted: how many pairs it has (`matched`), its first row, and means of its numbers."""
+    means = {name: pd.NamedAgg(name, "mean") for name in _NUMBERS}
+    grouped = frame.groupby(keys, sort=True)
+    return grouped.agg(matched=pd.NamedAgg("row", "size"), row=pd.NamedAgg("row", "min"), **means).reset_index()
+
+
+def _matched(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
+    """Keys that both have, with what each has under `_a` and `_b`; `matched`: how many pairs find a counterpart."""
+    joined = a.merge(b, on=list(_CODES), suffixes=("_a", "_b"))
+    return joined.assign(matched=np.minimum(joined["matched_a"], joined["matched_b"]))
+
+
+def _left(pairs: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:
+    """The pairs that are not among those kept. A text pair that stands twice may be kept once."""
+    used = pairs[list(_CODES)].merge(kept[[*_CODES, "matched"]], how="left", on=list(_CODES))["matched"]
+    left = pairs.assign(matched=pairs["matched"] - used.fillna(0).astype(np.int64).to_numpy())
+    return left[left["matched"] > 0]
+
+
+def _shifts(joined: pd.DataFrame) -> tuple[Shift, ...]:
+    """Means over the rows that have a number in both, each as often as it was matched."""
+    shifts = []
+    for name in _NUMBERS:
+        known = joined[joined[f"{name}_a"].notna() & joined[f"{name}_b"].notna()]
+        weights = known["matched"].to_numpy()
+        if count := int(weights.sum()):
+            means = [float((known[f"{name}_{side}"].to_numpy() * weights).sum() / count) for side in "ab"]
+            shifts.append(Shift(name.replace("_", " "), count, *means))
+    return tuple(shifts)
+
+
+def _members(a: pd.DataFrame, b: pd.DataFrame) -> dict[str, tuple[int, int]]:
+    """Times chosen in each, by member, the most often chosen first."""
+    times_a, times_b = (Counter({str(k): int(n) for k, n in side["member"].value_counts().items()}) for side in (a, b))
+    names = sorted(times_a.keys() | times_b.keys(), key=lambda name: (-times_a[name] - times_b[name], name))
+    return {name: (times_a[name], times_b[name]) for name in names if times_a[name] or times_b[name]}
+
+
+def _flips(flipped: pd.DataFrame, files_a: Sequence[Path], files_b: Sequence[Path]) -> tuple[Flip, ...]:
+    """The few pairs of `flipped`, with their prompts and ids read from the files."""
+    rows_a, rows_b = flipped["row_a"].tolist(), flipped["row_b"].tolist()
+    prompts, names = at(files_a, "prompt", rows_a), at(files_a, "prompt_id", rows_a)
+    chosen_a, chosen_b = at(files_a, "chosen_id", rows_a), at(files_b, "chosen_id", rows_b)
+    margins_a, margins_b = at(files_a, "margin", rows_a), at(files_b, "margin", rows_b)
+    return tuple(
+        Flip(names[x], beginning(prompts[x]), chosen_a[x], chosen_b[y], margins_a[x], margins_b[y])
+        for x, y in zip(rows_a, rows_b, strict=True)
+    )

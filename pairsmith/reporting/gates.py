@@ -1,0 +1,59 @@
+"""Quality gates: what a data set must be like to be published."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pairsmith.config import Gates
+from pairsmith.errors import RunError
+from pairsmith.reporting.agreement import Trust
+from pairsmith.reporting.summary import Summary
+from pairsmith.storage.schemas import Reason
+
+Measured = tuple[str, float | None, float | None, bool]  # gate, bound, value, whether it is the least that is allowed
+
+
+def measure(gates: Gates, summary: Summary, trust: Trust) -> list[Measured]:
+    """Every gate with its bound and what was measured; null where nothing could be."""
+    ratings = sum(counts["ratings"] for counts in summary.aspects.values())
+    nulls = sum(counts["null"] for counts in summary.aspects.values())
+    bias = trust.length_bias()
+    return [
+        ("min_pairs", gates.min_pairs, summary.pairs, True),
+        ("min_yield", gates.min_yield, _share(summary.paired, summary.loaded), True),
+        ("max_null_rate", gates.max_null_rate, _share(nulls, ratings), False),
+        ("max_tie_rate", gates.max_tie_rate, _share(summary.prompt_reasons[Reason.TIE], summary.loaded), False),
+        ("min_agreement", gates.min_agreement, trust.least_agreement(), True),
+        ("max_length_bias", gates.max_length_bias, None if bias is None else abs(bias), False),
+    ]
+
+
+def check(gates: Gates, summary: Summary, trust: Trust) -> None:
+    """Raise RunError that names each gate that is not passed, with the numbers. What cannot be measured fails."""
+    failed = []
+    for name, bound, value, least in measure(gates, summary, trust):
+        if fails(bound, value, least):
+            told = "cannot be measured" if value is None else f"{value:.4g}"
+            failed.append(f"{name}: {told}, {'at least' if least else 'at most'} {bound:g} is wanted")
+    if failed:
+        raise RunError(f"not published, since gates of the recipe failed: {'; '.join(failed)}")
+
+
+def table(gates: Gates, summary: Summary, trust: Trust) -> list[dict[str, Any]]:
+    """The gates as a person reads them: bound, value, and whether it is passed; of one without a bound, the value."""
+    rows = []
+    for name, bound, value, least in measure(gates, summary, trust):
+        wanted = "" if bound is None else f"{'at least' if least else 'at most'} {bound:g}"
+        passed = "" if bound is None else "no" if fails(bound, value, least) else "yes"
+        measured = "cannot be measured" if value is None else f"{value:.4g}"
+        rows.append({"gate": name, "measured": measured, "wanted": wanted, "passed": passed})
+    return rows
+
+
+def fails(bound: float | None, value: float | None, least: bool) -> bool:
+    """Whether a gate that has a bound is not passed."""
+    return bound is not None and (value is None or (value < bound if least else value > bound))
+
+
+def _share(part: float, whole: float) -> float | None:
+    return part / whole if whole else None

@@ -1,0 +1,36 @@
+"""Markdown of names and numbers, in which nothing from the data is read as markup."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+_MARKUP = re.compile(r"[\\`*_\[\]<>&|~!]")
+_BEGINNINGS = re.compile(r"^(\d*)([#+\-=>:.)])")  # of headings, lists, quotes, rules
+
+
+def markdown_table(table: list[dict[str, Any]]) -> str:
+    """A markdown table; cells are names and numbers of a recipe, with markdown's own characters escaped."""
+    columns = list(dict.fromkeys(column for row in table for column in row))
+    lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
+    lines += ["| " + " | ".join(_cell(row.get(column)) for column in columns) + " |" for row in table]
+    return "\n".join(lines)
+
+
+def markdown_text(value: Any) -> str:
+    """Text for a line of markdown, of which nothing is read as markup."""
+    text = _MARKUP.sub(r"\\\g<0>", " ".join(str(value).split()))
+    return _BEGINNINGS.sub(r"\1\\\2", text)
+
+
+def public_name(model: str) -> str:
+    """A model's id, or the name of its folder without where that stands on this machine."""
+    return Path(model).name if os.path.isabs(model) else model
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float) and 0 < abs(value) < 0.001:
+        return f"{value:.6f}".rstrip("0")
+    return str(value) if isinstance(value, int | float) else "" if value is None else markdown_text(value)

@@ -1,0 +1,44 @@
+"""The report as a page, and its numbers as markdown."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from pairsmith.config import Recipe
+from pairsmith.reporting import charts, word_diff
+from pairsmith.reporting.markdown import markdown_table
+from pairsmith.reporting.summary import Summary
+from pairsmith.text.templating import render
+
+WING = "pairsmith.reporting"
+
+
+def render_report(
+    recipe: Recipe,
+    summary: Summary,
+    shown: list[dict[str, Any]],
+    refused: list[str],
+    judging: Mapping[str, list[dict[str, Any]]] | None = None,
+    usage: list[dict[str, Any]] | None = None,
+    recipe_text: str = "",
+) -> str:
+    """The report as one self-contained HTML page: no network, and no script but its own, named by its hash.
+
+    `judging`: title -> rows of a table about the judges; `usage`: rows by model; `recipe_text`: what may be published.
+    """
+    tables = {"judging": judging or {}, "usage": usage or [], "refused": refused, "shown": shown}
+    tools = {"charts": charts, "word_diff": word_diff, "csp_hash": _csp_hash}
+    return render(WING, "report.html.jinja", recipe=recipe, summary=summary, recipe_text=recipe_text, **tables, **tools)
+
+
+def render_markdown(recipe: Recipe, summary: Summary) -> str:
+    """The funnel, reasons and tables as markdown, for cards and Prefect artifacts. Holds no text from the data."""
+    return render(WING, "summary.md.jinja", recipe=recipe, summary=summary, table=markdown_table)
+
+
+def _csp_hash(name: str) -> str:
+    """What a content security policy calls a script or style that stands in the page."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(render(WING, name).encode()).digest()).decode()}'"

@@ -1,0 +1,224 @@
+"""Completions and ratings that the sources bring: rows -> what a prompt carries -> rows of the tables. Asks no model.
+
+A prompt carries them in its extras, as `{"completions": [{member, model, text, error, ratings}]}`, each aspect with
+all that was said of it. Two that have the same label and text are one, with the ratings of both; the list is sorted,
+so the order of rows changes nothing. Scales are looked at when ratings are made, by the rules for a judge's reply.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+import pandas as pd
+
+from pairsmith.config import Given, Judge, Member, Rating, Written
+from pairsmith.ids import canonical_json, short_id
+from pairsmith.judging.rating import may_be_na, scale
+from pairsmith.judging.readouts import Read, Sheet, read_given
+from pairsmith.sources.row_fields import Refused, lookup
+from pairsmith.storage.schemas import Reason, frame, rows
+
+LONGEST_LABEL = 200  # characters
+Item = dict[str, Any]  # one completion as a prompt carries it; what is null is left out
+
+
+def read_completions(row: Mapping[str, Any], given: Given) -> list[Item]:
+    """The completions that a row brings. One that cannot be used says why in `error`.
+
+    Raises Refused where the list of them is none, and where the row is to be a completion and brings none.
+    """
+    if given.columns:
+        return united(_item(row, written, label) for label, written in given.by_label.items())
+    if given.items is None:
+        item = _item(row, given)
+        reason, _, detail = item.get("error", "").partition(": ")
+        if detail:
+            raise Refused(Reason(reason), detail)
+        return united([item])
+    found = lookup(row, given.items)
+    if not isinstance(found, list | tuple):
+        kind = "is absent or null" if found is None else f"holds {type(found).__name__}, not a list"
+        reason = Reason.MISSING if found is None else Reason.WRONG_TYPE
+        raise Refused(reason, f"completions: column {given.items} {kind}")
+    return united(_item(one, given) for one in found)
+
+
+def united(items: Iterable[Item]) -> list[Item]:
+    """Items of the same label and text made one, with all that was said of it; in an order of their own."""
+    groups: dict[str, list[Item]] = defaultdict(list)
+    for item in items:
+        groups[canonical_json([item.get(name) for name in ("member", "text", "error")])].append(item)
+    return [_one(group) for _, group in sorted(groups.items())]
+
+
+def completions_of(prompts: pd.DataFrame, member: Member) -> pd.DataFrame:
+    """The given completions of all prompts; `member`: whose name those have that came without a label."""
+    return frame("completions", [row for prompt in rows(prompts) for row in _completions(prompt, member)])
+
+
+def ratings_of(
+    prompts: pd.DataFrame, completions: pd.DataFrame, rating: Rating, judge: Judge, member: Member
+) -> pd.DataFrame:
+    """The ratings that came with the given completions, as those of `judge`: a rating or null with the reason.
+
+    A text for which none could come has a row only in aspects that no other judge rates: there, null.
+    """
+    texts: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows(completions):
+        if row["error"] is None:
+            texts[row["prompt_id"]].append(row)
+    aspects = rating.aspects_of(judge)
+    others = {aspect for other in rating.judges if other != judge for aspect in rating.aspects_of(other)}
+    made = []
+    for prompt in rows(prompts):
+        said = {_id(prompt["prompt_id"], item, member): item.get("ratings", {}) for item in carried(prompt)}
+        for row in texts[prompt["prompt_id"]]:
+            found = said.get(row["completion_id"], {})
+            made += [
+                _rating(row, judge, aspect, found.get(aspect, []), rating)
+                for aspect in aspects
+                if aspect in found or aspect not in others
+            ]
+    return frame("ratings", made)
+
+
+def _item(row: Any, written: Written, label: str | None = None) -> Item:
+    """What stands in a row, or in an item of its list, at the places that `written` names."""
+    fields = row if isinstance(row, Mapping) else {}
+    if written.text is None:
+        text, error = _text(row, "the list's item")
+    elif isinstance(row, Mapping) or row is None:
+        text, error = _text(lookup(fields, written.text), f"column {written.text}")
+    else:
+        text, error = "", f"{Reason.WRONG_TYPE}: the list's item is {type(row).__name__}, not an object with fields"
+    if label is None and isinstance(written, Given) and written.member:
+        label, wrong = _label(lookup(fields, written.member), written.member)
+        error = error or wrong
+    model, _ = _label(lookup(fields, written.model), written.model) if written.model else (None, None)
+    ratings = {aspect: [_said(fields, written, aspect)] for aspect in written.rated} if not error else {}
+    item = {"member": label, "model": model, "text": text, "error": error, "ratings": ratings}
+    return {name: value for name, value in item.items() if value is not None and value != {}}
+
+
+def _text(value: Any, where: str) -> tuple[str, str | None]:
+    """A completion's text, and what is wrong with it."""
+    if value is None:
+        return "", f"{Reason.MISSING}: {where} is absent or null"
+    if isinstance(value, list | tuple):
+        answers = [one.get("content") for one in value if isinstance(one, Mapping) and one.get("role") == "assistant"]
+        if not answers:
+            return "", f"{Reason.WRONG_TYPE}: {where} holds a list without a message of the assistant"
+        value, where = answers[-1], f"the assistant's last message in {where}"
+    if not isinstance(value, str):
+        return "", f"{Reason.WRONG_TYPE}: {where} holds {type(value).__name__}, not text"
+    return (value, None) if value.strip() else ("", str(Reason.EMPTY))
+
+
+def _label(value: Any, where: str | None) -> tuple[str | None, str | None]:
+    """Who wrote a completion, and what is wrong with it. A whole number is a label too."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if value is None or value == "":
+        return None, f"{Reason.MISSING}: the label in column {where} is absent or null"
+    if not isinstance(value, str) or not value.strip() or len(value) > LONGEST_LABEL:
+        told = "blank or longer than a name" if isinstance(value, str) else type(value).__name__
+        return None, f"{Reason.WRONG_TYPE}: the label in column {where} is {told}"
+    return value, None
+
+
+def _said(fields: Mapping[str, Any], written: Written, aspect: str) -> dict[str, Any]:
+    """What stands in a row of one aspect: a value that JSON can hold, as it was, and the reason for it."""
+    rationale = lookup(fields, written.rationales[aspect]) if aspect in written.rationales else None
+    if rationale is not None and not isinstance(rationale, str):
+        rationale = json.dumps(rationale, ensure_ascii=False, default=str)
+    found = {"value": _plain(lookup(fields, written.rated[aspect]))}
+    found |= {"rationale": rationale} if rationale and rationale.strip() else {}
+    return found | ({"fractions": True} if aspect in written.scores else {})
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        value = float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    if isinstance(value, list | tuple | Mapping):
+        return {} if isinstance(value, Mapping) else []  # wrong whatever is in it
+    return value if value is None or isinstance(value, str | int | float) else str(value)
+
+
+def _one(group: Sequence[Item]) -> Item:
+    """Completions that are the same, as one."""
+    ratings: dict[str, dict[str, Any]] = defaultdict(dict)
+    for item in group:
+        for aspect, said in item.get("ratings", {}).items():
+            ratings[aspect].update({canonical_json(one): one for one in said})
+    told = {aspect: [one for _, one in sorted(said.items())] for aspect, said in sorted(ratings.items())}
+    models = sorted({item["model"] for item in group if "model" in item})
+    merged = {name: value for name, value in group[0].items() if name not in ("model", "ratings")}
+    return merged | ({"model": models[0]} if models else {}) | ({"ratings": told} if told else {})
+
+
+def carried(prompt: Mapping[str, Any]) -> list[Item]:
+    """The completions that a row of the prompts table carries."""
+    return list(json.loads(prompt["extras"] or "{}").get("completions", []))
+
+
+def _id(prompt_id: str, item: Item, member: Member) -> str:
+    """Identity of a given completion; another than that of the same text from a model of the same name."""
+    return short_id("given", prompt_id, item.get("member", member.name), item["text"], item.get("error", ""))
+
+
+def _completions(prompt: Mapping[str, Any], member: Member) -> Iterable[dict[str, Any]]:
+    samples: dict[str, int] = defaultdict(int)
+    for item in carried(prompt):
+        label = item.get("member", member.name)
+        yield {
+            "completion_id": _id(prompt["prompt_id"], item, member),
+            "prompt_id": prompt["prompt_id"],
+            "member": label,
+            "model": item.get("model", label),
+            "text": item["text"],
+            "n_tokens": 0,
+            "sample": samples[label],
+            "seed": 0,
+            "evolution": 0,
+            "request": "",
+            "error": item.get("error"),
+        }
+        samples[label] += 1
+
+
+def _rating(
+    row: Mapping[str, Any], judge: Judge, aspect: str, said: Sequence[dict[str, Any]], rating: Rating
+) -> dict[str, Any]:
+    rubric = rating.rubrics.get(aspect)
+    found = _read(said, Sheet((), scale(aspect, rubric), may_be_na(aspect, rubric)))
+    return {
+        "completion_id": row["completion_id"],
+        "prompt_id": row["prompt_id"],
+        "judge": judge.name,
+        "aspect": aspect,
+        "protocol": "given",
+        "order": 0,
+        "rating": found.rating,
+        "score": found.score,
+        "rationale": found.rationale,
+        "reply": canonical_json([one["value"] for one in said]) if said else "",
+        "request": "",
+        "error": found.error,
+    }
+
+
+def _read(said: Sequence[dict[str, Any]], sheet: Sheet) -> Read:
+    """One rating of all that was said of a text in an aspect; null where it is not the same."""
+    rationale = "\n\n".join(dict.fromkeys(one["rationale"].strip() for one in said if "rationale" in one)) or None
+    reads = {read_given(one["value"], sheet, one.get("fractions", False)) for one in said if one["value"] is not None}
+    if len(reads) > 1:
+        return Read(rationale=rationale, error="given ratings that contradict each other")
+    found = reads.pop() if reads else read_given(None, sheet)
+    return Read(found.rating, found.score, rationale, found.error)

@@ -1,0 +1,241 @@
+"""Read prompts: from rows in files or data sets to validated, deduplicated prompts in shards.
+
+Every row read becomes a prompt or a rejection that says where it stood and why it was refused. A prompt's text is
+kept to the byte; only its id is made from a normalised form, so that two copies that differ in line ends count as one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Container, Iterable, Iterator, Mapping
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+from pairsmith.config import Columns, Decontamination, Prompts, Source
+from pairsmith.errors import DataError
+from pairsmith.ids import fingerprint, prompt_id
+from pairsmith.sources.given_completions import read_completions
+from pairsmith.sources.merging import gather
+from pairsmith.sources.overlap import Benchmarks, NearDuplicates, user_texts
+from pairsmith.sources.readers import Bodies, Located, Placed, Recall, files_of, read_file, read_source
+from pairsmith.sources.row_fields import CHAT_NAMES, PROMPT_NAMES, Refused, lookup
+from pairsmith.storage.schemas import Reason, Stage
+
+_ROLES = {"user", "assistant", "system"}
+
+
+def read_prompts(
+    config: Prompts, fetched: Bodies | None = None, recall: Recall | None = None
+) -> Iterator[dict[str, Any]]:
+    """Yield a row of the prompts table or of the rejections table for each row read, in the order of the sources.
+
+    Rows that bring completions of one prompt become one; its key `rows`, which is no column, tells how many they were.
+    `fetched`: http(s) address -> file. With `recall`, a prompt that a shard holds may be told by its `prompt_id` and
+    `digest` alone. Raises ConfigError where a source or column cannot be found, DataError where one cannot be read.
+    """
+    fetched, seen = fetched or {}, dict[str, str]()
+    against = config.decontaminate
+    benchmarks = Benchmarks(_items(against, fetched), against.n) if against else None
+    kept = NearDuplicates(config.near_duplicates) if config.near_duplicates else None
+    grouped = any(source.completions for source in config.sources)
+    found = _read_each(config, fetched, None if benchmarks or kept or grouped else recall, seen)
+    for place, prompt in gather(found) if grouped else found:
+        try:
+            if isinstance(prompt, Refused):
+                raise prompt
+            if prompt["prompt_id"] in seen:
+                raise Refused(Reason.DUPLICATE, f"same prompt as {seen[prompt['prompt_id']]}")
+            _no_overlap(prompt, place, benchmarks, kept)
+            seen[prompt["prompt_id"]] = place
+        except Refused as refused:
+            rejected = {"stage": Stage.LOAD, "reason": refused.reason, "detail": f"{place}: {refused.detail}"}
+            several = isinstance(prompt, dict) and "rows" in prompt
+            yield rejected | ({"rows": prompt["rows"]} if several else {})  # type: ignore[index]
+        else:
+            yield prompt
+
+
+def _read_each(config: Prompts, fetched: Bodies, recall: Recall | None, seen: Container[str]) -> Iterator[Placed]:
+    """Each row's place, and the prompt in it or why there is none."""
+    found = (_read_one(source, config.max_chars, fetched, recall, seen) for source in config.sources)
+    return islice(chain.from_iterable(found), config.limit)
+
+
+def _read_one(
+    source: Source, max_chars: int, fetched: Bodies, recall: Recall | None, seen: Container[str]
+) -> Iterator[Placed]:
+    files = files_of(source, fetched) if recall and not source.sample else None
+    if recall is None or files is None:
+        return _judged(source, max_chars, read_source(source, fetched))
+    columns = source.columns.model_dump(mode="json")
+    placed = (
+        recall.rows(
+            file.path, file.name, fingerprint(columns, max_chars, file.kind), seen,
+            lambda file=file: _judged(source, max_chars, read_file(file)),  # type: ignore[misc]
+        )
+        for file in files
+    )  # fmt: skip
+    return islice(chain.from_iterable(placed), source.limit)
+
+
+def _judged(source: Source, max_chars: int, located: Iterable[Located]) -> Iterator[Placed]:
+    for item in located:
+        try:
+            if item.refused:
+                raise item.refused
+            prompt = to_prompt(item.row or {}, source, max_chars, item.file)
+        except Refused as refused:
+            yield item.place, refused
+        else:
+            yield item.place, prompt
+
+
+def _no_overlap(prompt: dict[str, Any], place: str, benchmarks: Benchmarks | None, kept: NearDuplicates | None) -> None:
+    """Refuse a prompt of a benchmark or one like an earlier one; `kept` has those accepted, and gets this one."""
+    if not benchmarks and not kept:
+        return
+    texts = user_texts(json.loads(prompt["messages"]))
+    for shared in (benchmarks.find(text) for text in texts) if benchmarks else ():
+        if shared:
+            raise Refused(Reason.CONTAMINATED, f'shares words with {shared[0]}: "{shared[1]}"')
+    alike = kept.find_or_keep(texts[0], place) if kept else None
+    if alike:
+        raise Refused(Reason.NEAR_DUPLICATE, f"similarity {alike[1]:.3f} to {alike[0]}")
+
+
+def _items(config: Decontamination, fetched: Bodies) -> Iterator[tuple[str, str]]:
+    """Place and text of each item of the benchmarks, of a list of turns the first and all.
+
+    Blank rows are passed over. Raises DataError for any other that cannot be read, and for a benchmark without items:
+    to hold prompts against less than was asked for would look the same as prompts that are clean.
+    """
+    for source in config.against:
+        none = True
+        both = [source.columns.model_copy(update={"turns": turns}) for turns in ("first", "joined")]
+        for item in read_source(source, fetched):
+            try:
+                if item.refused:
+                    raise item.refused
+                chats = [_messages(item.row or {}, columns)[1] for columns in both]
+            except Refused as refused:
+                if refused.reason in (Reason.BLANK, Reason.MISSING):
+                    continue
+                raise DataError(f"prompts.decontaminate: {item.place}: {refused.detail}") from None
+            none = False
+            yield from (
+                (item.place, text) for text in dict.fromkeys(text for chat in chats for text in user_texts(chat))
+            )
+        if none:
+            raise DataError(
+                f"prompts.decontaminate: {source.path or 'sql'}: not one item in it; are its columns mapped right?"
+            )
+
+
+def to_prompt(row: Mapping[str, Any], source: Source, max_chars: int, file: str = "") -> dict[str, Any]:
+    """Turn one row of `file` into a row of the prompts table; raises Refused.
+
+    >>> to_prompt({"prompt": "Hi"}, Source(path="x.jsonl"), 100)["messages"]
+    '[{"role": "user", "content": "Hi"}]'
+    """
+    columns = source.columns
+    chat_system, messages = _messages(row, columns)
+    own_system = _optional_text(row, columns.system_prompt, "system_prompt")
+    system = "\n\n".join(part for part in (own_system, chat_system) if part) or None
+    size = sum(len(message["content"]) for message in messages) + len(system or "")
+    if size > max_chars:
+        raise Refused(Reason.TOO_LONG, f"{size} characters, more than prompts.max_chars = {max_chars}")
+    prompt = {
+        "prompt_id": "",
+        "messages": json.dumps(messages, ensure_ascii=False),
+        "system_prompt": system,
+        "source": _optional_text(row, columns.source, "source") or Path(file or source.path).name,
+        "reference": _optional_text(row, columns.reference, "reference"),
+        "extras": _extras(row, source),
+    }
+    for name, value in prompt.items():
+        if value and not _is_unicode(value):
+            raise Refused(Reason.UNREADABLE, f"{name} holds a lone surrogate, which no encoding can store")
+    return prompt | {"prompt_id": prompt_id(messages, system)}
+
+
+def _messages(row: Mapping[str, Any], columns: Columns) -> tuple[str | None, list[dict[str, str]]]:
+    mapped = columns.messages or columns.prompt
+    if mapped is None:
+        mapped = next((name for name in (*CHAT_NAMES, *PROMPT_NAMES) if row.get(name) is not None), None)
+        if mapped is None:
+            looked, there = ", ".join((*CHAT_NAMES, *PROMPT_NAMES)), ", ".join(map(str, row))[:200] or "nothing"
+            raise Refused(Reason.MISSING, f"none of the columns {looked}; the row has {there}")
+    value = lookup(row, mapped)
+    if value is None:
+        raise Refused(Reason.MISSING, f"column {mapped} is absent or null")
+    if isinstance(value, list | tuple) and value and all(isinstance(turn, str) for turn in value):
+        value = value[0] if columns.turns == "first" else "\n\n".join(value)
+    if isinstance(value, str):
+        if not value.strip():
+            raise Refused(Reason.BLANK, f"column {mapped} is blank")
+        return None, [{"role": "user", "content": value}]
+    if isinstance(value, list | tuple):
+        return _chat(value, mapped)
+    raise Refused(Reason.WRONG_TYPE, f"column {mapped} holds {type(value).__name__}, not text or a list of messages")
+
+
+def _chat(value: Iterable[Any], mapped: str) -> tuple[str | None, list[dict[str, str]]]:
+    chat = []
+    for number, message in enumerate(value, start=1):
+        role = message.get("role") if isinstance(message, Mapping) else None
+        if not isinstance(role, str) or role not in _ROLES:
+            raise Refused(Reason.BAD_CHAT, f"{mapped}, message {number}: needs a role of {sorted(_ROLES)}")
+        if not isinstance(message.get("content"), str) or not message["content"].strip():
+            raise Refused(Reason.BAD_CHAT, f"{mapped}, message {number}: content must be text and not blank")
+        chat.append({"role": role, "content": message["content"]})
+    system = chat.pop(0)["content"] if chat and chat[0]["role"] == "system" else None
+    roles = [message["role"] for message in chat]
+    if not roles:
+        raise Refused(Reason.BAD_CHAT, f"{mapped}: no messages")
+    if roles != ["user", "assistant"] * (len(roles) // 2) + ["user"]:
+        raise Refused(Reason.BAD_CHAT, f"{mapped}: must be user, assistant, ..., user; is {', '.join(roles)}")
+    return system, chat
+
+
+def _optional_text(row: Mapping[str, Any], mapped: str | None, name: str) -> str | None:
+    """Text at a mapped place, or in the column called `name` where nothing is mapped and it holds text."""
+    value = lookup(row, mapped) if mapped else row.get(name)
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    if not isinstance(value, str):
+        if mapped is None:
+            return None
+        raise Refused(Reason.WRONG_TYPE, f"{name} (column {mapped}) holds {type(value).__name__}, not text")
+    return value
+
+
+def _extras(row: Mapping[str, Any], source: Source) -> str | None:
+    """The verifiable instructions and the completions that a row brings, as JSON; None where it has neither."""
+    found = {"instructions": _instructions(row, source.columns)}
+    if source.completions:
+        found["completions"] = read_completions(row, source.completions)
+    found = {name: value for name, value in found.items() if value}
+    return json.dumps(found, ensure_ascii=False, sort_keys=True) if found else None
+
+
+def _instructions(row: Mapping[str, Any], columns: Columns) -> list[dict[str, Any]]:
+    """The verifiable instructions of a row, if any. Refuses lists that do not fit together."""
+    names = lookup(row, columns.instructions or "instruction_id_list")
+    if not names:
+        return []
+    settings = lookup(row, columns.instruction_kwargs or "kwargs") or [{}] * len(names)
+    if not isinstance(names, list) or not isinstance(settings, list) or len(names) != len(settings):
+        raise Refused(Reason.WRONG_TYPE, "the verifiable instructions and their settings are not lists of one length")
+    return [
+        {"id": str(name), "kwargs": {key: value for key, value in (own or {}).items() if value is not None}}
+        for name, own in zip(names, settings, strict=True)
+    ]
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

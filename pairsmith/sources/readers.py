@@ -1,0 +1,293 @@
+"""Read rows: from files, folders, databases and data sets to dicts, each with its place and one by one.
+
+A row that cannot be read is told with its place and the reason, as one that can; a file or data set that cannot be read
+at all is an error that names it.
+"""
+
+from __future__ import annotations
+
+import csv
+import glob
+import gzip
+import heapq
+import io
+import json
+import sys
+import zlib
+from collections.abc import Callable, Container, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pairsmith.config import Source, format_of, is_local
+from pairsmith.errors import DataError
+from pairsmith.ids import draw, no_doubles
+from pairsmith.sources import sql
+from pairsmith.sources.row_fields import CHAT_NAMES, PROMPT_NAMES, Refused
+from pairsmith.storage.schemas import Reason
+
+LONGEST_LINE = 2**28  # bytes of a line of JSON
+
+
+@dataclass(frozen=True)
+class Located:
+    """A row, or why it could not be read, and its place as `file:line`."""
+
+    place: str
+    row: dict[str, Any] | None
+    refused: Refused | None = None
+
+    @property
+    def file(self) -> str:
+        return self.place.rpartition(":")[0]
+
+
+@dataclass(frozen=True)
+class File:
+    """A file to read, the name that its rows are placed by, and its format, if that is known."""
+
+    path: Path
+    name: str
+    kind: str | None
+
+
+Bodies = Mapping[str, Path]  # http(s) address -> the file that was fetched from there
+Placed = tuple[str, dict[str, Any] | Refused]  # where a row stands, and the prompt in it or why there is none
+
+
+class Recall(Protocol):
+    """Stands between a file and what is made of its rows: see `recalling.Notes`."""
+
+    def rows(
+        self, path: Path, name: str, plan: str, seen: Container[str], read: Callable[[], Iterator[Placed]]
+    ) -> Iterator[Placed]: ...
+
+
+def read_source(source: Source, fetched: Bodies) -> Iterator[Located]:
+    """All rows of a source, after its draw and limit."""
+    located = _read_all(source, fetched)
+    if source.sample:
+        keyed = ((draw("row", source.seed, number), number, row) for number, row in enumerate(located))
+        drawn = heapq.nsmallest(source.sample, keyed, key=lambda item: item[:2])
+        located = (row for _, _, row in sorted(drawn, key=lambda item: item[1]))
+    return islice(located, source.limit)
+
+
+def _read_all(source: Source, fetched: Bodies) -> Iterator[Located]:
+    files = files_of(source, fetched)
+    if files is not None:
+        for file in files:
+            yield from read_file(file)
+    elif source.sql:
+        for number, row in enumerate(sql.rows(source.sql), start=1):
+            yield _row(f"sql:row {number}", _as_it_is, row)
+    else:
+        yield from _read_dataset(source)
+
+
+def files_of(source: Source, fetched: Bodies) -> list[File] | None:
+    """The files of a source, in their order; None where it is a database or a data set that its library reads."""
+    if source.sql or source.format == "dataset":
+        return None
+    if source.is_remote:
+        kind = format_of(source.path) if source.format == "auto" else source.format
+        return [File(fetched[source.path], source.path, kind)]
+    if source.format == "auto" and _is_dataset(source):
+        return None
+    paths = _paths(source)
+    kinds = (format_of(path.name) if source.format == "auto" else source.format for path in paths)
+    return [File(path, str(path), kind) for path, kind in zip(paths, kinds, strict=True)]
+
+
+def read_file(file: File) -> Iterator[Located]:
+    """All rows of a file."""
+    if file.kind is None:
+        refused = Refused(Reason.UNREADABLE, "not a file of prompts: its format is unknown")
+        yield Located(f"{file.name}:0", None, refused)
+        return
+    if not file.path.is_file():
+        raise DataError(f"{file.name}: not a regular file")
+    try:
+        yield from _READERS[file.kind](file)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{file.name}: cannot be read: {error}") from error
+
+
+def _is_dataset(source: Source) -> bool:
+    """Whether to leave a source to the `datasets` library: hub ids, saved data sets, folders with a card or splits."""
+    folder = Path(source.path)
+    if not folder.is_dir():
+        return not folder.exists() and not is_local(source.path)
+    marks = ("dataset_info.json", "dataset_dict.json", "README.md")
+    return source.split != "train" or source.config is not None or any((folder / mark).exists() for mark in marks)
+
+
+def _paths(source: Source) -> list[Path]:
+    """The files of a source: itself, or all that a glob or a folder holds, sorted."""
+    path = Path(source.path)
+    if path.is_dir():
+        found = sorted(file for file in path.rglob("*") if file.is_file())
+        return [file for file in found if not any(part.startswith(".") for part in file.relative_to(path).parts)]
+    if not path.exists() and glob.has_magic(source.path):
+        return sorted(Path(file) for file in glob.glob(source.path, recursive=True))
+    return [path]
+
+
+def _read_jsonl(file: File) -> Iterator[Located]:
+    packed = file.path.suffix == ".gz" or urlsplit(file.name).path.lower().endswith(".gz")
+    with gzip.open(file.path, "rb") if packed else open(file.path, "rb") as lines:
+        number = 0
+        while line := lines.readline(LONGEST_LINE):  # by \n bytes: str.splitlines would break texts at U+2028
+            number += 1
+            if len(line) == LONGEST_LINE:
+                raise DataError(f"{file.name}:{number}: a line of {LONGEST_LINE} bytes or more")
+            content = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+            if content.strip():
+                yield _row(f"{file.name}:{number}", _parse_json, content)
+
+
+def _read_json(file: File) -> Iterator[Located]:
+    try:
+        value = _parse_json(file.path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+    except Refused as refused:
+        yield Located(f"{file.name}:1", None, refused)
+        return
+    if isinstance(value, dict):
+        ((name, inner), *more) = value.items() or [("", None)]
+        around_rows = isinstance(inner, list) and not more and name not in (*CHAT_NAMES, *PROMPT_NAMES)
+        value = inner if around_rows else [value]  # {"data": [rows]} or a single row
+    for number, row in enumerate(value if isinstance(value, list) else [value], start=1):
+        yield _row(f"{file.name}:row {number}", _as_it_is, row)
+
+
+def _read_csv(file: File) -> Iterator[Located]:
+    csv.field_size_limit(sys.maxsize)
+    # Records are told apart in Latin-1, which any bytes are, then decoded one by one: a bad byte spoils one record.
+    text = file.path.read_bytes().removeprefix(b"\xef\xbb\xbf").decode("latin-1")
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    header: list[str] | None = None
+    while True:
+        line = reader.line_num + 1
+        place = f"{file.name}:{line}"
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            detail = f"not valid CSV from line {line} to {reader.line_num}: {error}"
+            yield Located(place, None, Refused(Reason.UNREADABLE, detail))
+            continue
+        if fields and header is None:
+            header = _csv_header(place, fields)
+        elif fields and header:
+            yield _row(place, _csv_row, header, fields)
+
+
+def _csv_header(place: str, fields: list[str]) -> list[str]:
+    try:
+        header = _utf8(fields)
+    except Refused as refused:
+        raise DataError(f"{place}: the header is {refused.detail}") from None
+    doubles = {name for name in header if header.count(name) > 1}
+    if doubles:
+        raise DataError(f"{place}: the header names {sorted(doubles)} more than once")
+    return header
+
+
+def _csv_row(header: list[str], fields: list[str]) -> dict[str, str]:
+    if len(fields) != len(header):
+        raise Refused(Reason.UNREADABLE, f"{len(fields)} fields where the header has {len(header)}")
+    return dict(zip(header, _utf8(fields), strict=True))
+
+
+def _utf8(fields: list[str]) -> list[str]:
+    try:
+        return [field.encode("latin-1").decode("utf-8") for field in fields]
+    except UnicodeDecodeError as error:
+        raise Refused(Reason.UNREADABLE, f"not UTF-8: {error.reason}") from None
+
+
+def _read_parquet(file: File) -> Iterator[Located]:
+    try:
+        number = 0
+        for batch in pq.ParquetFile(file.path).iter_batches(batch_size=1024):
+            for place in range(batch.num_rows):
+                number += 1
+                yield _row(f"{file.name}:row {number}", _parquet_row, batch, place)
+    except OSError:
+        raise
+    except Exception as error:
+        raise DataError(f"{file.name}: not a readable parquet file: {error}") from error
+
+
+def _parquet_row(batch: pa.RecordBatch, place: int) -> Any:
+    try:
+        return batch.slice(place, 1).to_pylist()[0]
+    except UnicodeDecodeError as error:
+        raise Refused(Reason.UNREADABLE, f"not UTF-8: {error.reason}") from None
+
+
+def _read_dataset(source: Source) -> Iterator[Located]:
+    import datasets
+
+    try:
+        folder = Path(source.path)
+        if (folder / "dataset_info.json").exists() or (folder / "dataset_dict.json").exists():
+            data = datasets.load_from_disk(source.path)
+            data = data[source.split] if isinstance(data, datasets.DatasetDict) else data
+        else:
+            data = datasets.load_dataset(
+                source.path, source.config, split=source.split, revision=source.revision, streaming=True
+            )
+        for number, row in enumerate(data, start=1):
+            yield _row(f"{source.path}:row {number}", _as_it_is, row)
+    except Exception as error:  # the library raises many kinds: connection, config, split, format
+        missing = "" if Path(source.path).exists() else "; there is no file or folder of that name either"
+        told = f"data set {source.path}, split {source.split}: {type(error).__name__}: {error}{missing}"
+        raise DataError(told) from error
+
+
+_READERS: dict[str, Callable[[File], Iterator[Located]]] = {
+    "jsonl": _read_jsonl,
+    "json": _read_json,
+    "csv": _read_csv,
+    "parquet": _read_parquet,
+}
+
+
+def _row(place: str, make: Callable[..., Any], *parts: Any) -> Located:
+    try:
+        row = make(*parts)
+        if not isinstance(row, dict):
+            hint = " (one JSON array? Call the file .json)" if isinstance(row, list) else ""
+            raise Refused(
+                Reason.WRONG_TYPE, f"a row must be an object with named fields, not {type(row).__name__}{hint}"
+            )
+    except Refused as refused:
+        return Located(place, None, refused)
+    return Located(place, row)
+
+
+def _as_it_is(row: Any) -> Any:
+    return row
+
+
+def _parse_json(content: bytes) -> Any:
+    try:
+        return json.loads(content.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=no_doubles)
+    except UnicodeDecodeError as error:
+        raise Refused(Reason.UNREADABLE, f"not UTF-8: {error.reason} at byte {error.start}") from None
+    except RecursionError:
+        raise Refused(Reason.UNREADABLE, "nested too deep") from None
+    except ValueError as error:
+        hint = " (JSON Lines? Call the file .jsonl)" if "Extra data" in str(error) else ""
+        raise Refused(Reason.UNREADABLE, f"not valid JSON: {error}{hint}") from None
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")

@@ -1,0 +1,42 @@
+"""The fields of a row that was read: by a column's name, a dotted path or a template, and why a row is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pairsmith.errors import ConfigError
+from pairsmith.storage.schemas import Reason
+from pairsmith.text.templating import render_text
+
+# Where nothing is mapped, columns of these names are looked for, in this order.
+PROMPT_NAMES = ("prompt", "instruction", "question", "query", "turns")
+CHAT_NAMES = ("messages", "conversation")
+
+
+class Refused(Exception):
+    """A row that cannot be a prompt."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason, self.detail = reason, detail
+
+
+def lookup(row: Mapping[str, Any], mapped: str) -> Any:
+    """The value at a column name, a dotted path or a Jinja template over the row; None where there is none."""
+    if "{{" in mapped or "{%" in mapped:
+        try:
+            return render_text(mapped, "prompts.columns", {str(key): value for key, value in row.items()})
+        except ConfigError as error:
+            raise Refused(Reason.MISSING, str(error)) from None
+    if mapped in row:
+        return row[mapped]
+    value: Any = row
+    for part in mapped.split("."):
+        if isinstance(value, Mapping) and part in value:
+            value = value[part]
+        elif isinstance(value, list | tuple) and part.isdigit() and int(part) < len(value):
+            value = value[int(part)]
+        else:
+            return None
+    return value

@@ -1,0 +1,159 @@
+"""Which shards hold the prompts of a run: immutable, named by their content, appended to and never rewritten.
+
+A run that reads the same prompts gets the same shards; one that reads a few more gets those and one more shard, so
+it costs what is new. Where prompts have gone, the shards that held them are left out and what remains of them is put
+into new ones; the ledger still has every reply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from pairsmith.errors import DataError, TableError
+from pairsmith.ids import fingerprint
+from pairsmith.storage.schemas import frame, rows
+from pairsmith.storage.store import Store
+from pairsmith.storage.tables import LOAD_REJECTIONS, SHARD_INDEX, prompts_ref
+
+_INDEX = pa.schema([("shard", pa.string()), ("file", pa.string()), ("prompts", pa.list_(pa.string()))])
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a run works on: shard name -> number of prompts, in the order of the input.
+
+    `merged`: rows that brought more completions of a prompt that an earlier row had.
+    """
+
+    shards: dict[str, int]
+    rejected: int
+    new: int = 0
+    merged: int = 0
+
+    @property
+    def accepted(self) -> int:
+        return sum(self.shards.values())
+
+
+@dataclass(frozen=True)
+class Known:
+    """Which prompts the shards hold, by digest: shard -> its prompts, and prompt -> its shard.
+
+    `files`: shard -> digest of its file; `noted`: whether all that stands in the index.
+    """
+
+    shards: dict[str, list[str]]
+    homes: dict[str, str]
+    files: dict[str, str]
+    noted: bool
+
+
+def known_prompts(store: Store) -> Known:
+    """The prompts of all shards, read from an index where that is of the very files that are there."""
+    index, shards = _index(store), {}
+    files = {shard: store.file_digest(prompts_ref(shard).path) for shard in store.shards()}
+    for shard, file in files.items():
+        noted, digests = index.get(shard, ("", []))
+        shards[shard] = digests if noted == file else [digest_of_row(row) for row in _prompts(store, shard)]
+    homes = {digest: shard for shard, digests in shards.items() for digest in digests}
+    return Known(shards, homes, files, {shard: file for shard, (file, _) in index.items()} == files)
+
+
+def shard_prompts(read: Iterable[dict[str, Any]], store: Store, size: int, known: Known | None = None) -> Loaded:
+    """Write prompts that are new to `store` in shards of `size`; returns the shards that hold exactly those read.
+
+    `read`: rows as `prompts.read_prompts` yields them. Raises DataError when not one prompt was accepted.
+    """
+    known = known or known_prompts(store)
+    homes = known.homes
+    order: dict[str, int] = {}
+    rejected: list[dict[str, Any]] = []
+    waiting: list[dict[str, Any]] = []
+    made: dict[str, list[str]] = {}
+    merged = 0
+    for row in read:
+        merged += row.pop("rows", 1) - 1
+        if "reason" in row:
+            rejected.append(row)
+            continue
+        digest = digest_of_row(row)
+        order[digest] = len(order)
+        if digest not in homes:
+            waiting.append(row)
+            if len(waiting) == size:
+                made |= _write(store, waiting)
+                waiting = []
+    new = len(waiting) + sum(len(digests) for digests in made.values())
+    whole = _whole(known.shards, order)
+    covered = {digest for digests in whole.values() for digest in digests}
+    scattered = {digest: homes[digest] for digest in order if digest in homes and digest not in covered}
+    for shard in sorted(set(scattered.values())):
+        waiting += [row for row in _prompts(store, shard) if scattered.get(digest_of_row(row)) == shard]
+    waiting.sort(key=lambda row: order[digest_of_row(row)])
+    for start in range(0, len(waiting), size):
+        made |= _write(store, waiting[start : start + size])
+    store.write(LOAD_REJECTIONS, frame("rejections", rejected), "")
+    if made or not known.noted:
+        _write_index(store, known, made)
+    used = sorted((whole | made).items(), key=lambda item: min(order[digest] for digest in item[1]))
+    if not used:
+        raise no_prompts(rejected)
+    return Loaded({shard: len(digests) for shard, digests in used}, len(rejected), new, merged)
+
+
+def no_prompts(rejected: Sequence[dict[str, Any]]) -> DataError:
+    """The error for sources of which not one row was accepted."""
+    reasons = "; ".join(row["detail"] for row in rejected[:3]) or "the sources hold no rows"
+    return DataError(f"no prompts: {len(rejected)} rows read, none accepted. {reasons}")
+
+
+def _whole(known: dict[str, list[str]], order: dict[str, int]) -> dict[str, list[str]]:
+    """Known shards of which every prompt was read, the largest first, none that overlaps one already taken."""
+    taken: set[str] = set()
+    whole = {}
+    for shard, digests in sorted(known.items(), key=lambda item: (-len(item[1]), item[0])):
+        if all(digest in order and digest not in taken for digest in digests):
+            whole[shard] = digests
+            taken.update(digests)
+    return whole
+
+
+def _index(store: Store) -> dict[str, tuple[str, list[str]]]:
+    """Shard -> digest of its file, and of its prompts, as they were noted; nothing where the notes are damaged."""
+    if not store.exists(SHARD_INDEX.path):
+        return {}
+    try:
+        found = store.read_arrow(SHARD_INDEX).to_pylist()
+        return {row["shard"]: (row["file"], row["prompts"]) for row in found}
+    except (TableError, KeyError):
+        return {}
+
+
+def _write_index(store: Store, known: Known, made: dict[str, list[str]]) -> None:
+    """Note which prompts the shards hold, those that were just made among them; not of damaged ones."""
+    files = known.files | {shard: store.file_digest(prompts_ref(shard).path) for shard in made}
+    held = sorted((shard, prompts) for shard, prompts in (known.shards | made).items() if prompts)
+    rows = [{"shard": shard, "file": files[shard], "prompts": prompts} for shard, prompts in held]
+    store.write_arrow(SHARD_INDEX, pa.Table.from_pylist(rows, schema=_INDEX))
+
+
+def _prompts(store: Store, shard: str) -> list[dict[str, Any]]:
+    """The prompts of a shard; none where its table is damaged: they are then new again, and cost no call."""
+    stored = store.fresh(prompts_ref(shard), shard)
+    return rows(stored.data) if stored else []
+
+
+def digest_of_row(row: dict[str, Any]) -> str:
+    """Identity of a row of the prompts table; a row that is known tells it."""
+    return row.get("digest") or fingerprint({key: value for key, value in row.items() if value is not None})
+
+
+def _write(store: Store, prompts: list[dict[str, Any]]) -> dict[str, list[str]]:
+    digests = [digest_of_row(row) for row in prompts]
+    shard = fingerprint(digests)[:16]
+    store.write(prompts_ref(shard), frame("prompts", prompts), shard)
+    return {shard: digests}

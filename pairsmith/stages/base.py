@@ -1,0 +1,87 @@
+"""What all stages share: the store of a data set, the result of a stage, and making a table unless it is fresh.
+
+A table with rows that failed for a passing reason is stored but never fresh, so the next run asks for just those again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pandas as pd
+
+from pairsmith.config import Config, Recipe
+from pairsmith.generation import evolution
+from pairsmith.generation.pool import STAGE as GENERATE
+from pairsmith.judging.rating import STAGE as RATE
+from pairsmith.llms.recorded import Recorded
+from pairsmith.pairing.select import STAGE as PAIR
+from pairsmith.pairing.survey import STAGE as SURVEY
+from pairsmith.progress import Progress, emit
+from pairsmith.protocol import Identity
+from pairsmith.storage.schemas import Reason
+from pairsmith.storage.store import Store, TableRef
+
+STAGES = (GENERATE, evolution.STAGE, RATE, PAIR)
+ASKS_NOTHING = (SURVEY, PAIR)
+INCOMPLETE = "incomplete"  # how the fingerprint of a table begins that is to be tried again
+# Of a model's fields, those that change no answer of its own, or are told by its identity.
+_ELSEWHERE = {"local", "endpoint", "price", "weight", "scale", "family", "backend", "model", "revision"}
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a stage did to a shard, `who` being the member, evolver or judge.
+
+    `calls`, tokens and `cost` count what models were asked, not what the ledger knew.
+    """
+
+    stage: str
+    shard: str
+    who: str
+    rows: int
+    calls: int = 0
+    prompt_tokens: int = 0
+    tokens: int = 0
+    cost: float = 0.0
+    failed: int = 0
+
+
+def open_store(recipe: Recipe) -> Store:
+    return Store(f"{recipe.workspace.rstrip('/')}/{recipe.name}")
+
+
+def stages_of(recipe: Recipe) -> list[str]:
+    """The stages that a recipe has, in their order."""
+    absent = {evolution.STAGE: recipe.evolution is None, RATE: recipe.rating is None}
+    return [stage for stage in STAGES if not absent.get(stage)]
+
+
+def model_fields(config: Config, identity: Identity) -> list[Any]:
+    """A member, evolver or judge as far as it can change an answer: part of a fingerprint."""
+    return [asdict(identity), config.model_dump(mode="json", exclude=_ELSEWHERE)]
+
+
+def asked_table(
+    store: Store, ref: TableRef, mark: str, who: str, llm: Recorded, whole: Progress, make: Callable[[], pd.DataFrame]
+) -> StageResult:
+    """A table for which a model is asked, made unless it is there with this fingerprint."""
+    stored = store.fresh(ref, mark)
+    if stored:
+        emit(whole)
+        return StageResult(whole.stage, ref.shard, who, len(stored.data))
+    data = make()
+    failed = int(data["error"].str.startswith(str(Reason.FAILED)).fillna(False).sum())
+    store.write(ref, data, f"{INCOMPLETE} {mark}" if failed else mark)
+    used = (llm.calls, llm.prompt_tokens, llm.tokens, llm.cost)
+    return StageResult(whole.stage, ref.shard, who, len(data), *used, failed)
+
+
+def unasked_table(
+    store: Store, ref: TableRef, mark: str, who: str, whole: Progress, make: Callable[[], pd.DataFrame]
+) -> StageResult:
+    """A table for which no model is asked, made unless it is there with this fingerprint."""
+    stored = store.fresh(ref, mark) or store.write(ref, make(), mark)
+    emit(whole)
+    return StageResult(whole.stage, ref.shard, who, len(stored.data))

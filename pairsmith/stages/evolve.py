@@ -1,0 +1,40 @@
+"""Evolve: completions -> better completions (EvolQuality)."""
+
+from __future__ import annotations
+
+from pairsmith.config import Evolution, Recipe
+from pairsmith.generation import evolution
+from pairsmith.generation.evolution import evolve
+from pairsmith.ids import fingerprint, source_hash
+from pairsmith.llms.registry import open_llm
+from pairsmith.progress import Progress
+from pairsmith.stages.base import StageResult, asked_table, model_fields, open_store
+from pairsmith.stages.wiring import recorded_model
+from pairsmith.storage.store import Stored
+from pairsmith.storage.tables import evolution_ref, pool_refs, prompts_ref
+from pairsmith.text.templating import template_hash
+
+
+def evolve_shard(recipe: Recipe, shard: str) -> StageResult:
+    """Evolve the completions of a shard, all rounds."""
+    settings = recipe.evolution
+    assert settings is not None
+    store, llm = open_store(recipe), recorded_model(recipe, settings.evolver)
+    source, parents = store.load(prompts_ref(shard)), store.load_all(pool_refs(recipe, shard))
+    return asked_table(
+        store,
+        evolution_ref(shard),
+        evolution_fingerprint(settings, source, parents),
+        settings.evolver.name,
+        llm,
+        Progress(evolution.STAGE, len(source.data)),
+        lambda: evolve(source.data, parents.data, settings, llm),
+    )
+
+
+def evolution_fingerprint(settings: Evolution, source: Stored, parents: Stored) -> str:
+    """Of what is made of `parents`, the pool's completions."""
+    code = [source_hash(evolution), template_hash("pairsmith.generation")]
+    plan = settings.model_dump(mode="json", exclude={"evolver"})
+    evolver = model_fields(settings.evolver, open_llm(settings.evolver).identity)
+    return fingerprint(code, source.digest, parents.digest, plan, evolver)

@@ -1,0 +1,40 @@
+"""Generate: prompts x one member -> completions."""
+
+from __future__ import annotations
+
+from pairsmith.config import Member, Recipe
+from pairsmith.config.generating import principle_texts
+from pairsmith.generation import pool
+from pairsmith.generation.pool import generate
+from pairsmith.ids import fingerprint, source_hash
+from pairsmith.llms.registry import open_llm
+from pairsmith.progress import Progress
+from pairsmith.sources import given_completions
+from pairsmith.stages.base import StageResult, asked_table, model_fields, open_store, unasked_table
+from pairsmith.stages.wiring import recorded_model
+from pairsmith.storage.store import Stored
+from pairsmith.storage.tables import pool_ref, prompts_ref
+
+
+def generate_shard(recipe: Recipe, shard: str, member_name: str) -> StageResult:
+    """Let one member answer the prompts of a shard, or take the completions that came with them."""
+    store, member = open_store(recipe), recipe.pool.member(member_name)
+    source = store.load(prompts_ref(shard))
+    ref, mark = pool_ref(shard, member.name), generation_fingerprint(recipe, member, source)
+    share = Progress(pool.STAGE, len(source.data) / len(recipe.pool.members))
+    if member.is_given:
+        return unasked_table(
+            store, ref, mark, member.name, share, lambda: given_completions.completions_of(source.data, member)
+        )
+    llm = recorded_model(recipe, member)
+    return asked_table(
+        store, ref, mark, member.name, llm, share, lambda: generate(source.data, recipe.pool, member, llm)
+    )
+
+
+def generation_fingerprint(recipe: Recipe, member: Member, source: Stored) -> str:
+    """Of a member's completions of the prompts of a shard."""
+    members, code = recipe.pool, [source_hash(given_completions if member.is_given else pool)]
+    drawn_from = [members.draw, members.seed, [other.name for other in members.asked]] if members.draw else None
+    code += [fingerprint(principle_texts())] if member.principles else []
+    return fingerprint(code, source.digest, model_fields(member, open_llm(member).identity), drawn_from)

@@ -1,0 +1,42 @@
+"""Load: sources -> prompts in shards."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from pairsmith import ids
+from pairsmith.config import Recipe
+from pairsmith.ids import source_hash
+from pairsmith.sources import prompts, readers, row_fields
+from pairsmith.sources.cache import Notes
+from pairsmith.sources.http import fetched
+from pairsmith.sources.sharding import Loaded, known_prompts, shard_prompts
+from pairsmith.stages.base import open_store
+from pairsmith.storage import schemas
+from pairsmith.text import sandbox, templating
+
+
+def load(recipe: Recipe) -> Loaded:
+    """Read all sources, as far as they are not as they were, and lay the prompts out in shards."""
+    store = open_store(recipe)
+    known = known_prompts(store)
+    notes = Notes(store, known.homes, _fingerprint())
+    with fetched(recipe.prompts, Path(store.path("sources")) if store.is_local else None) as bodies:
+        read = prompts.read_prompts(recipe.prompts, bodies, notes)
+        loaded = shard_prompts(read, store, recipe.shard_size, known)
+    notes.tidy()
+    return loaded
+
+
+def _fingerprint() -> str:
+    """Of the code that makes prompts of rows: what is remembered of a file counts only under the same."""
+    return source_hash(prompts, readers, row_fields, schemas, ids, templating, sandbox)
+
+
+def forget_sources(recipe: Recipe) -> None:
+    """Forget what earlier loads fetched and read, so that the next one fetches and parses all sources."""
+    store = open_store(recipe)
+    Notes(store, (), "").tidy()
+    if store.is_local:
+        shutil.rmtree(store.path("sources"), ignore_errors=True)

@@ -1,0 +1,50 @@
+"""The fingerprint of all that decides what comes of every shard alike: the recipe, the code and the templates."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from pairsmith.config import Recipe
+from pairsmith.config.generating import principle_texts
+from pairsmith.generation import evolution, pool
+from pairsmith.ids import fingerprint, source_hash
+from pairsmith.judging import guard, rating, readouts, scoring, wrapping
+from pairsmith.judging.checks import check_hash
+from pairsmith.llms.local import encoder
+from pairsmith.llms.local.encoder import Encoder
+from pairsmith.llms.registry import open_llm
+from pairsmith.pairing import select, survey
+from pairsmith.publishing import exports, publish
+from pairsmith.reporting import agreement, charts, markdown, page, summary
+from pairsmith.sources import given_completions
+from pairsmith.stages.base import model_fields
+from pairsmith.storage import datafiles
+from pairsmith.text.templating import template_hash
+
+
+def shard_fingerprint(shard: str, plan: str) -> str:
+    """Of all that decides what comes of a shard: its prompts, which its name tells, and `plan_fingerprint`."""
+    return fingerprint(shard, plan)
+
+
+def plan_fingerprint(recipe: Recipe) -> str:
+    """Of what decides the outcome for all shards alike: the recipe, code and templates."""
+    judged = (rating, readouts, wrapping, scoring)
+    steps = (pool, given_completions, evolution, *judged, survey, guard, select)
+    code = source_hash(*steps, publish, exports, datafiles, summary, page, markdown, charts, agreement)
+    templates = [template_hash(wing) for wing in ("pairsmith.generation", "pairsmith.judging")]
+    templates += [fingerprint(principle_texts())]
+    models = [[model_fields(spec, open_llm(spec).identity), getattr(spec, "samples", None)] for spec in recipe.specs]
+    settings = recipe.model_dump(mode="json", include={"pool": {"draw", "seed"}, "pairing": True})
+    sentences = recipe.pairing.similarity and [
+        asdict(Encoder(recipe.pairing.similarity).identity),
+        source_hash(encoder),
+    ]
+    evolved = recipe.evolution and recipe.evolution.model_dump(mode="json", exclude={"evolver"})
+    rated = recipe.rating and [
+        recipe.rating.model_dump(mode="json", exclude={"judges"}),
+        [check_hash(one) for one in recipe.rating.checks],
+        [(judge.weight, judge.scale) for judge in recipe.rating.judges],
+        recipe.families_with_judges,
+    ]
+    return fingerprint(code, templates, models, settings, sentences, evolved, rated)

@@ -1,0 +1,66 @@
+"""Publish: pairs -> the next version of the data set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pairsmith.config import Recipe
+from pairsmith.errors import TableError
+from pairsmith.ledger.replies import open_ledger
+from pairsmith.pairing import survey_merge
+from pairsmith.pairing.survey import Facts
+from pairsmith.publishing import hub
+from pairsmith.publishing.publish import Findings, Published, publish
+from pairsmith.reporting import gates
+from pairsmith.reporting.agreement import Trust
+from pairsmith.reporting.summary import Summary, usage_table
+from pairsmith.sources.sharding import Loaded
+from pairsmith.stages.base import open_store
+from pairsmith.stages.records import record_of
+from pairsmith.stages.wiring import models_of
+from pairsmith.storage.store import Store
+from pairsmith.storage.tables import LOAD_REJECTIONS, record_name
+
+
+def publish_run(recipe: Recipe, loaded: Loaded) -> tuple[Published, Summary]:
+    """Add up what came of the shards, check that no prompt was lost, and publish the next version."""
+    store = open_store(recipe)
+    summary, trust, content = _added_up(recipe, store, loaded)
+    gates.check(recipe.gates, summary, trust)
+    models = models_of(recipe)
+    usage = usage_table(open_ledger(recipe.ledger_url).paid(recipe.name), models)
+    return publish(recipe, store, loaded.shards, content, Findings(summary, trust, models, usage)), summary
+
+
+def gate_table(recipe: Recipe, loaded: Loaded) -> list[dict[str, Any]]:
+    """The gates with their bounds and what was measured, also of those that the recipe leaves open."""
+    summary, trust, _ = _added_up(recipe, open_store(recipe), loaded)
+    return gates.table(recipe.gates, summary, trust)
+
+
+def _added_up(recipe: Recipe, store: Store, loaded: Loaded) -> tuple[Summary, Trust, int]:
+    """What came of all shards: counts, trust in the judges, and the sum of their contents."""
+    summary, trust, content = Summary(), Trust(), 0
+    at_load = store.read(LOAD_REJECTIONS)
+    for shard in loaded.shards:
+        record = record_of(store, shard)
+        if record is None:
+            raise TableError(f"{store.path(record_name(shard))}: damaged; run again")
+        summary.merge(Summary.from_json(record["summary"]))
+        trust.merge(Trust.from_json(record["trust"]))
+        content = (content + int(record["content"], 16)) % 2**256
+    if recipe.needs_survey and loaded.shards:  # slopes are the same for all
+        told = survey_merge.read_facts(store, next(iter(loaded.shards))) or Facts()
+        summary.slopes = dict(told.slopes)
+    summary.load_reasons.update(at_load["reason"])
+    summary.load_reasons.update({"merged": loaded.merged} if loaded.merged else {})
+    summary.rows_read = loaded.accepted + len(at_load) + loaded.merged
+    rejected = sum(summary.prompt_reasons.values())
+    if summary.loaded != loaded.accepted or summary.loaded != summary.paired + rejected:
+        raise AssertionError(f"{loaded.accepted} prompts in, {summary.paired} paired + {rejected} rejected")
+    return summary, trust, content
+
+
+def push(recipe: Recipe, published: Published) -> str | None:
+    """Upload a version to the Hub; None where it is there already."""
+    return hub.push_to_hub(recipe, open_store(recipe), published)

@@ -1,0 +1,54 @@
+"""The record of a shard: the recipe and files that its pairs came from, and what it adds to the counts of the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+from pairsmith.config import Recipe
+from pairsmith.stages import base, plan
+from pairsmith.storage import schemas
+from pairsmith.storage.store import Store
+from pairsmith.storage.tables import completion_refs, rating_refs, record_name, survey_name
+
+
+def record_of(store: Store, shard: str) -> dict[str, Any] | None:
+    """What was noted when the pairs of a shard were selected; None where nothing was, or the file is damaged."""
+    return _read(store, record_name(shard), {"mark", "files", "facts", "content", "summary", "trust"})
+
+
+def survey_of(store: Store, shard: str) -> dict[str, Any] | None:
+    """What was noted when a shard was surveyed; None where nothing was, or the file is damaged."""
+    return _read(store, survey_name(shard), {"mark", "files", "sums", "texts"})
+
+
+def is_sound(store: Store, record: dict[str, Any], mark: str) -> bool:
+    """Whether a record is of this recipe, and the files that it is about are untouched."""
+    return record["mark"] == mark and all(store.file_digest(name) == is_ for name, is_ in record["files"].items())
+
+
+def file_digests(store: Store, names: Iterable[str]) -> dict[str, str]:
+    return {name: store.file_digest(name) for name in names}
+
+
+def mark_of(recipe: Recipe, store: Store, shard: str) -> str:
+    """The mark of what is made of a shard's tables, which has to be made again where one of them is not complete."""
+    refs = (*completion_refs(recipe, shard), *rating_refs(recipe, shard))
+    complete = not any(store.load(ref).fingerprint.startswith(base.INCOMPLETE) for ref in refs)
+    return plan.shard_fingerprint(shard, plan.plan_fingerprint(recipe)) if complete else base.INCOMPLETE
+
+
+def judged_tables(recipe: Recipe, store: Store, shard: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The completions and ratings of a shard."""
+    ratings = store.load_all(rating_refs(recipe, shard)).data if recipe.rating else schemas.frame("ratings", [])
+    return store.load_all(completion_refs(recipe, shard)).data, ratings
+
+
+def _read(store: Store, name: str, keys: set[str]) -> dict[str, Any] | None:
+    try:
+        record = store.read_json(name)
+        return record if set(record) == keys else None
+    except (OSError, ValueError, TypeError):
+        return None

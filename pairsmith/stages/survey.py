@@ -1,0 +1,41 @@
+"""Survey: what each shard tells of the whole data set, and what all of them together tell each shard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pairsmith.config import Recipe
+from pairsmith.pairing import survey, survey_merge
+from pairsmith.pairing.select import STAGE as PAIR
+from pairsmith.pairing.survey import Facts
+from pairsmith.progress import Progress, emit
+from pairsmith.stages.base import StageResult, open_store
+from pairsmith.stages.plan import plan_fingerprint, shard_fingerprint
+from pairsmith.stages.records import file_digests, is_sound, judged_tables, mark_of, record_of
+from pairsmith.storage.tables import rated_refs, survey_name
+
+
+def survey_shard(recipe: Recipe, shard: str) -> StageResult:
+    """Note what a rated shard tells of the whole data set. Never calls a model."""
+    store = open_store(recipe)
+    completions, ratings = judged_tables(recipe, store, shard)
+    record = {
+        "mark": mark_of(recipe, store, shard),
+        "files": file_digests(store, (ref.path for ref in rated_refs(recipe, shard))),
+        **survey.survey(completions, ratings, recipe.pairing, recipe.rating).to_json(),
+    }
+    store.write_json(survey_name(shard), record)
+    return StageResult(survey.STAGE, shard, "all", len(completions))
+
+
+def merge_surveys(recipe: Recipe, shards: Mapping[str, int]) -> list[str]:
+    """Tell every shard what all surveys together say; returns those whose pairs are not made by that yet."""
+    store, plan, left = open_store(recipe), plan_fingerprint(recipe), []
+    survey_merge.merge(store, shards, recipe.pairing.guard.repeated)
+    for shard, size in shards.items():
+        record, told = record_of(store, shard), survey_merge.read_facts(store, shard) or Facts()
+        if record and record["facts"] == told.digest and is_sound(store, record, shard_fingerprint(shard, plan)):
+            emit(Progress(PAIR, size))
+        else:
+            left.append(shard)
+    return left

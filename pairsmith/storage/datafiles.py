@@ -1,0 +1,122 @@
+"""The data files of a version: their columns, and how they are read a column and a batch at a time."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fsspec.core import OpenFile
+
+from pairsmith.errors import DataError
+from pairsmith.ids import canonical_json, normalised
+from pairsmith.storage.store import Store
+
+BATCH = 256  # rows whose texts are in memory at a time
+BUFFER = 1 << 20  # bytes of a column's file that are read at a time
+PROMPT_CHARS = 100  # of a prompt that is quoted
+
+CHAT = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+RATINGS = pa.list_(
+    pa.struct(
+        [
+            ("judge", pa.string()),
+            ("aspect", pa.string()),
+            ("rating", pa.int64()),
+            ("score", pa.float64()),
+            ("rationale", pa.string()),
+        ]
+    )
+)
+PREFERENCE = pa.schema(
+    [("prompt", CHAT), ("chosen", CHAT), ("rejected", CHAT)]
+    + [(f"{side}_{what}", kind) for side in ("chosen", "rejected") for what, kind in (
+        ("score", pa.float64()), ("member", pa.string()), ("model", pa.string()), ("id", pa.string()),
+        ("ratings", RATINGS))]
+    + [("margin", pa.float64()), ("similarity", pa.float64()), ("strategy", pa.string())]
+    + [("source", pa.string()), ("prompt_id", pa.string())]
+)  # fmt: skip
+READ = ("prompt_id", "prompt", "chosen", "rejected", "chosen_id", "rejected_id", "chosen_member", "chosen_score",
+        "rejected_score", "margin")  # fmt: skip
+
+File = Any  # a path, or a file of fsspec's that is not open yet
+
+
+def files_of(dataset: Path) -> list[Path]:
+    """The data files of a version, train before test. A `latest` is followed once: it may move while we read."""
+    folder = (dataset / "latest" if (dataset / "latest").is_dir() else dataset).resolve()
+    files = sorted(folder.glob("data/*.parquet"), reverse=True)
+    if not files:
+        raise DataError(f"{dataset}: no published dataset (no data/*.parquet and no `latest` in it)")
+    return files
+
+
+def stored_files(store: Store, names: Iterable[str]) -> list[File]:
+    """Data files by their names in a store, wherever that stands."""
+    found = [store.path(name) for name in sorted(names, reverse=True)]
+    return [Path(path) if store.is_local else OpenFile(store.fs, path) for path in found]
+
+
+def count(files: Sequence[File]) -> int:
+    """The number of rows, as the files tell it. Raises DataError where one is damaged or foreign."""
+    total = 0
+    for file in files:
+        with _opened(file) as parquet:
+            total += parquet.metadata.num_rows
+    return total
+
+
+def parts(files: Sequence[File], columns: Sequence[str]) -> Iterator[list[pa.Array]]:
+    """The values of columns, batch by batch. Raises DataError where a file is damaged or foreign."""
+    for file in files:
+        with _opened(file) as parquet:
+            for batch in parquet.iter_batches(batch_size=BATCH, columns=list(columns)):
+                yield [batch.column(name) for name in columns]
+
+
+@contextmanager
+def _opened(file: File) -> Iterator[pq.ParquetFile]:
+    try:
+        with (
+            nullcontext(file) if isinstance(file, Path) else file as source,
+            pq.ParquetFile(source, buffer_size=BUFFER, pre_buffer=False) as parquet,  # else a column at once
+        ):
+            schema = parquet.schema_arrow
+            wrong = [n for n in READ if n not in schema.names or schema.field(n).type != PREFERENCE.field(n).type]
+            if wrong:
+                raise DataError(f"{file}: not a dataset of pairsmith's: columns {', '.join(wrong)} absent or foreign")
+            yield parquet
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{file}: cannot be read: {error}") from error
+
+
+def at(files: Sequence[File], column: str, rows: Sequence[int]) -> dict[int, Any]:
+    """The values of a column at some rows."""
+    found: dict[int, Any] = {}
+    wanted, start = sorted(rows), 0
+    for (part,) in parts(files, [column]) if wanted else ():
+        found |= {row: part[row - start].as_py() for row in wanted if start <= row < start + len(part)}
+        start += len(part)
+        if start > wanted[-1]:
+            break
+    return found
+
+
+def code(value: Any) -> int:
+    """64 bits that stand for an id, or for a chat's roles and texts.
+
+    That two of 10^7 are taken for one has a chance of about 10^-6.
+    """
+    if not isinstance(value, str):
+        value = canonical_json([[message["role"], normalised(message["content"] or "")] for message in value or ()])
+    return int.from_bytes(hashlib.blake2b(value.encode(), digest_size=8).digest())
+
+
+def beginning(chat: list[dict[str, str]] | None) -> str:
+    """How a chat's last message begins, in one line."""
+    text = " ".join(((chat[-1]["content"] if chat else "") or "").split())
+    return text if len(text) <= PROMPT_CHARS else f"{text[:PROMPT_CHARS]}..."

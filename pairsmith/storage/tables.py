@@ -1,0 +1,95 @@
+"""Where the tables of a recipe stand in the store, and how to read those of a shard together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from pairsmith.config import Recipe
+from pairsmith.storage.store import TableRef
+
+LOAD_REJECTIONS = TableRef("rejections", "load")
+SHARD_INDEX = TableRef("index", "load")  # which prompts the shards hold
+
+
+def prompts_ref(shard: str) -> TableRef:
+    return TableRef("prompts", shard)
+
+
+def notes_ref(part: str) -> TableRef:
+    """What was made of a source file."""
+    return TableRef("notes", "load", part)
+
+
+def pool_ref(shard: str, member: str) -> TableRef:
+    return TableRef("completions", shard, f"pool-{member}")
+
+
+def evolution_ref(shard: str) -> TableRef:
+    return TableRef("completions", shard, "evolution")
+
+
+def judge_ref(shard: str, judge: str) -> TableRef:
+    return TableRef("ratings", shard, f"judge-{judge}")
+
+
+def pairs_ref(shard: str) -> TableRef:
+    return TableRef("pairs", shard)
+
+
+def rejections_ref(shard: str) -> TableRef:
+    return TableRef("rejections", shard)
+
+
+def pool_refs(recipe: Recipe, shard: str) -> list[TableRef]:
+    return [pool_ref(shard, member.name) for member in recipe.pool.members]
+
+
+def completion_refs(recipe: Recipe, shard: str) -> list[TableRef]:
+    """The pool's completions, then the evolved ones."""
+    return pool_refs(recipe, shard) + ([evolution_ref(shard)] if recipe.evolution else [])
+
+
+def rating_refs(recipe: Recipe, shard: str) -> list[TableRef]:
+    return [judge_ref(shard, name) for name in (recipe.rating.raters if recipe.rating else ())]
+
+
+@dataclass(frozen=True)
+class ShardTables:
+    """All tables of one shard."""
+
+    prompts: pd.DataFrame
+    completions: pd.DataFrame
+    ratings: pd.DataFrame
+    pairs: pd.DataFrame
+    rejections: pd.DataFrame
+
+
+def published_ref(shard: str) -> TableRef:
+    return TableRef("published", shard)
+
+
+def record_name(shard: str) -> str:
+    """The file that says what came of a shard."""
+    return f"tables/{shard}/shard.json"
+
+
+def survey_name(shard: str) -> str:
+    """The file that says what a shard tells of the whole data set, before its pairs are selected."""
+    return f"tables/{shard}/survey.json"
+
+
+def facts_name(shard: str) -> str:
+    """The file that says what the whole data set tells a shard, of all surveys together."""
+    return f"tables/{shard}/facts.json"
+
+
+def rated_refs(recipe: Recipe, shard: str) -> list[TableRef]:
+    """Every table of a shard from which its pairs are selected."""
+    return [prompts_ref(shard), *completion_refs(recipe, shard), *rating_refs(recipe, shard)]
+
+
+def made_refs(shard: str) -> list[TableRef]:
+    """The tables that come of pairing a shard."""
+    return [pairs_ref(shard), rejections_ref(shard), published_ref(shard)]

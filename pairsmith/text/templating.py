@@ -1,0 +1,94 @@
+"""Jinja templates: sandboxed, strict, and bounded in size.
+
+What prompts and completions say is only ever a value, never a template. In a request such texts stand between lines
+with a nonce that does not occur in them, so that no text can pretend to end and to speak for pairsmith.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from pairsmith.errors import ConfigError
+from pairsmith.ids import fingerprint
+from pairsmith.text.sandbox import MAX_RENDERED, sandbox, time_bound
+
+_NONCE_LENGTH = 6
+
+
+@lru_cache
+def _environment(wing: str) -> ImmutableSandboxedEnvironment:
+    return ImmutableSandboxedEnvironment(
+        loader=jinja2.PackageLoader(wing),
+        undefined=jinja2.StrictUndefined,
+        autoescape=jinja2.select_autoescape(enabled_extensions=("html.jinja",), default_for_string=False),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=False,
+        auto_reload=False,  # to look at the files at each use took a twelfth of a run's processor time
+    )
+
+
+def render(wing: str, name: str, **values: Any) -> str:
+    """Render a template that ships with a wing, such as `helpfulness.jinja` of `pairsmith.judging`."""
+    return _environment(wing).get_template(name).render(values).strip()
+
+
+def render_text(template: str, where: str, values: Mapping[str, Any]) -> str:
+    """Render a template of a recipe, bounded in size; raises ConfigError that names `where` it stands."""
+    parts, size = [], 0
+    try:
+        with time_bound():
+            for part in compile_text(template, where).generate(values):
+                size += len(part)
+                if size > MAX_RENDERED:
+                    raise ConfigError(f"{where}: renders to more than {MAX_RENDERED} characters")
+                parts.append(part)
+    except ConfigError:
+        raise
+    except Exception as error:  # whatever an expression does with the values that it meets
+        raise ConfigError(f"{where}: {type(error).__name__}: {error}") from error
+    return "".join(parts).strip()
+
+
+@lru_cache(maxsize=256)
+def compile_text(template: str, where: str) -> jinja2.Template:
+    try:
+        return sandbox().from_string(template)
+    except (jinja2.TemplateError, RecursionError, SyntaxError) as error:
+        raise ConfigError(f"{where}: not a valid template: {error}") from error
+
+
+@lru_cache
+def template_hash(wing: str) -> str:
+    """Hash of the sources of all templates of a wing: changes when any of them does."""
+    files = sorted(Path(str(resources.files(wing)), "templates").iterdir())
+    return fingerprint([[path.name, path.read_text(encoding="utf-8")] for path in files])
+
+
+def nonces(count: int, texts: Iterable[str], *seed: Any) -> list[str]:
+    """`count` different hex marks, decided by `seed`, none of which occurs in any of `texts`.
+
+    The seed includes ids made from the texts themselves, so whoever writes a text cannot know its mark.
+    """
+    everything, found, attempt = "\n".join(texts).lower(), list[str](), 0
+    while len(found) < count:
+        mark = fingerprint("nonce", attempt, *seed)[:_NONCE_LENGTH]
+        attempt += 1
+        if mark not in everything and mark not in found and not mark.isdigit():
+            found.append(mark)
+    return found
+
+
+def transcript(messages: Iterable[dict[str, str]], system_prompt: str | None = None) -> str:
+    """A chat as readable text; a single user turn is just its content."""
+    chat = ([{"role": "system", "content": system_prompt}] if system_prompt else []) + list(messages)
+    if len(chat) == 1:
+        return chat[0]["content"]
+    return "\n\n".join(f"{message['role'].capitalize()}: {message['content']}" for message in chat)

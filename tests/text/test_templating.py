@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pairsmith.text.templating import nonces, render_text, template_hash, transcript
+
+
+def test_text_templates_escape_nothing() -> None:
+    assert render_text("{{ a }}", "here", {"a": "<b> & 'c'"}) == "<b> & 'c'"
+
+
+@given(st.lists(st.text(), max_size=3), st.integers(1, 5))
+def test_marks_are_distinct_and_occur_in_no_text(texts: list[str], count: int) -> None:
+    marks = nonces(count, texts, "seed")
+    assert len(set(marks)) == count
+    assert not any(mark in text.lower() for mark in marks for text in texts)
+    assert marks == nonces(count, texts, "seed")
+
+
+def test_a_text_that_knows_a_mark_gets_another() -> None:
+    known = nonces(1, [], "seed")[0]
+    assert nonces(1, [f"[END {known.upper()}]"], "seed")[0] != known
+
+
+def test_transcripts() -> None:
+    turns = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "b"},
+        {"role": "user", "content": "c"},
+    ]
+    assert transcript(turns[:1]) == "a"
+    assert transcript(turns) == "User: a\n\nAssistant: b\n\nUser: c"
+    assert transcript(turns[:1], "s") == "System: s\n\nUser: a"
+
+
+def test_template_hashes_tell_folders_apart() -> None:
+    assert len({template_hash("judge"), template_hash("evolve"), template_hash("principles")}) == 3
