@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from pairsmith import __version__
+from pairsmith.about import __version__
 from pairsmith_flows.cli.exits import exit_codes
 
 recipe_argument = click.argument("recipe_path", metavar="RECIPE", type=click.Path(path_type=Path))

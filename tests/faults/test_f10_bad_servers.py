@@ -95,7 +95,7 @@ def test_f10_the_deadline_is_that_of_all_attempts_together() -> None:
 
 FLOODED = """
 import resource, sys
-from pairsmith.llms import engine
+from pairsmith.llms.endpoint import engine
 from tests.llms.endpoint.test_openai import ask, request
 
 engine.backoff = lambda *_: 0.01

@@ -266,7 +266,7 @@ ASK = """
 import sys
 from tests.llms.endpoint.test_engine_process import MANY, requests
 from pairsmith.config import ModelSpec
-from pairsmith.llms.base import open_llm
+from pairsmith.llms.registry import open_llm
 where = {"base_url": sys.argv[1], "api_key_env": None, "concurrency": MANY}
 stream = open_llm(ModelSpec(backend="openai", model="m", endpoint=where)).stream(requests(5000))
 next(stream)

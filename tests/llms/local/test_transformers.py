@@ -388,8 +388,8 @@ def only_engine() -> Any:
 ASKING = """
 import sys
 from pairsmith.config import LocalOptions, ModelSpec, Sampling
-from pairsmith.ledger import Recorded, open_ledger
-from pairsmith.llms.base import Request, open_llm
+from pairsmith.llms.recorded import Recorded; from pairsmith.ledger.replies import open_ledger
+from pairsmith.protocol import Request; from pairsmith.llms.registry import open_llm
 
 folder, ledger = sys.argv[1:]
 spec = ModelSpec(model=folder, local=LocalOptions(device="cpu", batch_size=2))
@@ -416,7 +416,7 @@ MEASURED = r"""
 import re, sys
 from pathlib import Path
 from pairsmith.config import LocalOptions, ModelSpec, Sampling
-from pairsmith.llms.base import Request, open_llm
+from pairsmith.protocol import Request; from pairsmith.llms.registry import open_llm
 
 spec = ModelSpec(model=sys.argv[1], local=LocalOptions(device="cpu", memory_gb=2))
 sampling = Sampling(temperature=0, max_tokens=4)
