@@ -365,6 +365,7 @@ def _run(recipe: Any, verbose: bool, wait: float, what: str = "build") -> None:
     from pairsmith.storage.lock_wait import patient
     from pairsmith_flows.cli.result import show_published, show_rated
     from pairsmith_flows.cli.terminal import read_pairs, show_pairs, showing_progress
+    from pairsmith_tasks.sessions import run_session
 
     _prepare_prefect(verbose)
     console = _console()
@@ -382,7 +383,7 @@ def _run(recipe: Any, verbose: bool, wait: float, what: str = "build") -> None:
         click.echo(f"warning: {warning}", err=True)
     start_temporary_server()
     shown = [stage for stage in stages_of(recipe) if (what, stage) != ("rate", "pair")]
-    with patient(wait), showing_progress(console, shown):
+    with run_session() as session, patient(wait), showing_progress(console, shown, session):
         try:
             result: dict[str, Any] = flows[what](recipe)
         except RuntimeError as error:

@@ -28,7 +28,8 @@ from pairsmith.judging.rating import STAGE as RATING
 from pairsmith.ledger.replies import open_ledger
 from pairsmith.memory import frugal_memory
 from pairsmith.pairing.select import STAGE as PAIRING
-from pairsmith.progress import Progress, emit
+from pairsmith.progress import Progress
+from pairsmith.session import Session
 from pairsmith.stages.base import ASKS_NOTHING, open_store, stages_of
 from pairsmith.stages.freshness import unfinished
 from pairsmith.storage.versions import State
@@ -43,6 +44,7 @@ from pairsmith_tasks.look import find_lacking
 from pairsmith_tasks.pair import select_pairs
 from pairsmith_tasks.publish import artifact_key, publish_dataset, push_dataset
 from pairsmith_tasks.rate import rate_completions
+from pairsmith_tasks.sessions import run_session
 from pairsmith_tasks.survey import merge_shard_surveys, survey_completions
 
 Futures = list[PrefectFuture[dict[str, Any]]]
@@ -125,10 +127,15 @@ def ask_about(recipe: Recipe, result: dict[str, Any], days: float) -> dict[str, 
 
 def run_recipe(recipe: Recipe, only: str | None = None, full: bool = False) -> dict[str, Any]:
     """All stages of a recipe, or `only` that of rating or pairing, within a flow run; `full`: all sources afresh."""
+    with run_session() as session:
+        return run_stages(recipe, session, only, full)
+
+
+def run_stages(recipe: Recipe, session: Session, only: str | None, full: bool) -> dict[str, Any]:
     log = get_run_logger()
     if warning := warn_of_open_server():
         log.warning(warning)
-    ledger, dataset = open_ledger(recipe.ledger_url), open_store(recipe)
+    ledger, dataset = open_ledger(recipe.ledger_url, session), open_store(recipe, session)
     with frugal_memory(), dataset.lock(), ledger.lock(dataset.root):
         take_over(recipe)
         loaded = load_prompts(recipe, full)
@@ -138,10 +145,10 @@ def run_recipe(recipe: Recipe, only: str | None = None, full: bool = False) -> d
             prompts, len(loaded["shards"]), loaded["new"], loaded["rejected"],
         )  # fmt: skip
         for stage in stages_of(recipe):
-            emit(Progress(stage, total=prompts))
+            session.tell(Progress(stage, total=prompts))
         usage: Usage = {}
-        with progress_artifacts(recipe.name, stages_of(recipe), prompts):
-            shards = unfinished(recipe, loaded["shards"])
+        with progress_artifacts(recipe.name, stages_of(recipe), prompts, session):
+            shards = unfinished(recipe, loaded["shards"], session)
             lacking = find_lacking(recipe, shards, only) if only else {}
             if lacking and (only == PAIRING or len(lacking) == len(loaded["shards"])):
                 raise RunError(f"nothing was done: {told_lacking(lacking, loaded['shards'])}")

@@ -34,7 +34,7 @@ from pairsmith.judging.readouts import (
     read_text,
     schema_for,
 )
-from pairsmith.progress import ask
+from pairsmith.progress import Tell, ask, nobody
 from pairsmith.protocol import LLM, Identity, Reply, Request
 from pairsmith.storage.schemas import Reason, frame, rows
 from pairsmith.text.templating import nonces, render, transcript
@@ -68,6 +68,7 @@ def rate(
     judge: Judge,
     llm: LLM,
     families: Mapping[str, str] | None = None,
+    tell: Tell = nobody,
 ) -> pd.DataFrame:
     """Let one judge rate the sound completions of `prompts` in every aspect; returns its rows of ratings.
 
@@ -75,7 +76,7 @@ def rate(
     told by its model's name.
     """
     asked = list(plan(rows(prompts), rows(completions), rating, judge, families))
-    replies = ask(llm, [item.request for item in asked], STAGE, len(prompts) / len(rating.raters))
+    replies = ask(llm, [item.request for item in asked], STAGE, len(prompts) / len(rating.raters), tell)
     made = [to_rows(item, reply, judge, llm.identity) for item, reply in zip(asked, replies, strict=True)]
     latest = list(made)
     for number in range(judge.reasks):
@@ -86,7 +87,7 @@ def rate(
         }
         if not again:
             break
-        replies = ask(llm, [item.request for item in again.values()], STAGE, 0)
+        replies = ask(llm, [item.request for item in again.values()], STAGE, 0, tell)
         for (place, item), reply in zip(again.items(), replies, strict=True):
             latest[place] = to_rows(item, reply, judge, llm.identity)
             made[place] = [

@@ -10,11 +10,12 @@ from pairsmith.llms.local.encoder import cosine
 from pairsmith.pairing import select, survey_merge
 from pairsmith.pairing.select import Similarity, by_characters, pair
 from pairsmith.pairing.survey import Facts
-from pairsmith.progress import Progress, ask, emit
+from pairsmith.progress import Progress, ask
 from pairsmith.protocol import Request
 from pairsmith.publishing import publish
 from pairsmith.reporting.agreement import Trust
 from pairsmith.reporting.summary import Summary
+from pairsmith.session import Session
 from pairsmith.stages.base import StageResult, open_store
 from pairsmith.stages.records import file_digests, judged_tables, mark_of
 from pairsmith.stages.wiring import recorded_encoder
@@ -32,16 +33,16 @@ from pairsmith.storage.tables import (
 )
 
 
-def pair_shard(recipe: Recipe, shard: str) -> StageResult:
+def pair_shard(recipe: Recipe, shard: str, session: Session) -> StageResult:
     """Select the pairs of a shard, and record what came of it. No model is asked but that of `pairing.similarity`."""
-    store = open_store(recipe)
+    store = open_store(recipe, session)
     source = store.load(prompts_ref(shard))
     completions, ratings = judged_tables(recipe, store, shard)
     told = (survey_merge.read_facts(store, shard) if recipe.needs_survey else None) or Facts()
     flags = guard.flagged(schemas.rows(completions), told.repeated)
     pairs, rejections = pair(
         source.data, completions, ratings, recipe.pairing, recipe.needs_scores, recipe.rating, told.slopes,
-        {name: guard.told(found) for name, found in flags.items()}, _similarity(recipe, completions),
+        {name: guard.told(found) for name, found in flags.items()}, _similarity(recipe, completions, session),
     )  # fmt: skip
     store.write(rejections_ref(shard), rejections, "")
     store.write(pairs_ref(shard), pairs, "")
@@ -62,17 +63,17 @@ def pair_shard(recipe: Recipe, shard: str) -> StageResult:
         "trust": trust.to_json(),
     }
     store.write_json(record_name(shard), record)
-    emit(Progress(select.STAGE, len(source.data)))
+    session.tell(Progress(select.STAGE, len(source.data)))
     return StageResult(select.STAGE, shard, "all", len(pairs))
 
 
-def _similarity(recipe: Recipe, completions: pd.DataFrame) -> Similarity:
+def _similarity(recipe: Recipe, completions: pd.DataFrame, session: Session) -> Similarity:
     """What tells how alike two texts of a shard are."""
     if recipe.pairing.similarity is None:
         return by_characters
     sound = completions[completions["error"].isna()]["text"]
     texts = sorted({text for text in sound if text.strip()})
     requests = [Request(({"role": "user", "content": text},), Sampling(), seed=0) for text in texts]
-    replies = ask(recorded_encoder(recipe), requests, select.STAGE, 0)
+    replies = ask(recorded_encoder(recipe, session), requests, select.STAGE, 0, session.tell)
     vectors = {text: reply.text for text, reply in zip(texts, replies, strict=True)}
     return lambda one, other: cosine(vectors[one], vectors[other])

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pairsmith.llms.endpoint.engine_process import Apart, Gone
 
 from pairsmith.config import Budget, ModelSpec, Price, Recipe, Sampling
 from pairsmith.errors import BudgetSpent, ConfigError, DataError
 from pairsmith.ledger.replies import Account, Entry, Ledger, checksum_of
 from pairsmith.llms.budget import Budgeted, Purse
 from pairsmith.llms.endpoint import engine_process
-from pairsmith.llms.endpoint.engine_process import Apart, Gone
 from pairsmith.llms.endpoint.openai import MANY_CALLS, engine_for
 from pairsmith.llms.recorded import Recorded
 from pairsmith.llms.registry import open_llm
