@@ -13,7 +13,7 @@ _of_run: ContextVar[Session | None] = ContextVar("session", default=None)
 
 @contextmanager
 def run_session() -> Iterator[Session]:
-    """The session of a run, in which its tasks work as far as they run in this process: one that is open, or a new one."""
+    """The session of a run, in which its tasks of this process work: the one that is open already, or a new one."""
     known = _of_run.get()
     if known is not None:
         yield known

@@ -32,6 +32,7 @@ from pairsmith.config import Publishing, Recipe
 from pairsmith.ids import fingerprint
 from pairsmith.ledger.replies import Ledger, open_ledger
 from pairsmith.publishing.publish import content_digest
+from pairsmith.session import process_session
 from pairsmith.stages.base import open_store
 from pairsmith.storage.store import Store
 from pairsmith.testing import FakeEndpoint
@@ -257,7 +258,7 @@ def _run(recipe: Recipe, locks: tuple[str, ...]) -> dict[str, Any]:
         if "store" in locks:
             held.enter_context(store.lock())
         if "ledger" in locks:
-            held.enter_context(open_ledger(recipe.ledger_url).lock(store.root))
+            held.enter_context(open_ledger(recipe.ledger_url, process_session()).lock(store.root))
         return _result(recipe)
 
 

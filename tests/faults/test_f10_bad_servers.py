@@ -26,6 +26,7 @@ from pairsmith.llms.endpoint.wire import NoReply, reply_of
 from pairsmith.llms.recorded import Recorded
 from pairsmith.llms.registry import open_llm
 from pairsmith.protocol import Reply
+from pairsmith.session import process_session
 from pairsmith.testing import KINDS, FakeEndpoint, Fault, Weather
 from tests.conftest import ROOT
 from tests.llms.endpoint.test_openai import ask, request, spec
@@ -206,7 +207,9 @@ def test_f10_an_odd_answer_stops_nothing(name: str, tmp_path: Path) -> None:
     asked = [request(f"{n}") for n in range(3)]
     odd = Fault(200, json.dumps(changed(GOOD, path, part)))
     with FakeEndpoint([odd] * 2) as endpoint:
-        recorded = Recorded(open_llm(spec(endpoint, attempts=2)), Ledger(f"sqlite:///{tmp_path}/ledger.sqlite"))
+        recorded = Recorded(
+            open_llm(spec(endpoint, attempts=2), process_session()), Ledger(f"sqlite:///{tmp_path}/ledger.sqlite")
+        )
         replies = generate(recorded, asked)
         assert [isinstance(reply, Reply) for reply in replies] == [True] * 3
         assert sum(reply.error is None and bool(reply.text) for reply in replies) >= 1

@@ -23,9 +23,10 @@ import pytest
 
 from pairsmith.config import LocalOptions, ModelSpec, Recipe, Sampling
 from pairsmith.errors import ConfigError, DataError, PairsmithError
-from pairsmith.ledger.replies import Ledger, checksum_of, open_ledger
+from pairsmith.ledger.replies import Ledger, checksum_of
 from pairsmith.llms.registry import open_llm
 from pairsmith.protocol import Request
+from pairsmith.session import process_session
 from pairsmith.stages.base import open_store
 from pairsmith.stages.freshness import unfinished
 from pairsmith.stages.load import load
@@ -175,7 +176,7 @@ def test_s2_a_pickle_as_a_value_of_json_is_not_loaded(
     record = store.read_json(place) if store.exists(place) else {"repo_id": text, "digest": text}
     for value in (text, {"py/reduce": [text]}, [planted.decode("latin-1")]):
         store.write_json(place, dict.fromkeys(record, value))
-        unfinished(recipe, load(recipe).shards)
+        unfinished(recipe, load(recipe).shards, process_session())
         published, _, calls = run(recipe)
         assert not marker.exists()
         assert (published.digest, calls.total()) == (expected.digest, 0)
@@ -187,7 +188,7 @@ def test_s2_a_pickle_in_the_ledger_is_not_loaded(
 ) -> None:
     recipe = echo_recipe(3, ledger=f"sqlite:///{tmp_path}/own.sqlite")
     run(recipe)
-    open_ledger.__globals__["_opened"].cache_clear()
+    process_session().close()
     text = base64.b64encode(planted).decode()
     with sqlite3.connect(tmp_path / "own.sqlite") as database:
         for (key,) in database.execute("SELECT key FROM replies").fetchall():
@@ -282,9 +283,11 @@ def test_s2_weights_that_are_a_pickle_are_not_loaded(marker: Path, planted: byte
 def ask(folder: Path) -> None:
     from pairsmith.llms.local import weights
 
-    weights._loaded.clear()
+    weights.shelf_of(process_session()).clear()
     spec = ModelSpec(model=str(folder), local=LocalOptions(device="cpu"))
-    generate(open_llm(spec), [Request(({"role": "user", "content": "a b"},), Sampling(max_tokens=2), 1)])
+    generate(
+        open_llm(spec, process_session()), [Request(({"role": "user", "content": "a b"},), Sampling(max_tokens=2), 1)]
+    )
 
 
 def tiny_model(folder: Path) -> Path:

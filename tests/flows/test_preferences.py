@@ -11,6 +11,7 @@ import pytest
 
 from pairsmith.config import Recipe
 from pairsmith.errors import ConfigError
+from pairsmith.session import process_session
 from tests.runs import run
 
 pytestmark = [pytest.mark.prefect, pytest.mark.usefixtures("prefect_server")]
@@ -220,10 +221,10 @@ def test_rating_by_itself_rates_what_there_is(echo_recipe: Build) -> None:
     recipe = echo_recipe(20, name="parts", shard_size=8)
     with pytest.raises(RunError, match="20 of 20 prompts have no completions by brief.*`pairsmith run`"):
         rate_preference_dataset(recipe)
-    shard = next(iter(load_sources(recipe).shards))
+    shard = next(iter(load_sources(recipe, process_session()).shards))
     for member in recipe.pool.members:
-        generate_shard(recipe, shard, member.name)
-    evolve_shard(recipe, shard)
+        generate_shard(recipe, shard, member.name, process_session())
+    evolve_shard(recipe, shard, process_session())
     result = rate_preference_dataset(recipe)
     assert calls(result) == 8 * 2
     assert result["lacking"].startswith("12 of 20 prompts have no completions by brief")

@@ -141,6 +141,7 @@ class EngineProcess:
         except subprocess.TimeoutExpired:
             self._child.kill()
             self._child.wait()
+        self._end()
 
     def _listen(self) -> None:
         assert self._child.stdout is not None
