@@ -44,7 +44,7 @@ class Member(ModelSpec):
     name: Name = Field(description="the member's name in tables, reports and other fields of the recipe")
     system_prompt: str | None = Field(None, min_length=1, description="set on top of the prompt's own; not published")
     principles: Principles | None = Field(
-        None, description="draw a system prompt for each completion; the same prompt for all when absent"
+        None, description="draw a system prompt for each completion; none is drawn when absent"
     )
     samples: int = Field(1, ge=1, le=1024, description="answers per prompt")
 
