@@ -102,6 +102,16 @@ def validate(recipe_path: Path, overrides: tuple[str, ...]) -> None:
 
 
 @main.command()
+@click.option("--markdown", is_flag=True, help="Print the reference in docs/recipe.md instead.")
+def schema(markdown: bool) -> None:
+    """Print the JSON schema of recipes, with which an editor completes and checks them."""
+    from pairsmith.config import Recipe, reference
+
+    made = reference.markdown if markdown else reference.editor_schema
+    click.echo(made(Recipe.model_json_schema()), nl=False)
+
+
+@main.command()
 @recipe_argument
 @set_option
 @click.option("--seconds", type=click.FloatRange(min=1), default=60, show_default=True, help="Take about this long.")
