@@ -111,7 +111,7 @@ def test_an_incremental_load_gives_what_a_full_one_does(
                     write(folder / name, found)
             source = {"path": str(folder), **fields}
             recipe = echo_recipe(1, prompts={"sources": [source]}, shard_size=3, workspace=str(place / "data"))
-            made = outcome_of(open_store(recipe), partial(load_sources, recipe))
+            made = outcome_of(open_store(recipe), partial(load_sources, recipe, process_session()))
             expected = outcome_of(full, lambda: shard_prompts(read_prompts(recipe.prompts), full, 3))  # noqa: B023
             assert made == expected
 
