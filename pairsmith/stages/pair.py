@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import pandas as pd
 
 from pairsmith.config import Recipe, Sampling
@@ -39,14 +41,9 @@ def pair_shard(recipe: Recipe, shard: str, session: Session) -> StageResult:
     source = store.load(prompts_ref(shard))
     completions, ratings = judged_tables(recipe, store, shard)
     told = (survey_merge.read_facts(store, shard) if recipe.needs_survey else None) or Facts()
-    flags = guard.flagged(schemas.rows(completions), told.repeated)
-    pairs, rejections = pair(
-        source.data, completions, ratings, recipe.pairing, recipe.needs_scores, recipe.rating, told.slopes,
-        {name: guard.told(found) for name, found in flags.items()}, _similarity(recipe, completions, session),
-    )  # fmt: skip
-    store.write(rejections_ref(shard), rejections, "")
-    store.write(pairs_ref(shard), pairs, "")
-    tables = ShardTables(source.data, completions, ratings, pairs, rejections)
+    tables, flags = paired(recipe, source.data, completions, ratings, told, session)
+    store.write(rejections_ref(shard), tables.rejections, "")
+    store.write(pairs_ref(shard), tables.pairs, "")
     published = publish.published_rows(tables)
     store.write_arrow(published_ref(shard), publish.to_table(published))
     summary = Summary()
@@ -64,7 +61,24 @@ def pair_shard(recipe: Recipe, shard: str, session: Session) -> StageResult:
     }
     store.write_json(record_name(shard), record)
     session.tell(Progress(select.STAGE, len(source.data)))
-    return StageResult(select.STAGE, shard, "all", len(pairs))
+    return StageResult(select.STAGE, shard, "all", len(tables.pairs))
+
+
+def paired(
+    recipe: Recipe,
+    prompts: pd.DataFrame,
+    completions: pd.DataFrame,
+    ratings: pd.DataFrame,
+    facts: Facts,
+    session: Session,
+) -> tuple[ShardTables, Mapping[str, Sequence[guard.Flag]]]:
+    """All tables of some prompts, with their pairs and rejections, and what the guard found in their completions."""
+    flags = guard.flagged(schemas.rows(completions), facts.repeated)
+    pairs, rejections = pair(
+        prompts, completions, ratings, recipe.pairing, recipe.needs_scores, recipe.rating, facts.slopes,
+        {name: guard.told(found) for name, found in flags.items()}, _similarity(recipe, completions, session),
+    )  # fmt: skip
+    return ShardTables(prompts, completions, ratings, pairs, rejections), flags
 
 
 def _similarity(recipe: Recipe, completions: pd.DataFrame, session: Session) -> Similarity:

@@ -307,7 +307,6 @@ def tiny_model(folder: Path) -> Path:
 def test_s2_prefect_keeps_no_result_of_ours_and_of_a_failed_run_its_error_as_json(
     echo_recipe: Build, prefect_server: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pairsmith.stages import base as stages
     from pairsmith_flows.preferences import build_preference_dataset
 
     def fail(*_: Any) -> None:
@@ -317,7 +316,7 @@ def test_s2_prefect_keeps_no_result_of_ours_and_of_a_failed_run_its_error_as_jso
     result = build_preference_dataset(echo_recipe(3, name="small"))
     assert set(prefect_server.iterdir()) == before
     assert json.loads(json.dumps(result)) == result  # nothing that JSON could not hold
-    monkeypatch.setattr(stages, "rate_shard", fail)
+    monkeypatch.setattr("pairsmith_tasks.rate.rate_shard", fail)
     with pytest.raises(ConfigError, match="no such judge"):
         build_preference_dataset(echo_recipe(4, name="small"))
     (kept,) = set(prefect_server.iterdir()) - before

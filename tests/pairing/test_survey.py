@@ -22,12 +22,13 @@ from pairsmith.pairing.select import TOTAL
 from pairsmith.pairing.survey import Facts, Survey, survey
 from pairsmith.pairing.survey_merge import merge, read_facts
 from pairsmith.protocol import Request
-from pairsmith.stages import base as stages
+from pairsmith.session import Session
 from pairsmith.stages.base import StageResult, open_store
 from pairsmith.stages.pair import pair_shard
 from pairsmith.storage.schemas import Reason, frame
 from pairsmith.storage.store import Store
 from pairsmith.storage.tables import facts_name, rejections_ref, survey_name
+from tests import runs
 from tests.runs import completion, rating, run
 
 Build = Callable[..., Recipe]
@@ -163,7 +164,9 @@ def paired(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The shards that were paired, in their order."""
     names: list[str] = []
     real = pair_shard
-    monkeypatch.setattr(stages, "pair_shard", lambda recipe, shard: (names.append(shard), real(recipe, shard))[1])
+    monkeypatch.setattr(
+        runs, "pair_shard", lambda recipe, shard, session: (names.append(shard), real(recipe, shard, session))[1]
+    )
     yield names
     names.clear()
 
@@ -271,17 +274,17 @@ def test_a_run_that_stopped_among_the_pairs_goes_on_there(
 ) -> None:
     expected = run(build(name="undisturbed", shard_size=7))[0].digest
     paired.clear()
-    watched = pair_shard
+    watched = runs.pair_shard
 
-    def stops(recipe: Recipe, shard: str) -> StageResult:
+    def stops(recipe: Recipe, shard: str, session: Session) -> StageResult:
         if len(paired) == 3:
             raise OSError("no space left")
-        return watched(recipe, shard)
+        return watched(recipe, shard, session)
 
-    monkeypatch.setattr(stages, "pair_shard", stops)
+    monkeypatch.setattr(runs, "pair_shard", stops)
     with pytest.raises(OSError, match="no space"):
         run(build(shard_size=7))
-    monkeypatch.setattr(stages, "pair_shard", watched)
+    monkeypatch.setattr(runs, "pair_shard", watched)
     published, _, calls = run(build(shard_size=7))
     assert (len(paired), len(set(paired)), calls.total()) == (5, 5, 0)
     assert published.digest == expected
