@@ -11,7 +11,7 @@ import pytest
 
 from pairsmith.config import Recipe
 from pairsmith.errors import ConfigError
-from pairsmith.session import process_session
+from pairsmith.session import Session, process_session
 from tests.runs import run
 
 pytestmark = [pytest.mark.prefect, pytest.mark.usefixtures("prefect_server")]
