@@ -25,7 +25,7 @@ from pydantic import Field
 from pairsmith.config import Recipe
 from pairsmith.errors import ConfigError, RunError
 from pairsmith.judging.rating import STAGE as RATING
-from pairsmith.ledger.replies import open_ledger
+from pairsmith.ledger.ledger import open_ledger
 from pairsmith.memory import frugal_memory
 from pairsmith.pairing.select import STAGE as PAIRING
 from pairsmith.progress import Progress, emit

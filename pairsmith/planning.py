@@ -15,7 +15,7 @@ from pairsmith.config import Judge, Member, ModelSpec, Rating, Recipe
 from pairsmith.generation import evolution
 from pairsmith.generation import pool as generation
 from pairsmith.judging import rating
-from pairsmith.ledger.replies import open_ledger
+from pairsmith.ledger.ledger import open_ledger
 from pairsmith.llms.registry import open_llm
 from pairsmith.sources import given_completions
 from pairsmith.sources.http import fetched
@@ -129,7 +129,7 @@ def _pool_line(recipe: Recipe, member: Member, prompts: Sequence[dict[str, Any]]
         return _given_line(generation.STAGE, member)
     identity = open_llm(member).identity
     requests = {item.request.key(identity): item.request for item in generation.plan(prompts, recipe.pool, member)}
-    known = len(open_ledger(recipe.ledger_url).get(requests)) if _has_ledger(recipe) else 0
+    known = len(open_ledger(recipe.ledger_url).replies.get(requests)) if _has_ledger(recipe) else 0
     chars = sum(len(message["content"]) for request in requests.values() for message in request.messages)
     return _line(generation.STAGE, member.name, member, len(requests), chars // CHARS_A_TOKEN, known)
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from pairsmith.config import Budget, Price
 from pairsmith.errors import BudgetSpent
-from pairsmith.ledger.replies import Account, open_ledger
+from pairsmith.ledger.ledger import open_ledger
+from pairsmith.ledger.replies import Account
 from pairsmith.llms.recorded import recording
 from pairsmith.protocol import LLM, Finished, Reply, Request
 
@@ -131,5 +132,5 @@ def purse_of(ledger_url: str, dataset: str, budget: Budget) -> Purse:
     with _lock:
         if name not in _purses:
             ledger = open_ledger(ledger_url)
-            _purses[name] = Purse(budget, *ledger.spent(dataset), lambda: ledger.spent(dataset))
+            _purses[name] = Purse(budget, *ledger.spending.spent(dataset), lambda: ledger.spending.spent(dataset))
         return _purses[name]

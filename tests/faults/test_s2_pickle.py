@@ -23,7 +23,8 @@ import pytest
 
 from pairsmith.config import LocalOptions, ModelSpec, Recipe, Sampling
 from pairsmith.errors import ConfigError, DataError, PairsmithError
-from pairsmith.ledger.replies import Ledger, checksum_of, open_ledger
+from pairsmith.ledger.ledger import Ledger, open_ledger
+from pairsmith.ledger.replies import checksum_of
 from pairsmith.llms.registry import open_llm
 from pairsmith.protocol import Request
 from pairsmith.stages.base import open_store
