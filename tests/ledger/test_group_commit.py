@@ -23,9 +23,8 @@ def row(key: str) -> dict[str, object]:
     return known | {"n_prompt_tokens": 1, "n_tokens": 1}
 
 
-def insert_at_once(database: Database, keys: list[list[str]]) -> list[Future[bool]]:
+def insert_at_once(database: Database, commits: GroupCommit, keys: list[list[str]]) -> list[Future[bool]]:
     """Insert from a thread each, all of them waiting for the database at the same moment."""
-    commits = GroupCommit(database, TABLE)
     with ThreadPoolExecutor(len(keys)) as threads:
         with database.writing:
             found = [threads.submit(commits.insert, [row(key) for key in some]) for some in keys]
@@ -38,7 +37,8 @@ def insert_at_once(database: Database, keys: list[list[str]]) -> list[Future[boo
 def test_threads_that_wait_share_one_commit(ledger_url: str) -> None:
     database, commits = Database(ledger_url), list[object]()
     sa.event.listen(database.engine, "commit", commits.append)
-    found = insert_at_once(database, [[f"{thread}-{number}" for number in range(100)] for thread in range(THREADS)])
+    keys = [[f"{thread}-{number}" for number in range(100)] for thread in range(THREADS)]
+    found = insert_at_once(database, GroupCommit(database, TABLE), keys)
     assert [future.result() for future in found] == [True] * THREADS
     assert len(commits) == 1
     with database.engine.connect() as connection:
@@ -46,17 +46,19 @@ def test_threads_that_wait_share_one_commit(ledger_url: str) -> None:
 
 
 def test_a_key_that_is_there_already_is_told_to_all_that_share_the_commit(ledger_url: str) -> None:
-    found = insert_at_once(Database(ledger_url), [["a"], ["b"], ["a"]])
+    database = Database(ledger_url)
+    found = insert_at_once(database, GroupCommit(database, TABLE), [["a"], ["b"], ["a"]])
     assert [future.result() for future in found] == [False] * 3
 
 
 def test_an_error_is_told_to_all_that_share_the_commit_and_to_no_later_one(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path}/ledger.sqlite")
+    commits = GroupCommit(database, TABLE)
     with sqlite3.connect(tmp_path / "ledger.sqlite") as connection:
         connection.execute("CREATE TRIGGER full BEFORE INSERT ON replies BEGIN SELECT RAISE(ABORT, 'no room'); END")
-    for future in insert_at_once(database, [["a"], ["b"]]):
+    for future in insert_at_once(database, commits, [["a"], ["b"]]):
         with pytest.raises(DataError, match="ledger: replies cannot be recorded: no room"):
             future.result()
     with sqlite3.connect(tmp_path / "ledger.sqlite") as connection:
         connection.execute("DROP TRIGGER full")
-    assert [future.result() for future in insert_at_once(database, [["a"], ["b"]])] == [True] * 2
+    assert [future.result() for future in insert_at_once(database, commits, [["a"], ["b"]])] == [True] * 2
