@@ -240,7 +240,7 @@ def ledger(context: click.Context, workspace: Path, url: str | None) -> None:
         if context.invoked_subcommand is None:
             from pairsmith_flows.cli.terminal import table
 
-            console, totals = _console(), book.totals()
+            console, totals = _console(), book.spending.totals()
             console.print(table("Ledger", totals) if totals else "no replies")
             console.print(f"{sum(row['calls'] for row in totals):,} replies, {book.size() / 1e6:,.1f} MB")
 
@@ -279,7 +279,7 @@ def ledger_verify(book: Any, drop: bool) -> None:
 
         count, damaged = verify(book)
         if drop:
-            book.drop(damaged)
+            book.replies.drop(damaged)
         told = f"{count:,} replies, {len(damaged):,} damaged" + (" and dropped" if drop and damaged else "")
         if damaged and not drop:
             raise DataError(f"{told}: {', '.join(damaged[:3])}...; `verify --drop` drops them")
@@ -297,7 +297,7 @@ def ledger_prune(book: Any, workspaces: tuple[Path, ...], yes: bool) -> None:
 
         keys = unused(book, workspaces)
         if yes and keys:
-            book.drop(keys)
+            book.replies.drop(keys)
             book.compact()
         click.echo(f"{len(keys):,} replies unused{', dropped' if yes else '; add --yes to drop them'}")
 

@@ -16,7 +16,7 @@ from pairsmith.config import Judge, Member, ModelSpec, Rating, Recipe
 from pairsmith.generation import evolution
 from pairsmith.generation import pool as generation
 from pairsmith.judging import rating
-from pairsmith.ledger.replies import Ledger
+from pairsmith.ledger.ledger import Ledger
 from pairsmith.llms.registry import identity_of
 from pairsmith.sources import given_completions
 from pairsmith.sources.http import fetched
@@ -131,7 +131,7 @@ def _pool_line(recipe: Recipe, member: Member, prompts: Sequence[dict[str, Any]]
         return _given_line(generation.STAGE, member)
     identity = identity_of(member)
     requests = {item.request.key(identity): item.request for item in generation.plan(prompts, recipe.pool, member)}
-    known = len(ledger.get(requests)) if ledger else 0
+    known = len(ledger.replies.get(requests)) if ledger else 0
     chars = sum(len(message["content"]) for request in requests.values() for message in request.messages)
     return _line(generation.STAGE, member.name, member, len(requests), chars // CHARS_A_TOKEN, known)
 

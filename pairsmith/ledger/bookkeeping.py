@@ -11,7 +11,8 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from pairsmith.errors import DataError
-from pairsmith.ledger.replies import Ledger, checksum_of
+from pairsmith.ledger.ledger import Ledger
+from pairsmith.ledger.replies import checksum_of
 
 
 def ledger_at(workspace: Path, url: str | None = None) -> Ledger:
@@ -26,7 +27,7 @@ def export(ledger: Ledger, file: Path) -> int:
     """Write every reply as a line of JSON; returns how many."""
     count = 0
     with open(file, "w", encoding="utf-8") as lines:
-        for row in ledger.rows():
+        for row in ledger.replies.rows():
             lines.write(json.dumps(row | {"recorded_at": row["recorded_at"].isoformat()}) + "\n")
             count += 1
     return count
@@ -39,7 +40,7 @@ def import_(ledger: Ledger, file: Path) -> tuple[int, int]:
     """
     try:
         with open(file, encoding="utf-8", newline="\n") as lines:
-            return ledger.add(_row(line, f"{file}:{number}") for number, line in enumerate(lines, start=1))
+            return ledger.replies.add(_row(line, f"{file}:{number}") for number, line in enumerate(lines, start=1))
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file}: cannot be read: {error}") from error
 
@@ -47,7 +48,7 @@ def import_(ledger: Ledger, file: Path) -> tuple[int, int]:
 def verify(ledger: Ledger) -> tuple[int, list[str]]:
     """How many replies there are, and the keys of those that do not match their checksum or cannot be read."""
     count, damaged = 0, []
-    for row in ledger.rows():
+    for row in ledger.replies.rows():
         count += 1
         if checksum_of(row["key"], row["reply"]) != row["checksum"]:
             damaged.append(row["key"])
@@ -64,7 +65,7 @@ def unused(ledger: Ledger, workspaces: Iterable[Path]) -> list[str]:
                     used.update(pq.read_table(file, columns=["request"])["request"].to_pylist())
                 except Exception as error:
                     raise DataError(f"{file}: cannot be read ({error}); run its recipe again before pruning") from error
-    return [row["key"] for row in ledger.rows() if row["key"] not in used]
+    return [row["key"] for row in ledger.replies.rows() if row["key"] not in used]
 
 
 def _row(line: str, where: str) -> dict[str, Any]:

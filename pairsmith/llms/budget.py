@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from pairsmith.config import Budget, Price
 from pairsmith.errors import BudgetSpent
-from pairsmith.ledger.replies import Account, open_ledger
+from pairsmith.ledger.ledger import open_ledger
+from pairsmith.ledger.replies import Account
 from pairsmith.llms.recorded import recording
 from pairsmith.protocol import LLM, Finished, Reply, Request
 from pairsmith.session import Session
@@ -127,6 +128,6 @@ def purse_of(ledger_url: str, dataset: str, budget: Budget, session: Session) ->
 
     def filled() -> Purse:
         ledger = open_ledger(ledger_url, session)
-        return Purse(budget, *ledger.spent(dataset), lambda: ledger.spent(dataset))
+        return Purse(budget, *ledger.spending.spent(dataset), lambda: ledger.spending.spent(dataset))
 
     return session.share(("purse", ledger_url, dataset, budget.model_dump_json()), filled)

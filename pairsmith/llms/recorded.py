@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from pairsmith.config import Price
-from pairsmith.ledger.replies import Account, Entry, Ledger, storable
+from pairsmith.ledger.ledger import Ledger
+from pairsmith.ledger.replies import Account, Entry, storable
 from pairsmith.protocol import LLM, Finished, Request
 
 
@@ -40,7 +41,7 @@ class Recorded:
         places: dict[str, list[int]] = {}
         for index, request in enumerate(requests):
             places.setdefault(request.key(self.identity), []).append(index)
-        known = self._ledger.get(places)
+        known = self._ledger.replies.get(places)
         if known:
             yield [(index, reply) for key, reply in known.items() for index in places[key]]
         keys = [key for key in places if key not in known]
@@ -62,5 +63,6 @@ class Recorded:
             yield from nearer.stream(requests)
             return
         for finished in self._llm.stream(requests):
-            kept = self._ledger.record([Entry(self._account, keys[i], storable(reply)) for i, reply in finished])
+            entries = [Entry(self._account, keys[i], storable(reply)) for i, reply in finished]
+            kept = self._ledger.replies.record(entries)
             yield [(i, reply) for (i, _), reply in zip(finished, kept, strict=True)]

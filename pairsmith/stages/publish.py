@@ -6,7 +6,7 @@ from typing import Any
 
 from pairsmith.config import Recipe
 from pairsmith.errors import TableError
-from pairsmith.ledger.replies import open_ledger
+from pairsmith.ledger.ledger import open_ledger
 from pairsmith.pairing import survey_merge
 from pairsmith.pairing.survey import Facts
 from pairsmith.publishing import hub
@@ -29,7 +29,7 @@ def publish_run(recipe: Recipe, loaded: Loaded, session: Session) -> tuple[Publi
     summary, trust, content = _added_up(recipe, store, loaded)
     gates.check(recipe.gates, summary, trust)
     models = models_of(recipe)
-    usage = usage_table(open_ledger(recipe.ledger_url, session).paid(recipe.name), models)
+    usage = usage_table(open_ledger(recipe.ledger_url, session).spending.paid(recipe.name), models)
     return publish(recipe, store, loaded.shards, content, Findings(summary, trust, models, usage)), summary
 
 

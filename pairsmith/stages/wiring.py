@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pairsmith.config import Budget, Evolver, Judge, Member, ModelSpec, Recipe
-from pairsmith.ledger.replies import open_ledger
+from pairsmith.ledger.ledger import open_ledger
 from pairsmith.llms.budget import Budgeted, purse_of
 from pairsmith.llms.endpoint.batch import Batched
 from pairsmith.llms.local.encoder import SentenceEncoder, encoder_identity

@@ -17,7 +17,7 @@ import pytest
 
 from pairsmith.config import Recipe
 from pairsmith.config.loading import load_recipe
-from pairsmith.ledger.replies import open_ledger
+from pairsmith.ledger.ledger import open_ledger
 from pairsmith.llms.echo import Echo
 from pairsmith.protocol import Request
 from pairsmith.reporting.comparison import compare
@@ -64,14 +64,14 @@ def test_every_reply_is_known_and_the_same_pairs_come_of_them(
     recipe: Recipe, store: Store, lost: tuple[str, ...]
 ) -> None:
     """Also where all tables are gone, so that every key, draw and text is made anew from the ledger's replies."""
-    before, replies = versions.latest_version(store), open_ledger(recipe.ledger_url, process_session()).count()
+    before, replies = versions.latest_version(store), open_ledger(recipe.ledger_url, process_session()).replies.count()
     assert before is not None
     for name in lost:
         path = Path(store.path(name))
         path.unlink() if path.is_symlink() else shutil.rmtree(path)
     published, summary, calls = run(recipe)
     assert not calls
-    assert open_ledger(recipe.ledger_url, process_session()).count() == replies
+    assert open_ledger(recipe.ledger_url, process_session()).replies.count() == replies
     assert (published.digest, published.pairs, summary.paired) == (before.digest, before.pairs, 6)
     if "versions" not in lost:
         assert (published.new, published.version, published.latest) == (False, "v0002", "v0002")
@@ -113,8 +113,10 @@ def test_its_tables_and_its_spending_are_read(recipe: Recipe, store: Store) -> N
     assert (dataset["dataset"], dataset["with ratings"], dataset["latest"]) == ("small", 3, "v0002")
     for shard in store.shards():
         assert all(len(store.read(ref)) for ref in rated_refs(recipe, shard))
-    paid = {row["asker"]: row["calls"] for row in open_ledger(recipe.ledger_url, process_session()).paid("small")}
+    paid = {
+        row["asker"]: row["calls"] for row in open_ledger(recipe.ledger_url, process_session()).spending.paid("small")
+    }
     assert set(paid) == {
         "member brief", "member long", "evolver evolver", "judge reader", "judge digits", "judge fields"
     }  # fmt: skip
-    assert open_ledger(recipe.ledger_url, process_session()).spent("small")[1] > 0
+    assert open_ledger(recipe.ledger_url, process_session()).spending.spent("small")[1] > 0

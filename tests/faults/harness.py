@@ -30,7 +30,8 @@ from sqlalchemy.engine.default import DefaultDialect
 
 from pairsmith.config import Publishing, Recipe
 from pairsmith.ids import fingerprint
-from pairsmith.ledger.replies import Ledger, open_ledger
+from pairsmith.ledger.ledger import open_ledger
+from pairsmith.ledger.replies import Replies
 from pairsmith.publishing.publish import content_digest
 from pairsmith.session import process_session
 from pairsmith.stages.base import open_store
@@ -41,7 +42,7 @@ from tests.runs import run
 
 # What a run does to make something durable: the owner of a function, and its name.
 STEPS: dict[str, tuple[Any, str]] = {
-    "record": (Ledger, "record"),
+    "record": (Replies, "record"),
     "commit": (DefaultDialect, "do_commit"),
     "write": (Store, "write_bytes"),
     "sync": (os, "fsync"),

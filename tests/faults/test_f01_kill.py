@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from pairsmith.config import Recipe
-from pairsmith.ledger.replies import Ledger
+from pairsmith.ledger.ledger import Ledger
 from pairsmith.llms.endpoint.openai import MANY_CALLS
 from pairsmith.testing import FakeEndpoint, Weather
 from tests.conftest import children_of
@@ -55,7 +55,7 @@ def undisturbed(base_recipe: Build, tmp_path: Path, **shape: Any) -> Outcome:
 def forget(ledger_url: str) -> None:
     """Empty a ledger."""
     book = Ledger(ledger_url)
-    book.drop([row["key"] for row in book.rows()])
+    book.replies.drop([row["key"] for row in book.replies.rows()])
 
 
 def let_run(child: Child, endpoint: FakeEndpoint, rng: random.Random, calls: float) -> None:

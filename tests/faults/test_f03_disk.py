@@ -24,7 +24,8 @@ from click.testing import CliRunner
 
 from pairsmith.config import Recipe
 from pairsmith.errors import DataError, PairsmithError
-from pairsmith.ledger.replies import Account, Entry, Ledger
+from pairsmith.ledger.ledger import Ledger
+from pairsmith.ledger.replies import Account, Entry
 from pairsmith.protocol import Identity, Reply
 from pairsmith.stages.load import load
 from pairsmith.testing import FakeEndpoint
@@ -156,10 +157,10 @@ def test_f3_a_ledger_on_a_full_disk_names_itself_and_goes_on_with_room(disk: Dis
     disk.leave(0)
     with pytest.raises(DataError, match="ledger.*(full|I/O)"):
         for number in range(1000):
-            book.record([Entry(account, f"lost-{number}", Reply("x" * 1000, "stop"))])
+            book.replies.record([Entry(account, f"lost-{number}", Reply("x" * 1000, "stop"))])
     disk.leave(16 * 1024 * KILOBYTES)
-    book.record([Entry(account, "kept", Reply("text", "stop"))])
-    assert book.get(["kept"]) == {"kept": Reply("text", "stop")}
+    book.replies.record([Entry(account, "kept", Reply("text", "stop"))])
+    assert book.replies.get(["kept"]) == {"kept": Reply("text", "stop")}
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from pairsmith.config import Recipe, Sampling
-from pairsmith.ledger.replies import Ledger
+from pairsmith.ledger.ledger import Ledger
 from pairsmith.llms.recorded import Recorded
 from pairsmith.protocol import LLM, Finished, Identity, Reply, Request
 from pairsmith.testing import FakeEndpoint, Weather
@@ -118,7 +118,7 @@ def test_f5_two_data_sets_at_once_share_a_ledger(
     assert [outcome.lost for outcome in outcomes] == [0, 0]
     assert outcomes[0].digest == digest
     assert (outcomes[1].digest == digest) == (prompts == "the same")
-    assert Ledger(ledger_url).count() == len(slow.asked)
+    assert Ledger(ledger_url).replies.count() == len(slow.asked)
     if prompts == "others":
         assert repeated(slow) == 0
     assert [complete(recipe).calls for recipe in (one, other)] == [0, 0]

@@ -15,7 +15,7 @@ import pytest
 from pairsmith.config import Recipe
 from pairsmith.errors import ConfigError
 from pairsmith.ids import fingerprint
-from pairsmith.ledger.replies import Ledger
+from pairsmith.ledger.ledger import Ledger
 from pairsmith.llms.recorded import Recorded
 from pairsmith.llms.registry import open_llm
 from pairsmith.session import process_session
@@ -91,7 +91,7 @@ def test_f9_what_was_answered_beside_a_wrong_key_is_kept(tmp_path: Path) -> None
         with pytest.raises(ConfigError, match="status 401"):
             generate(llm, asked)
         answered = len(endpoint.journal) - 1
-        assert ledger.count() == answered > 4
+        assert ledger.replies.count() == answered > 4
         assert [reply.error for reply in generate(llm, asked)] == [None] * COUNT
         assert len(endpoint.journal) == COUNT + 1
         assert repeated(endpoint) == 1

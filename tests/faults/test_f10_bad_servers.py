@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from pairsmith import testing
 from pairsmith.config import Recipe
-from pairsmith.ledger.replies import Ledger
+from pairsmith.ledger.ledger import Ledger
 from pairsmith.llms.endpoint import engine as backend
 from pairsmith.llms.endpoint.wire import NoReply, reply_of
 from pairsmith.llms.recorded import Recorded

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from pairsmith.config import Recipe
-from pairsmith.ledger.replies import open_ledger
+from pairsmith.ledger.ledger import open_ledger
 from pairsmith.llms.endpoint import engine as backend
 from pairsmith.session import process_session
 from pairsmith.stages.base import open_store
@@ -158,7 +158,7 @@ def test_f12_a_member_that_is_gone_may_come_back_at_another_address(
     assert time.monotonic() - begun < 15
     assert summary.completion_reasons["failed"] == COUNT
     assert all("ConnectionError" in error for error in errors_of(recipe))
-    known = open_ledger(recipe.ledger_url, process_session()).count()
+    known = open_ledger(recipe.ledger_url, process_session()).replies.count()
     assert known == 4 * COUNT
     with FakeEndpoint() as moved:
         published, _, asked = run(with_dead(base_recipe, endpoint, moved.url))

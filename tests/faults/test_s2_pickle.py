@@ -23,7 +23,8 @@ import pytest
 
 from pairsmith.config import LocalOptions, ModelSpec, Recipe, Sampling
 from pairsmith.errors import ConfigError, DataError, PairsmithError
-from pairsmith.ledger.replies import Ledger, checksum_of
+from pairsmith.ledger.ledger import Ledger
+from pairsmith.ledger.replies import checksum_of
 from pairsmith.llms.registry import open_llm
 from pairsmith.protocol import Request
 from pairsmith.session import process_session
@@ -170,13 +171,13 @@ def test_s2_a_pickle_as_a_value_of_json_is_not_loaded(
 ) -> None:
     recipe = echo_recipe(5)
     expected = run(recipe)[0]
-    store, (shard,) = open_store(recipe), load(recipe).shards
+    store, (shard,) = open_store(recipe), load(recipe, process_session()).shards
     place = name.format(shard=shard)
     text = base64.b64encode(planted).decode()
     record = store.read_json(place) if store.exists(place) else {"repo_id": text, "digest": text}
     for value in (text, {"py/reduce": [text]}, [planted.decode("latin-1")]):
         store.write_json(place, dict.fromkeys(record, value))
-        unfinished(recipe, load(recipe).shards, process_session())
+        unfinished(recipe, load(recipe, process_session()).shards, process_session())
         published, _, calls = run(recipe)
         assert not marker.exists()
         assert (published.digest, calls.total()) == (expected.digest, 0)

@@ -18,7 +18,7 @@ import yaml
 from pairsmith.config import Recipe
 from pairsmith.config.loading import load_recipe, parse_recipe
 from pairsmith.errors import ConfigError, DataError, PairsmithError
-from pairsmith.ledger.replies import open_ledger
+from pairsmith.ledger.ledger import open_ledger
 from pairsmith.session import process_session
 from pairsmith.stages.base import open_store
 from tests.runs import run

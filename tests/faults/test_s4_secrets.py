@@ -24,7 +24,7 @@ import yaml
 from pairsmith.config import Endpoint, ModelSpec, Recipe, Sampling
 from pairsmith.config.loading import load_recipe, models_in
 from pairsmith.errors import ConfigError
-from pairsmith.ledger.replies import Ledger
+from pairsmith.ledger.ledger import Ledger
 from pairsmith.llms.endpoint import batch
 from pairsmith.llms.endpoint import engine as backend
 from pairsmith.llms.endpoint.batch import Batched

@@ -17,7 +17,7 @@ import pytest
 
 from pairsmith.config import Endpoint, ModelSpec, Recipe, Sampling
 from pairsmith.errors import ConfigError
-from pairsmith.ledger.replies import Ledger
+from pairsmith.ledger.ledger import Ledger
 from pairsmith.llms.endpoint import batch
 from pairsmith.llms.endpoint import engine as backend
 from pairsmith.llms.endpoint.batch import Batched

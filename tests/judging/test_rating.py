@@ -10,7 +10,7 @@ import pytest
 
 from pairsmith.config import Judge, Rating
 from pairsmith.judging.rating import plan, rate, shuffled, to_rows
-from pairsmith.ledger.replies import Ledger
+from pairsmith.ledger.ledger import Ledger
 from pairsmith.llms.echo import Echo
 from pairsmith.llms.recorded import Recorded
 from pairsmith.planning import plan_run

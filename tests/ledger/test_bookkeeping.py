@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from pairsmith.config import Recipe
 from pairsmith.errors import DataError
 from pairsmith.ledger.bookkeeping import export, import_, unused, verify
-from pairsmith.ledger.replies import Ledger, open_ledger
+from pairsmith.ledger.ledger import Ledger, open_ledger
 from pairsmith.session import process_session
 from pairsmith_flows.__main__ import main
 from tests.runs import run
@@ -44,7 +44,7 @@ def test_an_export_fills_another_ledger_and_a_run_from_it_asks_nothing(
     assert "30 replies read, 30 of them new" in cli("--ledger", url, "import", str(file)).output
     assert "30 replies read, 0 of them new" in cli("--ledger", url, "import", str(file)).output
     before, after = open_ledger(recipe.ledger_url, process_session()), open_ledger(url, process_session())
-    assert [row["recorded_at"] for row in before.rows()] == [row["recorded_at"] for row in after.rows()]
+    assert [row["recorded_at"] for row in before.replies.rows()] == [row["recorded_at"] for row in after.replies.rows()]
     published, _, calls = run(echo_recipe(5, workspace=str(tmp_path / "new"), ledger=url))
     assert (published.digest, dict(calls)) == (expected.digest, {})
 
@@ -65,7 +65,7 @@ def test_a_damaged_line_is_named_and_what_stands_before_it_is_kept(
     other = Ledger(f"sqlite:///{tmp_path}/other.sqlite")
     with pytest.raises(DataError, match=problem):
         import_(other, file)
-    assert other.count() == (4 if problem != "cannot be read" else other.count())
+    assert other.replies.count() == (4 if problem != "cannot be read" else other.replies.count())
     with pytest.raises(DataError, match="cannot be read"):
         import_(other, tmp_path / "absent.jsonl")
 
@@ -89,12 +89,12 @@ def test_pruning_drops_what_no_dataset_uses_and_costs_no_call(echo_recipe: Build
     assert unused(book, [Path(recipe.workspace)]) == []
     for table in Path(recipe.workspace, "echo").rglob("*.parquet"):
         table.unlink()
-    count = book.count()
+    count = book.replies.count()
     told = cli("--workspace", recipe.workspace, "prune", recipe.workspace)
     assert "add --yes" in told.output
-    assert book.count() == count
+    assert book.replies.count() == count
     cli("--workspace", recipe.workspace, "prune", recipe.workspace, "--yes")
-    assert book.count() == 8 + 4
+    assert book.replies.count() == 8 + 4
     for table in Path(recipe.workspace, "shorter").rglob("*.parquet"):
         table.unlink()
     published, _, calls = run(recipe)

@@ -12,7 +12,7 @@ import yaml
 
 from pairsmith.config import Publishing, Recipe
 from pairsmith.errors import ConfigError
-from pairsmith.ledger.replies import open_ledger
+from pairsmith.ledger.ledger import open_ledger
 from pairsmith.publishing.exports import kto_rows
 from pairsmith.publishing.publish import by_split
 from pairsmith.reporting.card import recipe_yaml, score_meaning
@@ -216,7 +216,7 @@ def test_card_and_report_tell_what_a_data_set_has_cost_in_all_its_runs(echo_reci
     assert [row[0].split()[0] for row in table] == ["member", "member", "evolver", "judge", "all"]
     assert int(table[-1][2]) == sum(int(row[2]) for row in table[:-1]) == sum(calls.values())
     ledger = open_ledger(Recipe.model_validate(recipe).ledger_url, process_session())
-    tokens, cost = ledger.spent(recipe["name"])
+    tokens, cost = ledger.spending.spent(recipe["name"])
     assert int(table[-1][3]) + int(table[-1][4]) == tokens
     assert float(table[-1][5]) == pytest.approx(cost)
 

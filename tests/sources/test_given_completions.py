@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pairsmith.config import Given, Judge, Member, Rating, Recipe, Source
 from pairsmith.config.loading import load_recipe, parse_recipe
 from pairsmith.errors import ConfigError, RunError
-from pairsmith.ledger.replies import open_ledger
+from pairsmith.ledger.ledger import open_ledger
 from pairsmith.llms.registry import NoModel
 from pairsmith.planning import plan_run
 from pairsmith.session import process_session
@@ -374,7 +374,7 @@ def test_given_scores_of_a_real_set_pair_as_they_say(tmp_path: Path) -> None:
     assert len(decided) - alike <= summary.paired <= len(decided)
     assert summary.aspects["quality by given"]["null"] == 0
     assert not calls
-    assert open_ledger(recipe.ledger_url, process_session()).count() == 0
+    assert open_ledger(recipe.ledger_url, process_session()).replies.count() == 0
     again, _, _ = run(recipe)
     assert (again.version, again.new) == (published.version, False)
     assert {line.calls for line in plan_run(recipe).lines} == {0}

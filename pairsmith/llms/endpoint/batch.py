@@ -19,7 +19,8 @@ from typing import Any
 
 from pairsmith.config import ModelSpec
 from pairsmith.errors import ConfigError
-from pairsmith.ledger.replies import Batch, Ledger
+from pairsmith.ledger.batches import Batch
+from pairsmith.ledger.ledger import Ledger
 from pairsmith.llms.endpoint.keys import key_of, without
 from pairsmith.llms.endpoint.wire import PATH, STOPPING, NoReply, body_of, moved_hint, reply_of
 from pairsmith.protocol import Finished, Identity, Reply, Request
@@ -83,7 +84,7 @@ class Batched:
                     left = f"the batch {batch.id} ended as {state.status} without this request"
                     mine = [key for key in batch.keys if key in places]
                     yield [(places[key], replies.get(key) or Reply("", error=left)) for key in mine]
-                    self._ledger.close_batch(batch)  # only now: its replies are recorded
+                    self._ledger.batches.close(batch)  # only now: its replies are recorded
             if under_way and time.monotonic() + POLL_SECONDS > ends:
                 told = f"{problem}: batch {{}}, collected by a later run"
                 for batch in under_way:
@@ -96,20 +97,20 @@ class Batched:
     def _known(self) -> list[Batch]:
         """Batches that were submitted and not collected; one that a crash left without its id is looked for."""
         known = []
-        for batch in self._ledger.open_batches(self._endpoint.base_url, self.identity.model):
+        for batch in self._ledger.batches.pending(self._endpoint.base_url, self.identity.model):
             found = batch.id or next(
                 (made.id for made in self._client.batches.list() if (made.metadata or {}).get(_TOKEN) == batch.token),
                 None,
             )
             if found is None:
-                self._ledger.close_batch(batch)
+                self._ledger.batches.close(batch)
             else:
                 known.append(batch.with_id(found))
         return known
 
     def _submit(self, keys: Sequence[str], requests: Sequence[Request]) -> Batch:
         batch = Batch(uuid.uuid4().hex, None, self._endpoint.base_url, self.identity.model, tuple(keys))
-        self._ledger.note_batch(batch)
+        self._ledger.batches.note(batch)
         name = self._endpoint.max_tokens_name
         lines = [
             {
@@ -129,7 +130,7 @@ class Batched:
             metadata={_TOKEN: batch.token},
         )
         batch = batch.with_id(made.id)
-        self._ledger.note_batch(batch)
+        self._ledger.batches.note(batch)
         log.info("batch %s: %d requests to %s submitted", made.id, len(keys), self.identity.model)
         return batch
 

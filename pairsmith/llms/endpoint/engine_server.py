@@ -24,7 +24,8 @@ from pydantic import TypeAdapter
 from pairsmith import errors
 from pairsmith.config import Endpoint, Sampling
 from pairsmith.errors import DataError
-from pairsmith.ledger.replies import Account, Entry, open_ledger, storable
+from pairsmith.ledger.ledger import open_ledger
+from pairsmith.ledger.replies import Account, Entry, storable
 from pairsmith.llms.endpoint.engine import Arrivals, Engine, Gathered, Job, Outcome
 from pairsmith.memory import frugal_memory
 from pairsmith.protocol import Reply, Request
@@ -120,7 +121,7 @@ def _record(group: list[tuple[_Recorded, Outcome]], session: Session) -> list[tu
         part = [(arrived, outcome) for arrived, outcome in replies if arrived.account.ledger == url]
         entries = [Entry(arrived.account, arrived.keys[index], storable(reply)) for arrived, (index, reply) in part]
         try:
-            kept: list[Reply | DataError] = [*open_ledger(url, session).record(entries)]
+            kept: list[Reply | DataError] = [*open_ledger(url, session).replies.record(entries)]
         except Exception as error:
             told = str(error) if isinstance(error, DataError) else f"ledger: {type(error).__name__}: {error}"
             kept = [DataError(told)] * len(entries)

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from pairsmith.config import Endpoint, ModelSpec, Recipe, Sampling
-from pairsmith.ledger.replies import Batch, Ledger
+from pairsmith.ledger.batches import Batch
+from pairsmith.ledger.ledger import Ledger
 from pairsmith.llms.endpoint import batch
 from pairsmith.llms.endpoint.batch import Batched
 from pairsmith.llms.recorded import Recorded
@@ -45,13 +46,13 @@ def test_a_batch_is_submitted_polled_and_collected(endpoint: FakeEndpoint, ledge
     assert all(reply.error is None and reply.text for reply in replies)
     assert ask(endpoint, ledger) == replies
     assert sum(endpoint.asked.values()) == 5
-    assert ledger.open_batches(endpoint.url, "m") == []
+    assert ledger.batches.pending(endpoint.url, "m") == []
 
 
 def test_what_is_not_done_is_collected_by_a_later_run(endpoint: FakeEndpoint, ledger: Ledger) -> None:
     endpoint._batches.polls = 3
     assert all("collected by a later run" in str(reply.error) for reply in ask(endpoint, ledger, deadline=0.001))
-    assert len(ledger.open_batches(endpoint.url, "m")) == 1
+    assert len(ledger.batches.pending(endpoint.url, "m")) == 1
     replies = ask(endpoint, ledger, count=7)  # the two more go into a batch of their own
     assert [reply.error for reply in replies] == [None] * 7
     assert sorted(endpoint.asked.values()) == [1] * 7
@@ -59,16 +60,16 @@ def test_what_is_not_done_is_collected_by_a_later_run(endpoint: FakeEndpoint, le
 
 def test_a_batch_whose_id_was_lost_in_a_crash_is_found_again(endpoint: FakeEndpoint, ledger: Ledger) -> None:
     ask(endpoint, ledger, deadline=0.001)
-    (submitted,) = ledger.open_batches(endpoint.url, "m")
-    ledger.note_batch(Batch(submitted.token, None, submitted.endpoint, submitted.model, submitted.keys))
+    (submitted,) = ledger.batches.pending(endpoint.url, "m")
+    ledger.batches.note(Batch(submitted.token, None, submitted.endpoint, submitted.model, submitted.keys))
     assert all(reply.error is None for reply in ask(endpoint, ledger))
     assert sum(endpoint.asked.values()) == 5
 
 
 def test_a_batch_that_was_noted_but_never_made_is_submitted(endpoint: FakeEndpoint, ledger: Ledger) -> None:
-    ledger.note_batch(Batch("never", None, endpoint.url, "m", ("k",)))
+    ledger.batches.note(Batch("never", None, endpoint.url, "m", ("k",)))
     assert all(reply.error is None for reply in ask(endpoint, ledger))
-    assert ledger.open_batches(endpoint.url, "m") == []
+    assert ledger.batches.pending(endpoint.url, "m") == []
 
 
 def test_an_ended_batch_gives_what_it_has_and_the_rest_is_asked_again(

@@ -12,7 +12,7 @@ import pytest
 
 from pairsmith.config import Endpoint, ModelSpec, Recipe, Sampling
 from pairsmith.errors import ConfigError
-from pairsmith.ledger.replies import Ledger
+from pairsmith.ledger.ledger import Ledger
 from pairsmith.llms.echo import Echo
 from pairsmith.llms.endpoint import engine as backend
 from pairsmith.llms.endpoint import wire

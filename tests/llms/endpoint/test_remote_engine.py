@@ -15,7 +15,8 @@ import pytest
 
 from pairsmith.config import Budget, ModelSpec, Price, Recipe, Sampling
 from pairsmith.errors import BudgetSpent, ConfigError, DataError
-from pairsmith.ledger.replies import Account, Entry, Ledger, checksum_of
+from pairsmith.ledger.ledger import Ledger
+from pairsmith.ledger.replies import Account, Entry, checksum_of
 from pairsmith.llms.budget import Budgeted, Purse
 from pairsmith.llms.endpoint.engines import MANY_CALLS, engine_for
 from pairsmith.llms.endpoint.remote_engine import Gone, RemoteEngine
@@ -97,9 +98,9 @@ def test_the_process_that_asks_records_before_it_answers(ledger_url: str) -> Non
         for finished in llm.stream(asked):
             seen += len(finished)
             keys = [asked[index].key(llm.identity) for index, _ in finished]
-            assert ledger.get(keys) == {key: reply for key, (_, reply) in zip(keys, finished, strict=True)}
+            assert ledger.replies.get(keys) == {key: reply for key, (_, reply) in zip(keys, finished, strict=True)}
         assert seen == llm.calls == len(endpoint.journal) == 3000
-    (paid,) = ledger.paid("one")
+    (paid,) = ledger.spending.paid("one")
     assert (paid["asker"], paid["calls"]) == ("member a", 3000)
     assert paid["cost"] == pytest.approx(llm.cost)
     assert llm.cost > 0
@@ -113,7 +114,7 @@ def test_several_streams_at_once_get_their_own_replies(tmp_path: Path) -> None:
         found = list(threads.map(generate, llms, parts))
         alone = generate(open_llm(spec(endpoint, concurrency=MANY_CALLS), process_session()), asked)
     assert [reply for part in found for reply in part] == alone
-    assert ledger.count() == 2000
+    assert ledger.replies.count() == 2000
 
 
 def test_a_reply_that_another_run_recorded_first_stays(endpoint: FakeEndpoint, tmp_path: Path) -> None:
@@ -121,7 +122,7 @@ def test_a_reply_that_another_run_recorded_first_stays(endpoint: FakeEndpoint, t
     llm = recorded(endpoint, ledger)
     stream = open_llm(spec(endpoint), process_session()).recording(Account(ledger.url, llm.identity)).stream([asked])  # type: ignore[attr-defined]
     first = Reply("first", "stop")
-    ledger.record([Entry(Account(ledger.url, llm.identity), asked.key(llm.identity), first)])
+    ledger.replies.record([Entry(Account(ledger.url, llm.identity), asked.key(llm.identity), first)])
     assert next(stream) == [(0, first)]
 
 
@@ -130,7 +131,7 @@ def test_failed_calls_are_not_recorded_and_a_ledger_that_fails_is_named(tmp_path
         ledger = Ledger(f"sqlite:///{tmp_path}/ledger.sqlite")
         replies = generate(recorded(endpoint, ledger), requests(3))
         assert [str(reply.error)[:7] for reply in replies] == ["refused"] * 3
-        assert ledger.count() == 0
+        assert ledger.replies.count() == 0
         with sqlite3.connect(tmp_path / "ledger.sqlite") as connection:
             connection.execute("CREATE TRIGGER full BEFORE INSERT ON replies BEGIN SELECT RAISE(ABORT, 'no room'); END")
         with pytest.raises(DataError, match="ledger: replies cannot be recorded: no room"):
@@ -169,10 +170,10 @@ def test_an_error_that_nobody_thought_of_ends_its_stream_and_no_other(tmp_path: 
 def test_of_two_streams_with_equal_requests_both_get_what_the_ledger_keeps(tmp_path: Path) -> None:
     ledger, asked = Ledger(f"sqlite:///{tmp_path}/ledger.sqlite"), requests(10)
     entries = [Entry(Account(ledger.url, WHO), "k", Reply(text, "stop")) for text in ("first", "second")]
-    assert ledger.record(entries) == [Reply("first", "stop")] * 2
+    assert ledger.replies.record(entries) == [Reply("first", "stop")] * 2
     with FakeEndpoint() as endpoint, ThreadPoolExecutor(2) as threads:
         one, two = threads.map(lambda _: generate(recorded(endpoint, ledger), asked), range(2))
-        kept = ledger.get(keys := [request.key(WHO) for request in asked])
+        kept = ledger.replies.get(keys := [request.key(WHO) for request in asked])
         assert one == two == [kept[key] for key in keys]
 
 
@@ -185,14 +186,14 @@ def test_a_ledger_in_a_folder_that_was_left_stays_where_it_was(
         monkeypatch.chdir(tmp_path / name)
         ledger = Ledger("sqlite:///ledger.sqlite")
         generate(recorded(endpoint, ledger), requests(5))
-        assert ledger.count() == 5
+        assert ledger.replies.count() == 5
         assert Path(ledger.url.removeprefix("sqlite:///")) == tmp_path / name / "ledger.sqlite"
 
 
 def test_a_ledger_in_memory_is_kept_by_this_process(endpoint: FakeEndpoint) -> None:
     ledger = Ledger("sqlite://")
     generate(recorded(endpoint, ledger), requests(5))
-    assert ledger.count() == 5
+    assert ledger.replies.count() == 5
 
 
 def test_files_of_the_working_folder_stand_in_for_no_module(
@@ -219,7 +220,7 @@ def test_an_engine_that_cannot_be_opened_says_why(endpoint: FakeEndpoint) -> Non
 
 def test_the_purse_counts_what_an_early_end_left_under_way(tmp_path: Path, endpoint: FakeEndpoint) -> None:
     ledger = Ledger(f"sqlite:///{tmp_path}/ledger.sqlite")
-    purse = Purse(Budget(tokens=10**7), 0, 0.0, lambda: ledger.spent("one"))
+    purse = Purse(Budget(tokens=10**7), 0, 0.0, lambda: ledger.spending.spent("one"))
     llm = Recorded(Budgeted(open_llm(spec(endpoint), process_session()), purse, None), ledger, "one")
     for start in range(0, 600, 200):
         stream = llm.stream(requests(600)[start : start + 200])
@@ -227,7 +228,7 @@ def test_the_purse_counts_what_an_early_end_left_under_way(tmp_path: Path, endpo
         stream.close()  # type: ignore[attr-defined]
     time.sleep(0.5)
     generate(llm, requests(601)[600:])
-    assert purse.tokens == ledger.spent("one")[0]
+    assert purse.tokens == ledger.spending.spent("one")[0]
 
 
 def test_a_budget_holds_for_it_too(tmp_path: Path, endpoint: FakeEndpoint) -> None:
@@ -236,8 +237,8 @@ def test_a_budget_holds_for_it_too(tmp_path: Path, endpoint: FakeEndpoint) -> No
     llm = Recorded(Budgeted(open_llm(spec(endpoint), process_session()), purse, None), ledger, "one")
     with pytest.raises(BudgetSpent):
         generate(llm, requests(1000))
-    assert 0 < ledger.count() == len(endpoint.journal) < 1000
-    assert purse.tokens == ledger.spent("one")[0] <= 20_000
+    assert 0 < ledger.replies.count() == len(endpoint.journal) < 1000
+    assert purse.tokens == ledger.spending.spent("one")[0] <= 20_000
 
 
 def test_a_stream_that_nobody_reads_to_its_end_is_dropped(endpoint: FakeEndpoint) -> None:

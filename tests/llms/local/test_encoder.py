@@ -13,7 +13,7 @@ import pytest
 
 from pairsmith.config import Encoder, Pairing, Recipe, Sampling
 from pairsmith.errors import ConfigError, ModelNotFound
-from pairsmith.ledger.replies import open_ledger
+from pairsmith.ledger.ledger import open_ledger
 from pairsmith.llms.local.encoder import SentenceEncoder, cosine, packed
 from pairsmith.pairing.select import pair
 from pairsmith.protocol import Request
@@ -141,9 +141,9 @@ def test_a_run_keeps_vectors_in_the_ledger_and_pairs_the_same_whatever_the_shard
     assert "| encoder similarity |" in card
     assert str(model) not in card
 
-    known = open_ledger(one.ledger_url, process_session()).count()
+    known = open_ledger(one.ledger_url, process_session()).replies.count()
     monkeypatch.setattr("pairsmith.llms.local.encoder._Model", None)  # loading it again would fail
     again = echo_recipe(12, name="one", pairing={"similarity": similarity, "max_similarity": 1.0, "seed": 1})
     later, _, calls = run(again)
     assert (later.new, sum(calls.values())) == (True, 0)
-    assert open_ledger(one.ledger_url, process_session()).count() == known
+    assert open_ledger(one.ledger_url, process_session()).replies.count() == known

@@ -393,7 +393,7 @@ def only_engine() -> Any:
 ASKING = """
 import sys
 from pairsmith.config import LocalOptions, ModelSpec, Sampling
-from pairsmith.llms.recorded import Recorded; from pairsmith.ledger.replies import open_ledger
+from pairsmith.llms.recorded import Recorded; from pairsmith.ledger.ledger import open_ledger
 from pairsmith.protocol import Request; from pairsmith.llms.registry import open_llm
 from pairsmith.session import process_session
 

@@ -1,0 +1,100 @@
+"""The database of a ledger, opened by URL: a SQLite file, or PostgreSQL where several machines share one.
+
+SQLite is used in WAL mode with a sync at each commit: readers never wait, and a committed reply survives a power cut.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from pairsmith.errors import ConfigError, DataError
+from pairsmith.ledger import schema
+from pairsmith.storage.drivers import with_driver
+
+_MARKS = {"sqlite": "?", "postgresql": "%s"}  # what stands for a value in a statement of the driver's own
+_PRAGMAS = ("busy_timeout=60000", "journal_mode=WAL", "synchronous=FULL")
+
+
+class Database:
+    """Connections to one database. `writing` is held by the thread that writes, so that others queue up for it."""
+
+    def __init__(self, url: str) -> None:
+        self.engine = _opened(url)
+        self.url = self.engine.url.render_as_string(hide_password=False)
+        self.is_sqlite = self.engine.dialect.name == "sqlite"
+        self.is_shared = not self.is_sqlite or _is_file(self.engine.url)  # with other processes, if they open it too
+        self.mark = _MARKS[self.engine.dialect.name]
+        self.writing = threading.Lock()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sa.Connection]:
+        """What is written within it is committed at its end, or not at all."""
+        with self.writing, self.engine.begin() as connection:
+            yield connection
+
+    def size(self) -> int:
+        """Bytes that the ledger takes on disk."""
+        if self.is_sqlite:
+            file = str(self.engine.url.database)
+            return sum(Path(file + suffix).stat().st_size for suffix in ("", "-wal") if Path(file + suffix).exists())
+        with self.engine.connect() as connection:
+            return int(connection.execute(sa.text("SELECT pg_total_relation_size('replies')")).scalar_one())
+
+    def compact(self) -> None:
+        """Give the space of dropped replies back to the disk."""
+        with self.writing, self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(sa.text("VACUUM"))
+
+    def close(self) -> None:
+        """Close the connections that nobody uses at this moment."""
+        self.engine.dispose()
+
+
+def reason_of(error: BaseException) -> str:
+    """What the database itself says of an error."""
+    return str(error.orig) if isinstance(error, sa.exc.DBAPIError) else str(error)
+
+
+def _opened(url: str) -> sa.Engine:
+    """Connections to the database at `url`, its tables made or brought to this format."""
+    try:
+        parsed = with_driver(sa.make_url(url))
+        if _is_file(parsed):
+            parsed = _made_absolute(parsed)
+        engine = sa.create_engine(parsed)
+        if engine.dialect.name not in _MARKS:
+            raise ConfigError(f"ledger: {engine.dialect.name} is not supported; use SQLite or PostgreSQL")
+        if engine.dialect.name == "sqlite":
+            sa.event.listen(engine, "connect", _make_durable)
+        schema.prepare(engine)
+    except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ModuleNotFoundError) as error:
+        hint = "; install pairsmith[postgres]" if url.startswith("postgres") else ""
+        raise ConfigError(f"ledger: not a usable database URL: {error}{hint}") from None
+    except (sa.exc.DatabaseError, OSError) as error:
+        told = f"ledger {parsed.render_as_string()}: cannot be opened ({reason_of(error)})"
+        raise DataError(f"{told}; if it is damaged, move it away") from None
+    return engine
+
+
+def _is_file(url: sa.URL) -> bool:
+    return url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:")
+
+
+def _made_absolute(url: sa.URL) -> sa.URL:
+    """A SQLite file's URL that holds wherever the process goes, and a folder for the file."""
+    file = Path(str(url.database))
+    if file.is_symlink():
+        raise ConfigError(f"ledger: {file} is a link; name the file that it leads to")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return url.set(database=str(file.absolute()))
+
+
+def _make_durable(connection: Any, _record: Any) -> None:
+    for pragma in _PRAGMAS:
+        connection.execute(f"PRAGMA {pragma}")

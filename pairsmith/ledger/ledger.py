@@ -1,0 +1,44 @@
+"""A ledger opened by URL: one database, and the parts that keep something in it."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+from pairsmith.ledger.batches import Batches
+from pairsmith.ledger.database import Database
+from pairsmith.ledger.locks import lock
+from pairsmith.ledger.replies import Replies
+from pairsmith.ledger.spending import Spending
+from pairsmith.session import Session
+
+
+class Ledger:
+    """The parts of one ledger. Safe to use from several threads and processes."""
+
+    def __init__(self, url: str) -> None:
+        self._database = Database(url)
+        self.url, self.is_shared = self._database.url, self._database.is_shared
+        self.replies = Replies(self._database)
+        self.spending = Spending(self._database)
+        self.batches = Batches(self._database)
+
+    def lock(self, dataset: str, wait: float | None = None) -> AbstractContextManager[None]:
+        """Hold a data set for one run; see `locks.lock`."""
+        return lock(self._database, dataset, wait)
+
+    def size(self) -> int:
+        """Bytes that it takes on disk."""
+        return self._database.size()
+
+    def compact(self) -> None:
+        """Give the space of dropped replies back to the disk."""
+        self._database.compact()
+
+    def close(self) -> None:
+        """Close its connections; what is in use by another thread is closed when that thread has done."""
+        self._database.close()
+
+
+def open_ledger(url: str, session: Session) -> Ledger:
+    """The ledger at `url`, opened once in a session."""
+    return session.keep(("ledger", url), lambda: Ledger(url), Ledger.close)

@@ -1,0 +1,154 @@
+"""The tables of a ledger, and the numbered migrations that bring an older one to their format.
+
+A ledger's format is one number, kept in its table `format`; none there counts as 0. Migration n leads from format n - 1
+to format n, so a new ledger runs through all of them.
+
+To add a table or a column, define it below and append one function to `MIGRATIONS` that calls `add_tables` or
+`add_column`. Both leave alone what is there already: a table is always added as it is defined now, so a column of a
+later migration may have come with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import sqlalchemy as sa
+import tenacity
+
+from pairsmith.about import __version__
+from pairsmith.errors import DataError
+
+_ledger = sa.MetaData()
+replies = sa.Table(
+    "replies",
+    _ledger,
+    sa.Column("key", sa.String(64), primary_key=True),
+    sa.Column("backend", sa.String(32), nullable=False),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("revision", sa.Text),
+    sa.Column("dataset", sa.Text, nullable=False),  # the one that paid for it; others may use it too
+    sa.Column("asker", sa.Text),  # member, evolver or judge that it was asked for; null where nobody noted it
+    sa.Column("reply", sa.Text, nullable=False),
+    sa.Column("checksum", sa.String(64), nullable=False),
+    sa.Column("n_prompt_tokens", sa.Integer, nullable=False),
+    sa.Column("n_tokens", sa.Integer, nullable=False),
+    sa.Column("cost", sa.Float),  # in the currency of the recipe's prices; null where it names none
+    sa.Column("recorded_at", sa.DateTime(timezone=True), server_default=sa.func.now(), nullable=False),
+    sa.Index("replies_by_dataset", "dataset"),
+)
+batches = sa.Table(
+    "batches",
+    _ledger,
+    sa.Column("token", sa.String(32), primary_key=True),
+    sa.Column("id", sa.Text),
+    sa.Column("endpoint", sa.Text, nullable=False),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("keys", sa.Text, nullable=False),
+)
+_format = sa.Table("format", sa.MetaData(), sa.Column("number", sa.Integer, nullable=False))
+_COLUMNS = {table.name: set(table.columns.keys()) for table in _ledger.sorted_tables}
+_MIGRATING = 72177351  # PostgreSQL's advisory lock of whoever makes or changes the tables
+
+
+def add_tables(connection: sa.Connection, *tables: sa.Table) -> None:
+    """Make tables with their indexes, where they are not there yet."""
+    for table in tables:
+        connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
+        for index in table.indexes:
+            connection.execute(sa.schema.CreateIndex(index, if_not_exists=True))
+
+
+def add_column(connection: sa.Connection, column: sa.Column[str]) -> None:
+    """Add a column to its table, where it is not there yet."""
+    table = column.table.name
+    if column.name not in _columns(connection)[table]:
+        definition = sa.schema.CreateColumn(column).compile(dialect=connection.dialect)
+        connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {definition}")
+
+
+def _replies_and_batches(connection: sa.Connection) -> None:
+    add_tables(connection, replies, batches)
+
+
+def _asker_of_a_reply(connection: sa.Connection) -> None:
+    add_column(connection, replies.c.asker)
+
+
+MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
+    _replies_and_batches,  # 1
+    _asker_of_a_reply,  # 2
+)
+
+
+@tenacity.retry(
+    retry=tenacity.retry_if_exception(
+        lambda error: isinstance(error, sa.exc.OperationalError) and "locked" in str(error)
+    ),
+    wait=tenacity.wait_random(0.01, 0.2),
+    stop=tenacity.stop_after_delay(60),
+    reraise=True,
+)
+def prepare(engine: sa.Engine) -> None:
+    """Make the tables of a new ledger, or bring an older one to this format; raises DataError where it is another's.
+
+    A ledger of this format is only read. One that cannot be written to is good enough to read where its tables are as
+    they should be: it lacks no more than its number. SQLite answers "locked" at once, whatever its timeout, while
+    another process turns a new file to WAL mode; then it is tried again.
+    """
+    with engine.connect() as connection:
+        if _number(connection) == len(MIGRATIONS):
+            _check(connection)
+            return
+    try:
+        with _migrating(engine) as connection:
+            for migrate in MIGRATIONS[_number(connection) :]:  # read again: another process may have been faster
+                migrate(connection)
+            _check(connection)
+            _note(connection, len(MIGRATIONS))
+    except sa.exc.DatabaseError:
+        with engine.connect() as connection:
+            if _columns(connection) != _COLUMNS:
+                raise
+
+
+@contextmanager
+def _migrating(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A transaction that one process at a time has: all of its changes are made, or none."""
+    with engine.begin() as connection:
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")  # Python's driver begins none before it changes a table
+        else:
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATING)))
+        yield connection
+
+
+def _number(connection: sa.Connection) -> int:
+    """The format of a ledger; raises DataError where it is newer than those that are known here."""
+    if not sa.inspect(connection).has_table(_format.name):
+        return 0
+    number = connection.execute(sa.select(sa.func.max(_format.c.number))).scalar() or 0
+    if number > len(MIGRATIONS):
+        raise DataError(
+            f"ledger {connection.engine.url.render_as_string()}: is of format {number}, made by a newer pairsmith; "
+            f"this is {__version__}, which knows formats up to {len(MIGRATIONS)}: upgrade pairsmith"
+        )
+    return number
+
+
+def _note(connection: sa.Connection, number: int) -> None:
+    add_tables(connection, _format)
+    connection.execute(sa.delete(_format))
+    connection.execute(sa.insert(_format).values(number=number))
+
+
+def _check(connection: sa.Connection) -> None:
+    if _columns(connection) != _COLUMNS:
+        told = connection.engine.url.render_as_string()
+        raise DataError(f"ledger {told}: made by another version of pairsmith; move it away")
+
+
+def _columns(connection: sa.Connection) -> dict[str, set[str]]:
+    """Those of our tables that there are, and the names of their columns."""
+    found = sa.inspect(connection).get_multi_columns(filter_names=list(_COLUMNS))
+    return {name: {column["name"] for column in columns} for (_, name), columns in found.items()}
