@@ -11,7 +11,6 @@ a name is imported when it is first used: no Prefect, and no torch before a loca
 
 from __future__ import annotations
 
-import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -36,26 +35,32 @@ __all__ = [
     "preview",
     "rate",
 ]
-_HOMES = {
-    "Dataset": "storage.dataset",
-    "Session": "session",
-    "build": "building.runs",
-    "evolve": "building.steps",
-    "generate": "building.steps",
-    "load_recipe": "config.loading",
-    "pair": "building.steps",
-    "preview": "building.runs",
-    "rate": "building.steps",
-}
 os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # Arrow's own keeps what was freed: see pairsmith.memory
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = found
-    return found
+    match name:
+        case "Dataset":
+            from pairsmith.storage.dataset import Dataset
+
+            return Dataset
+        case "Session":
+            from pairsmith.session import Session
+
+            return Session
+        case "load_recipe":
+            from pairsmith.config.loading import load_recipe
+
+            return load_recipe
+        case "build" | "preview":
+            from pairsmith.building import runs
+
+            return getattr(runs, name)
+        case "evolve" | "generate" | "pair" | "rate":
+            from pairsmith.building import steps
+
+            return getattr(steps, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

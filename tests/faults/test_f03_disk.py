@@ -27,6 +27,7 @@ from pairsmith.errors import DataError, PairsmithError
 from pairsmith.ledger.ledger import Ledger
 from pairsmith.ledger.replies import Account, Entry
 from pairsmith.protocol import Identity, Reply
+from pairsmith.session import process_session
 from pairsmith.stages.load import load
 from pairsmith.testing import FakeEndpoint
 from tests.conftest import ROOT
@@ -174,7 +175,7 @@ def test_f3_an_error_names_the_file(
 
     monkeypatch.setattr(os, step, full)
     with pytest.raises((OSError, PairsmithError), match=re.escape(recipe.workspace)):
-        load(recipe)
+        load(recipe, process_session())
 
 
 def test_f3_the_command_line_says_so_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,7 +55,7 @@ def states(root: Path, but: str) -> dict[Path, tuple[int, int]]:
 def test_f4_a_damaged_shard_is_built_anew_and_no_other(echo_recipe: Build, tally: Tally, how: str) -> None:
     recipe = echo_recipe(20, shard_size=7)
     expected, summary, _ = run(recipe)
-    store, loaded = open_store(recipe), load(recipe)
+    store, loaded = open_store(recipe), load(recipe, process_session())
     shard, other, _ = loaded.shards
     refs = [*rated_refs(recipe, shard), *made_refs(shard)]
     for place, name in enumerate([*(ref.path for ref in refs), record_name(shard)]):
@@ -67,7 +67,7 @@ def test_f4_a_damaged_shard_is_built_anew_and_no_other(echo_recipe: Build, tally
         damage(path, how, {"another table": another, "another shard": same_elsewhere})
         if path.read_bytes() == content:  # both are empty
             continue
-        found = unfinished(recipe, load(recipe).shards, process_session())
+        found = unfinished(recipe, load(recipe, process_session()).shards, process_session())
         assert found == ([] if name == refs[0].path else [shard]), name  # prompts are repaired by the load
         published, again, calls = run(recipe)
         tally(1, again.loaded - again.paired - sum(again.prompt_reasons.values()), calls.total())
