@@ -31,7 +31,9 @@ sys.path.insert(0, str(ROOT))
 from pairsmith.config import Judge, Pairing, Rating, Rubric  # noqa: E402
 from pairsmith.ids import canonical_json, draw, normalised, prompt_id  # noqa: E402
 from pairsmith.judging.rating import Asked, plan, read  # noqa: E402
-from pairsmith.judging.readouts import Read, read_json, read_text  # noqa: E402
+from pairsmith.judging.readout_json import read_json  # noqa: E402
+from pairsmith.judging.readout_text import read_text  # noqa: E402
+from pairsmith.judging.readouts import Read  # noqa: E402
 from pairsmith.pairing.select import STRATEGIES, pair  # noqa: E402
 from pairsmith.protocol import Reply  # noqa: E402
 from pairsmith.storage.schemas import TABLES, frame, rows, validated  # noqa: E402

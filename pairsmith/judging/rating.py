@@ -20,20 +20,12 @@ from pairsmith.config import CHECKS, Check, Judge, Rating, Rubric, Sampling, fam
 from pairsmith.generation.pool import trouble, with_system
 from pairsmith.ids import draw, fingerprint, seed_of
 from pairsmith.judging.checks import judge_text
-from pairsmith.judging.readouts import (
-    NOT_APPLICABLE,
-    Read,
-    Scale,
-    Sheet,
-    Text,
-    could_be_quoted,
-    ends_a_thought,
-    read_json,
-    read_logprobs,
-    read_reward,
-    read_text,
-    schema_for,
-)
+from pairsmith.judging.readout_json import read_json, schema_for
+from pairsmith.judging.readout_logprobs import read_logprobs
+from pairsmith.judging.readout_reward import read_reward
+from pairsmith.judging.readout_text import could_be_quoted, read_text
+from pairsmith.judging.readouts import NOT_APPLICABLE, Read, Scale, Sheet, Text
+from pairsmith.judging.wrapping import ends_a_thought
 from pairsmith.progress import ask
 from pairsmith.protocol import LLM, Identity, Reply, Request
 from pairsmith.storage.schemas import Reason, frame, rows

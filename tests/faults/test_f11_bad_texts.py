@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pairsmith.config import Pairing, Recipe
-from pairsmith.judging.readouts import Scale, Sheet, Text, read_logprobs
+from pairsmith.judging.readout_logprobs import read_logprobs
+from pairsmith.judging.readouts import Scale, Sheet, Text
 from pairsmith.judging.scoring import Scores
 from pairsmith.pairing.select import select
 from pairsmith.protocol import Reply

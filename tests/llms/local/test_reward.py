@@ -16,7 +16,8 @@ from pairsmith.config import Judge, LocalOptions, Pairing, Rating, Recipe, Sampl
 from pairsmith.config.loading import load_recipe
 from pairsmith.errors import ConfigError, TableError
 from pairsmith.judging.rating import plan, rate
-from pairsmith.judging.readouts import Read, read_reward
+from pairsmith.judging.readout_reward import read_reward
+from pairsmith.judging.readouts import Read
 from pairsmith.judging.scoring import scores
 from pairsmith.llms.registry import open_llm
 from pairsmith.planning import plan_run
