@@ -18,7 +18,7 @@ import pandas as pd
 from pairsmith.ids import draw
 from pairsmith.judging.guard import KINDS, Flag
 from pairsmith.judging.rating import REWARD
-from pairsmith.pairing.select import TOTAL
+from pairsmith.pairing.candidates import TOTAL
 from pairsmith.reporting import charts
 from pairsmith.reporting.markdown import public_name
 from pairsmith.storage.schemas import Reason

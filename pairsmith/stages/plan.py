@@ -13,7 +13,7 @@ from pairsmith.judging.checks import check_hash
 from pairsmith.llms.local import encoder
 from pairsmith.llms.local.encoder import Encoder
 from pairsmith.llms.registry import open_llm
-from pairsmith.pairing import select, survey
+from pairsmith.pairing import candidates, select, strategies, survey
 from pairsmith.publishing import exports, publish
 from pairsmith.reporting import agreement, charts, markdown, page, summary
 from pairsmith.sources import given_completions
@@ -30,7 +30,7 @@ def shard_fingerprint(shard: str, plan: str) -> str:
 
 def plan_fingerprint(recipe: Recipe) -> str:
     """Of what decides the outcome for all shards alike: the recipe, code and templates."""
-    steps = (pool, given_completions, evolution, *RATING_CODE, scoring, survey, guard, select)
+    steps = (pool, given_completions, evolution, *RATING_CODE, scoring, survey, guard, candidates, strategies, select)
     code = source_hash(*steps, publish, exports, datafiles, summary, page, markdown, charts, agreement)
     templates = [template_hash(wing) for wing in ("pairsmith.generation", "pairsmith.judging")]
     templates += [fingerprint(principle_texts())]

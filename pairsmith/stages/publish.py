@@ -8,7 +8,7 @@ from pairsmith.config import Recipe
 from pairsmith.errors import TableError
 from pairsmith.ledger.replies import open_ledger
 from pairsmith.pairing import survey_merge
-from pairsmith.pairing.survey import Facts
+from pairsmith.pairing.survey import SurveyResult
 from pairsmith.publishing import hub
 from pairsmith.publishing.publish import Findings, Published, publish
 from pairsmith.reporting import gates
@@ -50,8 +50,8 @@ def _added_up(recipe: Recipe, store: Store, loaded: Loaded) -> tuple[Summary, Tr
         trust.merge(Trust.from_json(record["trust"]))
         content = (content + int(record["content"], 16)) % 2**256
     if recipe.needs_survey and loaded.shards:  # slopes are the same for all
-        told = survey_merge.read_facts(store, next(iter(loaded.shards))) or Facts()
-        summary.slopes = dict(told.slopes)
+        result = survey_merge.read_result(store, next(iter(loaded.shards))) or SurveyResult()
+        summary.slopes = dict(result.slopes)
     summary.load_reasons.update(at_load["reason"])
     summary.load_reasons.update({"merged": loaded.merged} if loaded.merged else {})
     summary.rows_read = loaded.accepted + len(at_load) + loaded.merged

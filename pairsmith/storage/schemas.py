@@ -6,6 +6,7 @@ One fact a row. Joins go by id, never by position. `TABLES` is the one list of w
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -192,7 +193,7 @@ TABLES: dict[str, pa.DataFrameSchema] = {
 }
 
 
-def frame(table: str, rows: list[dict[str, Any]]) -> pd.DataFrame:
+def frame(table: str, rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Build a table from rows; absent optional columns become null. It is validated when it is stored."""
     schema = TABLES[table]
     data = pd.DataFrame(rows, columns=list(schema.columns))
