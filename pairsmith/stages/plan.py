@@ -15,7 +15,7 @@ from pairsmith.llms.local.encoder import Encoder
 from pairsmith.llms.registry import open_llm
 from pairsmith.pairing import candidates, select, strategies, survey
 from pairsmith.publishing import exports, publish
-from pairsmith.reporting import agreement, charts, markdown, page, summary
+from pairsmith.reporting import agreement, charts, markdown, page, summary, summary_tables
 from pairsmith.sources import given_completions
 from pairsmith.stages.base import model_fields
 from pairsmith.stages.rate import RATING_CODE
@@ -31,7 +31,7 @@ def shard_fingerprint(shard: str, plan: str) -> str:
 def plan_fingerprint(recipe: Recipe) -> str:
     """Of what decides the outcome for all shards alike: the recipe, code and templates."""
     steps = (pool, given_completions, evolution, *RATING_CODE, scoring, survey, guard, candidates, strategies, select)
-    code = source_hash(*steps, publish, exports, datafiles, summary, page, markdown, charts, agreement)
+    code = source_hash(*steps, publish, exports, datafiles, summary, summary_tables, page, markdown, charts, agreement)
     templates = [template_hash(wing) for wing in ("pairsmith.generation", "pairsmith.judging")]
     templates += [fingerprint(principle_texts())]
     models = [[model_fields(spec, open_llm(spec).identity), getattr(spec, "samples", None)] for spec in recipe.specs]
