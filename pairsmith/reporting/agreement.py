@@ -21,7 +21,7 @@ from pairsmith.judging.rating import CRITIQUE
 from pairsmith.judging.scoring import log_length, moved
 from pairsmith.reporting.markdown import Table
 from pairsmith.reporting.ratios import rounded_ratio
-from pairsmith.storage.schemas import rows
+from pairsmith.storage.row_types import CompletionRow, RatingRow, rows_as
 from pairsmith.storage.tables import ShardTables
 
 STEP = 10**9
@@ -49,13 +49,13 @@ class Trust:
 
         `rating` tells which judges are reward models, and the scales.
         """
-        texts = {row["completion_id"]: _measured(row, families) for row in rows(tables.completions)}
-        judged = [row for row in rows(tables.ratings) if row["aspect"] != CRITIQUE]
+        texts = {row["completion_id"]: _measured(row, families) for row in rows_as(CompletionRow, tables.completions)}
+        judged = [row for row in rows_as(RatingRow, tables.ratings) if row["aspect"] != CRITIQUE]
         self.sums.update(("judged", row["judge"]) for row in judged)
         alike = _on_one_scale(judged, rating)
         self.sums.update(("on panel", row["aspect"], row["judge"]) for row in alike)
 
-        def measured(found: Iterable[Row]) -> list[Row]:
+        def measured(found: Iterable[RatingRow]) -> list[Row]:
             return [
                 dict(row)
                 | texts[row["completion_id"]]
@@ -194,10 +194,10 @@ def markdown_marks(text: str) -> int:
     return fenced + sum(1 for _ in _MARKS.finditer(rest))
 
 
-def _on_one_scale(judged: Iterable[Row], rating: Rating | None) -> list[Row]:
+def _on_one_scale(judged: Iterable[RatingRow], rating: Rating | None) -> list[RatingRow]:
     """The rows whose scores can be compared across judges, each on its aspect's scale."""
     rewards = {judge.name: judge.scale for judge in rating.judges if judge.is_reward} if rating else {}
-    found: list[Row] = []
+    found: list[RatingRow] = []
     for row in judged:
         if row["judge"] not in rewards or rating is None:
             found.append(row)
@@ -208,7 +208,7 @@ def _on_one_scale(judged: Iterable[Row], rating: Rating | None) -> list[Row]:
     return found
 
 
-def _measured(completion: Row, families: Mapping[str, str]) -> dict[str, Any]:
+def _measured(completion: CompletionRow, families: Mapping[str, str]) -> dict[str, Any]:
     text, writer = completion["text"], families.get(completion["member"])
     return {"length": log_length(text), "marks": markdown_marks(text), "writer": writer}
 

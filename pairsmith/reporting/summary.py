@@ -11,7 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, TypedDict
 
 import pandas as pd
 
@@ -24,6 +24,15 @@ from pairsmith.storage.tables import ShardTables
 
 EXAMPLES = 2  # of each kind of flag, that a report shows
 _STEPS = ("scores", "wins", "histograms", "flags")  # counts by several names or numbers, which JSON cannot have as keys
+
+
+class FlaggedText(TypedDict):
+    """A text that the guard flagged, as a report shows it: what it was flagged for, and the words around that."""
+
+    kind: str
+    completion_id: str
+    member: str
+    excerpt: str
 
 
 @dataclass
@@ -53,7 +62,7 @@ class Summary:
     # margin, length of chosen or rejected, or "aspect by judge" for a reward model's scores; step
     histograms: Counter[tuple[str, int]] = field(default_factory=Counter)
     flags: Counter[tuple[str, str]] = field(default_factory=Counter)  # the guard's kind; completions, chosen, rejected
-    examples: list[dict[str, Any]] = field(default_factory=list)  # kind, completion_id, member, excerpt
+    examples: list[FlaggedText] = field(default_factory=list)
     slopes: dict[str, float] = field(default_factory=dict)  # of length control; of the whole data set
 
     def add(self, tables: ShardTables, flags: Mapping[str, Sequence[Flag]] | None = None) -> None:
@@ -155,16 +164,16 @@ def _tally(table: dict[str, dict[str, float]], name: str, key: str, value: float
     counts[key] = counts.get(key, 0) + value
 
 
-def _few_of_each_kind(examples: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def _few_of_each_kind(examples: Iterable[FlaggedText]) -> list[FlaggedText]:
     """Some examples of each kind, drawn by their ids: the same whatever the order."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    found: dict[str, list[FlaggedText]] = {}
     for one in examples:
         found.setdefault(one["kind"], []).append(one)
     by_draw = {kind: heapq.nsmallest(EXAMPLES, ones, key=_draw) for kind, ones in sorted(found.items())}
     return [one for ones in by_draw.values() for one in ones]
 
 
-def _draw(example: dict[str, Any]) -> float:
+def _draw(example: FlaggedText) -> float:
     return draw("example", example["completion_id"])
 
 
