@@ -17,6 +17,12 @@ from pairsmith.text.templating import render
 
 Models = list[dict[str, Any]]  # role, name, model, revision of every model of a run
 
+_EXPORTS = {
+    "kto": '`load_dataset(..., "kto")` (prompt, completion, label)',
+    "jsonl": "`jsonl/` (one pair a line)",
+    "csv": "`csv/` (for spreadsheets; what looks like a formula begins with an apostrophe)",
+}
+
 
 def render_card(
     recipe: Recipe,
@@ -32,12 +38,7 @@ def render_card(
 
     `usage`: from `usage_table`; `changed`: from `render_changelog`.
     """
-    kinds = {
-        "kto": '`load_dataset(..., "kto")` (prompt, completion, label)',
-        "jsonl": "`jsonl/` (one pair a line)",
-        "csv": "`csv/` (for spreadsheets; what looks like a formula begins with an apostrophe)",
-    }
-    exports = [text for name, text in kinds.items() if name in recipe.publishing.exports]
+    exports = [text for name, text in _EXPORTS.items() if name in recipe.publishing.exports]
     written = recipe_yaml(recipe).strip()
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", written)), default=0))
     return (
