@@ -19,6 +19,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pairsmith.session import process_session
+
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
@@ -102,7 +104,7 @@ def through_protocol(job: Job, spec: Any) -> dict[str, Any]:
     from pairsmith.protocol import Reply
 
     requests, items = asked(job)
-    llm = open_llm(spec)
+    llm = open_llm(spec, process_session())
     short = sampling_of(job).model_copy(update={"max_tokens": 1 if requests[0].choices else 4})
     hello = [replace(requests[0], messages=({"role": "user", "content": "Hi"},), sampling=short)] * 2
     list(llm.stream(requests if job.what == "logprobs" else hello))

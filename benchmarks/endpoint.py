@@ -31,6 +31,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pairsmith.session import process_session
+
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
@@ -119,14 +121,18 @@ def _library(recipe: Any) -> int:
     from pairsmith.stages.rate import rate_shard
 
     def shard(name: str) -> None:
-        list(members.map(lambda member: generate_shard(recipe, name, member.name), recipe.pool.members))
-        rate_shard(recipe, name, "judge")
-        pair_shard(recipe, name)
+        list(
+            members.map(
+                lambda member: generate_shard(recipe, name, member.name, process_session()), recipe.pool.members
+            )
+        )
+        rate_shard(recipe, name, "judge", process_session())
+        pair_shard(recipe, name, process_session())
 
     with frugal_memory(), ThreadPoolExecutor(recipe.shards_in_flight) as shards, ThreadPoolExecutor(64) as members:
-        loaded = load_sources(recipe)
-        list(shards.map(shard, unfinished(recipe, loaded.shards)))
-        return publish_run(recipe, loaded)[0].pairs
+        loaded = load_sources(recipe, process_session())
+        list(shards.map(shard, unfinished(recipe, loaded.shards, process_session())))
+        return publish_run(recipe, loaded, process_session())[0].pairs
 
 
 def measure(url: str, folder: Path, prompts: int, concurrency: int, prefect: bool) -> dict[str, Any]:

@@ -39,7 +39,7 @@ TASKS = 4  # of a shard: two members, a judge, pairs
 TRIVIAL = """
 import sys, time
 from pathlib import Path
-from flows.settings import for_terminal
+from pairsmith_flows.service.settings import for_terminal
 import os
 for name, value in for_terminal(False).items():
     os.environ.setdefault(name, value)
@@ -65,9 +65,9 @@ def noted(self, requests):
 
 Echo.stream = noted
 """
-WITH_PREFECT = f"{NOTED}\nfrom flows.__main__ import main\nmain()\n"
+WITH_PREFECT = f"{NOTED}\nfrom pairsmith_flows.__main__ import main\nmain()\n"
 WITHOUT = f"""{NOTED}
-from pairsmith.recipes import load_recipe
+from pairsmith.config.loading import load_recipe
 from tests.runs import run
 run(load_recipe(Path(sys.argv[2])))
 """

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from pairsmith import __version__
+from pairsmith.about import __version__
 from pairsmith_flows.cli.exits import exit_codes
 
 recipe_argument = click.argument("recipe_path", metavar="RECIPE", type=click.Path(path_type=Path))
@@ -99,6 +99,16 @@ def validate(recipe_path: Path, overrides: tuple[str, ...]) -> None:
     with exit_codes():
         recipe = _load(recipe_path, overrides)
         click.echo(f"{recipe_path}: a valid recipe, {recipe.name}")
+
+
+@main.command()
+@click.option("--markdown", is_flag=True, help="Print the reference in docs/recipe.md instead.")
+def schema(markdown: bool) -> None:
+    """Print the JSON schema of recipes, with which an editor completes and checks them."""
+    from pairsmith.config import Recipe, reference
+
+    made = reference.markdown if markdown else reference.editor_schema
+    click.echo(made(Recipe.model_json_schema()), nl=False)
 
 
 @main.command()
@@ -365,6 +375,7 @@ def _run(recipe: Any, verbose: bool, wait: float, what: str = "build") -> None:
     from pairsmith.storage.lock_wait import patient
     from pairsmith_flows.cli.result import show_published, show_rated
     from pairsmith_flows.cli.terminal import read_pairs, show_pairs, showing_progress
+    from pairsmith_tasks.sessions import run_session
 
     _prepare_prefect(verbose)
     console = _console()
@@ -382,7 +393,7 @@ def _run(recipe: Any, verbose: bool, wait: float, what: str = "build") -> None:
         click.echo(f"warning: {warning}", err=True)
     start_temporary_server()
     shown = [stage for stage in stages_of(recipe) if (what, stage) != ("rate", "pair")]
-    with patient(wait), showing_progress(console, shown):
+    with run_session() as session, patient(wait), showing_progress(console, shown, session):
         try:
             result: dict[str, Any] = flows[what](recipe)
         except RuntimeError as error:

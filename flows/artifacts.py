@@ -12,7 +12,8 @@ from contextvars import copy_context
 from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-from pairsmith.progress import Progress, listening
+from pairsmith.progress import Progress
+from pairsmith.session import Session
 from pairsmith_tasks.publish import artifact_key
 
 EVERY_SECONDS = 5.0  # an update costs the server about 50 ms
@@ -20,7 +21,7 @@ SAID_EVERY_SECONDS = 60.0  # a line in the log
 
 
 @contextmanager
-def progress_artifacts(name: str, stages: Iterable[str], prompts: int) -> Iterator[None]:
+def progress_artifacts(name: str, stages: Iterable[str], prompts: int, session: Session) -> Iterator[None]:
     """Show each stage's share of a recipe's prompts for as long as the block runs, and say how fast it goes."""
     artifacts = {
         stage: create_progress_artifact(0.0, key=artifact_key(name, stage), description=f"{stage}: {prompts} prompts")
@@ -45,7 +46,7 @@ def progress_artifacts(name: str, stages: Iterable[str], prompts: int) -> Iterat
                 log.info("%s", done.told(artifacts, prompts, said - begun))
 
     updater = threading.Thread(target=copy_context().run, args=(keep_updating,), daemon=True)
-    with listening(done.note):
+    with session.listening(done.note):
         updater.start()
         try:
             yield

@@ -1,10 +1,62 @@
-"""pairsmith: build preference datasets. The library: pure logic, no Prefect.
+"""pairsmith: build preference datasets. Prompts in; chosen and rejected answers, scores and reasons out.
 
-Start at `pairsmith.recipes.load_recipe`; each stage is a module of its own: `prompts`, `generation`, `evolution`,
-`rating`, `pairing`, `publishing`. The workflow that chains them lives in the packages `tasks` and `flows`.
+    from pairsmith import load_recipe, build, Dataset
+    build(load_recipe("recipe.yaml"))
+    Dataset("pairsmith-data/demo").pairs()
+
+`build` runs a recipe and `preview` shows its first pairs; `generate`, `evolve`, `rate` and `pair` do one step each on a
+frame, a data set or a list of dicts. `Session` keeps weights and connections from one call to the next. What is behind
+a name is imported when it is first used: no Prefect, and no torch before a local model is asked.
 """
 
-import os
+from __future__ import annotations
 
-__version__ = "0.1.0"
+import importlib
+import os
+from typing import TYPE_CHECKING, Any
+
+from pairsmith.about import __version__
+
+if TYPE_CHECKING:
+    from pairsmith.building.runs import build, preview
+    from pairsmith.building.steps import evolve, generate, pair, rate
+    from pairsmith.config.loading import load_recipe
+    from pairsmith.session import Session
+    from pairsmith.storage.dataset import Dataset
+
+__all__ = [
+    "Dataset",
+    "Session",
+    "__version__",
+    "build",
+    "evolve",
+    "generate",
+    "load_recipe",
+    "pair",
+    "preview",
+    "rate",
+]
+_HOMES = {
+    "Dataset": "storage.dataset",
+    "Session": "session",
+    "build": "building.runs",
+    "evolve": "building.steps",
+    "generate": "building.steps",
+    "load_recipe": "config.loading",
+    "pair": "building.steps",
+    "preview": "building.runs",
+    "rate": "building.steps",
+}
 os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # Arrow's own keeps what was freed: see pairsmith.memory
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -15,8 +16,8 @@ from pairsmith.config import Judge, Member, ModelSpec, Rating, Recipe
 from pairsmith.generation import evolution
 from pairsmith.generation import pool as generation
 from pairsmith.judging import rating
-from pairsmith.ledger.replies import open_ledger
-from pairsmith.llms.registry import open_llm
+from pairsmith.ledger.replies import Ledger
+from pairsmith.llms.registry import identity_of
 from pairsmith.sources import given_completions
 from pairsmith.sources.http import fetched
 from pairsmith.sources.prompts import read_prompts
@@ -59,7 +60,8 @@ def plan_run(recipe: Recipe) -> Plan:
     rejected = [row for row in read if "reason" in row]
     if not prompts:
         raise no_prompts(rejected)
-    lines = [_pool_line(recipe, member, prompts) for member in recipe.pool.members]
+    with closing(Ledger(recipe.ledger_url)) if _has_ledger(recipe) else nullcontext() as ledger:
+        lines = [_pool_line(recipe, member, prompts, ledger) for member in recipe.pool.members]
     answers = {
         member.name: sum(member.name in generation.drawn(recipe.pool, p["prompt_id"]) for p in prompts) * member.samples
         for member in recipe.pool.asked
@@ -125,12 +127,12 @@ def _given_line(stage: str, spec: Member | Judge) -> PlanLine:
     return PlanLine(stage, spec.name, spec.backend, 0, 0, 0, 0, None)
 
 
-def _pool_line(recipe: Recipe, member: Member, prompts: Sequence[PromptRow]) -> PlanLine:
+def _pool_line(recipe: Recipe, member: Member, prompts: Sequence[PromptRow], ledger: Ledger | None) -> PlanLine:
     if member.is_given:
         return _given_line(generation.STAGE, member)
-    identity = open_llm(member).identity
+    identity = identity_of(member)
     requests = {item.request.key(identity): item.request for item in generation.plan(prompts, recipe.pool, member)}
-    known = len(open_ledger(recipe.ledger_url).get(requests)) if _has_ledger(recipe) else 0
+    known = len(ledger.get(requests)) if ledger else 0
     chars = sum(len(message["content"]) for request in requests.values() for message in request.messages)
     return _line(generation.STAGE, member.name, member, len(requests), chars // CHARS_A_TOKEN, known)
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from pairsmith.ledger.replies import open_ledger
+from pairsmith.ledger.replies import Ledger
 from pairsmith.storage.store import Store
 from pairsmith.storage.versions import history, latest_version, version_at
 
@@ -57,4 +57,4 @@ def versions_of(store: Store) -> list[dict[str, Any]]:
 def ledger_of(workspace: Path) -> list[dict[str, Any]]:
     """Calls and tokens by model, from the workspace's own ledger; nothing where it has none."""
     file = workspace / "ledger.sqlite"
-    return open_ledger(f"sqlite:///{file}").totals() if file.exists() else []
+    return Ledger(f"sqlite:///{file}").totals() if file.exists() else []

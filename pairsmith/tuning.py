@@ -22,7 +22,7 @@ from pairsmith.errors import ConfigError
 from pairsmith.generation import evolution
 from pairsmith.generation import pool as generation
 from pairsmith.judging import rating
-from pairsmith.llms.local.trial import Apart, Ended, Took, Trier
+from pairsmith.llms.local.trial import Ended, Took, TrialProcess, Trier
 from pairsmith.protocol import Request
 from pairsmith.sources.http import fetched
 from pairsmith.sources.prompts import read_prompts
@@ -130,7 +130,7 @@ def _stand_ins(prompt: PromptRow, count: int) -> list[CompletionRow]:
     ]
 
 
-def tune(all_works: Sequence[Work], seconds: float, open_trier: Callable[[], Trier] = Apart) -> Iterator[Trial]:
+def tune(all_works: Sequence[Work], seconds: float, open_trier: Callable[[], Trier] = TrialProcess) -> Iterator[Trial]:
     """Try each work in about its share of `seconds`, loading included; trials come as they are done."""
     by_weights: dict[tuple[Any, ...], list[Work]] = defaultdict(list)
     for work in all_works:

@@ -11,6 +11,7 @@ from pairsmith.config import Recipe
 from pairsmith.stages.base import open_store
 from pairsmith.storage import versions
 from pairsmith_tasks.options import STAGE
+from pairsmith_tasks.sessions import task_session
 
 DECIDE = {"release": versions.release, "reject": versions.reject}
 
@@ -19,4 +20,4 @@ DECIDE = {"release": versions.release, "reject": versions.reject}
 def decide_version(
     recipe: Recipe, version: str, decision: Literal["release", "reject"], by: str, reason: str
 ) -> dict[str, Any]:
-    return asdict(DECIDE[decision](open_store(recipe), version, by=by, reason=reason))
+    return asdict(DECIDE[decision](open_store(recipe, task_session()), version, by=by, reason=reason))

@@ -19,31 +19,45 @@ from prefect.concurrency.sync import concurrency
 
 from pairsmith.config import ModelSpec
 from pairsmith.errors import ConfigError
-from pairsmith.llms.endpoint.keys import hand_over
+from pairsmith.llms.endpoint.engines import engine_for
+from pairsmith.session import Session
 
-_held: Counter[tuple[str, str]] = Counter()  # slots that this process holds, by limit and engine
-_lock = threading.Lock()
+
+class HeldSlots:
+    """How many slots of limits this process holds, by limit and endpoint."""
+
+    def __init__(self) -> None:
+        self._held: Counter[tuple[str, str]] = Counter()
+        self._lock = threading.Lock()
+
+    def change(self, spec: ModelSpec, slots: int, by: int, session: Session) -> None:
+        """Note slots that were taken or given back; the engine gets the share of the rates that goes with them."""
+        assert spec.endpoint is not None
+        name = (str(spec.endpoint.shared_limit), f"{spec.endpoint.base_url} {spec.model}")
+        with self._lock:
+            self._held[name] += by
+            engine_for(spec.endpoint, spec.model, session).divide(min(1.0, max(self._held[name], 1) / slots))
 
 
 @contextmanager
-def at_endpoint(spec: ModelSpec) -> Iterator[None]:
+def at_endpoint(spec: ModelSpec, session: Session) -> Iterator[None]:
     """Make a model's endpoint ready for the tasks of one shard."""
     endpoint = spec.endpoint
     if endpoint is None:
         yield
         return
     if endpoint.api_key_block:
-        hand_over(endpoint.api_key_block, secret(endpoint.api_key_block))
+        session.secrets[endpoint.api_key_block] = secret(endpoint.api_key_block)
     if endpoint.shared_limit is None:
         yield
         return
-    slots = slots_of(endpoint.shared_limit)
+    slots, held = slots_of(endpoint.shared_limit), session.share("held slots", HeldSlots)
     with concurrency(endpoint.shared_limit, occupy=1, strict=True):
-        _take(spec, slots, 1)
+        held.change(spec, slots, 1, session)
         try:
             yield
         finally:
-            _take(spec, slots, -1)
+            held.change(spec, slots, -1, session)
 
 
 def secret(block: str) -> str:
@@ -65,13 +79,3 @@ def slots_of(limit: str) -> int:
         except ObjectNotFound:
             made = f"prefect gcl create {limit} --limit 4"
             raise ConfigError(f"there is no concurrency limit {limit}; make it with `{made}`") from None
-
-
-def _take(spec: ModelSpec, slots: int, change: int) -> None:
-    from pairsmith.llms.endpoint.openai import engine_for
-
-    assert spec.endpoint is not None
-    name = (str(spec.endpoint.shared_limit), f"{spec.endpoint.base_url} {spec.model}")
-    with _lock:
-        _held[name] += change
-        engine_for(spec.endpoint, spec.model).divide(min(1.0, max(_held[name], 1) / slots))

@@ -11,10 +11,12 @@ from pairsmith.config import Recipe
 from pairsmith.stages.evolve import evolve_shard
 from pairsmith_tasks.endpoints import at_endpoint
 from pairsmith_tasks.options import STAGE
+from pairsmith_tasks.sessions import task_session
 
 
 @task(name="evolve", task_run_name="evolve {shard}", **STAGE)
 def evolve_completions(recipe: Recipe, shard: str) -> dict[str, Any]:
     assert recipe.evolution is not None
-    with at_endpoint(recipe.evolution.evolver):
-        return asdict(evolve_shard(recipe, shard))
+    session = task_session()
+    with at_endpoint(recipe.evolution.evolver, session):
+        return asdict(evolve_shard(recipe, shard, session))

@@ -19,6 +19,7 @@ from pairsmith.stages.base import open_store
 from pairsmith.stages.publish import gate_table, publish_run, push
 from pairsmith.storage import versions
 from pairsmith_tasks.options import STAGE
+from pairsmith_tasks.sessions import task_session
 
 SAMPLES = 3  # pairs in an artifact
 
@@ -26,8 +27,8 @@ SAMPLES = 3  # pairs in an artifact
 @task(name="publish", task_run_name="publish", **STAGE)
 def publish_dataset(recipe: Recipe, loaded: dict[str, Any]) -> dict[str, Any]:
     known = Loaded(**loaded)
-    published, summary = publish_run(recipe, known)
-    gates = gate_table(recipe, known)
+    published, summary = publish_run(recipe, known, task_session())
+    gates = gate_table(recipe, known, task_session())
     show_version(recipe, published, gates)
     table = funnel_table(summary)
     create_table_artifact(table, key=artifact_key(recipe.name, "funnel"), description="Prompts by stage")
@@ -43,12 +44,12 @@ def publish_dataset(recipe: Recipe, loaded: dict[str, Any]) -> dict[str, Any]:
 @task(name="push to hub", task_run_name="push to hub", **STAGE)
 def push_dataset(recipe: Recipe, published: dict[str, Any]) -> str | None:
     fields = Published.__dataclass_fields__
-    return push(recipe, Published(**{name: published[name] for name in fields}))
+    return push(recipe, Published(**{name: published[name] for name in fields}), task_session())
 
 
 def show_version(recipe: Recipe, published: Published, gates: list[dict[str, Any]]) -> None:
     """Artifacts of a version: where it and its report are, its gates, and some of its pairs."""
-    store, told = open_store(recipe), f"{published.version} ({published.state})"
+    store, told = open_store(recipe, task_session()), f"{published.version} ({published.state})"
     create_table_artifact(gates, key=artifact_key(recipe.name, "gates"), description=f"Quality gates of {told}")
     for what, name in (("dataset", ""), ("report", "report.html")):
         place = f"{published.folder}/{name}".rstrip("/")

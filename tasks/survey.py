@@ -10,14 +10,15 @@ from prefect import task
 from pairsmith.config import Recipe
 from pairsmith.stages.survey import merge_surveys, survey_shard
 from pairsmith_tasks.options import STAGE
+from pairsmith_tasks.sessions import task_session
 
 
 @task(name="survey", task_run_name="survey {shard}", **STAGE)
 def survey_completions(recipe: Recipe, shard: str) -> dict[str, Any]:
-    return asdict(survey_shard(recipe, shard))
+    return asdict(survey_shard(recipe, shard, task_session()))
 
 
 @task(name="merge surveys", task_run_name="merge surveys", **STAGE)
 def merge_shard_surveys(recipe: Recipe, shards: dict[str, int]) -> list[str]:
     """The shards whose pairs are to be selected, for what is new in them or in the whole data set."""
-    return merge_surveys(recipe, shards)
+    return merge_surveys(recipe, shards, task_session())

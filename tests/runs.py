@@ -13,6 +13,7 @@ from pairsmith.progress import ask
 from pairsmith.protocol import LLM, Reply, Request
 from pairsmith.publishing.publish import Published
 from pairsmith.reporting.summary import Summary
+from pairsmith.session import Session
 from pairsmith.sources.prompts import read_prompts
 from pairsmith.stages.evolve import evolve_shard
 from pairsmith.stages.freshness import unfinished
@@ -26,20 +27,21 @@ from pairsmith.stages.survey import merge_surveys, survey_shard
 
 def run(recipe: Recipe) -> tuple[Published, Summary, Counter[str]]:
     """All stages in order; returns what was published, the counts, and the model calls by stage."""
-    loaded, calls = load_sources(recipe), Counter[str]()
-    done = []
-    for shard in unfinished(recipe, loaded.shards):
-        done += [generate_shard(recipe, shard, member.name) for member in recipe.pool.members]
-        if recipe.evolution:
-            done.append(evolve_shard(recipe, shard))
-        for rater in recipe.rating.raters if recipe.rating else ():
-            done.append(rate_shard(recipe, shard, rater))
-        done.append((survey_shard if recipe.needs_survey else pair_shard)(recipe, shard))
-    if recipe.needs_survey:
-        done += [pair_shard(recipe, shard) for shard in merge_surveys(recipe, loaded.shards)]
-    for item in done:
-        calls[item.stage] += item.calls
-    return *publish_run(recipe, loaded), +calls
+    with Session() as session:
+        loaded, calls = load_sources(recipe, session), Counter[str]()
+        done = []
+        for shard in unfinished(recipe, loaded.shards, session):
+            done += [generate_shard(recipe, shard, member.name, session) for member in recipe.pool.members]
+            if recipe.evolution:
+                done.append(evolve_shard(recipe, shard, session))
+            for rater in recipe.rating.raters if recipe.rating else ():
+                done.append(rate_shard(recipe, shard, rater, session))
+            done.append((survey_shard if recipe.needs_survey else pair_shard)(recipe, shard, session))
+        if recipe.needs_survey:
+            done += [pair_shard(recipe, shard, session) for shard in merge_surveys(recipe, loaded.shards, session)]
+        for item in done:
+            calls[item.stage] += item.calls
+        return *publish_run(recipe, loaded, session), +calls
 
 
 def generate(llm: LLM, requests: Sequence[Request]) -> list[Reply]:

@@ -47,9 +47,7 @@ def test_the_wheel_runs_from_an_empty_folder(wheel: Path, tmp_path: Path) -> Non
     (empty / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     (empty / "prompts.jsonl").write_text('{"prompt": "Hi"}\n{"prompt": "Why?"}\n{"prompt": "How?"}\n')
     env = clean_environment(PREFECT_HOME=str(tmp_path / "prefect")) | {"PYTHONPATH": str(site)}
-    code = (
-        "import flows, sys; assert flows.__file__.startswith(sys.argv.pop(1)); from flows.__main__ import main; main()"
-    )
+    code = "import flows, sys; assert flows.__file__.startswith(sys.argv.pop(1)); from pairsmith_flows.__main__ import main; main()"
     command = [sys.executable, "-c", code, str(site), "run", "recipe.yaml"]
     told = subprocess.run(command, cwd=empty, env=env, capture_output=True, text=True, check=False)
     assert told.returncode == 0, told.stderr

@@ -17,7 +17,7 @@ from pairsmith.config import Judge, LocalOptions, ModelSpec, Recipe
 from pairsmith.config.loading import parse_recipe
 from pairsmith.errors import ConfigError
 from pairsmith.llms.local import trial
-from pairsmith.llms.local.trial import Apart, Device, Ended, Took
+from pairsmith.llms.local.trial import Device, Ended, Took, TrialProcess
 from pairsmith.protocol import Request
 from pairsmith.tuning import LARGEST, NEW_TOKENS, PROMPTS, Trial, best, lines, tune, works
 from tests.conftest import model_id
@@ -182,7 +182,7 @@ def end(*_: Any) -> Took:
 
 @pytest.mark.model
 def test_a_process_that_is_killed_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    trier = Apart()
+    trier = TrialProcess()
     try:
         with monkeypatch.context() as patched:
             patched.setattr(trial, "answer", end)

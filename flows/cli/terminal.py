@@ -19,9 +19,9 @@ from rich.text import Text
 from pairsmith.errors import DataError
 from pairsmith.planning import Plan
 from pairsmith.progress import Progress as Done
-from pairsmith.progress import listening
 from pairsmith.reporting.comparison import Comparison
 from pairsmith.reporting.prompt_changes import Changes
+from pairsmith.session import Session
 from pairsmith.storage.datafiles import PREFERENCE
 
 QUIET_SECONDS = 15.0  # between progress lines where there is no terminal
@@ -40,7 +40,7 @@ def rates(prompts: float, tokens: int, seconds: float) -> str:
 
 
 @contextmanager
-def showing_progress(console: Console, stages: Iterable[str]) -> Iterator[None]:
+def showing_progress(console: Console, stages: Iterable[str], session: Session) -> Iterator[None]:
     """Bars with rate and time left on a terminal; a line now and then elsewhere."""
     bars = Progress(
         TextColumn("{task.description:>9}"),
@@ -76,7 +76,7 @@ def showing_progress(console: Console, stages: Iterable[str]) -> Iterator[None]:
                 told += [f"{task.time_remaining:.0f} s left"] if task.time_remaining and not ends else []
                 console.print(", ".join(filter(None, told)))
 
-    with listening(note), bars:
+    with session.listening(note), bars:
         yield
 
 

@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 from pairsmith.errors import ConfigError
 from pairsmith.text.templating import compile_text
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 
 
 class Config(BaseModel):

@@ -24,7 +24,7 @@ class CheckConfig(Config):
 class ExactMatch(CheckConfig):
     """Whether a text is the prompt's reference, or ends in the same number."""
 
-    kind: Literal["exact-match"]
+    kind: Literal["exact-match"] = Field(description="compare with the prompt's reference")
     casefold: bool = Field(False, description="upper and lower case are the same")
     strip_punctuation: bool = Field(False, description="leave out punctuation, and see runs of white space as one")
     last_number: bool = Field(False, description="compare only the last number of each (GSM8K); 1,000.0 is 1000")
@@ -33,11 +33,11 @@ class ExactMatch(CheckConfig):
 class Regex(CheckConfig):
     """Whether a pattern of the `regex` module, which reads those of Python's `re`, is found in a text."""
 
-    kind: Literal["regex"]
-    pattern: str = Field(min_length=1, max_length=10_000)
+    kind: Literal["regex"] = Field(description="search for a pattern")
+    pattern: str = Field(min_length=1, max_length=10_000, description="the pattern that is searched for in the text")
     negate: bool = Field(False, description="pass where the pattern is not found")
     whole: bool = Field(False, description="the pattern must match the whole text")
-    ignore_case: bool = False
+    ignore_case: bool = Field(False, description="upper and lower case are the same")
     multiline: bool = Field(False, description="^ and $ also match at the lines' ends")
     dot_all: bool = Field(False, description="a dot also matches a line's end")
 
@@ -53,7 +53,7 @@ class JsonSchema(CheckConfig):
     # In Python the field cannot be called schema: pydantic's models have a method of that name.
     model_config = ConfigDict(validate_by_name=True, serialize_by_alias=True)
 
-    kind: Literal["json-schema"]
+    kind: Literal["json-schema"] = Field(description="check against a JSON schema")
     schema_: dict[str, JsonValue] = Field(alias="schema", description="JSON schema, of draft 2020-12 if it names none")
 
     @model_validator(mode="after")
@@ -90,7 +90,7 @@ class IfEval(CheckConfig):
     Source: Zhou et al. 2023, https://arxiv.org/abs/2311.07911; the prompt-level strict measure.
     """
 
-    kind: Literal["ifeval"]
+    kind: Literal["ifeval"] = Field(description="check the verifiable instructions of the prompt")
 
 
 class PythonCheck(CheckConfig):
@@ -99,7 +99,7 @@ class PythonCheck(CheckConfig):
     It is imported when the check is used, not when the recipe is read; it must be pure, and nothing bounds its time.
     """
 
-    kind: Literal["python"]
+    kind: Literal["python"] = Field(description="call a function of your own")
     callable: str = Field(
         pattern=r"^[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*$", description="package.module:function"
     )

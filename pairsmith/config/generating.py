@@ -31,7 +31,7 @@ class Principles(Config):
     weights: dict[str, dict[str, float]] = Field(
         description="source -> principle -> weight; the source `default` serves all others"
     )
-    seed: int = 0
+    seed: int = Field(0, description="seed of the draw; another one draws other principles")
 
     @model_validator(mode="after")
     def _usable(self) -> Principles:
@@ -50,9 +50,11 @@ class Member(ModelSpec):
     Those stand under the labels that the sources give them, and under the member's name where they give none.
     """
 
-    name: Name
+    name: Name = Field(description="the member's name in tables, reports and other fields of the recipe")
     system_prompt: str | None = Field(None, min_length=1, description="set on top of the prompt's own; not published")
-    principles: Principles | None = None
+    principles: Principles | None = Field(
+        None, description="draw a system prompt for each completion; none is drawn when absent"
+    )
     samples: int = Field(1, ge=1, le=1024, description="answers per prompt")
 
     @model_validator(mode="after")
@@ -65,11 +67,13 @@ class Member(ModelSpec):
 
 
 class Pool(Config):
-    members: tuple[Member, ...] = Field(min_length=1)
+    """Who answers the prompts: all members, or some that are drawn for each prompt."""
+
+    members: tuple[Member, ...] = Field(min_length=1, description="the models that answer, and what the sources bring")
     draw: int | None = Field(
         None, ge=1, description="members drawn per prompt, beside the given completions; all when absent"
     )
-    seed: int = 0
+    seed: int = Field(0, description="seed of the draw of members")
 
     @model_validator(mode="after")
     def _consistent(self) -> Pool:
@@ -96,7 +100,9 @@ class Pool(Config):
 
 
 class Evolver(ModelSpec):
-    name: Name = "evolver"
+    """The model that rewrites completions."""
+
+    name: Name = Field("evolver", description="the evolver's name in tables and reports; no member may have it")
 
 
 class Evolution(Config):
@@ -105,15 +111,24 @@ class Evolution(Config):
     Source: Liu et al. 2023 (Deita), https://arxiv.org/abs/2312.15685, section 3.
     """
 
-    evolver: Evolver
-    rounds: int = Field(1, ge=1, le=16)
-    methods: tuple[Name, ...] = Field(METHODS, min_length=1)
+    evolver: Evolver = Field(description="the model that rewrites")
+    rounds: int = Field(
+        1, ge=1, le=16, description="times that a completion is rewritten, each time from the last text"
+    )
+    methods: tuple[Name, ...] = Field(
+        METHODS,
+        min_length=1,
+        description="what a rewrite is to improve; one is drawn for each completion and round. "
+        "All that are built in by default; others need an entry in templates",
+    )
     templates: dict[Name, str] = Field(
         {}, description="own methods: name -> criterion, as text or a .jinja or .txt file"
     )
-    of: tuple[str, ...] = Field((), description="members whose completions are evolved; all when empty")
-    keep: Literal["all", "last"] = "all"
-    seed: int = 0
+    of: tuple[str, ...] = Field((), description="members whose completions are rewritten; all when empty")
+    keep: Literal["all", "last"] = Field(
+        "all", description="which rewrites can be candidates: those of all rounds, or the last of each completion alone"
+    )
+    seed: int = Field(0, description="seed of the draw of methods")
 
     @model_validator(mode="after")
     def known(self) -> Evolution:

@@ -19,8 +19,10 @@ class Judge(ModelSpec):
 
     is_judge: ClassVar[bool] = True
 
-    name: Name
-    sampling: Sampling = Sampling(temperature=0.0, max_tokens=1024)
+    name: Name = Field(description="the judge's name in tables and reports")
+    sampling: Sampling = Field(
+        Sampling(temperature=0.0, max_tokens=1024), description="how its replies are sampled; greedy by default"
+    )
     protocol: Literal["listwise", "pointwise"] = Field(
         "listwise", description="all completions of a prompt in one request, or one request each"
     )
@@ -102,14 +104,21 @@ CHECKS = "checks"  # the judge that programmatic checks stand under
 
 
 class Rating(Config):
-    judges: tuple[Judge, ...] = ()
+    """Who rates completions, in which aspects, and how several ratings become one score."""
+
+    judges: tuple[Judge, ...] = Field(
+        (), description="the models that rate, and what the sources bring; may be empty where there are checks"
+    )
     checks: tuple[Check, ...] = Field((), description="judges that are programs, each an aspect of its own or a gate")
     aspects: tuple[Name, ...] = Field(
-        ("overall",), min_length=1, description=f"of {', '.join(ASPECTS)}, and those in rubrics"
+        ("overall",), min_length=1, description=f"what is rated: of {', '.join(ASPECTS)}, and those in rubrics"
     )
     rubrics: dict[Name, Rubric] = Field({}, description="own aspects: name -> what is rated, on which scale")
     aggregation: Literal["mean", "median", "trimmed", "z-scored"] = Field(
-        "mean", description="of several judges, per text and aspect; z-scored: by judge, among the texts of a prompt"
+        "mean",
+        description="how the ratings that several judges give a text in an aspect become one: median (weights do not "
+        "count), trimmed (the mean without the lowest and the highest), z-scored (the mean of z-scores, of which each "
+        "judge's are taken among the texts of a prompt)",
     )
     own_family: Literal["auto", "rate", "skip"] = Field(
         "auto",

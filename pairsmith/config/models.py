@@ -18,12 +18,18 @@ SECRET_VALUE = re.compile(r"\s*(bearer|basic|token|digest)\s", re.IGNORECASE)
 class Sampling(Config):
     """How an answer is sampled; every field is part of a request's identity."""
 
-    temperature: float = Field(0.7, ge=0, le=5, description="0 is greedy")
-    top_p: float = Field(1.0, gt=0, le=1)
-    top_k: int | None = Field(None, ge=1)
-    max_tokens: int = Field(1024, ge=1)
-    stop: tuple[str, ...] = ()
-    seed: int = 0
+    temperature: float = Field(
+        0.7, ge=0, le=5, description="how much chance decides: at 0 the likeliest token is always taken"
+    )
+    top_p: float = Field(
+        1.0, gt=0, le=1, description="draw among the likeliest tokens that have this probability together; 1 is all"
+    )
+    top_k: int | None = Field(
+        None, ge=1, description="draw among this many of the likeliest tokens; no such bound when absent"
+    )
+    max_tokens: int = Field(1024, ge=1, description="tokens after which a reply is cut")
+    stop: tuple[str, ...] = Field((), description="a reply ends before the first of these texts")
+    seed: int = Field(0, description="each request's own seed is made from it; another one gives other replies")
     extra_body: dict[str, JsonValue] = Field({}, description="backend openai: further fields of the request's body")
 
     @model_validator(mode="after")
@@ -68,9 +74,13 @@ class Endpoint(Config):
     headers: dict[str, str] = Field({}, description="further headers; no secrets: recipes are stored and shown")
     mode: Literal["live", "batch"] = Field("live", description="batch: hand requests in as files, collect them later")
     concurrency: int = Field(16, ge=1, le=1000, description="calls at a time; fewer while the endpoint says 429 or 503")
-    requests_per_minute: float | None = Field(None, gt=0, description="calls started in a minute at most")
+    requests_per_minute: float | None = Field(
+        None, gt=0, description="calls started in a minute at most; no such bound when absent"
+    )
     tokens_per_minute: float | None = Field(
-        None, gt=0, description="tokens in a minute at most: prompt, by its length, and max_tokens"
+        None,
+        gt=0,
+        description="tokens in a minute at most: prompt, by its length, and max_tokens; no such bound when absent",
     )
     shared_limit: str | None = Field(
         None,
@@ -80,8 +90,12 @@ class Endpoint(Config):
     attempts: int = Field(5, ge=1, le=100, description="calls for one reply at most")
     deadline: float = Field(600, gt=0, description="seconds for one reply, waits and attempts included")
     breaker: int = Field(20, ge=1, description="failures in a row after which nothing is asked for a while")
-    breaker_seconds: float = Field(30, gt=0, description="that while; then one call tries again")
-    max_tokens_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    breaker_seconds: float = Field(
+        30, gt=0, description="seconds that nothing is asked after so many failures; then one call tries again"
+    )
+    max_tokens_name: Literal["max_tokens", "max_completion_tokens"] = Field(
+        "max_tokens", description="what the endpoint calls max_tokens in a request; some take the other name alone"
+    )
 
     @model_validator(mode="after")
     def _no_secrets(self) -> Self:
@@ -96,8 +110,8 @@ class Endpoint(Config):
 class Price(Config):
     """What a model costs per million tokens, in any currency that all prices of a recipe share."""
 
-    prompt: float = Field(0.0, ge=0)
-    completion: float = Field(0.0, ge=0)
+    prompt: float = Field(0.0, ge=0, description="for a million tokens of prompts")
+    completion: float = Field(0.0, ge=0, description="for a million tokens of replies")
 
     def of(self, n_prompt_tokens: int, n_tokens: int) -> float:
         """The cost of so many tokens.
@@ -115,16 +129,21 @@ class ModelSpec(Config):
 
     backend: Literal["transformers", "vllm", "openai", "echo", "reward", "given"] = Field(
         "transformers",
-        description="reward: a model that gives scores and no texts, for judges only; "
+        description="what runs the model: transformers or vllm in this process, openai for an endpoint; "
+        "echo: made-up replies, without weights; reward: a model that gives scores and no texts, for judges only; "
         "given: no model, what the sources bring (see prompts.sources.completions)",
     )
     model: str = Field("", description="Hugging Face id or a local folder; none for backend given")
-    revision: str | None = None
-    sampling: Sampling = Sampling()
-    price: Price | None = Field(None, description="per million tokens; needed for a budget of cost")
+    revision: str | None = Field(
+        None, description="commit, branch or tag of the model on the hub; its main branch when absent"
+    )
+    sampling: Sampling = Field(Sampling(), description="how its replies are sampled")
+    price: Price | None = Field(None, description="what it costs; needed where the recipe has a budget of cost")
     family: Name | None = Field(None, description="what it is related to; the first letters of its name when absent")
-    local: LocalOptions = LocalOptions()
-    endpoint: Endpoint | None = Field(None, description="for backend openai")
+    local: LocalOptions = Field(LocalOptions(), description="how it runs, where it runs in this process")
+    endpoint: Endpoint | None = Field(
+        None, description="where and how it is asked: for backend openai, and only for it"
+    )
 
     @model_validator(mode="after")
     def _reachable(self) -> Self:

@@ -2,42 +2,59 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from pairsmith.about import __version__
 from pairsmith.config.base import Config, Name, known, unique, without_password
 from pairsmith.config.generating import Evolution, Evolver, Member, Pool
 from pairsmith.config.judging import ASPECTS, Judge, Rating
+from pairsmith.config.renamed import with_new_names
 from pairsmith.config.selecting import Pairing
 from pairsmith.config.sources import Prompts
 
+FORMAT = 1  # of recipes; it rises with a change that an older pairsmith would misunderstand
+
 
 class Hub(Config):
-    repo_id: str = Field(pattern=r"^\w[\w.-]{0,95}/\w[\w.-]{0,95}$")
-    private: bool = True
+    """The data set on the Hugging Face hub that versions are pushed to."""
+
+    repo_id: str = Field(
+        pattern=r"^\w[\w.-]{0,95}/\w[\w.-]{0,95}$",
+        description="the data set's id, such as me/pairs; made if it is not there",
+    )
+    private: bool = Field(True, description="keep the data set private; false allows a public one")
     token_env: str = Field("HF_TOKEN", description="name of the environment variable that holds the token")
 
 
 class Publishing(Config):
+    """What is published, in which forms, and where."""
+
     test_fraction: float = Field(0.0, ge=0, lt=1, description="share of the prompts in a test split")
-    seed: int = 0
+    seed: int = Field(0, description="seed of the draw of the test split")
     exports: tuple[Literal["kto", "jsonl", "csv"], ...] = Field(
         (),
         description="also: prompt-completion-label rows (kto), one pair a line (jsonl), a table for spreadsheets (csv)",
     )
-    license: str | None = Field(None, description="licence id for the card, such as apache-2.0")
-    language: tuple[str, ...] = ()
+    license: str | None = Field(
+        None, description="licence id for the card, such as apache-2.0; the card names none when absent"
+    )
+    language: tuple[str, ...] = Field((), description="language codes for the card, such as en")
     approval: Literal["none", "required"] = Field(
         "none", description="required: a new version waits until a person releases or rejects it; `latest` stays"
     )
-    hub: Hub | None = None
+    hub: Hub | None = Field(None, description="push what `latest` leads to there; nothing is pushed when absent")
 
 
 class Gates(Config):
-    """What a data set must be like to be published; a run whose data set is not fails, with the numbers."""
+    """What a data set must be like to be published; a run whose data set is not fails, with the numbers.
 
-    min_pairs: int | None = Field(None, ge=1)
+    What is absent is not looked at.
+    """
+
+    min_pairs: int | None = Field(None, ge=1, description="least number of pairs")
     min_yield: float | None = Field(None, gt=0, le=1, description="least share of the prompts that have a pair")
     max_null_rate: float | None = Field(None, ge=0, le=1, description="most ratings without a value, of any judge")
     max_tie_rate: float | None = Field(None, ge=0, le=1, description="most prompts lost to ties, of all")
@@ -53,31 +70,49 @@ class Gates(Config):
 class Budget(Config):
     """What a data set may cost in all its runs together; nothing is asked that could exceed it."""
 
-    tokens: int | None = Field(None, ge=0, description="prompt and completion tokens")
-    cost: float | None = Field(None, ge=0, description="in the currency of the prices")
+    tokens: int | None = Field(None, ge=0, description="prompt and completion tokens at most; no bound when absent")
+    cost: float | None = Field(
+        None, ge=0, description="money at most, in the currency of the prices; no bound when absent"
+    )
 
 
 class Recipe(Config):
     """Everything that decides what a run does."""
 
-    name: Name
-    description: str = ""
+    name: Name = Field(description="the data set's name, and that of its folder in the workspace")
+    description: str = Field("", description="what the data set is, for its card")
+    format: int = Field(1, ge=1, le=FORMAT, description="format of the recipe; a recipe that names none is of format 1")
     workspace: str = Field(
         "pairsmith-data", min_length=1, description="folder or URL that holds ledger, tables and datasets"
     )
     ledger: str | None = Field(
         None, description="SQLAlchemy URL of the ledger; a SQLite file in the workspace when absent"
     )
-    budget: Budget = Budget()
+    budget: Budget = Field(Budget(), description="what the data set may cost; there is no bound by default")
     shard_size: int = Field(256, ge=1, le=100_000, description="prompts in a shard")
     shards_in_flight: int = Field(8, ge=1, le=256, description="shards worked on at the same time")
-    prompts: Prompts
-    pool: Pool
-    evolution: Evolution | None = None
-    rating: Rating | None = None
-    pairing: Pairing = Pairing()
-    gates: Gates = Gates()
-    publishing: Publishing = Publishing()
+    prompts: Prompts = Field(description="which prompts are answered")
+    pool: Pool = Field(description="who answers them")
+    evolution: Evolution | None = Field(
+        None, description="rewrite answers to be better in one respect a round; none is rewritten when absent"
+    )
+    rating: Rating | None = Field(
+        None, description="who rates the answers; may be absent where the pairing strategy needs no scores"
+    )
+    pairing: Pairing = Field(Pairing(), description="which answers become pairs")
+    gates: Gates = Field(Gates(), description="what the data set must be like to be published; anything by default")
+    publishing: Publishing = Field(Publishing(), description="what is published, in which forms, and where")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_today(cls, data: Any) -> Any:
+        """The recipe with the names that its fields have today. Refuses a newer format, whose fields are unknown."""
+        number = data.get("format") if isinstance(data, Mapping) else None
+        if isinstance(number, int) and number > FORMAT:
+            raise ValueError(
+                f"this recipe is of format {number}, made for a newer pairsmith; this is pairsmith {__version__}"
+            )
+        return with_new_names(data)
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:

@@ -27,7 +27,9 @@ class Guard(Config):
         "report", description="only count them; or never choose them; or let them be no candidates at all"
     )
     repeated: int | None = Field(
-        None, ge=2, description="flag a text that was given to so many different prompts or more"
+        None,
+        ge=2,
+        description="flag a text that was given to so many different prompts or more; no text when absent",
     )
 
 
@@ -35,15 +37,20 @@ class Encoder(Config):
     """A sentence model in this process: two texts are as alike as the cosine of their mean token embeddings."""
 
     model: str = Field(min_length=1, description="Hugging Face id or a local folder")
-    revision: str | None = None
+    revision: str | None = Field(
+        None, description="commit, branch or tag of the model on the hub; its main branch when absent"
+    )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
 
 
 class Pairing(Config):
-    strategy: Strategy = "best-vs-worst"
+    """Which two completions of a prompt become chosen and rejected."""
+
+    strategy: Strategy = Field("best-vs-worst", description="which completions are paired; see docs/judging.md")
     aspect_weights: dict[Name, float] = Field({}, description="weight of an aspect in the score; 1 if absent")
     conflicts: Literal["ignore", "drop", "prefer-aspects", "prefer-overall"] = Field(
-        "ignore", description="a pair that overall and the mean of the other aspects put in opposite orders"
+        "ignore",
+        description="what becomes of a pair that overall and the mean of the other aspects put in opposite orders",
     )
     length_penalty: float = Field(
         0.0, ge=0, description="taken off the score for each thousand characters of a text, when candidates are ranked"
@@ -51,7 +58,7 @@ class Pairing(Config):
     length_control: bool = Field(
         False, description="take off the score what its length is worth by the whole data set, before texts are ranked"
     )
-    guard: Guard = Guard()
+    guard: Guard = Field(Guard(), description="what becomes of suspicious completions")
     low_deviations: float = Field(
         2.0, ge=0, description="best-vs-low: reject the text nearest to so many standard deviations below the mean"
     )
@@ -64,5 +71,5 @@ class Pairing(Config):
     allow_truncated: bool = Field(False, description="let completions cut at max_tokens be candidates")
     checked: bool = Field(True, description="evolved-vs-original: ask the judges, or trust the evolution")
     member_order: tuple[str, ...] = Field((), description="member-order: members or labels from best to worst")
-    max_pairs: int | None = Field(None, ge=1, description="all-above-margin: most pairs of one prompt")
-    seed: int = 0
+    max_pairs: int | None = Field(None, ge=1, description="all-above-margin: most pairs of one prompt; all when absent")
+    seed: int = Field(0, description="seed of the draw of rejected texts, and of the order among equal scores")

@@ -29,7 +29,9 @@ class Columns(Config):
     reference: str | None = Field(None, description="a known good answer, shown to the judges")
     source: str | None = Field(None, description="origin of the row, for example a data set's name")
     instructions: str | None = Field(None, description="IFEval's ids of verifiable instructions: a list of names")
-    instruction_kwargs: str | None = Field(None, description="and their settings: a list of objects")
+    instruction_kwargs: str | None = Field(
+        None, description="settings of those instructions, in the same order: a list of objects"
+    )
     turns: Literal["first", "joined"] = Field(
         "first", description="a list of user turns: take the first, or join all into one message"
     )
@@ -46,7 +48,8 @@ class Columns(Config):
 
 
 class Written(Config):
-    """Where one completion stands, and what was said of it: columns' names, dotted paths or templates, as in `Columns`.
+    """Where one completion stands, and what was said of it: columns' names, dotted paths or templates, as in a
+    source's `columns`.
 
     Ratings are whole numbers on their aspect's scale, scores may lie between two; both may be text that holds one.
     """
@@ -136,7 +139,7 @@ class Http(Config):
         {}, description="header -> name of the environment variable that holds its value; not sent after a redirect"
     )
     timeout: float = Field(60, gt=0, description="seconds without a byte after which the fetch is tried again")
-    max_bytes: int = Field(4 * 2**30, ge=1, description="refuse a larger file")
+    max_bytes: int = Field(4 * 2**30, ge=1, description="refuse a file of more bytes")
     attempts: int = Field(4, ge=1, le=20, description="tries, with waits that grow")
 
 
@@ -146,14 +149,21 @@ class Source(Config):
     path: str = Field("", description="file, glob, folder, http(s) address of a file, or Hugging Face data set id")
     sql: Sql | None = Field(None, description="a query to a database, instead of a path")
     http: Http = Field(Http(), description="for a path that is an http(s) address")
-    format: Literal["auto", "jsonl", "json", "csv", "parquet", "dataset"] = "auto"
-    config: str | None = Field(None, description="configuration of a Hugging Face data set")
+    format: Literal["auto", "jsonl", "json", "csv", "parquet", "dataset"] = Field(
+        "auto",
+        description="auto: what the file's name ends in; dataset: a Hugging Face data set, also one in a folder",
+    )
+    config: str | None = Field(
+        None, description="configuration of a Hugging Face data set; its default one when absent"
+    )
     split: str = Field("train", description="split of a Hugging Face data set")
-    revision: str | None = Field(None, description="commit or tag of a Hugging Face data set")
-    columns: Columns = Columns()
+    revision: str | None = Field(
+        None, description="commit or tag of a Hugging Face data set; its main branch when absent"
+    )
+    columns: Columns = Field(Columns(), description="where the parts of a prompt stand in a row")
     completions: Given | None = Field(None, description="completions that its rows bring, and their ratings")
-    sample: int | None = Field(None, ge=1, description="draw this many rows at random")
-    limit: int | None = Field(None, ge=1, description="read no more than this many rows")
+    sample: int | None = Field(None, ge=1, description="draw this many rows at random; all are read when absent")
+    limit: int | None = Field(None, ge=1, description="read no more than this many rows; all when absent")
     seed: int = Field(0, description="seed of the draw")
 
     @model_validator(mode="after")
@@ -190,13 +200,22 @@ class Decontamination(Config):
 
 
 class Prompts(Config):
-    sources: tuple[Source, ...] = Field(min_length=1)
-    limit: int | None = Field(None, ge=1, description="read no more rows than this from all sources together")
-    max_chars: int = Field(200_000, ge=1, description="reject longer prompts")
-    near_duplicates: float | None = Field(
-        None, gt=0, le=1, description="reject prompts as alike as this to an earlier one (Jaccard of word pairs)"
+    """Which prompts are answered."""
+
+    sources: tuple[Source, ...] = Field(min_length=1, description="where prompts are read from, one after the other")
+    limit: int | None = Field(
+        None, ge=1, description="read no more rows than this from all sources together; all when absent"
     )
-    decontaminate: Decontamination | None = None
+    max_chars: int = Field(200_000, ge=1, description="reject prompts with more characters than this")
+    near_duplicates: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="reject prompts as alike as this to an earlier one (Jaccard of word pairs); none when absent",
+    )
+    decontaminate: Decontamination | None = Field(
+        None, description="reject prompts that come from benchmarks; none when absent"
+    )
 
 
 def is_local(path: str) -> bool:

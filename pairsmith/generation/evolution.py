@@ -16,7 +16,7 @@ import pandas as pd
 from pairsmith.config import Evolution
 from pairsmith.generation.pool import trouble
 from pairsmith.ids import completion_id, seed_of
-from pairsmith.progress import ask
+from pairsmith.progress import Tell, ask, nobody
 from pairsmith.protocol import LLM, Identity, Reply, Request
 from pairsmith.storage.row_types import CompletionRow, PromptRow, rows_as
 from pairsmith.storage.schemas import Reason, frame
@@ -39,7 +39,9 @@ _REFUSALS = re.compile(
 )
 
 
-def evolve(prompts: pd.DataFrame, completions: pd.DataFrame, evolution: Evolution, llm: LLM) -> pd.DataFrame:
+def evolve(
+    prompts: pd.DataFrame, completions: pd.DataFrame, evolution: Evolution, llm: LLM, tell: Tell = nobody
+) -> pd.DataFrame:
     """Evolve the completions of the members named in the recipe; returns the rows of all rounds.
 
     With `keep: last`, earlier rounds of a chain stay in the table, marked as superseded.
@@ -53,7 +55,7 @@ def evolve(prompts: pd.DataFrame, completions: pd.DataFrame, evolution: Evolutio
             method = method_for(evolution, parent["completion_id"], number)
             methods.append(method)
             requests.append(request_for(by_id[parent["prompt_id"]], parent, method, number, evolution))
-        replies = ask(llm, requests, STAGE, len(prompts) / evolution.rounds)
+        replies = ask(llm, requests, STAGE, len(prompts) / evolution.rounds, tell)
         children = [
             rewrite_row(
                 parent, reply, method, number, request, question_of(by_id[parent["prompt_id"]]), evolution, llm.identity

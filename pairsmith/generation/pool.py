@@ -17,7 +17,7 @@ import pandas as pd
 from pairsmith.config import Member, Pool, Principles
 from pairsmith.config.generating import principle_texts
 from pairsmith.ids import completion_id, draw, seed_of
-from pairsmith.progress import ask
+from pairsmith.progress import Tell, ask, nobody
 from pairsmith.protocol import LLM, Identity, Message, Reply, Request
 from pairsmith.storage.row_types import CompletionRow, PromptRow, rows_as
 from pairsmith.storage.schemas import Reason, frame
@@ -34,10 +34,10 @@ class Planned:
     request: Request
 
 
-def generate(prompts: pd.DataFrame, pool: Pool, member: Member, llm: LLM) -> pd.DataFrame:
+def generate(prompts: pd.DataFrame, pool: Pool, member: Member, llm: LLM, tell: Tell = nobody) -> pd.DataFrame:
     """Let one member answer those of `prompts` that it is drawn for; returns its rows of completions."""
     planned = plan(rows_as(PromptRow, prompts), pool, member)
-    replies = ask(llm, [item.request for item in planned], STAGE, len(prompts) / len(pool.members))
+    replies = ask(llm, [item.request for item in planned], STAGE, len(prompts) / len(pool.members), tell)
     return frame("completions", completion_rows(planned, replies, member, llm.identity))
 
 

@@ -26,7 +26,7 @@ from pairsmith.judging.readout_reward import read_reward
 from pairsmith.judging.readout_text import could_be_quoted, read_text
 from pairsmith.judging.readouts import NOT_APPLICABLE, Read, Scale, Sheet, Text
 from pairsmith.judging.wrapping import ends_a_thought
-from pairsmith.progress import ask
+from pairsmith.progress import Tell, ask, nobody
 from pairsmith.protocol import LLM, Identity, Reply, Request
 from pairsmith.storage.row_types import CompletionRow, PromptRow, RatingRow, rows_as
 from pairsmith.storage.schemas import Reason, frame
@@ -61,6 +61,7 @@ def rate(
     judge: Judge,
     llm: LLM,
     families: Mapping[str, str] | None = None,
+    tell: Tell = nobody,
 ) -> pd.DataFrame:
     """Let one judge rate the sound completions of `prompts` in every aspect; returns its rows of ratings.
 
@@ -68,7 +69,7 @@ def rate(
     told by its model's name.
     """
     asked = list(plan(rows_as(PromptRow, prompts), rows_as(CompletionRow, completions), rating, judge, families))
-    replies = ask(llm, [item.request for item in asked], STAGE, len(prompts) / len(rating.raters))
+    replies = ask(llm, [item.request for item in asked], STAGE, len(prompts) / len(rating.raters), tell)
     made = [to_rows(item, reply, judge, llm.identity) for item, reply in zip(asked, replies, strict=True)]
     latest = list(made)
     for number in range(judge.reasks):
@@ -79,7 +80,7 @@ def rate(
         }
         if not again:
             break
-        replies = ask(llm, [item.request for item in again.values()], STAGE, 0)
+        replies = ask(llm, [item.request for item in again.values()], STAGE, 0, tell)
         for (place, item), reply in zip(again.items(), replies, strict=True):
             latest[place] = to_rows(item, reply, judge, llm.identity)
             made[place] = [

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from pairsmith.errors import DataError
-from pairsmith.ledger.replies import Ledger, checksum_of, open_ledger
+from pairsmith.ledger.replies import Ledger, checksum_of
 
 
 def ledger_at(workspace: Path, url: str | None = None) -> Ledger:
@@ -19,7 +19,7 @@ def ledger_at(workspace: Path, url: str | None = None) -> Ledger:
     file = workspace / "ledger.sqlite"
     if url is None and not file.exists():
         raise DataError(f"{file}: no ledger there; name one with --ledger, or another --workspace")
-    return open_ledger(url or f"sqlite:///{file}")
+    return Ledger(url or f"sqlite:///{file}")
 
 
 def export(ledger: Ledger, file: Path) -> int:

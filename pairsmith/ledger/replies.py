@@ -18,7 +18,6 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ import tenacity
 from pairsmith.config import Price
 from pairsmith.errors import ConfigError, DataError, RunError
 from pairsmith.protocol import Identity, Reply
+from pairsmith.session import Session
 from pairsmith.storage.drivers import with_driver
 from pairsmith.storage.lock_wait import holder_after
 
@@ -148,6 +148,10 @@ class Ledger:
         self._mark = mark
         self._gathering, self._group = threading.Lock(), _Group()
         self._writing = threading.Lock()
+
+    def close(self) -> None:
+        """Let go of all connections."""
+        self._engine.dispose()
 
     def get(self, keys: Iterable[str]) -> dict[str, Reply]:
         """The replies recorded under those of `keys` that are known; a damaged one is not, and is asked for again."""
@@ -334,18 +338,9 @@ class Ledger:
                 connection.execute(sa.select(sa.func.pg_advisory_unlock(number)))
 
 
-@lru_cache(maxsize=8)
-def _opened(url: str) -> Ledger:
-    return Ledger(url)
-
-
-_opening = threading.Lock()
-
-
-def open_ledger(url: str) -> Ledger:
-    """The ledger at `url`, opened once per process."""
-    with _opening:
-        return _opened(url)
+def open_ledger(url: str, session: Session) -> Ledger:
+    """The ledger at `url`, opened once in a session."""
+    return session.keep(("ledger", url), lambda: Ledger(url), Ledger.close)
 
 
 def checksum_of(key: str, reply: str) -> str:

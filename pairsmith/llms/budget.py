@@ -14,6 +14,7 @@ from pairsmith.errors import BudgetSpent
 from pairsmith.ledger.replies import Account, open_ledger
 from pairsmith.llms.recorded import recording
 from pairsmith.protocol import LLM, Finished, Reply, Request
+from pairsmith.session import Session
 
 _TOKENS_A_MESSAGE = 16  # what chat templates add, at most
 
@@ -121,15 +122,11 @@ class Budgeted:
         return tokens, self._price.of(reply.n_prompt_tokens, reply.n_tokens)
 
 
-_purses: dict[tuple[str, str, str], Purse] = {}
-_lock = threading.Lock()
-
-
-def purse_of(ledger_url: str, dataset: str, budget: Budget) -> Purse:
+def purse_of(ledger_url: str, dataset: str, budget: Budget, session: Session) -> Purse:
     """The purse of a data set in this process, filled from what the ledger says at its first use."""
-    name = (ledger_url, dataset, budget.model_dump_json())
-    with _lock:
-        if name not in _purses:
-            ledger = open_ledger(ledger_url)
-            _purses[name] = Purse(budget, *ledger.spent(dataset), lambda: ledger.spent(dataset))
-        return _purses[name]
+
+    def filled() -> Purse:
+        ledger = open_ledger(ledger_url, session)
+        return Purse(budget, *ledger.spent(dataset), lambda: ledger.spent(dataset))
+
+    return session.share(("purse", ledger_url, dataset, budget.model_dump_json()), filled)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from pairsmith.config import Judge, ModelSpec
 from pairsmith.protocol import LLM, Finished, Identity, Request
+from pairsmith.session import Session
 
 
 class NoModel:
@@ -18,8 +19,8 @@ class NoModel:
         raise AssertionError("given completions and ratings are asked of no model")
 
 
-def open_llm(spec: ModelSpec) -> LLM:
-    """The backend that a recipe names; nothing heavy is loaded before its first request."""
+def open_llm(spec: ModelSpec, session: Session) -> LLM:
+    """The backend that a recipe names; nothing heavy is loaded before its first request, and then kept by `session`."""
     if spec.is_given:
         return NoModel(spec)
     if spec.backend == "echo":
@@ -29,15 +30,20 @@ def open_llm(spec: ModelSpec) -> LLM:
     if spec.backend == "openai":
         from pairsmith.llms.endpoint.openai import OpenAI
 
-        return OpenAI(spec)
+        return OpenAI(spec, session)
     if isinstance(spec, Judge) and spec.is_reward:
         from pairsmith.llms.local.reward import Reward
 
-        return Reward(spec)
+        return Reward(spec, session)
     if spec.backend == "vllm":
         from pairsmith.llms.local.vllm import VLLM
 
-        return VLLM(spec)
+        return VLLM(spec, session)
     from pairsmith.llms.local.transformers import Transformers
 
-    return Transformers(spec)
+    return Transformers(spec, session)
+
+
+def identity_of(spec: ModelSpec) -> Identity:
+    """Which model a recipe names: part of the keys of its replies. Loads nothing."""
+    return open_llm(spec, Session()).identity

@@ -18,7 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pairsmith import __version__
+from pairsmith.about import __version__
 from pairsmith.config import Publishing, Recipe
 from pairsmith.errors import RunError
 from pairsmith.generation.pool import with_system

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from pairsmith import __version__
+from pairsmith.about import __version__
 from pairsmith.config import Recipe
 from pairsmith.config.loading import models_in
 from pairsmith.reporting.markdown import Table, markdown_table, markdown_text, public_name

@@ -18,8 +18,9 @@ from pairsmith.judging.rating import STAGE as RATE
 from pairsmith.llms.recorded import Recorded
 from pairsmith.pairing.select import STAGE as PAIR
 from pairsmith.pairing.survey import STAGE as SURVEY
-from pairsmith.progress import Progress, emit
+from pairsmith.progress import Progress, Tell
 from pairsmith.protocol import Identity
+from pairsmith.session import Session
 from pairsmith.storage.schemas import Reason
 from pairsmith.storage.store import Store, TableRef
 
@@ -48,7 +49,8 @@ class StageResult:
     failed: int = 0
 
 
-def open_store(recipe: Recipe) -> Store:
+def open_store(recipe: Recipe, session: Session | None = None) -> Store:
+    """The store of a recipe's data set; with a session it remembers the tables that were read and written last."""
     return Store(f"{recipe.workspace.rstrip('/')}/{recipe.name}")
 
 
@@ -64,12 +66,19 @@ def model_fields(config: Config, identity: Identity) -> list[Any]:
 
 
 def asked_table(
-    store: Store, ref: TableRef, mark: str, who: str, llm: Recorded, whole: Progress, make: Callable[[], pd.DataFrame]
+    store: Store,
+    ref: TableRef,
+    mark: str,
+    who: str,
+    llm: Recorded,
+    whole: Progress,
+    tell: Tell,
+    make: Callable[[], pd.DataFrame],
 ) -> StageResult:
     """A table for which a model is asked, made unless it is there with this fingerprint."""
     stored = store.fresh(ref, mark)
     if stored:
-        emit(whole)
+        tell(whole)
         return StageResult(whole.stage, ref.shard, who, len(stored.data))
     data = make()
     failed = int(data["error"].str.startswith(str(Reason.FAILED)).fillna(False).sum())
@@ -79,9 +88,9 @@ def asked_table(
 
 
 def unasked_table(
-    store: Store, ref: TableRef, mark: str, who: str, whole: Progress, make: Callable[[], pd.DataFrame]
+    store: Store, ref: TableRef, mark: str, who: str, whole: Progress, tell: Tell, make: Callable[[], pd.DataFrame]
 ) -> StageResult:
     """A table for which no model is asked, made unless it is there with this fingerprint."""
     stored = store.fresh(ref, mark) or store.write(ref, make(), mark)
-    emit(whole)
+    tell(whole)
     return StageResult(whole.stage, ref.shard, who, len(stored.data))

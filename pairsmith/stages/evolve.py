@@ -6,8 +6,9 @@ from pairsmith.config import Evolution, Recipe
 from pairsmith.generation import evolution
 from pairsmith.generation.evolution import evolve
 from pairsmith.ids import fingerprint, source_hash
-from pairsmith.llms.registry import open_llm
+from pairsmith.llms.registry import identity_of
 from pairsmith.progress import Progress
+from pairsmith.session import Session
 from pairsmith.stages.base import StageResult, asked_table, model_fields, open_store
 from pairsmith.stages.wiring import recorded_model
 from pairsmith.storage.store import Stored
@@ -15,11 +16,11 @@ from pairsmith.storage.tables import evolution_ref, pool_refs, prompts_ref
 from pairsmith.text.templating import template_hash
 
 
-def evolve_shard(recipe: Recipe, shard: str) -> StageResult:
+def evolve_shard(recipe: Recipe, shard: str, session: Session) -> StageResult:
     """Evolve the completions of a shard, all rounds."""
     settings = recipe.evolution
     assert settings is not None
-    store, llm = open_store(recipe), recorded_model(recipe, settings.evolver)
+    store, llm = open_store(recipe, session), recorded_model(recipe, settings.evolver, session)
     source, parents = store.load(prompts_ref(shard)), store.load_all(pool_refs(recipe, shard))
     return asked_table(
         store,
@@ -28,7 +29,8 @@ def evolve_shard(recipe: Recipe, shard: str) -> StageResult:
         settings.evolver.name,
         llm,
         Progress(evolution.STAGE, len(source.data)),
-        lambda: evolve(source.data, parents.data, settings, llm),
+        session.tell,
+        lambda: evolve(source.data, parents.data, settings, llm, session.tell),
     )
 
 
@@ -36,5 +38,5 @@ def evolution_fingerprint(settings: Evolution, source: Stored, parents: Stored) 
     """Of what is made of `parents`, the pool's completions."""
     code = [source_hash(evolution), template_hash("pairsmith.generation")]
     plan = settings.model_dump(mode="json", exclude={"evolver"})
-    evolver = model_fields(settings.evolver, open_llm(settings.evolver).identity)
+    evolver = model_fields(settings.evolver, identity_of(settings.evolver))
     return fingerprint(code, source.digest, parents.digest, plan, evolver)

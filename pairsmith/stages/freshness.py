@@ -8,7 +8,8 @@ from pairsmith.config import Recipe
 from pairsmith.generation import evolution, pool
 from pairsmith.judging import rating
 from pairsmith.pairing import select
-from pairsmith.progress import Progress, emit
+from pairsmith.progress import Progress
+from pairsmith.session import Session
 from pairsmith.stages.base import INCOMPLETE, open_store, stages_of
 from pairsmith.stages.evolve import evolution_fingerprint
 from pairsmith.stages.generate import generate_shard, generation_fingerprint
@@ -19,32 +20,32 @@ from pairsmith.storage.store import Store, TableRef
 from pairsmith.storage.tables import completion_refs, evolution_ref, judge_ref, pool_ref, pool_refs, prompts_ref
 
 
-def lacking(recipe: Recipe, shard: str, stage: str) -> list[str]:
+def lacking(recipe: Recipe, shard: str, stage: str, session: Session) -> list[str]:
     """What models have yet to make before `stage` (rate or pair) can be done for a shard; asks none.
 
     The given completions, which no model makes, are put in their place on the way.
     """
-    store, settings = open_store(recipe), recipe.rating
+    store, settings = open_store(recipe, session), recipe.rating
     source = store.load(prompts_ref(shard))
     found, share = [], len(source.data) / len(recipe.pool.members)
     for member in recipe.pool.members:
         if member.is_given:
-            generate_shard(recipe, shard, member.name)
+            generate_shard(recipe, shard, member.name, session)
         else:
             mark = generation_fingerprint(recipe, member, source)
             found += _absent(store, pool_ref(shard, member.name), mark, member.name)
-            emit(Progress(pool.STAGE, share))
+            session.tell(Progress(pool.STAGE, share))
     if recipe.evolution and not found:
         mark = evolution_fingerprint(recipe.evolution, source, store.load_all(pool_refs(recipe, shard)))
         found += _absent(store, evolution_ref(shard), mark, recipe.evolution.evolver.name)
-        emit(Progress(evolution.STAGE, len(source.data)))
+        session.tell(Progress(evolution.STAGE, len(source.data)))
     if stage == select.STAGE and settings and not found:
         completions = store.load_all(completion_refs(recipe, shard))
         for judge in settings.judges:
             if not judge.is_given:
                 mark = rating_fingerprint(recipe, settings, judge, source, completions)
                 found += _absent(store, judge_ref(shard, judge.name), mark, judge.name)
-                emit(Progress(rating.STAGE, len(source.data) / len(settings.raters)))
+                session.tell(Progress(rating.STAGE, len(source.data) / len(settings.raters)))
     return found
 
 
@@ -56,19 +57,19 @@ def _absent(store: Store, ref: TableRef, mark: str, who: str) -> list[str]:
     return [f"{ref.table} by {who}{why}"]
 
 
-def unfinished(recipe: Recipe, shards: Mapping[str, int]) -> list[str]:
+def unfinished(recipe: Recipe, shards: Mapping[str, int], session: Session) -> list[str]:
     """Those shards whose tables are not all there, whole, and made by this recipe; the others count as done.
 
     With a survey, the tables of a shard up to its ratings; of its pairs, `merge_surveys` tells.
     """
-    store, plan, left = open_store(recipe), plan_fingerprint(recipe), []
+    store, plan, left = open_store(recipe, session), plan_fingerprint(recipe), []
     read = survey_of if recipe.needs_survey else record_of
     done = [stage for stage in stages_of(recipe) if stage != select.STAGE or not recipe.needs_survey]
     for shard, size in shards.items():
         record = read(store, shard)
         if record and is_sound(store, record, shard_fingerprint(shard, plan)):
             for stage in done:
-                emit(Progress(stage, size))
+                session.tell(Progress(stage, size))
         else:
             left.append(shard)
     return left

@@ -7,8 +7,9 @@ from pairsmith.config.generating import principle_texts
 from pairsmith.generation import pool
 from pairsmith.generation.pool import generate
 from pairsmith.ids import fingerprint, source_hash
-from pairsmith.llms.registry import open_llm
+from pairsmith.llms.registry import identity_of
 from pairsmith.progress import Progress
+from pairsmith.session import Session
 from pairsmith.sources import given_completions
 from pairsmith.stages.base import StageResult, asked_table, model_fields, open_store, unasked_table
 from pairsmith.stages.wiring import recorded_model
@@ -16,19 +17,32 @@ from pairsmith.storage.store import Stored
 from pairsmith.storage.tables import pool_ref, prompts_ref
 
 
-def generate_shard(recipe: Recipe, shard: str, member_name: str) -> StageResult:
+def generate_shard(recipe: Recipe, shard: str, member_name: str, session: Session) -> StageResult:
     """Let one member answer the prompts of a shard, or take the completions that came with them."""
-    store, member = open_store(recipe), recipe.pool.member(member_name)
+    store, member = open_store(recipe, session), recipe.pool.member(member_name)
     source = store.load(prompts_ref(shard))
     ref, mark = pool_ref(shard, member.name), generation_fingerprint(recipe, member, source)
     share = Progress(pool.STAGE, len(source.data) / len(recipe.pool.members))
     if member.is_given:
         return unasked_table(
-            store, ref, mark, member.name, share, lambda: given_completions.completions_of(source.data, member)
+            store,
+            ref,
+            mark,
+            member.name,
+            share,
+            session.tell,
+            lambda: given_completions.completions_of(source.data, member),
         )
-    llm = recorded_model(recipe, member)
+    llm = recorded_model(recipe, member, session)
     return asked_table(
-        store, ref, mark, member.name, llm, share, lambda: generate(source.data, recipe.pool, member, llm)
+        store,
+        ref,
+        mark,
+        member.name,
+        llm,
+        share,
+        session.tell,
+        lambda: generate(source.data, recipe.pool, member, llm, session.tell),
     )
 
 
@@ -37,4 +51,4 @@ def generation_fingerprint(recipe: Recipe, member: Member, source: Stored) -> st
     members, code = recipe.pool, [source_hash(given_completions if member.is_given else pool)]
     drawn_from = [members.draw, members.seed, [other.name for other in members.asked]] if members.draw else None
     code += [fingerprint(principle_texts())] if member.principles else []
-    return fingerprint(code, source.digest, model_fields(member, open_llm(member).identity), drawn_from)
+    return fingerprint(code, source.digest, model_fields(member, identity_of(member)), drawn_from)

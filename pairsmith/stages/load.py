@@ -8,6 +8,7 @@ from pathlib import Path
 from pairsmith import ids
 from pairsmith.config import Recipe
 from pairsmith.ids import source_hash
+from pairsmith.session import Session
 from pairsmith.sources import prompts, readers, row_fields
 from pairsmith.sources.cache import Notes
 from pairsmith.sources.http import fetched
@@ -17,9 +18,9 @@ from pairsmith.storage import schemas
 from pairsmith.text import sandbox, templating
 
 
-def load(recipe: Recipe) -> Loaded:
+def load(recipe: Recipe, session: Session) -> Loaded:
     """Read all sources, as far as they are not as they were, and lay the prompts out in shards."""
-    store = open_store(recipe)
+    store = open_store(recipe, session)
     known = known_prompts(store)
     notes = Notes(store, known.homes, _fingerprint())
     with fetched(recipe.prompts, Path(store.path("sources")) if store.is_local else None) as bodies:
@@ -34,9 +35,9 @@ def _fingerprint() -> str:
     return source_hash(prompts, readers, row_fields, schemas, ids, templating, sandbox)
 
 
-def forget_sources(recipe: Recipe) -> None:
+def forget_sources(recipe: Recipe, session: Session) -> None:
     """Forget what earlier loads fetched and read, so that the next one fetches and parses all sources."""
-    store = open_store(recipe)
+    store = open_store(recipe, session)
     Notes(store, (), "").tidy()
     if store.is_local:
         shutil.rmtree(store.path("sources"), ignore_errors=True)

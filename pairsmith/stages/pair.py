@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pandas as pd
@@ -13,11 +14,12 @@ from pairsmith.pairing import select, survey_merge
 from pairsmith.pairing.candidates import Similarity, by_characters, evidence_of
 from pairsmith.pairing.select import pair
 from pairsmith.pairing.survey import SurveyResult
-from pairsmith.progress import Progress, ask, emit
+from pairsmith.progress import Progress, ask
 from pairsmith.protocol import Request
 from pairsmith.publishing import publish
 from pairsmith.reporting.agreement import Trust
 from pairsmith.reporting.summary import Summary
+from pairsmith.session import Session
 from pairsmith.stages.base import StageResult, open_store
 from pairsmith.stages.records import file_digests, judged_tables, mark_of
 from pairsmith.stages.wiring import recorded_encoder
@@ -35,24 +37,15 @@ from pairsmith.storage.tables import (
 )
 
 
-def pair_shard(recipe: Recipe, shard: str) -> StageResult:
+def pair_shard(recipe: Recipe, shard: str, session: Session) -> StageResult:
     """Select the pairs of a shard, and record what came of it. No model is asked but that of `pairing.similarity`."""
-    store = open_store(recipe)
+    store = open_store(recipe, session)
     source = store.load(prompts_ref(shard))
     completions, ratings = judged_tables(recipe, store, shard)
     result = (survey_merge.read_result(store, shard) if recipe.needs_survey else None) or SurveyResult()
-    flags = guard.flagged(schemas.rows(completions), result.repeated)
-    evidence = replace(
-        evidence_of(ratings, recipe.pairing, recipe.rating),
-        flags={name: guard.kinds_text(found) for name, found in flags.items()},
-        slopes=result.slopes,
-        similarity=_similarity(recipe, completions),
-        needs_scores=recipe.needs_scores,
-    )
-    pairs, rejections = pair(source.data, completions, recipe.pairing, evidence)
-    store.write(rejections_ref(shard), rejections, "")
-    store.write(pairs_ref(shard), pairs, "")
-    tables = ShardTables(source.data, completions, ratings, pairs, rejections)
+    tables, flags = paired(recipe, source.data, completions, ratings, result, session)
+    store.write(rejections_ref(shard), tables.rejections, "")
+    store.write(pairs_ref(shard), tables.pairs, "")
     published = publish.published_rows(tables)
     store.write_arrow(published_ref(shard), publish.to_table(published))
     summary = Summary()
@@ -69,17 +62,38 @@ def pair_shard(recipe: Recipe, shard: str) -> StageResult:
         "trust": trust.to_json(),
     }
     store.write_json(record_name(shard), record)
-    emit(Progress(select.STAGE, len(source.data)))
-    return StageResult(select.STAGE, shard, "all", len(pairs))
+    session.tell(Progress(select.STAGE, len(source.data)))
+    return StageResult(select.STAGE, shard, "all", len(tables.pairs))
 
 
-def _similarity(recipe: Recipe, completions: pd.DataFrame) -> Similarity:
+def paired(
+    recipe: Recipe,
+    prompts: pd.DataFrame,
+    completions: pd.DataFrame,
+    ratings: pd.DataFrame,
+    result: SurveyResult,
+    session: Session,
+) -> tuple[ShardTables, Mapping[str, Sequence[guard.Flag]]]:
+    """All tables of some prompts, with their pairs and rejections, and what the guard found in their completions."""
+    flags = guard.flagged(schemas.rows(completions), result.repeated)
+    evidence = replace(
+        evidence_of(ratings, recipe.pairing, recipe.rating),
+        flags={name: guard.kinds_text(found) for name, found in flags.items()},
+        slopes=result.slopes,
+        similarity=_similarity(recipe, completions, session),
+        needs_scores=recipe.needs_scores,
+    )
+    pairs, rejections = pair(prompts, completions, recipe.pairing, evidence)
+    return ShardTables(prompts, completions, ratings, pairs, rejections), flags
+
+
+def _similarity(recipe: Recipe, completions: pd.DataFrame, session: Session) -> Similarity:
     """What tells how alike two texts of a shard are."""
     if recipe.pairing.similarity is None:
         return by_characters
     sound = completions[completions["error"].isna()]["text"]
     texts = sorted({text for text in sound if text.strip()})
     requests = [Request(({"role": "user", "content": text},), Sampling(), seed=0) for text in texts]
-    replies = ask(recorded_encoder(recipe), requests, select.STAGE, 0)
+    replies = ask(recorded_encoder(recipe, session), requests, select.STAGE, 0, session.tell)
     vectors = {text: reply.text for text, reply in zip(texts, replies, strict=True)}
     return lambda one, other: cosine(vectors[one], vectors[other])

@@ -11,8 +11,8 @@ from pairsmith.ids import fingerprint, source_hash
 from pairsmith.judging import guard, scoring
 from pairsmith.judging.checks import check_hash
 from pairsmith.llms.local import encoder
-from pairsmith.llms.local.encoder import Encoder
-from pairsmith.llms.registry import open_llm
+from pairsmith.llms.local.encoder import encoder_identity
+from pairsmith.llms.registry import identity_of
 from pairsmith.pairing import candidates, select, strategies, survey
 from pairsmith.publishing import exports, publish
 from pairsmith.reporting import agreement, charts, markdown, page, summary, summary_tables
@@ -34,10 +34,10 @@ def plan_fingerprint(recipe: Recipe) -> str:
     code = source_hash(*steps, publish, exports, datafiles, summary, summary_tables, page, markdown, charts, agreement)
     templates = [template_hash(wing) for wing in ("pairsmith.generation", "pairsmith.judging")]
     templates += [fingerprint(principle_texts())]
-    models = [[model_fields(spec, open_llm(spec).identity), getattr(spec, "samples", None)] for spec in recipe.specs]
+    models = [[model_fields(spec, identity_of(spec)), getattr(spec, "samples", None)] for spec in recipe.specs]
     settings = recipe.model_dump(mode="json", include={"pool": {"draw", "seed"}, "pairing": True})
     sentences = recipe.pairing.similarity and [
-        asdict(Encoder(recipe.pairing.similarity).identity),
+        asdict(encoder_identity(recipe.pairing.similarity)),
         source_hash(encoder),
     ]
     evolved = recipe.evolution and recipe.evolution.model_dump(mode="json", exclude={"evolver"})

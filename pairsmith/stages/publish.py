@@ -15,6 +15,7 @@ from pairsmith.reporting import gates
 from pairsmith.reporting.agreement import Trust
 from pairsmith.reporting.summary import Summary
 from pairsmith.reporting.summary_tables import usage_table
+from pairsmith.session import Session
 from pairsmith.sources.sharding import Loaded
 from pairsmith.stages.base import open_store
 from pairsmith.stages.records import record_of
@@ -23,19 +24,19 @@ from pairsmith.storage.store import Store
 from pairsmith.storage.tables import LOAD_REJECTIONS, record_name
 
 
-def publish_run(recipe: Recipe, loaded: Loaded) -> tuple[Published, Summary]:
+def publish_run(recipe: Recipe, loaded: Loaded, session: Session) -> tuple[Published, Summary]:
     """Add up what came of the shards, check that no prompt was lost, and publish the next version."""
-    store = open_store(recipe)
+    store = open_store(recipe, session)
     summary, trust, content = _added_up(recipe, store, loaded)
     gates.check_gates(recipe.gates, summary, trust)
     models = models_of(recipe)
-    usage = usage_table(open_ledger(recipe.ledger_url).paid(recipe.name), models)
+    usage = usage_table(open_ledger(recipe.ledger_url, session).paid(recipe.name), models)
     return publish(recipe, store, loaded.shards, content, Findings(summary, trust, models, usage)), summary
 
 
-def gate_table(recipe: Recipe, loaded: Loaded) -> list[dict[str, Any]]:
+def gate_table(recipe: Recipe, loaded: Loaded, session: Session) -> list[dict[str, Any]]:
     """The gates with their bounds and what was measured, also of those that the recipe leaves open."""
-    summary, trust, _ = _added_up(recipe, open_store(recipe), loaded)
+    summary, trust, _ = _added_up(recipe, open_store(recipe, session), loaded)
     return gates.gates_table(recipe.gates, summary, trust)
 
 
@@ -62,6 +63,6 @@ def _added_up(recipe: Recipe, store: Store, loaded: Loaded) -> tuple[Summary, Tr
     return summary, trust, content
 
 
-def push(recipe: Recipe, published: Published) -> str | None:
+def push(recipe: Recipe, published: Published, session: Session) -> str | None:
     """Upload a version to the Hub; None where it is there already."""
-    return hub.push_to_hub(recipe, open_store(recipe), published)
+    return hub.push_to_hub(recipe, open_store(recipe, session), published)

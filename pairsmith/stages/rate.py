@@ -16,8 +16,9 @@ from pairsmith.judging import (
 )
 from pairsmith.judging.checks import check_hash
 from pairsmith.judging.rating import rate
-from pairsmith.llms.registry import open_llm
+from pairsmith.llms.registry import identity_of
 from pairsmith.progress import Progress
+from pairsmith.session import Session
 from pairsmith.sources import given_completions
 from pairsmith.stages.base import StageResult, asked_table, model_fields, open_store, unasked_table
 from pairsmith.stages.wiring import recorded_model
@@ -38,27 +39,42 @@ RATING_CODE = (
 )
 
 
-def rate_shard(recipe: Recipe, shard: str, judge_name: str) -> StageResult:
+def rate_shard(recipe: Recipe, shard: str, judge_name: str, session: Session) -> StageResult:
     """Let one judge rate the completions of a shard, take the ratings that came with them, or let the checks judge."""
     settings = recipe.rating
     assert settings is not None
-    store = open_store(recipe)
+    store = open_store(recipe, session)
     source, completions = store.load(prompts_ref(shard)), store.load_all(completion_refs(recipe, shard))
     ref, share = judge_ref(shard, judge_name), Progress(rating.STAGE, len(source.data) / len(settings.raters))
     data = source.data, completions.data
     if judge_name == CHECKS:
         mark = checks_fingerprint(settings, source, completions)
-        return unasked_table(store, ref, mark, CHECKS, share, lambda: rating.check(*data, settings))
+        return unasked_table(store, ref, mark, CHECKS, share, session.tell, lambda: rating.check(*data, settings))
     judge = settings.judge(judge_name)
     mark = rating_fingerprint(recipe, settings, judge, source, completions)
     if judge.is_given:
         member = recipe.pool.given
         assert member is not None
         return unasked_table(
-            store, ref, mark, judge.name, share, lambda: given_completions.ratings_of(*data, settings, judge, member)
+            store,
+            ref,
+            mark,
+            judge.name,
+            share,
+            session.tell,
+            lambda: given_completions.ratings_of(*data, settings, judge, member),
         )
-    llm, families = recorded_model(recipe, judge), recipe.families
-    return asked_table(store, ref, mark, judge.name, llm, share, lambda: rate(*data, settings, judge, llm, families))
+    llm, families = recorded_model(recipe, judge, session), recipe.families
+    return asked_table(
+        store,
+        ref,
+        mark,
+        judge.name,
+        llm,
+        share,
+        session.tell,
+        lambda: rate(*data, settings, judge, llm, families, session.tell),
+    )
 
 
 def rating_fingerprint(recipe: Recipe, settings: Rating, judge: Judge, source: Stored, completions: Stored) -> str:
@@ -67,7 +83,7 @@ def rating_fingerprint(recipe: Recipe, settings: Rating, judge: Judge, source: S
     code = [source_hash(*modules), template_hash("pairsmith.judging")]
     plan = settings.model_dump(mode="json", include={"aspects", "rubrics", "own_family"})
     others = [[other.family_name, other.is_given, settings.aspects_of(other)] for other in settings.judges]
-    fields = model_fields(judge, open_llm(judge).identity)
+    fields = model_fields(judge, identity_of(judge))
     return fingerprint(code, source.digest, completions.digest, plan, recipe.families, others, fields)
 
 

@@ -8,16 +8,17 @@ from pairsmith.config import Recipe
 from pairsmith.pairing import survey, survey_merge
 from pairsmith.pairing.select import STAGE as PAIR
 from pairsmith.pairing.survey import SurveyResult
-from pairsmith.progress import Progress, emit
+from pairsmith.progress import Progress
+from pairsmith.session import Session
 from pairsmith.stages.base import StageResult, open_store
 from pairsmith.stages.plan import plan_fingerprint, shard_fingerprint
 from pairsmith.stages.records import file_digests, is_sound, judged_tables, mark_of, record_of
 from pairsmith.storage.tables import rated_refs, survey_name
 
 
-def survey_shard(recipe: Recipe, shard: str) -> StageResult:
+def survey_shard(recipe: Recipe, shard: str, session: Session) -> StageResult:
     """Note what a rated shard tells of the whole data set. Never calls a model."""
-    store = open_store(recipe)
+    store = open_store(recipe, session)
     completions, ratings = judged_tables(recipe, store, shard)
     record = {
         "mark": mark_of(recipe, store, shard),
@@ -28,14 +29,14 @@ def survey_shard(recipe: Recipe, shard: str) -> StageResult:
     return StageResult(survey.STAGE, shard, "all", len(completions))
 
 
-def merge_surveys(recipe: Recipe, shards: Mapping[str, int]) -> list[str]:
+def merge_surveys(recipe: Recipe, shards: Mapping[str, int], session: Session) -> list[str]:
     """Tell every shard what all surveys together say; returns those whose pairs are not made by that yet."""
-    store, plan, left = open_store(recipe), plan_fingerprint(recipe), []
+    store, plan, left = open_store(recipe, session), plan_fingerprint(recipe), []
     survey_merge.merge(store, shards, recipe.pairing.guard.repeated)
     for shard, size in shards.items():
         record, result = record_of(store, shard), survey_merge.read_result(store, shard) or SurveyResult()
         if record and record["facts"] == result.digest and is_sound(store, record, shard_fingerprint(shard, plan)):
-            emit(Progress(PAIR, size))
+            session.tell(Progress(PAIR, size))
         else:
             left.append(shard)
     return left

@@ -6,39 +6,43 @@ from pairsmith.config import Budget, Evolver, Judge, Member, ModelSpec, Recipe
 from pairsmith.ledger.replies import open_ledger
 from pairsmith.llms.budget import Budgeted, purse_of
 from pairsmith.llms.endpoint.batch import Batched
-from pairsmith.llms.local.encoder import Encoder
+from pairsmith.llms.local.encoder import SentenceEncoder, encoder_identity
 from pairsmith.llms.recorded import Recorded
-from pairsmith.llms.registry import open_llm
+from pairsmith.llms.registry import identity_of, open_llm
 from pairsmith.protocol import LLM
 from pairsmith.reporting import card
+from pairsmith.session import Session
 
 _ROLES = {Member: "member", Evolver: "evolver", Judge: "judge"}
 
 
-def recorded_model(recipe: Recipe, spec: Member | Evolver | Judge) -> Recorded:
+def recorded_model(recipe: Recipe, spec: Member | Evolver | Judge, session: Session) -> Recorded:
     """A model of a recipe, held to its budget, its replies kept in the ledger."""
-    ledger, budget = open_ledger(recipe.ledger_url), recipe.budget
-    llm: LLM = Batched(spec, ledger) if spec.endpoint and spec.endpoint.mode == "batch" else open_llm(spec)
+    ledger, budget = open_ledger(recipe.ledger_url, session), recipe.budget
+    in_batches = spec.endpoint is not None and spec.endpoint.mode == "batch"
+    llm: LLM = Batched(spec, ledger, session) if in_batches else open_llm(spec, session)
     if budget != Budget():
-        llm = Budgeted(llm, purse_of(recipe.ledger_url, recipe.name, budget), spec.price)
+        llm = Budgeted(llm, purse_of(recipe.ledger_url, recipe.name, budget, session), spec.price)
     return Recorded(llm, ledger, recipe.name, spec.price, f"{role_of(spec)} {spec.name}")
 
 
-def recorded_encoder(recipe: Recipe) -> Recorded:
+def recorded_encoder(recipe: Recipe, session: Session) -> Recorded:
     """The sentence model of `pairing.similarity`. Its vectors stand in the ledger, so none is computed twice."""
     assert recipe.pairing.similarity is not None
-    ledger = open_ledger(recipe.ledger_url)
-    return Recorded(Encoder(recipe.pairing.similarity), ledger, recipe.name, asker="encoder similarity")
+    ledger = open_ledger(recipe.ledger_url, session)
+    return Recorded(
+        SentenceEncoder(recipe.pairing.similarity, session), ledger, recipe.name, asker="encoder similarity"
+    )
 
 
 def models_of(recipe: Recipe) -> card.Models:
     """Every model of a recipe with the revision that its ids and ledger keys name."""
     models = [
-        {"role": role_of(spec), "name": spec.name, "model": spec.model, "revision": open_llm(spec).identity.revision}
+        {"role": role_of(spec), "name": spec.name, "model": spec.model, "revision": identity_of(spec).revision}
         for spec in recipe.specs
     ]
     if recipe.pairing.similarity:
-        found = Encoder(recipe.pairing.similarity).identity
+        found = encoder_identity(recipe.pairing.similarity)
         models.append({"role": "encoder", "name": "similarity", "model": found.model, "revision": found.revision})
     return models
 

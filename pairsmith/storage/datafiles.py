@@ -78,6 +78,14 @@ def parts(files: Sequence[File], columns: Sequence[str]) -> Iterator[list[pa.Arr
                 yield [batch.column(name) for name in columns]
 
 
+def rows_of(files: Sequence[File]) -> Iterator[dict[str, Any]]:
+    """All rows, with all columns, a batch in memory at a time. Raises DataError where a file is damaged or foreign."""
+    for file in files:
+        with _opened(file) as parquet:
+            for batch in parquet.iter_batches(batch_size=BATCH):
+                yield from batch.to_pylist()
+
+
 @contextmanager
 def _opened(file: File) -> Iterator[pq.ParquetFile]:
     try:

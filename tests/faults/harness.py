@@ -32,6 +32,7 @@ from pairsmith.config import Publishing, Recipe
 from pairsmith.ids import fingerprint
 from pairsmith.ledger.replies import Ledger, open_ledger
 from pairsmith.publishing.publish import content_digest
+from pairsmith.session import process_session
 from pairsmith.stages.base import open_store
 from pairsmith.storage.store import Store
 from pairsmith.testing import FakeEndpoint
@@ -257,7 +258,7 @@ def _run(recipe: Recipe, locks: tuple[str, ...]) -> dict[str, Any]:
         if "store" in locks:
             held.enter_context(store.lock())
         if "ledger" in locks:
-            held.enter_context(open_ledger(recipe.ledger_url).lock(store.root))
+            held.enter_context(open_ledger(recipe.ledger_url, process_session()).lock(store.root))
         return _result(recipe)
 
 
@@ -301,7 +302,7 @@ def write_recipe(recipe: Recipe, path: Path) -> Path:
 @contextmanager
 def started(recipe: Recipe, folder: Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
     """`pairsmith run` as the first process of a group, with a Prefect of its own in `folder`; gone afterwards."""
-    command = [sys.executable, "-m", "flows", "run", str(write_recipe(recipe, folder / "recipe.yaml"))]
+    command = [sys.executable, "-m", "pairsmith_flows", "run", str(write_recipe(recipe, folder / "recipe.yaml"))]
     env = clean_environment(PREFECT_HOME=str(folder / "prefect"), **environment)
     pipes: dict[str, Any] = {"text": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, cwd=folder, env=env, start_new_session=True, **pipes) as process:

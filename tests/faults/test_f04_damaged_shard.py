@@ -14,6 +14,7 @@ import pytest
 
 from pairsmith.config import Recipe
 from pairsmith.errors import TableError
+from pairsmith.session import process_session
 from pairsmith.stages.base import open_store
 from pairsmith.stages.freshness import unfinished
 from pairsmith.stages.load import load
@@ -66,7 +67,7 @@ def test_f4_a_damaged_shard_is_built_anew_and_no_other(echo_recipe: Build, tally
         damage(path, how, {"another table": another, "another shard": same_elsewhere})
         if path.read_bytes() == content:  # both are empty
             continue
-        found = unfinished(recipe, load(recipe).shards)
+        found = unfinished(recipe, load(recipe).shards, process_session())
         assert found == ([] if name == refs[0].path else [shard]), name  # prompts are repaired by the load
         published, again, calls = run(recipe)
         tally(1, again.loaded - again.paired - sum(again.prompt_reasons.values()), calls.total())

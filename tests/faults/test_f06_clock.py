@@ -21,6 +21,7 @@ from pairsmith.config import Recipe, Sampling
 from pairsmith.ids import fingerprint
 from pairsmith.llms.registry import open_llm
 from pairsmith.protocol import Request
+from pairsmith.session import process_session
 from pairsmith.testing import FakeEndpoint, Fault, Weather
 from tests.faults.harness import complete, executed
 from tests.runs import generate
@@ -142,7 +143,7 @@ def test_f6_waits_are_measured_by_a_clock_that_does_not_jump(
 ) -> None:
     asked = [Request(({"role": "user", "content": f"Question {n}?"},), Sampling(), n) for n in range(8)]
     with FakeEndpoint([Fault(429, headers={"retry-after": "1"})] * 4 + [Fault(500)] * 4) as endpoint:
-        llm = open_llm(base_recipe(endpoint, 1).pool.members[0])
+        llm = open_llm(base_recipe(endpoint, 1).pool.members[0], process_session())
         with clock_that_jumps(monkeypatch):
             begun = time.monotonic()
             replies = generate(llm, asked)

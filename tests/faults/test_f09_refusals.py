@@ -19,6 +19,7 @@ from pairsmith.ledger.replies import Ledger
 from pairsmith.llms.recorded import Recorded
 from pairsmith.llms.registry import open_llm
 from pairsmith.reporting.summary_tables import member_table
+from pairsmith.session import process_session
 from pairsmith.stages.base import open_store
 from pairsmith.storage.tables import pool_ref
 from pairsmith.testing import FakeEndpoint, Fault
@@ -84,7 +85,10 @@ def test_f9_a_403_after_an_answer_is_about_its_prompt_alone() -> None:
 def test_f9_what_was_answered_beside_a_wrong_key_is_kept(tmp_path: Path) -> None:
     asked = [request(f"{n}") for n in range(COUNT)]
     with FakeEndpoint([Fault(401, hang=0.2)], latency=0.01) as endpoint:
-        llm = Recorded(open_llm(spec(endpoint, concurrency=4)), ledger := Ledger(f"sqlite:///{tmp_path}/ledger.sqlite"))
+        llm = Recorded(
+            open_llm(spec(endpoint, concurrency=4), process_session()),
+            ledger := Ledger(f"sqlite:///{tmp_path}/ledger.sqlite"),
+        )
         with pytest.raises(ConfigError, match="status 401"):
             generate(llm, asked)
         answered = len(endpoint.journal) - 1

@@ -27,6 +27,7 @@ from pairsmith.llms.recorded import Recorded
 from pairsmith.llms.registry import open_llm
 from pairsmith.protocol import Reply
 from pairsmith.reporting.summary_tables import member_table
+from pairsmith.session import process_session
 from pairsmith.testing import KINDS, FakeEndpoint, Fault, Weather
 from tests.conftest import ROOT
 from tests.llms.endpoint.test_openai import ask, request, spec
@@ -96,7 +97,7 @@ def test_f10_the_deadline_is_that_of_all_attempts_together() -> None:
 
 FLOODED = """
 import resource, sys
-from pairsmith.llms import engine
+from pairsmith.llms.endpoint import engine
 from tests.llms.endpoint.test_openai import ask, request
 
 engine.backoff = lambda *_: 0.01
@@ -207,7 +208,9 @@ def test_f10_an_odd_answer_stops_nothing(name: str, tmp_path: Path) -> None:
     asked = [request(f"{n}") for n in range(3)]
     odd = Fault(200, json.dumps(changed(GOOD, path, part)))
     with FakeEndpoint([odd] * 2) as endpoint:
-        recorded = Recorded(open_llm(spec(endpoint, attempts=2)), Ledger(f"sqlite:///{tmp_path}/ledger.sqlite"))
+        recorded = Recorded(
+            open_llm(spec(endpoint, attempts=2), process_session()), Ledger(f"sqlite:///{tmp_path}/ledger.sqlite")
+        )
         replies = generate(recorded, asked)
         assert [isinstance(reply, Reply) for reply in replies] == [True] * 3
         assert sum(reply.error is None and bool(reply.text) for reply in replies) >= 1

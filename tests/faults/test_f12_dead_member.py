@@ -23,6 +23,7 @@ from pairsmith.config import Recipe
 from pairsmith.ledger.replies import open_ledger
 from pairsmith.llms.endpoint import engine as backend
 from pairsmith.reporting.summary_tables import member_table
+from pairsmith.session import process_session
 from pairsmith.stages.base import open_store
 from pairsmith.storage.tables import pool_ref
 from pairsmith.testing import KINDS, FakeEndpoint, Fault, Weather
@@ -158,7 +159,7 @@ def test_f12_a_member_that_is_gone_may_come_back_at_another_address(
     assert time.monotonic() - begun < 15
     assert summary.completion_reasons["failed"] == COUNT
     assert all("ConnectionError" in error for error in errors_of(recipe))
-    known = open_ledger(recipe.ledger_url).count()
+    known = open_ledger(recipe.ledger_url, process_session()).count()
     assert known == 4 * COUNT
     with FakeEndpoint() as moved:
         published, _, asked = run(with_dead(base_recipe, endpoint, moved.url))

@@ -17,6 +17,7 @@ import pytest
 from pairsmith.config import Recipe, Sampling
 from pairsmith.ids import source_hash
 from pairsmith.protocol import Identity, Request
+from pairsmith.stages import evolve, generate, load, plan, rate
 from pairsmith.testing import FakeEndpoint
 from pairsmith.text import templating
 from tests.faults.harness import repeated
@@ -148,10 +149,10 @@ def test_f16_one_template_of_the_recipe(build: Build, endpoint: FakeEndpoint) ->
 @pytest.mark.parametrize(
     ("template", "where", "asked"),
     [
-        ("judge/overall.jinja", "pairsmith.judging.rating.render", RATED),
-        ("judge/honesty.jinja", "pairsmith.judging.rating.render", {}),
-        ("evolve/details.jinja", "pairsmith.generation.evolution.render", {"e": 2 * COUNT, **RATED}),
-        ("evolve/creativity.jinja", "pairsmith.generation.evolution.render", {}),
+        ("overall.jinja", "pairsmith.judging.rating.render", RATED),
+        ("honesty.jinja", "pairsmith.judging.rating.render", {}),
+        ("details.jinja", "pairsmith.generation.evolution.render", {"e": 2 * COUNT, **RATED}),
+        ("creativity.jinja", "pairsmith.generation.evolution.render", {}),
     ],
 )
 def test_f16_one_template_of_ours(
@@ -161,11 +162,12 @@ def test_f16_one_template_of_ours(
     new_calls(recipe, endpoint)
     render = templating.render
 
-    def changed(name: str, **values: Any) -> str:
-        return render(name, **values) + (" Be strict." if name == template else "")
+    def changed(wing: str, name: str, **values: Any) -> str:
+        return render(wing, name, **values) + (" Be strict." if name == template else "")
 
     monkeypatch.setattr(where, changed)
-    monkeypatch.setattr("pairsmith.text.templating.template_hash", lambda prefix: f"changed {prefix}")
+    for stage in (evolve, plan, rate):
+        monkeypatch.setattr(stage, "template_hash", lambda wing: f"changed {wing}")
     assert models(new_calls(recipe, endpoint)) == asked
 
 
@@ -174,7 +176,8 @@ def test_f16_changed_code_builds_anew_and_asks_nothing(
 ) -> None:
     recipe = build()
     new_calls(recipe, endpoint)
-    monkeypatch.setattr("pairsmith.stages.base.source_hash", lambda *modules: f"changed {source_hash(*modules)}")
+    for stage in (evolve, generate, load, plan, rate):
+        monkeypatch.setattr(stage, "source_hash", lambda *modules: f"changed {source_hash(*modules)}")
     assert new_calls(recipe, endpoint) == []
 
 

@@ -105,7 +105,7 @@ TOO_MUCH = [
 # Renders each template of its input in a process of its own, so that no time or memory that it takes is ours.
 RENDERER = """
 import json, os, resource, sys, time
-from pairsmith.templating import render_text
+from pairsmith.text.templating import render_text
 render_text("{{ a }}", "warm", {"a": 1})
 seconds, where, values, templates = json.load(sys.stdin)
 for template in templates:

@@ -23,9 +23,10 @@ import pytest
 
 from pairsmith.config import LocalOptions, ModelSpec, Recipe, Sampling
 from pairsmith.errors import ConfigError, DataError, PairsmithError
-from pairsmith.ledger.replies import Ledger, checksum_of, open_ledger
+from pairsmith.ledger.replies import Ledger, checksum_of
 from pairsmith.llms.registry import open_llm
 from pairsmith.protocol import Request
+from pairsmith.session import process_session
 from pairsmith.stages.base import open_store
 from pairsmith.stages.freshness import unfinished
 from pairsmith.stages.load import load
@@ -91,7 +92,9 @@ def violations(source: str) -> Iterator[str]:
 def test_s2_the_source_has_no_call_that_runs_code_from_data() -> None:
     assert len(SOURCES) > 40
     found = {f"{path.relative_to(ROOT)}: {what}" for path in SOURCES for what in violations(path.read_text())}
-    assert found == {"pairsmith/checks.py: importlib.import_module"}  # of a function that a recipe names explicitly
+    assert found == {
+        "pairsmith/judging/checks.py: importlib.import_module"
+    }  # of a function that a recipe names explicitly
 
 
 @pytest.mark.parametrize(
@@ -173,7 +176,7 @@ def test_s2_a_pickle_as_a_value_of_json_is_not_loaded(
     record = store.read_json(place) if store.exists(place) else {"repo_id": text, "digest": text}
     for value in (text, {"py/reduce": [text]}, [planted.decode("latin-1")]):
         store.write_json(place, dict.fromkeys(record, value))
-        unfinished(recipe, load(recipe).shards)
+        unfinished(recipe, load(recipe).shards, process_session())
         published, _, calls = run(recipe)
         assert not marker.exists()
         assert (published.digest, calls.total()) == (expected.digest, 0)
@@ -185,7 +188,7 @@ def test_s2_a_pickle_in_the_ledger_is_not_loaded(
 ) -> None:
     recipe = echo_recipe(3, ledger=f"sqlite:///{tmp_path}/own.sqlite")
     run(recipe)
-    open_ledger.__globals__["_opened"].cache_clear()
+    process_session().close()
     text = base64.b64encode(planted).decode()
     with sqlite3.connect(tmp_path / "own.sqlite") as database:
         for (key,) in database.execute("SELECT key FROM replies").fetchall():
@@ -280,9 +283,11 @@ def test_s2_weights_that_are_a_pickle_are_not_loaded(marker: Path, planted: byte
 def ask(folder: Path) -> None:
     from pairsmith.llms.local import weights
 
-    weights._loaded.clear()
+    weights.shelf_of(process_session()).clear()
     spec = ModelSpec(model=str(folder), local=LocalOptions(device="cpu"))
-    generate(open_llm(spec), [Request(({"role": "user", "content": "a b"},), Sampling(max_tokens=2), 1)])
+    generate(
+        open_llm(spec, process_session()), [Request(({"role": "user", "content": "a b"},), Sampling(max_tokens=2), 1)]
+    )
 
 
 def tiny_model(folder: Path) -> Path:
@@ -302,7 +307,6 @@ def tiny_model(folder: Path) -> Path:
 def test_s2_prefect_keeps_no_result_of_ours_and_of_a_failed_run_its_error_as_json(
     echo_recipe: Build, prefect_server: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pairsmith.stages import base as stages
     from pairsmith_flows.preferences import build_preference_dataset
 
     def fail(*_: Any) -> None:
@@ -312,7 +316,7 @@ def test_s2_prefect_keeps_no_result_of_ours_and_of_a_failed_run_its_error_as_jso
     result = build_preference_dataset(echo_recipe(3, name="small"))
     assert set(prefect_server.iterdir()) == before
     assert json.loads(json.dumps(result)) == result  # nothing that JSON could not hold
-    monkeypatch.setattr(stages, "rate_shard", fail)
+    monkeypatch.setattr("pairsmith_tasks.rate.rate_shard", fail)
     with pytest.raises(ConfigError, match="no such judge"):
         build_preference_dataset(echo_recipe(4, name="small"))
     (kept,) = set(prefect_server.iterdir()) - before

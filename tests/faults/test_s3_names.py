@@ -19,6 +19,7 @@ from pairsmith.config import Recipe
 from pairsmith.config.loading import load_recipe, parse_recipe
 from pairsmith.errors import ConfigError, DataError, PairsmithError
 from pairsmith.ledger.replies import open_ledger
+from pairsmith.session import process_session
 from pairsmith.stages.base import open_store
 from tests.runs import run
 
@@ -201,7 +202,7 @@ def test_s3_a_ledger_that_leads_out_of_the_workspace_is_not_written_through(echo
     Path(recipe.workspace).mkdir()
     Path(recipe.workspace, "ledger.sqlite").symlink_to(outside / "mine.sqlite")
     with pytest.raises((ConfigError, DataError), match="ledger"):
-        open_ledger(recipe.ledger_url)
+        open_ledger(recipe.ledger_url, process_session())
     assert not list(outside.iterdir())
 
 

@@ -31,6 +31,7 @@ from pairsmith.llms.endpoint.batch import Batched
 from pairsmith.llms.recorded import Recorded
 from pairsmith.llms.registry import open_llm
 from pairsmith.protocol import Reply, Request
+from pairsmith.session import process_session
 from pairsmith.stages.publish import push
 from pairsmith.testing import FakeEndpoint, Fault
 from tests.faults.harness import started
@@ -109,7 +110,7 @@ def test_s4_an_endpoint_that_quotes_the_key_ends_the_run_without_it(
     endpoint.fail(quoting(status, form))
     where = Endpoint(base_url=endpoint.url, api_key_env=key)
     with pytest.raises(ConfigError, match="Authorization was") as error:
-        generate(open_llm(ModelSpec(backend="openai", model="m", endpoint=where)), requests(1))
+        generate(open_llm(ModelSpec(backend="openai", model="m", endpoint=where), process_session()), requests(1))
     assert endpoint.headers[0]["authorization"] == f"Bearer {KEY}"
     assert not traces(str(error.value).encode())
     assert not traces(logged().encode())
@@ -146,7 +147,7 @@ def test_s4_batches_tell_no_key(
 
     ledger = Ledger(f"sqlite:///{tmp_path}/ledger.sqlite")
     where = Endpoint(base_url=endpoint.url, api_key_env=key, mode="batch", attempts=1)
-    llm = Batched(ModelSpec(backend="openai", model="m", endpoint=where), ledger)
+    llm = Batched(ModelSpec(backend="openai", model="m", endpoint=where), ledger, process_session())
     monkeypatch.setattr("pairsmith.testing.completion", refused)
     replies: list[Reply] = generate(Recorded(llm, ledger), requests(2))
     assert all(reply.error for reply in replies)
@@ -248,7 +249,7 @@ def test_s4_the_token_of_the_hub_is_told_nowhere(
 
     monkeypatch.setenv(VARIABLE, KEY)
     monkeypatch.setattr("huggingface_hub.HfApi", Api)
-    assert push(recipe, published) == "https://hub/datasets/me/pairs"
+    assert push(recipe, published, process_session()) == "https://hub/datasets/me/pairs"
     assert given == [KEY]
     assert leaks(tmp_path) == {}
     assert not traces(logged().encode())
@@ -257,7 +258,7 @@ def test_s4_the_token_of_the_hub_is_told_nowhere(
 def test_s4_a_key_that_is_missing_is_named_by_its_variable(endpoint: FakeEndpoint) -> None:
     where = Endpoint(base_url=endpoint.url, api_key_env="PAIRSMITH_NO_SUCH_KEY")
     with pytest.raises(ConfigError, match="PAIRSMITH_NO_SUCH_KEY holds no key"):
-        generate(open_llm(ModelSpec(backend="openai", model="m", endpoint=where)), requests(1))
+        generate(open_llm(ModelSpec(backend="openai", model="m", endpoint=where), process_session()), requests(1))
     assert not endpoint.asked
 
 

@@ -19,6 +19,7 @@ from pairsmith.config.loading import load_recipe
 from pairsmith.errors import ConfigError, DataError, ModelNotFound
 from pairsmith.llms.registry import open_llm
 from pairsmith.protocol import Request
+from pairsmith.session import process_session
 from tests.conftest import ROOT
 from tests.faults.test_s2_pickle import tiny_model
 from tests.runs import generate, read
@@ -106,9 +107,11 @@ def with_code(folder: Path, marker: Path) -> Path:
 def ask(folder: Path, **local: Any) -> str:
     from pairsmith.llms.local import weights
 
-    weights._loaded.clear()
+    weights.shelf_of(process_session()).clear()
     spec = ModelSpec(model=str(folder), local=LocalOptions(device="cpu", **local))
-    (reply,) = generate(open_llm(spec), [Request(({"role": "user", "content": "a b"},), Sampling(max_tokens=2), 1)])
+    (reply,) = generate(
+        open_llm(spec, process_session()), [Request(({"role": "user", "content": "a b"},), Sampling(max_tokens=2), 1)]
+    )
     return reply.finish_reason or ""
 
 

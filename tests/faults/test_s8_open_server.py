@@ -90,7 +90,7 @@ def test_s8_the_flow_warns_before_it_does_anything(echo_recipe: Build, monkeypat
         "pairsmith_flows.service.server.warning_for", lambda url, has_auth: "whoever reaches it can start runs"
     )
     monkeypatch.setattr(preferences, "get_run_logger", lambda: SimpleNamespace(warning=told.append))
-    monkeypatch.setattr(preferences, "open_ledger", stop)
+    monkeypatch.setattr(preferences, "run", stop)
     with pytest.raises(Reached):
         preferences.run_recipe(echo_recipe(1))
     assert told == ["whoever reaches it can start runs"]

@@ -24,6 +24,7 @@ from pairsmith.llms.endpoint.batch import Batched
 from pairsmith.llms.recorded import Recorded
 from pairsmith.llms.registry import open_llm
 from pairsmith.protocol import Request
+from pairsmith.session import process_session
 from pairsmith.stages.publish import push
 from pairsmith.testing import FakeEndpoint, Fault
 from tests.runs import generate, run
@@ -103,7 +104,7 @@ def test_s9_a_redirect_is_named_and_not_followed(endpoint: FakeEndpoint, elsewhe
     target = f"{elsewhere.url}/v1/chat/completions"
     endpoint.fail(*[Fault(status, headers={"location": target})] * 50)
     with pytest.raises(ConfigError, match="redirects to") as error:
-        generate(open_llm(model(endpoint.url)), requests(50))
+        generate(open_llm(model(endpoint.url), process_session()), requests(50))
     assert target in str(error.value)
     assert KEY not in str(error.value)
     assert elsewhere.received == []
@@ -117,21 +118,21 @@ def test_s9_a_redirect_is_named_and_not_followed(endpoint: FakeEndpoint, elsewhe
 def test_s9_no_redirect_is_followed_wherever_it_leads(endpoint: FakeEndpoint, location: str) -> None:
     endpoint.fail(Fault(307, headers={"location": location.format(own=endpoint.url)}))
     with pytest.raises(ConfigError, match="redirects to"):
-        generate(open_llm(model(endpoint.url)), requests(1))
+        generate(open_llm(model(endpoint.url), process_session()), requests(1))
     assert len(endpoint.journal) == 1
 
 
 def test_s9_a_location_that_quotes_the_key_is_told_without_it(endpoint: FakeEndpoint) -> None:
     endpoint.fail(Fault(302, headers={"location": f"https://login.example/?key={KEY}"}))
     with pytest.raises(ConfigError, match=r"https://login\.example") as error:
-        generate(open_llm(model(endpoint.url)), requests(1))
+        generate(open_llm(model(endpoint.url), process_session()), requests(1))
     assert KEY not in str(error.value)
 
 
 def test_s9_a_redirect_without_a_location_ends_the_run_too(endpoint: FakeEndpoint) -> None:
     endpoint.fail(*[Fault(302)] * 20)
     with pytest.raises(ConfigError, match="302"):
-        generate(open_llm(model(endpoint.url)), requests(20))
+        generate(open_llm(model(endpoint.url), process_session()), requests(20))
     assert len(endpoint.journal) <= 8
 
 
@@ -153,7 +154,7 @@ def test_s9_a_whole_run_ends_with_the_error_and_keeps_what_it_has(
 def hand_in(host: Host, folder: Path) -> None:
     """Two requests as a batch."""
     ledger = Ledger(f"sqlite:///{folder}/ledger.sqlite")
-    llm = Batched(model(f"{host.url}/v1", mode="batch", attempts=1, deadline=0.5), ledger)
+    llm = Batched(model(f"{host.url}/v1", mode="batch", attempts=1, deadline=0.5), ledger, process_session())
     generate(Recorded(llm, ledger), requests(2))
 
 
@@ -195,6 +196,6 @@ def test_s9_the_hub_takes_no_token_elsewhere(
         real = huggingface_hub.HfApi
         monkeypatch.setattr("huggingface_hub.HfApi", lambda token: real(endpoint=hub.url, token=token))
         with pytest.raises(Exception):  # noqa: B017 - whatever the hub's client raises
-            push(recipe, published)
+            push(recipe, published, process_session())
         assert any(KEY in text for text in hub.received)
     assert not elsewhere.was_told_a_key

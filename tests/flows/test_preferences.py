@@ -11,6 +11,7 @@ import pytest
 
 from pairsmith.config import Recipe
 from pairsmith.errors import ConfigError
+from pairsmith.session import process_session
 from tests.runs import run
 
 pytestmark = [pytest.mark.prefect, pytest.mark.usefixtures("prefect_server")]
@@ -71,15 +72,15 @@ def test_one_task_run_per_stage_shard_and_part(echo_recipe: Build) -> None:
 def test_with_a_survey_pairs_wait_for_all_shards_and_only_then(
     echo_recipe: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pairsmith.stages import base as stages
     from pairsmith_flows.preferences import build_preference_dataset
+    from pairsmith_tasks import pair, survey
 
     pairing = {"length_control": True, "guard": {"on_flag": "not-chosen", "repeated": 2}}
     expected = run(echo_recipe(20, name="plain-survey", shard_size=8, pairing=pairing))[0]
     order: list[str] = []
-    for name in ("survey_shard", "merge_surveys", "pair_shard"):
-        real = getattr(stages, name)
-        monkeypatch.setattr(stages, name, lambda *args, name=name, real=real: (order.append(name), real(*args))[1])
+    for module, name in ((survey, "survey_shard"), (survey, "merge_surveys"), (pair, "pair_shard")):
+        real = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *args, name=name, real=real: (order.append(name), real(*args))[1])
     before = len(read("read_task_runs"))
     result = build_preference_dataset(echo_recipe(20, name="survey", shard_size=8, pairing=pairing))
     assert result["digest"] == expected.digest
@@ -99,7 +100,6 @@ def test_a_failed_stage_fails_the_run_and_a_rerun_repeats_nothing(
     echo_recipe: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from pairsmith.errors import ConfigError
-    from pairsmith.stages import base as stages
     from pairsmith.stages.base import StageResult
     from pairsmith.stages.rate import rate_shard
     from pairsmith_flows.preferences import build_preference_dataset
@@ -107,13 +107,13 @@ def test_a_failed_stage_fails_the_run_and_a_rerun_repeats_nothing(
     recipe = echo_recipe(20, name="fails", shard_size=10)
     real, broken = rate_shard, []
 
-    def fail_once(recipe: Recipe, shard: str, judge: str) -> StageResult:
+    def fail_once(recipe: Recipe, shard: str, judge: str, session: Session) -> StageResult:
         if not broken:
             broken.append(shard)
             raise ConfigError("no such judge")
-        return real(recipe, shard, judge)
+        return real(recipe, shard, judge, session)
 
-    monkeypatch.setattr(stages, "rate_shard", fail_once)
+    monkeypatch.setattr("pairsmith_tasks.rate.rate_shard", fail_once)
     with pytest.raises(ConfigError, match="1 task runs failed.*no such judge"):
         build_preference_dataset(recipe)
     assert calls(build_preference_dataset(recipe)) == 20  # that shard's ratings: 10 prompts, 2 aspects
@@ -220,10 +220,10 @@ def test_rating_by_itself_rates_what_there_is(echo_recipe: Build) -> None:
     recipe = echo_recipe(20, name="parts", shard_size=8)
     with pytest.raises(RunError, match="20 of 20 prompts have no completions by brief.*`pairsmith run`"):
         rate_preference_dataset(recipe)
-    shard = next(iter(load_sources(recipe).shards))
+    shard = next(iter(load_sources(recipe, process_session()).shards))
     for member in recipe.pool.members:
-        generate_shard(recipe, shard, member.name)
-    evolve_shard(recipe, shard)
+        generate_shard(recipe, shard, member.name, process_session())
+    evolve_shard(recipe, shard, process_session())
     result = rate_preference_dataset(recipe)
     assert calls(result) == 8 * 2
     assert result["lacking"].startswith("12 of 20 prompts have no completions by brief")
@@ -250,7 +250,6 @@ def test_workers_share_an_endpoint_by_a_limit_of_prefects(echo_recipe: Build, mo
     from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 
     from pairsmith.llms.endpoint.engine import Engine
-    from pairsmith.stages import base as stages
     from pairsmith.stages.generate import generate_shard
     from pairsmith.testing import FakeEndpoint
     from pairsmith_flows.preferences import build_preference_dataset
@@ -259,7 +258,7 @@ def test_workers_share_an_endpoint_by_a_limit_of_prefects(echo_recipe: Build, mo
     divide, generate = Engine.divide, generate_shard
     monkeypatch.setattr(Engine, "divide", lambda self, share: (shares.append(share), divide(self, share))[1])
     both = threading.Barrier(2, timeout=120)  # each member's task works only when the other has its slot too
-    monkeypatch.setattr(stages, "generate_shard", lambda *args: (both.wait(), generate(*args))[1])
+    monkeypatch.setattr("pairsmith_tasks.generate.generate_shard", lambda *args: (both.wait(), generate(*args))[1])
     with FakeEndpoint() as endpoint:
         recipe = at_endpoint(
             echo_recipe, endpoint.url, api_key_env=None, shared_limit="pairsmith-test", requests_per_minute=6000

@@ -14,6 +14,7 @@ from pairsmith.config import Recipe
 from pairsmith.errors import DataError
 from pairsmith.ledger.bookkeeping import export, import_, unused, verify
 from pairsmith.ledger.replies import Ledger, open_ledger
+from pairsmith.session import process_session
 from pairsmith_flows.__main__ import main
 from tests.runs import run
 
@@ -42,7 +43,7 @@ def test_an_export_fills_another_ledger_and_a_run_from_it_asks_nothing(
     assert "30 replies written" in cli("--workspace", recipe.workspace, "export", str(file)).output
     assert "30 replies read, 30 of them new" in cli("--ledger", url, "import", str(file)).output
     assert "30 replies read, 0 of them new" in cli("--ledger", url, "import", str(file)).output
-    before, after = open_ledger(recipe.ledger_url), open_ledger(url)
+    before, after = open_ledger(recipe.ledger_url, process_session()), open_ledger(url, process_session())
     assert [row["recorded_at"] for row in before.rows()] == [row["recorded_at"] for row in after.rows()]
     published, _, calls = run(echo_recipe(5, workspace=str(tmp_path / "new"), ledger=url))
     assert (published.digest, dict(calls)) == (expected.digest, {})
@@ -57,7 +58,7 @@ def test_a_damaged_line_is_named_and_what_stands_before_it_is_kept(
 ) -> None:
     recipe, file = echo_recipe(3), tmp_path / "replies.jsonl"
     run(recipe)
-    export(open_ledger(recipe.ledger_url), file)
+    export(open_ledger(recipe.ledger_url, process_session()), file)
     lines = file.read_text().splitlines()
     lines[4] = line if line is not None else lines[4].replace("stop", "stap")
     file.write_text("\n".join(lines), errors="surrogateescape")
@@ -74,7 +75,7 @@ def test_damage_is_found_and_dropped(echo_recipe: Build) -> None:
     run(recipe)
     with sqlite3.connect(Path(recipe.workspace, "ledger.sqlite")) as connection:
         connection.execute("UPDATE replies SET reply = replace(reply, 'stop', 'stap') WHERE model = 'echo-judge'")
-    assert len(verify(open_ledger(recipe.ledger_url))[1]) == 8
+    assert len(verify(open_ledger(recipe.ledger_url, process_session()))[1]) == 8
     assert cli("--workspace", recipe.workspace, "verify").exit_code == 3
     assert "8 damaged and dropped" in cli("--workspace", recipe.workspace, "verify", "--drop").output
     assert "16 replies, 0 damaged" in cli("--workspace", recipe.workspace, "verify").output
@@ -84,7 +85,7 @@ def test_pruning_drops_what_no_dataset_uses_and_costs_no_call(echo_recipe: Build
     run(echo_recipe(4))
     recipe = echo_recipe(4, name="shorter", rating={"aspects": ["helpfulness"]}, evolution=None)
     expected = run(recipe)[0]
-    book = open_ledger(recipe.ledger_url)
+    book = open_ledger(recipe.ledger_url, process_session())
     assert unused(book, [Path(recipe.workspace)]) == []
     for table in Path(recipe.workspace, "echo").rglob("*.parquet"):
         table.unlink()
@@ -103,6 +104,6 @@ def test_pruning_drops_what_no_dataset_uses_and_costs_no_call(echo_recipe: Build
 def test_an_export_is_one_json_object_a_line(echo_recipe: Build, tmp_path: Path) -> None:
     recipe, file = echo_recipe(2), tmp_path / "replies.jsonl"
     run(recipe)
-    assert export(open_ledger(recipe.ledger_url), file) == 12
+    assert export(open_ledger(recipe.ledger_url, process_session()), file) == 12
     row = json.loads(file.read_text().split("\n")[0])
     assert {"key", "model", "dataset", "reply", "checksum", "recorded_at"} <= set(row)

@@ -138,7 +138,7 @@ def test_a_url_that_is_none() -> None:
 
 OPEN = """
 import sys, time
-from pairsmith.ledger import Ledger
+from pairsmith.ledger.replies import Ledger
 time.sleep(max(0, float(sys.argv[2]) - time.time()))
 Ledger(sys.argv[1])
 """

@@ -18,6 +18,7 @@ from pairsmith.ledger.replies import open_ledger
 from pairsmith.llms.budget import Budgeted, Purse
 from pairsmith.planning import plan_run
 from pairsmith.protocol import Finished, Identity, Reply, Request
+from pairsmith.session import process_session
 from tests.runs import generate, run
 
 Build = Callable[..., Recipe]
@@ -86,18 +87,18 @@ def test_an_endpoint_that_does_not_say_is_charged_the_most() -> None:
 
 def test_a_run_stops_within_its_budget_and_goes_on_when_it_is_raised(echo_recipe: Build, tmp_path: Path) -> None:
     expected, _, calls = run(echo_recipe(20, name="free", ledger=f"sqlite:///{tmp_path}/free.sqlite"))
-    total = sum(open_ledger(f"sqlite:///{tmp_path}/free.sqlite").spent("free")[:1])
+    total = sum(open_ledger(f"sqlite:///{tmp_path}/free.sqlite", process_session()).spent("free")[:1])
     small = {"max_tokens": 60}
     members = [{"name": n, "backend": "echo", "model": f"echo-{n}", "sampling": small} for n in ("brief", "long")]
     tight = echo_recipe(20, name="tight", budget={"tokens": total // 3}, pool={"members": members})
     with pytest.raises(BudgetSpent, match="the budget is spent: .* of .* tokens"):
         run(tight)
-    spent, _ = open_ledger(tight.ledger_url).spent("tight")
+    spent, _ = open_ledger(tight.ledger_url, process_session()).spent("tight")
     assert 0 < spent <= total // 3
     with pytest.raises(BudgetSpent):  # a restart does not begin at nothing
         run(tight)
     _, _, more = run(echo_recipe(20, name="tight", budget={"tokens": 100 * total}, pool={"members": members}))
-    first = open_ledger(tight.ledger_url).totals()
+    first = open_ledger(tight.ledger_url, process_session()).totals()
     assert sum(row["calls"] for row in first) == sum(calls.values())
     assert 0 < sum(more.values()) < sum(calls.values())
     assert expected.pairs == 20
@@ -115,8 +116,8 @@ def test_costs_are_recorded_and_planned(echo_recipe: Build, tmp_path: Path) -> N
     recipe = parse_recipe(data | {"budget": {"cost": 100}}, tmp_path)
     planned = sum(line.cost or 0 for line in plan_run(recipe).lines)
     run(recipe)
-    (brief, _, _) = open_ledger(recipe.ledger_url).totals()
+    (brief, _, _) = open_ledger(recipe.ledger_url, process_session()).totals()
     assert brief["cost"] == pytest.approx((brief["n_prompt_tokens"] + 2 * brief["n_tokens"]) / 1e6)
-    tokens, cost = open_ledger(recipe.ledger_url).spent(recipe.name)
+    tokens, cost = open_ledger(recipe.ledger_url, process_session()).spent(recipe.name)
     assert tokens > 0
     assert 0 < cost <= planned

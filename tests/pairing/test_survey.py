@@ -22,6 +22,7 @@ from pairsmith.pairing.candidates import TOTAL
 from pairsmith.pairing.survey import Survey, SurveyResult, survey
 from pairsmith.pairing.survey_merge import merge, read_result
 from pairsmith.protocol import Request
+from pairsmith.session import Session
 from pairsmith.stages.base import StageResult, open_store
 from pairsmith.storage.schemas import Reason, frame
 from pairsmith.storage.store import Store
@@ -163,9 +164,9 @@ def paired(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     names: list[str] = []
     real = runs.pair_shard
 
-    def noted(recipe: Recipe, shard: str, *more: Any) -> StageResult:
+    def noted(recipe: Recipe, shard: str, session: Session) -> StageResult:
         names.append(shard)
-        return real(recipe, shard, *more)
+        return real(recipe, shard, session)
 
     monkeypatch.setattr(runs, "pair_shard", noted)
     yield names
@@ -277,10 +278,10 @@ def test_a_run_that_stopped_among_the_pairs_goes_on_there(
     paired.clear()
     watched = runs.pair_shard
 
-    def stops(recipe: Recipe, shard: str, *more: Any) -> StageResult:
+    def stops(recipe: Recipe, shard: str, session: Session) -> StageResult:
         if len(paired) == 3:
             raise OSError("no space left")
-        return watched(recipe, shard, *more)
+        return watched(recipe, shard, session)
 
     monkeypatch.setattr(runs, "pair_shard", stops)
     with pytest.raises(OSError, match="no space"):

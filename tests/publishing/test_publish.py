@@ -17,6 +17,7 @@ from pairsmith.publishing.exports import kto_rows
 from pairsmith.publishing.publish import by_split
 from pairsmith.reporting.card import recipe_yaml, score_meaning
 from pairsmith.reporting.summary_tables import member_table
+from pairsmith.session import process_session
 from pairsmith.stages.publish import push
 from tests.runs import run
 
@@ -159,7 +160,7 @@ def test_pushing_is_private_needs_a_token_and_uploads_the_version(
     recipe = echo_recipe(5, publishing={"hub": {"repo_id": "me/pairs", "token_env": "PAIRSMITH_TEST_TOKEN"}})
     published, _, _ = run(recipe)
     with pytest.raises(ConfigError, match="PAIRSMITH_TEST_TOKEN holds no token"):
-        push(recipe, published)
+        push(recipe, published, process_session())
     seen: dict[str, Any] = {"private": False}
 
     class Api:
@@ -181,10 +182,10 @@ def test_pushing_is_private_needs_a_token_and_uploads_the_version(
     monkeypatch.setenv("PAIRSMITH_TEST_TOKEN", "canary")
     monkeypatch.setattr("huggingface_hub.HfApi", Api)
     with pytest.raises(ConfigError, match="me/pairs is public"):
-        push(recipe, published)
+        push(recipe, published, process_session())
     seen["private"] = True
-    assert push(recipe, published) == "https://hub/datasets/me/pairs"
-    assert push(recipe, published) is None  # it is there already
+    assert push(recipe, published, process_session()) == "https://hub/datasets/me/pairs"
+    assert push(recipe, published, process_session()) is None  # it is there already
     assert seen["token"] == "canary"
     assert seen["create"][1]["private"] is True
     assert seen["upload"]["folder_path"] == published.folder
@@ -215,7 +216,7 @@ def test_card_and_report_tell_what_a_data_set_has_cost_in_all_its_runs(echo_reci
     table = costs(first.folder)
     assert [row[0].split()[0] for row in table] == ["member", "member", "evolver", "judge", "all"]
     assert int(table[-1][2]) == sum(int(row[2]) for row in table[:-1]) == sum(calls.values())
-    ledger = open_ledger(Recipe.model_validate(recipe).ledger_url)
+    ledger = open_ledger(Recipe.model_validate(recipe).ledger_url, process_session())
     tokens, cost = ledger.spent(recipe["name"])
     assert int(table[-1][3]) + int(table[-1][4]) == tokens
     assert float(table[-1][5]) == pytest.approx(cost)

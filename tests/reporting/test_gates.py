@@ -11,6 +11,7 @@ import pytest
 
 from pairsmith.config import Recipe
 from pairsmith.errors import RunError
+from pairsmith.session import process_session
 from pairsmith.stages.base import open_store
 from pairsmith.stages.load import load as load_sources
 from pairsmith.stages.publish import gate_table
@@ -23,7 +24,7 @@ OTHER = {"name": "other", "backend": "echo", "model": "echo-other"}
 def test_a_table_tells_of_every_gate_what_was_measured_and_whether_it_is_passed(echo_recipe: Build) -> None:
     recipe = echo_recipe(12, gates={"min_pairs": 5, "max_null_rate": 0.5})
     run(recipe)
-    table = {row["gate"]: row for row in gate_table(recipe, load_sources(recipe))}
+    table = {row["gate"]: row for row in gate_table(recipe, load_sources(recipe, process_session()), process_session())}
     assert set(table) == set(type(recipe.gates).model_fields)
     pairs = {"gate": "min_pairs", "measured": "12", "wanted": "at least 5", "passed": "yes"}
     assert table["min_pairs"] == pairs
@@ -32,7 +33,7 @@ def test_a_table_tells_of_every_gate_what_was_measured_and_whether_it_is_passed(
         "gate": "min_agreement", "measured": "cannot be measured", "wanted": "", "passed": ""
     }  # fmt: skip
     wanting = recipe.model_copy(update={"gates": recipe.gates.model_copy(update={"min_pairs": 13})})
-    assert gate_table(wanting, load_sources(recipe))[0]["passed"] == "no"
+    assert gate_table(wanting, load_sources(recipe, process_session()), process_session())[0]["passed"] == "no"
 
 
 @pytest.mark.parametrize(

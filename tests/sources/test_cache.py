@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from pairsmith.config import Recipe
 from pairsmith.errors import DataError
+from pairsmith.session import process_session
 from pairsmith.sources import cache, readers
 from pairsmith.sources.prompts import read_prompts
 from pairsmith.sources.sharding import Loaded, shard_prompts
@@ -110,7 +111,7 @@ def test_an_incremental_load_gives_what_a_full_one_does(
                     write(folder / name, found)
             source = {"path": str(folder), **fields}
             recipe = echo_recipe(1, prompts={"sources": [source]}, shard_size=3, workspace=str(place / "data"))
-            made = outcome_of(open_store(recipe), partial(load_sources, recipe))
+            made = outcome_of(open_store(recipe), partial(load_sources, recipe, process_session()))
             expected = outcome_of(full, lambda: shard_prompts(read_prompts(recipe.prompts), full, 3))  # noqa: B023
             assert made == expected
 
@@ -118,12 +119,12 @@ def test_an_incremental_load_gives_what_a_full_one_does(
 def test_only_files_that_changed_are_parsed(recipe: Recipe, folder: Path, parsed: Counter[str]) -> None:
     for name in "abc":
         write(folder / f"{name}.jsonl", lines_of(f"{name}1", f"{name}2"))
-    first = load_sources(recipe)
-    again = load_sources(recipe)
+    first = load_sources(recipe, process_session())
+    again = load_sources(recipe, process_session())
     assert (parsed, again.shards, again.new) == ({"a.jsonl": 1, "b.jsonl": 1, "c.jsonl": 1}, first.shards, 0)
     write(folder / "b.jsonl", lines_of("b1", "b3"))
     write(folder / "d.jsonl", lines_of("d1"))
-    assert load_sources(recipe).new == 2
+    assert load_sources(recipe, process_session()).new == 2
     assert parsed == {"a.jsonl": 1, "b.jsonl": 2, "c.jsonl": 1, "d.jsonl": 1}
 
 
@@ -131,24 +132,24 @@ def test_a_file_with_new_times_and_the_same_bytes_is_not_parsed(
     recipe: Recipe, folder: Path, parsed: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(folder / "a.jsonl", lines_of("a"))
-    load_sources(recipe)
+    load_sources(recipe, process_session())
     os.utime(folder / "a.jsonl", (1, 1))
-    load_sources(recipe)
+    load_sources(recipe, process_session())
     assert parsed == {"a.jsonl": 1}
     monkeypatch.setattr(cache, "_sha256", lambda _: pytest.fail("the new times were noted, so they are trusted"))
-    load_sources(recipe)
+    load_sources(recipe, process_session())
 
 
 def test_an_edit_that_hides_its_time_and_size_is_found(recipe: Recipe, folder: Path, parsed: Counter[str]) -> None:
     path = folder / "a.jsonl"
     write(path, lines_of("a", "b"))
-    load_sources(recipe)
+    load_sources(recipe, process_session())
     before = path.stat()
     time.sleep(0.02)
     write(path, lines_of("a", "c"))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert path.stat().st_size == before.st_size
-    assert load_sources(recipe).new == 1
+    assert load_sources(recipe, process_session()).new == 1
     assert parsed["a.jsonl"] == 2
 
 
@@ -157,18 +158,18 @@ def test_a_file_that_has_just_changed_is_not_trusted_by_its_times(
 ) -> None:
     monkeypatch.setattr(cache, "RECENT_NS", 10**12)
     write(folder / "a.jsonl", lines_of("a", "b"))
-    load_sources(recipe)
+    load_sources(recipe, process_session())
     hashed: list[Path] = []
     real = cache._sha256
     monkeypatch.setattr(cache, "_sha256", lambda path: (hashed.append(path), real(path))[1])
-    load_sources(recipe)
+    load_sources(recipe, process_session())
     assert hashed == [folder / "a.jsonl"]
 
 
 @pytest.mark.parametrize("what", ["notes", "index", "a shard", "all shards"])
 def test_what_is_lost_or_damaged_is_made_again(recipe: Recipe, folder: Path, parsed: Counter[str], what: str) -> None:
     write(folder / "a.jsonl", lines_of(*"abcdefg"))
-    first = load_sources(recipe)
+    first = load_sources(recipe, process_session())
     store = open_store(recipe)
     names = {
         "notes": [f"tables/load/{name}" for name in store.names_in("tables/load") if name.startswith("notes.")],
@@ -180,10 +181,10 @@ def test_what_is_lost_or_damaged_is_made_again(recipe: Recipe, folder: Path, par
     expected = held(store, first)
     for name in names:
         store.write_bytes(name, b"PAR1")
-    again = load_sources(recipe)
+    again = load_sources(recipe, process_session())
     assert (again.shards, held(store, again)) == (first.shards, expected)
     assert parsed["a.jsonl"] == (1 if what == "index" else 2)
-    load_sources(recipe)
+    load_sources(recipe, process_session())
     assert parsed["a.jsonl"] == (1 if what == "index" else 2)
 
 
@@ -192,12 +193,12 @@ def test_a_duplicate_that_no_shard_holds_does_not_make_its_file_new(
 ) -> None:
     write(folder / "a.jsonl", lines_of("a", "b"))
     write(folder / "b.jsonl", [*lines_of("a", "c"), '{"prompt": "c", "reference": "another"}'])
-    first = load_sources(recipe)
+    first = load_sources(recipe, process_session())
     assert (first.accepted, first.rejected) == (3, 2)
-    assert load_sources(recipe) == Loaded(first.shards, 2)
+    assert load_sources(recipe, process_session()) == Loaded(first.shards, 2)
     assert parsed == {"a.jsonl": 1, "b.jsonl": 1}
     (folder / "a.jsonl").unlink()  # so that it counts now
-    again = load_sources(recipe)
+    again = load_sources(recipe, process_session())
     assert (again.accepted, again.new, parsed["b.jsonl"]) == (2, 1, 2)
 
 
@@ -209,7 +210,7 @@ def test_other_columns_read_again_and_a_part_is_not_taken_for_the_whole(
     def load(limit: int | None = None, **source: Any) -> list[str]:
         prompts = {"sources": [{"path": str(folder), **source}], "limit": limit}
         recipe = echo_recipe(1, prompts=prompts)
-        loaded = load_sources(recipe)
+        loaded = load_sources(recipe, process_session())
         return [json.loads(row["messages"])[0]["content"] for row in held(open_store(recipe), loaded)]
 
     assert load(limit=2) == ["a", "b"]
@@ -224,9 +225,9 @@ def test_other_columns_read_again_and_a_part_is_not_taken_for_the_whole(
 def test_notes_of_files_that_are_gone_go_too(recipe: Recipe, folder: Path) -> None:
     for name in "ab":
         write(folder / f"{name}.jsonl", lines_of(name))
-    load_sources(recipe)
+    load_sources(recipe, process_session())
     (folder / "a.jsonl").unlink()
-    load_sources(recipe)
+    load_sources(recipe, process_session())
     names = open_store(recipe).names_in("tables/load")
     assert len([name for name in names if name.startswith("notes.")]) == 1
 
@@ -235,5 +236,5 @@ def test_on_object_storage_notes_are_kept_too(echo_recipe: Build, folder: Path, 
     write(folder / "a.jsonl", lines_of("a", "b"))
     place = {"workspace": f"memory://{tmp_path.name}", "ledger": f"sqlite:///{tmp_path}/ledger.sqlite"}
     recipe = echo_recipe(1, prompts={"sources": [{"path": str(folder)}]}, **place)
-    assert load_sources(recipe).shards == load_sources(recipe).shards
+    assert load_sources(recipe, process_session()).shards == load_sources(recipe, process_session()).shards
     assert parsed == {"a.jsonl": 1}

@@ -19,6 +19,7 @@ from pairsmith.errors import ConfigError, RunError
 from pairsmith.ledger.replies import open_ledger
 from pairsmith.llms.registry import NoModel
 from pairsmith.planning import plan_run
+from pairsmith.session import process_session
 from pairsmith.sources.given_completions import carried, completions_of, ratings_of, read_completions, united
 from pairsmith.sources.prompts import to_prompt
 from pairsmith.sources.row_fields import Refused
@@ -373,7 +374,7 @@ def test_given_scores_of_a_real_set_pair_as_they_say(tmp_path: Path) -> None:
     assert len(decided) - alike <= summary.paired <= len(decided)
     assert summary.aspects["quality by given"]["null"] == 0
     assert not calls
-    assert open_ledger(recipe.ledger_url).count() == 0
+    assert open_ledger(recipe.ledger_url, process_session()).count() == 0
     again, _, _ = run(recipe)
     assert (again.version, again.new) == (published.version, False)
     assert {line.calls for line in plan_run(recipe).lines} == {0}
@@ -400,11 +401,11 @@ def test_real_thumbs_up_and_down_are_ratings(tmp_path: Path) -> None:
     rating = {"aspects": ["liked"], "rubrics": {"liked": rubric}, "judges": [{"name": "given", "backend": "given"}]}
     path = shared("pairs/llamafactory_kto_en_demo.json")
     recipe = recipe_of(tmp_path, path, layout, {"prompt": "messages.0.content"}, rating=rating)
-    loaded = load_sources(recipe)
+    loaded = load_sources(recipe, process_session())
     assert loaded.accepted + loaded.rejected + loaded.merged == 300
     for shard in loaded.shards:
-        generate_shard(recipe, shard, "given")
-        rate_shard(recipe, shard, "given")
+        generate_shard(recipe, shard, "given", process_session())
+        rate_shard(recipe, shard, "given", process_session())
         ratings = open_store(recipe).load_all(rating_refs(recipe, shard)).data
         assert ratings["rating"].isin([0, 1]).all()
 
@@ -491,20 +492,20 @@ def test_given_and_generated_completions_and_judges_mix(
 
 def test_what_is_lacking_is_named_and_nothing_is_asked(echo_recipe: Callable[..., Recipe]) -> None:
     recipe = echo_recipe(6)
-    (shard,) = load_sources(recipe).shards
-    assert lacking(recipe, shard, "pair") == ["completions by brief", "completions by long"]
+    (shard,) = load_sources(recipe, process_session()).shards
+    assert lacking(recipe, shard, "pair", process_session()) == ["completions by brief", "completions by long"]
     assert not (Path(recipe.workspace) / "ledger.sqlite").exists()
     for member in recipe.pool.members:
-        generate_shard(recipe, shard, member.name)
-    assert lacking(recipe, shard, "rate") == ["completions by evolver"]
-    evolve_shard(recipe, shard)
-    assert lacking(recipe, shard, "rate") == []
-    assert lacking(recipe, shard, "pair") == ["ratings by judge"]
-    rate_shard(recipe, shard, "judge")
-    assert lacking(recipe, shard, "pair") == []
+        generate_shard(recipe, shard, member.name, process_session())
+    assert lacking(recipe, shard, "rate", process_session()) == ["completions by evolver"]
+    evolve_shard(recipe, shard, process_session())
+    assert lacking(recipe, shard, "rate", process_session()) == []
+    assert lacking(recipe, shard, "pair", process_session()) == ["ratings by judge"]
+    rate_shard(recipe, shard, "judge", process_session())
+    assert lacking(recipe, shard, "pair", process_session()) == []
     changed = echo_recipe(6, rating={"aspects": ["overall"]})
-    assert lacking(changed, shard, "pair") == ["ratings by judge as this recipe makes them"]
-    assert lacking(changed, shard, "rate") == []
+    assert lacking(changed, shard, "pair", process_session()) == ["ratings by judge as this recipe makes them"]
+    assert lacking(changed, shard, "rate", process_session()) == []
 
 
 def test_a_table_to_be_tried_again_counts_only_for_the_recipe_that_made_it(
@@ -516,12 +517,12 @@ def test_a_table_to_be_tried_again_counts_only_for_the_recipe_that_made_it(
     with pytest.raises(RunError, match="no pair to publish"):
         run(recipe)
     (shard,) = open_store(recipe).shards()
-    assert lacking(recipe, shard, "pair") == []
+    assert lacking(recipe, shard, "pair", process_session()) == []
     members = [{"name": name, "backend": "echo", "model": "other"} for name in ("brief", "long")]
     members[1] |= {"system_prompt": "At length."}
     sources = {"sources": [{"path": str(path)}]}
     other = echo_recipe(1, prompts=sources, evolution=None, pool={"members": members})
-    assert len(lacking(other, shard, "rate")) == 2
+    assert len(lacking(other, shard, "rate", process_session())) == 2
 
 
 @settings(max_examples=25)

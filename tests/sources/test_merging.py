@@ -102,7 +102,7 @@ def test_memory_does_not_grow_with_the_texts() -> None:
     """200 MB of completions pass through a process of their own, whose memory at its largest grows by far less."""
     code = """
 import json, resource
-from pairsmith.gathering import gather
+from pairsmith.sources.merging import gather
 def found():
     for half in range(2):
         for n in range(1000):

@@ -13,6 +13,7 @@ import pytest
 from pairsmith.config import Recipe
 from pairsmith.errors import DataError, RunError
 from pairsmith.publishing.publish import Published
+from pairsmith.session import process_session
 from pairsmith.stages.base import open_store
 from pairsmith.storage import versions
 from pairsmith.storage.store import Store
@@ -249,11 +250,11 @@ def test_the_hub_gets_what_latest_leads_to(echo_recipe: Build, monkeypatch: pyte
     monkeypatch.setattr("huggingface_hub.HfApi", Api)
     plan = {"approval": "required", "hub": {"repo_id": "me/pairs"}}
     recipe = echo_recipe(4, publishing=plan)
-    assert push(recipe, run(recipe)[0]) is None
+    assert push(recipe, run(recipe)[0], process_session()) is None
     versions.release(open_store(recipe), None, **WHO)
-    push(recipe, run(recipe)[0])
+    push(recipe, run(recipe)[0], process_session())
     more = echo_recipe(5, publishing=plan)
-    assert push(more, run(more)[0]) is None
+    assert push(more, run(more)[0], process_session()) is None
     assert pushed == ["v0001"]
 
 

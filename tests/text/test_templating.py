@@ -35,4 +35,4 @@ def test_transcripts() -> None:
 
 
 def test_template_hashes_tell_folders_apart() -> None:
-    assert len({template_hash("judge"), template_hash("evolve"), template_hash("principles")}) == 3
+    assert template_hash("pairsmith.judging") != template_hash("pairsmith.generation")

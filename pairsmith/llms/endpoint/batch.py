@@ -23,6 +23,7 @@ from pairsmith.ledger.replies import Batch, Ledger
 from pairsmith.llms.endpoint.keys import key_of, without
 from pairsmith.llms.endpoint.wire import PATH, STOPPING, NoReply, body_of, moved_hint, reply_of
 from pairsmith.protocol import Finished, Identity, Reply, Request
+from pairsmith.session import Session
 
 log = logging.getLogger(__name__)
 ENDED = {"completed", "failed", "expired", "cancelled"}
@@ -33,15 +34,15 @@ _TOKEN = "pairsmith"  # noqa: S105 - the name of a mark in a batch's metadata
 class Batched:
     """A backend that submits, waits and collects."""
 
-    def __init__(self, spec: ModelSpec, ledger: Ledger) -> None:
+    def __init__(self, spec: ModelSpec, ledger: Ledger, session: Session) -> None:
         assert spec.endpoint is not None
         self.identity = Identity("openai", spec.model, spec.revision)
-        self._endpoint, self._ledger = spec.endpoint, ledger
+        self._endpoint, self._ledger, self._session = spec.endpoint, ledger, session
 
     def stream(self, requests: Sequence[Request]) -> Iterator[Finished]:
         import openai
 
-        self._key = key_of(self._endpoint)
+        self._key = key_of(self._endpoint, self._session)
         self._client = openai.OpenAI(
             base_url=self._endpoint.base_url,
             api_key=self._key,

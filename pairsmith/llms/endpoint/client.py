@@ -8,8 +8,6 @@ asked for the first time, since both take a while to import.
 
 from __future__ import annotations
 
-import asyncio
-import atexit
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -22,15 +20,14 @@ MAX_BODY = 16 * 1024 * 1024  # bytes of a response
 
 
 class Client:
-    """Posts JSON. No redirect is followed, bodies are bounded, and nothing is tried again. Made for one event loop."""
+    """Posts JSON. No redirect is followed, bodies are bounded, nothing is tried again. Belongs to one event loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, base_url: str, key: str, headers: Mapping[str, str]) -> None:
+    def __init__(self, base_url: str, key: str, headers: Mapping[str, str]) -> None:
         self.sdk = openai.AsyncOpenAI(base_url=base_url, api_key=key, max_retries=0, default_headers=dict(headers))
         told = {k: v for k, v in (self.sdk.default_headers | self.sdk.auth_headers).items() if isinstance(v, str)}
         self._headers = told | {"Accept-Encoding": "identity"}
         self._address = str(self.sdk.base_url).rstrip("/")
         self._session: aiohttp.ClientSession | None = None
-        atexit.register(lambda: loop.is_running() and asyncio.run_coroutine_threadsafe(self._close(), loop).result(2))
 
     async def post(self, path: str, body: dict[str, Any]) -> tuple[int, Mapping[str, str], bytes]:
         """Status, headers and body of the answer. Raises ConnectionError where there is none, or too much of it."""
@@ -51,7 +48,7 @@ class Client:
         except (aiohttp.ClientError, OSError) as error:
             raise ConnectionError(f"{type(error).__name__}: {error}") from None
 
-    async def _close(self) -> None:
+    async def close(self) -> None:
         await self.sdk.close()
         if self._session:
             await self._session.close()

@@ -117,7 +117,7 @@ class Engine:
         from pairsmith.llms.endpoint.client import Client
 
         self._endpoint, self._model, self._key, self._loop = endpoint, model, key, loop
-        self._client = Client(loop, endpoint.base_url, key, endpoint.headers)
+        self._client = Client(endpoint.base_url, key, endpoint.headers)
         self._queue: deque[Job] = deque()
         self._under_way: set[Job] = set()
         self._calls = 0  # places taken; a job that waits for its next attempt has none
@@ -128,6 +128,10 @@ class Engine:
         self._has_answered = False
         self._reopens: asyncio.Future[None] = loop.create_future()
         self._rates = Rates(endpoint.requests_per_minute, endpoint.tokens_per_minute)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()
 
     def divide(self, share: float) -> None:
         """Take no more than this share of the endpoint's rates; other processes have the rest."""

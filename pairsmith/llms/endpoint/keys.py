@@ -1,7 +1,7 @@
 """Keys of endpoints: named in a recipe, found where it runs, never passed on or stored.
 
-A key is in an environment variable, or was handed over at run time by whoever can read the store that it is in (the
-Prefect tasks read Secret blocks).
+A key is in an environment variable, or among the secrets of the session, put there at run time by whoever can read the
+store that it is in (the Prefect tasks read Secret blocks).
 """
 
 from __future__ import annotations
@@ -15,15 +15,10 @@ from urllib.parse import quote, quote_plus
 
 from pairsmith.config import Endpoint
 from pairsmith.errors import ConfigError
+from pairsmith.session import Session
 
 NO_KEY = "none"  # what is sent to an endpoint that wants none
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{16,}")
-_handed_over: dict[str, str] = {}
-
-
-def hand_over(block: str, key: str) -> None:
-    """Make the key of a Secret block known to this process."""
-    _handed_over[block] = key
 
 
 def without(key: str, error: object) -> str:
@@ -44,10 +39,10 @@ def _decoded(text: str) -> bytes:
     return b"\n".join(base64.urlsafe_b64decode(part) for part in parts)
 
 
-def key_of(endpoint: Endpoint) -> str:
+def key_of(endpoint: Endpoint, session: Session) -> str:
     """The key of an endpoint. Raises ConfigError that names where it should be."""
     if endpoint.api_key_block:
-        key = _handed_over.get(endpoint.api_key_block)
+        key = session.secrets.get(endpoint.api_key_block)
         if not key:
             raise ConfigError(f"endpoint {endpoint.base_url}: the Secret block {endpoint.api_key_block} was not read")
         return key

@@ -153,7 +153,7 @@ class Active:
         return Draw(self.row.request, self.vocabulary)
 
 
-class Session:
+class SlotSession:
     """Some slots of one model and the rows in them."""
 
     def __init__(self, vocabulary: Vocabulary, slots: Slots) -> None:

@@ -11,38 +11,42 @@ import base64
 import math
 import threading
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from pairsmith.config import Encoder as Spec
+from pairsmith.config import Encoder
 from pairsmith.errors import ConfigError, ModelNotFound
 from pairsmith.llms.local.hub_models import resolve
 from pairsmith.llms.local.weights import whole
 from pairsmith.protocol import Finished, Identity, Reply, Request
+from pairsmith.session import Session
 
 DIGITS = 4  # of a cosine: float noise between machines is far below
 _AT_A_TIME = 32  # texts that are recorded together
 _MOST_TOKENS = 512  # of a part, where neither model nor tokenizer names a limit
-_loading = threading.Lock()
 
 
-class Encoder:
+class SentenceEncoder:
     """The backend. A reply's text is the vector, `packed`; tokens are not counted, since none are paid for."""
 
-    def __init__(self, spec: Spec) -> None:
-        self._path, revision = resolve(spec.model, spec.revision)
-        self.identity = Identity("encoder", spec.model, revision)
-        self._spec = spec
+    def __init__(self, spec: Encoder, session: Session) -> None:
+        self._path, _ = resolve(spec.model, spec.revision)
+        self.identity = encoder_identity(spec)
+        self._spec, self._session = spec, session
 
     def stream(self, requests: Sequence[Request]) -> Iterator[Finished]:
-        with _loading:
-            model = _model(self._path, self._spec.revision, self._spec.device)
+        name = (self._path, self._spec.revision, self._spec.device)
+        model = self._session.keep(("encoder", *name), lambda: _Model(*name))
         for start in range(0, len(requests), _AT_A_TIME):
             part = requests[start : start + _AT_A_TIME]
             vectors = [model.vector(request.messages[-1]["content"]) for request in part]
             yield [(start + n, Reply(packed(vector), "stop")) for n, vector in enumerate(vectors)]
+
+
+def encoder_identity(spec: Encoder) -> Identity:
+    """Which model a recipe names for `pairing.similarity`. Loads nothing."""
+    return Identity("encoder", spec.model, resolve(spec.model, spec.revision)[1])
 
 
 class _Model:
@@ -84,11 +88,6 @@ class _Model:
         if not math.isfinite(length) or length == 0:
             raise ConfigError(f"{self._model.config.name_or_path}: gives no usable vector for a text")
         return np.asarray(mean / length, dtype=np.float32)
-
-
-@lru_cache(maxsize=2)
-def _model(path: str, revision: str | None, device: str) -> _Model:
-    return _Model(path, revision, device)
 
 
 def packed(vector: np.ndarray[Any, np.dtype[np.float32]]) -> str:

@@ -20,8 +20,9 @@ from pairsmith.errors import ConfigError
 from pairsmith.llms.local.batching import in_batches, prepared
 from pairsmith.llms.local.decoding import Row
 from pairsmith.llms.local.hub_models import resolve
-from pairsmith.llms.local.weights import Weights, shared, whole
+from pairsmith.llms.local.weights import Weights, shelf_of, whole
 from pairsmith.protocol import Finished, Identity, Reply, Request
+from pairsmith.session import Session
 from pairsmith.text.templating import transcript
 
 _ROWS = 32  # of a batch, where the recipe names no size
@@ -30,13 +31,13 @@ _ROWS = 32  # of a batch, where the recipe names no size
 class Reward:
     """The backend. A reply's text is the score in JSON, or the list of them where the model has several labels."""
 
-    def __init__(self, spec: Judge) -> None:
+    def __init__(self, spec: Judge, session: Session) -> None:
         self._path, revision = resolve(spec.model, spec.revision)
         self.identity = Identity("reward", spec.model, revision)
-        self._spec = spec
+        self._spec, self._session = spec, session
 
     def stream(self, requests: Sequence[Request]) -> Iterator[Finished]:
-        engine = shared(Scorer, self._path, self._spec)
+        engine = shelf_of(self._session).take(Scorer, self._path, self._spec)
         labels, label = engine.model.config.num_labels, self._spec.label
         if (label is None and labels > 1) or (label or 0) >= labels:
             told = f"{self._spec.model} has {labels} labels, {engine.model.config.id2label}"

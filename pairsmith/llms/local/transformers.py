@@ -18,14 +18,15 @@ from typing import Any
 from pairsmith.config import ModelSpec
 from pairsmith.llms.local.attention import use_spans
 from pairsmith.llms.local.batching import batches, generate, in_batches, prepared
-from pairsmith.llms.local.decoding import Call, Failure, Row, Session, Waiting
+from pairsmith.llms.local.decoding import Call, Failure, Row, SlotSession, Waiting
 from pairsmith.llms.local.hub_models import resolve
 from pairsmith.llms.local.machine import free_memory, used_memory
 from pairsmith.llms.local.packing import pack
 from pairsmith.llms.local.sampling import Vocabulary
 from pairsmith.llms.local.slots import Slots, tried
-from pairsmith.llms.local.weights import Lane, Weights, lane_of, release, shared, whole
+from pairsmith.llms.local.weights import Lane, Weights, lane_of, release, shelf_of, whole
 from pairsmith.protocol import Finished, Identity, Reply, Request
+from pairsmith.session import Session
 
 log = logging.getLogger(__name__)
 TURN_SECONDS = 30.0  # after which a session takes no more rows while another model waits for its turn
@@ -39,13 +40,13 @@ _DEFAULT_ROWS_ELSEWHERE = 128
 class Transformers:
     """The backend; the engine with the weights is shared by all members and judges that name the same ones."""
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self, spec: ModelSpec, session: Session) -> None:
         self._path, revision = resolve(spec.model, spec.revision)
         self.identity = Identity("transformers", spec.model, revision)
-        self._spec = spec
+        self._spec, self._session = spec, session
 
     def stream(self, requests: Sequence[Request]) -> Iterator[Finished]:
-        engine = shared(Engine, self._path, self._spec)
+        engine = shelf_of(self._session).take(Engine, self._path, self._spec)
         yield from engine.stream(requests, self._spec.local.batch_size)
 
 
@@ -82,7 +83,7 @@ class Engine(Weights):
             self.places += [(copy.deepcopy(self.model).to(device), lane_of(device)) for device in others]
         self._waiting = Waiting()
         self._turns: Counter[int] = Counter()  # that run or wait to, by place
-        self._resting: dict[int, tuple[int, Session]] = {}  # by place, with the batch size asked for
+        self._resting: dict[int, tuple[int, SlotSession]] = {}  # by place, with the batch size asked for
         self._most_tokens = float("inf")  # in the slots of a session, as found out by running out of memory
 
     def stream(self, requests: Sequence[Request], batch_size: int | None = None) -> Iterator[Finished]:
@@ -163,7 +164,7 @@ class Engine(Weights):
         finally:
             self._waiting.leave(session)
 
-    def _session(self, place: int, size: int) -> Session:
+    def _session(self, place: int, size: int) -> SlotSession:
         """A session for the rows that wait: the one that rests here, if it has room for them, or a new one."""
         room = self._room()
         asked, session = self._resting.pop(place, (0, None))
@@ -172,13 +173,13 @@ class Engine(Weights):
         if session:
             session.close()
         model, lane = self.places[place]
-        return Session(self.vocabulary, Slots(model, self._count(model, lane, size, room) + 1, room))
+        return SlotSession(self.vocabulary, Slots(model, self._count(model, lane, size, room) + 1, room))
 
     def _room(self) -> int:
         """The room of slots for the rows that wait first."""
         return -(-self._waiting.room() // GRAIN) * GRAIN
 
-    def _rest(self, place: int, size: int, session: Session) -> None:
+    def _rest(self, place: int, size: int, session: SlotSession) -> None:
         """Keep what was recorded for the next call; on a CPU there is nothing but the memory that it takes."""
         if self.device.type == "cpu":
             session.close()
@@ -197,7 +198,7 @@ class Engine(Weights):
             log.warning("%s: one row of %d tokens may need more memory than there is", self.model.name_or_path, room)
         return int(max(1, min(size, fitting)))
 
-    def _admit(self, session: Session, size: int) -> None:
+    def _admit(self, session: SlotSession, size: int) -> None:
         """Let rows in that wait, several at a time, unless they are so much shorter that more slots would fit them."""
         few = session.active and session.free < max(1, session.count // FEW)
         small = session.count < size and 2 * self._room() <= session.room
@@ -207,14 +208,14 @@ class Engine(Weights):
         if taken:
             session.admit(*taken)
 
-    def _hand_over(self, session: Session) -> None:
+    def _hand_over(self, session: SlotSession) -> None:
         done: dict[Call, Finished] = {}
         for active in session.finished():
             done.setdefault(active.call, []).append((active.row.index, session.reply(active)))
         for call, finished in done.items():
             call.finished.put(finished)
 
-    def _give_up(self, session: Session, error: Exception) -> None:
+    def _give_up(self, session: SlotSession, error: Exception) -> None:
         """Tell the calls in a session of an error; rows that ran out of memory begin again with half of the slots.
 
         One that had all of the memory to itself is a reply with an error.

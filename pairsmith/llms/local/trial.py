@@ -14,6 +14,7 @@ from pairsmith.config import ModelSpec
 from pairsmith.llms.local.weights import device_for, lane_of
 from pairsmith.llms.registry import open_llm
 from pairsmith.protocol import Request
+from pairsmith.session import process_session
 
 SLOWER = 1.5  # a dtype whose matrix products take that much longer than another's is not tried
 
@@ -47,7 +48,7 @@ class Trier(Protocol):
     def close(self) -> None: ...
 
 
-class Apart:
+class TrialProcess:
     """A process of its own, which keeps its models until it is closed. Another takes its place if it ends before."""
 
     def __init__(self) -> None:
@@ -73,7 +74,7 @@ def answer(spec: ModelSpec, requests: Sequence[Request]) -> Took:
 
     import torch
 
-    llm, tokens, begun = open_llm(spec), 0, time.perf_counter()
+    llm, tokens, begun = open_llm(spec, process_session()), 0, time.perf_counter()
     try:
         for group in llm.stream(requests):
             tokens += sum(reply.n_prompt_tokens + reply.n_tokens for _, reply in group)

@@ -22,31 +22,43 @@ from pairsmith.llms.local.chat_tokens import choice_tokens, encode
 from pairsmith.llms.local.hub_models import resolve
 from pairsmith.llms.local.sampling import LEAST
 from pairsmith.protocol import Finished, Identity, Reply, Request
-
-_engines: dict[tuple[Any, ...], Engine] = {}
-_engines_lock = threading.Lock()
+from pairsmith.session import Session
 
 
 class VLLM:
     """The backend; the engine with the weights is shared by all members and judges that name the same ones."""
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self, spec: ModelSpec, session: Session) -> None:
         self._path, revision = resolve(spec.model, spec.revision)
         self.identity = Identity("vllm", spec.model, revision)
-        self._spec = spec
+        self._spec, self._session = spec, session
 
     def stream(self, requests: Sequence[Request]) -> Iterator[Finished]:
         if requests:
-            yield from _shared(self._path, self._spec).stream(requests)
+            engines = self._session.keep("vllm", Engines, Engines.close)
+            yield from engines.take(self._path, self._spec).stream(requests)
 
 
-def _shared(path: str, spec: ModelSpec) -> Engine:
-    """The engine with the weights that `spec` names, loaded once in a process, and again where it broke."""
-    weights = (path, spec.revision, spec.local)
-    with _engines_lock:
-        if weights not in _engines or _engines[weights].failure:
-            _engines[weights] = Engine(_load(path, spec.revision, spec.local))
-        return _engines[weights]
+class Engines:
+    """The engines of a session, one for each set of weights."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[tuple[Any, ...], Engine] = {}
+        self._loading = threading.Lock()
+
+    def take(self, path: str, spec: ModelSpec) -> Engine:
+        """The engine with the weights that `spec` names, loaded once, and again where it broke."""
+        weights = (path, spec.revision, spec.local)
+        with self._loading:
+            if weights not in self._loaded or self._loaded[weights].failure:
+                self._loaded[weights] = Engine(_load(path, spec.revision, spec.local))
+            return self._loaded[weights]
+
+    def close(self) -> None:
+        """End all engines."""
+        for engine in self._loaded.values():
+            engine.close()
+        self._loaded.clear()
 
 
 def _load(path: str, revision: str | None, options: LocalOptions) -> Any:
@@ -102,9 +114,13 @@ class Engine:
         self.failure: Exception | None = None
         self.tokenizer = engine.get_tokenizer()
         self._engine, self._context = engine, engine.model_config.max_model_len
-        self._names, self._inbox = itertools.count(), queue.SimpleQueue[Asked | set[str]]()
+        self._names, self._inbox = itertools.count(), queue.SimpleQueue[Asked | set[str] | None]()
         self._waiting: dict[str, Asked] = {}
         threading.Thread(target=self._run, name="vllm", daemon=True).start()
+
+    def close(self) -> None:
+        """End the thread; the weights go with the engine."""
+        self._inbox.put(None)
 
     def stream(self, requests: Sequence[Request]) -> Iterator[Finished]:
         answers = queue.SimpleQueue[tuple[int, Reply] | Exception]()
@@ -139,8 +155,7 @@ class Engine:
 
     def _run(self) -> None:
         try:
-            while True:
-                self._take()
+            while self._take():
                 for output in self._engine.step():
                     if output.finished and output.request_id in self._waiting:
                         self._note(self._waiting.pop(output.request_id), output.outputs[0])
@@ -148,20 +163,22 @@ class Engine:
             self.failure = error
             for one in self._waiting.values():
                 one.answers.put(error)
-            while True:
-                item = self._inbox.get()
+            while (item := self._inbox.get()) is not None:
                 if isinstance(item, Asked):
                     item.answers.put(error)
 
-    def _take(self) -> None:
-        """All that has been asked; waits for something where nothing is under way."""
+    def _take(self) -> bool:
+        """All that has been asked; waits for something where nothing is under way. False once it is to end."""
         while not self._waiting or not self._inbox.empty():
             item = self._inbox.get()
+            if item is None:
+                return False
             if isinstance(item, Asked):
                 self._add(item)
                 continue
             gone = [name for name in item if self._waiting.pop(name, None)]
             self._engine.abort_request(gone)
+        return True
 
     def _add(self, one: Asked) -> None:
         prompt = {"prompt_token_ids": [*one.tokens, *one.begun]}

@@ -1,4 +1,4 @@
-"""Weights and tokenizers: where they run, loaded once in a process, shared by all who name the same, and let go."""
+"""Weights and tokenizers: where they run, loaded once in a session, shared by all who name the same, and let go."""
 
 from __future__ import annotations
 
@@ -22,38 +22,54 @@ from pairsmith.llms.local.hub_models import CARRIED
 from pairsmith.llms.local.machine import free_memory, layout
 from pairsmith.memory import give_back
 from pairsmith.protocol import Message
+from pairsmith.session import Session
 
 log = logging.getLogger(__name__)
 W = TypeVar("W", bound="Weights")
 T = TypeVar("T")
-_loaded: dict[tuple[Any, ...], Weights] = {}  # the one used last is last
-_loading = threading.Lock()
 
 
-def shared(kind: type[W], path: str, spec: ModelSpec) -> W:
-    """The weights that `spec` names, as a `kind`, loaded once in a process; others that rest make room for them."""
-    options = spec.local
-    name = (path, spec.revision, options.device, options.dtype, options.trust_remote_code, options.memory_gb, kind)
-    with _loading:
-        found = _loaded.pop(name, None)
-        if found is None:
-            _make_room(path, options)
-            found = kind(path, spec.revision, options)
-        _loaded[name] = found
-        return cast("W", found)
+class Shelf:
+    """The weights that a session has loaded; those that rest make room for others."""
 
+    def __init__(self) -> None:
+        self.loaded: dict[tuple[Any, ...], Weights] = {}  # the one used last is last
+        self._loading = threading.Lock()
 
-def _make_room(path: str, options: LocalOptions) -> None:
-    """Let go of weights that nobody uses, those used longest ago first, until new ones fit beside what stays."""
-    needed, device = 1.2 * _size_of(path, dtype_for(device_for(options.device), options.dtype)), None
-    for name, weights in list(_loaded.items()):
-        device = device or device_for(options.device)
-        if free_memory(device) >= needed:
-            return
-        if weights.device == device and weights.idle:
-            log.info("%s: let go to make room for %s", name[0], path)
-            del _loaded[name], weights
+    def take(self, kind: type[W], path: str, spec: ModelSpec) -> W:
+        """The weights that `spec` names, as a `kind`."""
+        options = spec.local
+        name = (path, spec.revision, options.device, options.dtype, options.trust_remote_code, options.memory_gb, kind)
+        with self._loading:
+            found = self.loaded.pop(name, None)
+            if found is None:
+                self._make_room(path, options)
+                found = kind(path, spec.revision, options)
+            self.loaded[name] = found
+            return cast("W", found)
+
+    def _make_room(self, path: str, options: LocalOptions) -> None:
+        """Let go of weights that nobody uses, those used longest ago first, until new ones fit beside what stays."""
+        needed, device = 1.2 * _size_of(path, dtype_for(device_for(options.device), options.dtype)), None
+        for name, weights in list(self.loaded.items()):
+            device = device or device_for(options.device)
+            if free_memory(device) >= needed:
+                return
+            if weights.device == device and weights.idle:
+                log.info("%s: let go to make room for %s", name[0], path)
+                del self.loaded[name], weights
+                release(device)
+
+    def clear(self) -> None:
+        """Let go of all weights, and give their memory back."""
+        devices = {weights.device for weights in self.loaded.values()}
+        self.loaded.clear()
+        for device in devices:
             release(device)
+
+
+def shelf_of(session: Session) -> Shelf:
+    return session.keep("weights", Shelf, Shelf.clear)
 
 
 def release(device: Any) -> None:

@@ -15,7 +15,7 @@ RECIPE = str(ROOT / "recipes" / "echo.yaml")
 
 
 def cli(*words: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "flows", *words]
+    command = [sys.executable, "-m", "pairsmith_flows", *words]
     env = clean_environment(COLUMNS="140", **environment)
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=env, timeout=300, check=False)
 

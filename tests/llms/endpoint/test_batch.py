@@ -14,6 +14,7 @@ from pairsmith.llms.endpoint import batch
 from pairsmith.llms.endpoint.batch import Batched
 from pairsmith.llms.recorded import Recorded
 from pairsmith.protocol import Reply, Request
+from pairsmith.session import process_session
 from pairsmith.testing import FakeEndpoint
 from tests.runs import generate, run
 
@@ -27,7 +28,7 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEndpoint]:
 
 def ask(endpoint: FakeEndpoint, ledger: Ledger, count: int = 5, deadline: float = 30) -> list[Reply]:
     where = Endpoint(base_url=endpoint.url, api_key_env=None, mode="batch", deadline=deadline, attempts=1)
-    llm = Batched(ModelSpec(backend="openai", model="m", endpoint=where), ledger)
+    llm = Batched(ModelSpec(backend="openai", model="m", endpoint=where), ledger, process_session())
     texts = [f"Question {n}?" for n in range(count)]
     return generate(
         Recorded(llm, ledger), [Request(({"role": "user", "content": text},), Sampling(), 1) for text in texts]

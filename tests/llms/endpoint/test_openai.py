@@ -19,6 +19,7 @@ from pairsmith.llms.endpoint import wire
 from pairsmith.llms.recorded import Recorded
 from pairsmith.llms.registry import open_llm
 from pairsmith.protocol import Reply, Request
+from pairsmith.session import process_session
 from pairsmith.testing import FakeEndpoint, Fault
 from tests.conftest import model_id
 from tests.runs import generate, run
@@ -47,7 +48,7 @@ def request(text: str, **fields: Any) -> Request:
 
 
 def ask(endpoint: FakeEndpoint | str, *requests: Request, **fields: Any) -> list[Reply]:
-    return generate(open_llm(spec(endpoint, **fields)), requests)
+    return generate(open_llm(spec(endpoint, **fields), process_session()), requests)
 
 
 def test_replies_come_in_order_with_tokens_and_finish_reasons() -> None:
@@ -66,7 +67,9 @@ def test_the_concurrency_holds_for_all_streams_of_a_process() -> None:
     with FakeEndpoint(latency=0.05) as endpoint:
         llm = spec(endpoint, concurrency=4)
         threads = [
-            threading.Thread(target=generate, args=(open_llm(llm), [request(f"{k} {n}") for n in range(10)]))
+            threading.Thread(
+                target=generate, args=(open_llm(llm, process_session()), [request(f"{k} {n}") for n in range(10)])
+            )
             for k in range(3)
         ]
         for thread in threads:
@@ -83,7 +86,7 @@ def test_odd_usage_and_lone_surrogates_stop_nothing(usage: Any, tmp_path: Path) 
     body = {"id": "x", "object": "chat.completion", "created": 0, "model": "m", "usage": usage,
             "choices": [{"index": 0, "finish_reason": "stop", "message": message}]}  # fmt: skip
     with FakeEndpoint([Fault(200, body=json.dumps(body))]) as endpoint:
-        recorded = Recorded(open_llm(spec(endpoint)), Ledger(f"sqlite:///{tmp_path}/ledger.sqlite"))
+        recorded = Recorded(open_llm(spec(endpoint), process_session()), Ledger(f"sqlite:///{tmp_path}/ledger.sqlite"))
         (reply,) = generate(recorded, [request("Hi")])
     assert reply.text == "a\ufffd"
     assert reply.n_tokens == 0

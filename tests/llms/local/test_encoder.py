@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pairsmith.config import Encoder as Spec
-from pairsmith.config import Pairing, Recipe, Sampling
+from pairsmith.config import Encoder, Pairing, Recipe, Sampling
 from pairsmith.errors import ConfigError, ModelNotFound
 from pairsmith.ledger.replies import open_ledger
-from pairsmith.llms.local.encoder import Encoder, cosine, packed
+from pairsmith.llms.local.encoder import SentenceEncoder, cosine, packed
 from pairsmith.pairing.candidates import evidence_of
 from pairsmith.pairing.select import pair
 from pairsmith.protocol import Request
+from pairsmith.session import process_session
 from pairsmith.stages.base import open_store
 from pairsmith.storage.schemas import frame, rows
 from tests.generation.test_pool import prompt
@@ -53,7 +53,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def vectors(model: Path, *texts: str) -> list[str]:
     requests = [Request(({"role": "user", "content": text},), Sampling(), seed=0) for text in texts]
-    return [reply.text for reply in generate(Encoder(Spec(model=str(model), device="cpu")), requests)]
+    return [
+        reply.text
+        for reply in generate(SentenceEncoder(Encoder(model=str(model), device="cpu"), process_session()), requests)
+    ]
 
 
 def test_a_vector_is_the_mean_of_the_token_states_whatever_runs_beside_it(model: Path) -> None:
@@ -140,9 +143,9 @@ def test_a_run_keeps_vectors_in_the_ledger_and_pairs_the_same_whatever_the_shard
     assert "| encoder similarity |" in card
     assert str(model) not in card
 
-    known = open_ledger(one.ledger_url).count()
-    monkeypatch.setattr("pairsmith.llms.local.encoder._model", None)  # loading it again would fail
+    known = open_ledger(one.ledger_url, process_session()).count()
+    monkeypatch.setattr("pairsmith.llms.local.encoder._Model", None)  # loading it again would fail
     again = echo_recipe(12, name="one", pairing={"similarity": similarity, "max_similarity": 1.0, "seed": 1})
     later, _, calls = run(again)
     assert (later.new, sum(calls.values())) == (True, 0)
-    assert open_ledger(one.ledger_url).count() == known
+    assert open_ledger(one.ledger_url, process_session()).count() == known

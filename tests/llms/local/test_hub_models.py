@@ -19,6 +19,7 @@ from pairsmith.llms.local.sampling import pick
 from pairsmith.llms.local.transformers import Transformers
 from pairsmith.llms.registry import open_llm
 from pairsmith.protocol import Message, Reply, Request
+from pairsmith.session import process_session
 from tests.conftest import MODELS, model_id
 from tests.runs import generate
 
@@ -127,16 +128,16 @@ def test_f17_sampling_depends_on_the_seed_and_not_on_the_batch() -> None:
     spec = ModelSpec(model=model_id("smollm2"))
     sampling = {"temperature": 0.9, "top_p": 0.95}
     asked = [request(text, seed=n, sampling=sampling) for n, text in enumerate(QUESTIONS)]
-    together = generate(open_llm(spec), asked)
+    together = generate(open_llm(spec, process_session()), asked)
     small = spec.model_copy(update={"local": LocalOptions(batch_size=1)})
-    assert generate(open_llm(small), asked[::-1])[::-1] == together
-    other = generate(open_llm(spec), [request(QUESTIONS[3], seed=99, sampling=sampling)])[0]
+    assert generate(open_llm(small, process_session()), asked[::-1])[::-1] == together
+    other = generate(open_llm(spec, process_session()), [request(QUESTIONS[3], seed=99, sampling=sampling)])[0]
     assert other.text != together[3].text
 
 
 @pytest.mark.model
 def test_finish_reasons_stops_and_contexts() -> None:
-    llm = open_llm(ModelSpec(model=model_id("qwen")))
+    llm = open_llm(ModelSpec(model=model_id("qwen")), process_session())
     done, cut, stopped, long = generate(
         llm,
         [
@@ -157,7 +158,7 @@ def test_finish_reasons_stops_and_contexts() -> None:
 
 @pytest.mark.model
 def test_choices_and_schemas_are_kept() -> None:
-    llm = open_llm(ModelSpec(model=model_id("qwen")))
+    llm = open_llm(ModelSpec(model=model_id("qwen")), process_session())
     schema = {
         "type": "object",
         "properties": {"why": {"type": "string"}, "rating": {"enum": [1, 2, 3, 4, 5]}},
@@ -189,7 +190,7 @@ def test_the_tokenizers_split_digits_and_add_no_second_bos() -> None:
 def test_a_model_that_is_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ModelNotFound, match="no/such-model"):
-        generate(open_llm(ModelSpec(model="no/such-model")), [request("Hi")])
+        generate(open_llm(ModelSpec(model="no/such-model"), process_session()), [request("Hi")])
 
 
 def _engine(llm: Transformers) -> Any:

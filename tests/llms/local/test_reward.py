@@ -25,6 +25,7 @@ from pairsmith.protocol import Identity, Message, Reply, Request
 from pairsmith.reporting import charts
 from pairsmith.reporting.agreement import Trust
 from pairsmith.reporting.summary_tables import aspect_table, member_table
+from pairsmith.session import process_session
 from pairsmith.storage.schemas import frame, rows, validated
 from tests.conftest import ROOT, model_id
 from tests.flows.cli.test_commands import cli
@@ -57,7 +58,7 @@ def conversation(text: str, system: str | None = None) -> Request:
 
 
 def scored(spec: Judge, requests: list[Request]) -> list[Any]:
-    replies = generate(open_llm(spec), requests)
+    replies = generate(open_llm(spec, process_session()), requests)
     assert not [reply.error for reply in replies if reply.error]
     return [json.loads(reply.text) for reply in replies]
 
@@ -104,7 +105,7 @@ def test_scores_are_those_of_plain_transformers_whatever_the_batch_and_the_order
 def test_a_model_without_a_pad_token_scores_the_last_token_even_if_that_is_the_tokenizers_pad(tmp_path: Path) -> None:
     no_end = TEMPLATE.replace("{{ eos_token }}", "")
     folder = model_at(tmp_path / "rm", template=no_end)
-    (good, bad) = generate(open_llm(judge(folder)), [conversation("Fine."), conversation("Fine<s>")])
+    (good, bad) = generate(open_llm(judge(folder), process_session()), [conversation("Fine."), conversation("Fine<s>")])
     assert float(good.text) == pytest.approx(plain(folder, conversation("Fine."))[0], **TOLERANCE)
     assert bad.final
     assert "it ends in token 0, which pads" in str(bad.error)
@@ -112,7 +113,7 @@ def test_a_model_without_a_pad_token_scores_the_last_token_even_if_that_is_the_t
 
 def test_one_bos_no_generation_prompt_and_no_system_role_where_the_template_knows_none(tmp_path: Path) -> None:
     folder = model_at(tmp_path / "rm", template=STERN)
-    llm: Any = open_llm(judge(folder))
+    llm: Any = open_llm(judge(folder), process_session())
     generate(llm, [conversation("Yes.")])
     engine = _engine(folder)
     told = engine.tokenizer.decode(engine._row(0, conversation("Yes.", "Be brief.")).tokens)
@@ -121,15 +122,15 @@ def test_one_bos_no_generation_prompt_and_no_system_role_where_the_template_know
 
 def test_a_reply_reads_back_exactly_and_counts_its_tokens(tmp_path: Path) -> None:
     folder = model_at(tmp_path / "rm")
-    (reply,) = generate(open_llm(judge(folder)), [conversation("Yes.")])
+    (reply,) = generate(open_llm(judge(folder), process_session()), [conversation("Yes.")])
     assert read_reward(reply.text, None) == Read(score=float(reply.text))
     assert (reply.n_prompt_tokens, reply.n_tokens) == (35, 0)
-    assert open_llm(judge(folder)).identity.backend == "reward"
+    assert open_llm(judge(folder), process_session()).identity.backend == "reward"
 
 
 def test_a_conversation_beyond_the_context_is_refused_for_good_and_one_that_just_fits_is_not(tmp_path: Path) -> None:
     folder = model_at(tmp_path / "rm", max_position_embeddings=60)
-    fits, long = generate(open_llm(judge(folder)), [conversation("x" * 29), conversation("x" * 30)])
+    fits, long = generate(open_llm(judge(folder), process_session()), [conversation("x" * 29), conversation("x" * 30)])
     assert fits.error is None
     assert (fits.n_prompt_tokens, long.error, long.final) == (60, "context: 61 tokens > 60", True)
     assert long.text == ""
@@ -138,9 +139,9 @@ def test_a_conversation_beyond_the_context_is_refused_for_good_and_one_that_just
 def test_several_labels(tmp_path: Path) -> None:
     folder = model_at(tmp_path / "rm", num_labels=3, pad_token_id=2)
     with pytest.raises(ConfigError, match=r"has 3 labels, .*LABEL_2.* as in label: 0"):
-        generate(open_llm(judge(folder)), [conversation("Yes.")])
+        generate(open_llm(judge(folder), process_session()), [conversation("Yes.")])
     with pytest.raises(ConfigError, match="has 3 labels"):
-        generate(open_llm(judge(folder, label=3)), [conversation("Yes.")])
+        generate(open_llm(judge(folder, label=3), process_session()), [conversation("Yes.")])
     (values,) = scored(judge(folder, label=1), [conversation("Yes.")])
     assert values == pytest.approx(plain(folder, conversation("Yes.")), **TOLERANCE)
     table = rated(judge(folder, label=1), [completion("c", text="Yes.")], question="Is it so?")
@@ -155,18 +156,18 @@ def test_what_is_no_reward_model_is_refused(tmp_path: Path) -> None:
     config = transformers.LlamaConfig(vocab_size=size, num_labels=1, **small)
     transformers.LlamaForCausalLM(config).save_pretrained(tmp_path / "writer")
     with pytest.raises(ConfigError, match=r"writer: no reward model: it lacks the weights score\.weight"):
-        generate(open_llm(judge(tmp_path / "writer")), [conversation("Yes.")])
+        generate(open_llm(judge(tmp_path / "writer"), process_session()), [conversation("Yes.")])
     untold = model_at(tmp_path / "untold", template=None)
     with pytest.raises(ConfigError, match="its tokenizer has no chat template"):
-        generate(open_llm(judge(untold)), [conversation("Yes.")])
+        generate(open_llm(judge(untold), process_session()), [conversation("Yes.")])
     with pytest.raises(ConfigError, match="cannot be loaded"):
-        generate(open_llm(judge(tmp_path)), [conversation("Yes.")])
+        generate(open_llm(judge(tmp_path), process_session()), [conversation("Yes.")])
 
 
 @pytest.mark.model
 def test_a_chat_model_is_no_reward_model() -> None:
     with pytest.raises(ConfigError, match="lacks the weights"):
-        generate(open_llm(judge(Path(model_id("smollm2")))), [conversation("Yes.")])
+        generate(open_llm(judge(Path(model_id("smollm2"))), process_session()), [conversation("Yes.")])
 
 
 @pytest.mark.model
@@ -191,7 +192,7 @@ def test_scores_that_are_not_finite_are_errors_and_are_asked_again(tmp_path: Pat
     import torch
 
     folder = model_at(tmp_path / "rm")
-    llm: Any = open_llm(judge(folder))
+    llm: Any = open_llm(judge(folder), process_session())
     generate(llm, [conversation("Yes.")])
     with torch.no_grad():
         _engine(folder).model.score.weight[:] = math.inf
@@ -247,7 +248,15 @@ def rated(
     asked = prompt(question, **row)
     texts = [text | {"prompt_id": asked["prompt_id"]} for text in texts]
     config = Rating(judges=(spec,))
-    return rows(rate(frame("prompts", [asked]), frame("completions", texts), config, spec, llm or open_llm(spec)))
+    return rows(
+        rate(
+            frame("prompts", [asked]),
+            frame("completions", texts),
+            config,
+            spec,
+            llm or open_llm(spec, process_session()),
+        )
+    )
 
 
 def test_a_text_is_scored_once_as_the_last_turn_of_its_conversation(tmp_path: Path) -> None:
@@ -486,6 +495,6 @@ def test_the_command_line_runs_a_reward_model(echo_recipe: Build, tmp_path: Path
 
 
 def _engine(folder: Path) -> Any:
-    from pairsmith.llms.local.weights import _loaded
+    from pairsmith.llms.local.weights import shelf_of
 
-    return next(engine for key, engine in _loaded.items() if key[0] == str(folder))
+    return next(engine for key, engine in shelf_of(process_session()).loaded.items() if key[0] == str(folder))

@@ -21,6 +21,7 @@ from pairsmith.llms.local import transformers as backend
 from pairsmith.llms.local.slots import Slots, tried
 from pairsmith.llms.registry import open_llm
 from pairsmith.protocol import Message, Reply, Request
+from pairsmith.session import process_session
 from tests.conftest import clean_environment, model_id
 from tests.runs import generate
 from tests.tiny import model_at
@@ -39,9 +40,9 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def loaded_anew() -> Iterator[None]:
-    weights._loaded.clear()
+    weights.shelf_of(process_session()).loaded.clear()
     yield
-    weights._loaded.clear()
+    weights.shelf_of(process_session()).loaded.clear()
 
 
 def spec(folder: Path, **local: Any) -> ModelSpec:
@@ -77,7 +78,7 @@ def test_greedy_texts_are_those_of_plain_generate(tmp_path: Path, kind: str, row
     settings = {"sliding_window": None} if kind == "Mistral" else {}
     folder = model_at(tmp_path, kind, head="CausalLM", max_position_embeddings=512, head_dim=8, **settings)
     asked = [request(text, {"max_tokens": 3 + number}) for number, text in enumerate(ASKED)]
-    replies = generate(open_llm(spec(folder, batch_size=rows)), asked)
+    replies = generate(open_llm(spec(folder, batch_size=rows), process_session()), asked)
     assert only_engine().in_slots
     for one, reply in zip(asked, replies, strict=True):
         tokens, text = plain(folder, one)
@@ -97,7 +98,7 @@ def test_rows_of_unlike_lengths_look_back_by_spans(llama: Path, monkeypatch: pyt
     monkeypatch.setattr(slots, "looking_back", noted)
     monkeypatch.setattr(backend, "FEW", 1)
     asked = [request(f"{number}" + " word" * (number * number // 8)) for number in range(26)]
-    replies = generate(open_llm(spec(llama, batch_size=26)), asked)
+    replies = generate(open_llm(spec(llama, batch_size=26), process_session()), asked)
     assert max(looked) > 1
     assert [reply.text for reply in replies] == [plain(llama, one)[1] for one in asked]
 
@@ -158,7 +159,7 @@ def test_layers_that_see_a_window_see_no_more(tmp_path: Path, kind: str, rows: i
     settings = {"max_position_embeddings": 512, "head_dim": 8, "sliding_window": 16, **ENDS, **sizes, **mixed}
     folder = model_at(tmp_path, kind, head="CausalLM", **settings)
     asked = [request(text, {"max_tokens": 3 + 2 * number}) for number, text in enumerate(ASKED)]
-    replies = generate(open_llm(spec(folder, batch_size=rows)), asked)
+    replies = generate(open_llm(spec(folder, batch_size=rows), process_session()), asked)
     assert only_engine().in_slots
     assert [reply.text for reply in replies] == [plain(folder, one)[1] for one in asked]
 
@@ -172,14 +173,14 @@ def test_models_with_states_and_windows_of_their_own_are_left_to_generate(
 ) -> None:
     folder = model_at(tmp_path, kind, head="CausalLM", max_position_embeddings=512, **settings)
     asked = [request(text) for text in ASKED]
-    replies = generate(open_llm(spec(folder, batch_size=3)), asked)
+    replies = generate(open_llm(spec(folder, batch_size=3), process_session()), asked)
     assert not only_engine().in_slots
     assert [reply.text for reply in replies] == [plain(folder, one)[1] for one in asked]
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_a_dtype_works_whether_or_not_the_processor_has_it(llama: Path, dtype: str) -> None:
-    replies = generate(open_llm(spec(llama, dtype=dtype)), [request(text) for text in ASKED])
+    replies = generate(open_llm(spec(llama, dtype=dtype), process_session()), [request(text) for text in ASKED])
     assert [reply.error for reply in replies] == [None] * len(ASKED)
     assert all(reply.n_tokens for reply in replies)
 
@@ -208,7 +209,7 @@ def test_what_rows_share_is_computed_once(llama: Path, monkeypatch: pytest.Monke
     ))  # fmt: skip
     asked = [request(f"{RUBRIC} {number}", {"max_tokens": 1}) for number in range(8)]
     engine = loaded(llama)
-    replies = generate(open_llm(spec(llama)), asked)
+    replies = generate(open_llm(spec(llama), process_session()), asked)
     alone = sum(len(engine.encode(one.messages)) for one in asked)
     assert sum(computed) < alone / 2  # each core computes the rubric once
     assert [reply.text for reply in replies] == [plain(llama, one)[1] for one in asked]
@@ -217,15 +218,15 @@ def test_what_rows_share_is_computed_once(llama: Path, monkeypatch: pytest.Monke
 def test_f17_sampled_texts_depend_on_the_seed_alone(llama: Path) -> None:
     ways: tuple[dict[str, Any], ...] = ({"temperature": 1.0}, {"temperature": 0.7, "top_p": 0.9}, {"top_k": 20})
     asked = [request(text, ways[n % 3], seed=n) for n, text in enumerate([*ASKED, *ASKED])]
-    together = generate(open_llm(spec(llama)), asked)
-    backwards = generate(open_llm(spec(llama, batch_size=2)), asked[::-1])[::-1]
+    together = generate(open_llm(spec(llama), process_session()), asked)
+    backwards = generate(open_llm(spec(llama, batch_size=2), process_session()), asked[::-1])[::-1]
     assert [reply.text for reply in together] == [reply.text for reply in backwards]
     assert len({reply.text for reply in together}) == len(asked)
 
 
 def test_a_reply_is_handed_over_while_others_are_written(llama: Path) -> None:
     asked = [request("short", {"max_tokens": 1}), request("long", {"max_tokens": 100})]
-    first, *rest = open_llm(spec(llama)).stream(asked)
+    first, *rest = open_llm(spec(llama), process_session()).stream(asked)
     assert [index for index, _ in first] == [0]
     assert [index for group in rest for index, _ in group] == [1]
 
@@ -233,12 +234,12 @@ def test_a_reply_is_handed_over_while_others_are_written(llama: Path) -> None:
 def test_a_model_that_does_not_write_is_refused(tmp_path: Path) -> None:
     folder = model_at(tmp_path / "judge")
     with pytest.raises(ConfigError, match=r"judge: no model that writes texts: it lacks the weights lm_head\.weight"):
-        generate(open_llm(spec(folder)), [request("Hi")])
+        generate(open_llm(spec(folder), process_session()), [request("Hi")])
 
 
 def test_a_model_whose_end_is_token_0_ends_there(tmp_path: Path) -> None:
     folder = model_at(tmp_path, head="CausalLM", max_position_embeddings=512, eos_token_id=0)
-    engine = weights.shared(backend.Engine, str(folder), spec(folder))
+    engine = weights.shelf_of(process_session()).take(backend.Engine, str(folder), spec(folder))
     assert engine.tokenizer.eos_token_id == 1
     assert engine.vocabulary.eos == [0]
 
@@ -246,7 +247,9 @@ def test_a_model_whose_end_is_token_0_ends_there(tmp_path: Path) -> None:
 def test_a_stop_string_ends_a_row_and_is_cut_off(llama: Path) -> None:
     whole = plain(llama, request("Go on", {"max_tokens": 40}))[1]
     stop = whole[7:9]
-    (reply,) = generate(open_llm(spec(llama)), [request("Go on", {"max_tokens": 40, "stop": (stop,)})])
+    (reply,) = generate(
+        open_llm(spec(llama), process_session()), [request("Go on", {"max_tokens": 40, "stop": (stop,)})]
+    )
     assert reply.text == whole.split(stop)[0]
     assert reply.finish_reason == "stop"
     assert reply.n_tokens < 40
@@ -257,7 +260,7 @@ def test_choices_come_with_the_log_probabilities_of_plain_logits(llama: Path) ->
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     asked = [request(text, {"max_tokens": 1}, choices=tuple("12345")) for text in ASKED]
-    replies = generate(open_llm(spec(llama)), asked)
+    replies = generate(open_llm(spec(llama), process_session()), asked)
     model, tokenizer = AutoModelForCausalLM.from_pretrained(llama).eval(), AutoTokenizer.from_pretrained(llama)
     digits = [tokenizer(digit, add_special_tokens=False)["input_ids"][0] for digit in "12345"]
     for one, reply in zip(asked, replies, strict=True):
@@ -268,11 +271,11 @@ def test_choices_come_with_the_log_probabilities_of_plain_logits(llama: Path) ->
         assert list((reply.logprobs or {}).values()) == pytest.approx(expected, abs=1e-4)
         assert reply.text == "12345"[max(range(5), key=lambda place: expected[place])]
     with pytest.raises(ConfigError, match="one token each"):
-        generate(open_llm(spec(llama)), [request("x", choices=("12",))])
+        generate(open_llm(spec(llama), process_session()), [request("x", choices=("12",))])
 
 
 def test_calls_of_several_threads_share_slots_and_get_what_is_theirs(llama: Path) -> None:
-    llm, got = open_llm(spec(llama, batch_size=4)), dict[int, list[Reply]]()
+    llm, got = open_llm(spec(llama, batch_size=4), process_session()), dict[int, list[Reply]]()
     asked = {n: [request(f"{text} {n}") for text in ASKED[: 3 + n]] for n in range(4)}
     threads = [
         threading.Thread(target=lambda n=n: got.update({n: generate(llm, asked[n])})) for n in asked  # type: ignore[misc]
@@ -286,17 +289,17 @@ def test_calls_of_several_threads_share_slots_and_get_what_is_theirs(llama: Path
 
 
 def test_running_out_of_memory_halves_the_rows_and_loses_none(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    admitted, step = list[int](), decoding.Session.step
+    admitted, step = list[int](), decoding.SlotSession.step
 
-    def tight(self: decoding.Session) -> None:
+    def tight(self: decoding.SlotSession) -> None:
         admitted.append(self.count)
         if self.count > 2:
             raise MemoryError
         step(self)
 
-    monkeypatch.setattr(decoding.Session, "step", tight)
+    monkeypatch.setattr(decoding.SlotSession, "step", tight)
     asked = [request(text) for text in ASKED]
-    replies = generate(open_llm(spec(llama, batch_size=8)), asked)
+    replies = generate(open_llm(spec(llama, batch_size=8), process_session()), asked)
     assert {8, 2} <= {*admitted}
     assert [reply.text for reply in replies] == [plain(llama, one)[1] for one in asked]
 
@@ -304,31 +307,31 @@ def test_running_out_of_memory_halves_the_rows_and_loses_none(llama: Path, monke
 def test_a_row_that_no_memory_is_enough_for_is_an_error_to_try_again(
     llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_room(self: decoding.Session) -> None:
+    def no_room(self: decoding.SlotSession) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(decoding.Session, "step", no_room)
-    (reply,) = generate(open_llm(spec(llama)), [request("x")])
+    monkeypatch.setattr(decoding.SlotSession, "step", no_room)
+    (reply,) = generate(open_llm(spec(llama), process_session()), [request("x")])
     assert "out of memory" in (reply.error or "")
     assert not reply.final
 
 
 def test_an_error_in_a_pass_is_raised_and_the_engine_goes_on(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    step = decoding.Session.step
+    step = decoding.SlotSession.step
 
-    def broken(self: decoding.Session) -> None:
+    def broken(self: decoding.SlotSession) -> None:
         raise ValueError("broken")
 
-    monkeypatch.setattr(decoding.Session, "step", broken)
-    llm = open_llm(spec(llama))
+    monkeypatch.setattr(decoding.SlotSession, "step", broken)
+    llm = open_llm(spec(llama), process_session())
     with pytest.raises(ValueError, match="broken"):
         generate(llm, [request(text) for text in ASKED])
-    monkeypatch.setattr(decoding.Session, "step", step)
+    monkeypatch.setattr(decoding.SlotSession, "step", step)
     assert [reply.text for reply in generate(llm, [request("x")])] == [plain(llama, request("x"))[1]]
 
 
 def test_a_call_that_is_given_up_leaves_its_slots(llama: Path) -> None:
-    llm = open_llm(spec(llama, batch_size=2))
+    llm = open_llm(spec(llama, batch_size=2), process_session())
     stream = llm.stream([request(text, {"max_tokens": 400}) for text in ("a", "b", "c", "d", "e", "f", "g")])
     short = generate(llm, [request("x")])  # the first call has not begun: a generator waits to be asked
     del stream
@@ -356,10 +359,12 @@ def test_weights_that_rest_make_room_for_others(llama: Path, tmp_path: Path, mon
     monkeypatch.setattr(weights, "free_memory", lambda device: 0)
     with first.in_use():
         loaded(other)
-        assert len(weights._loaded) == 2
-    weights._loaded.pop(next(name for name in weights._loaded if name[0] == str(other)))
+        assert len(weights.shelf_of(process_session()).loaded) == 2
+    weights.shelf_of(process_session()).loaded.pop(
+        next(name for name in weights.shelf_of(process_session()).loaded if name[0] == str(other))
+    )
     loaded(other)
-    assert [name[0] for name in weights._loaded] == [str(other)]
+    assert [name[0] for name in weights.shelf_of(process_session()).loaded] == [str(other)]
 
 
 def test_the_layout_is_measured_once_per_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -377,23 +382,24 @@ def test_the_layout_is_measured_once_per_machine(tmp_path: Path, monkeypatch: py
 
 
 def loaded(folder: Path, **local: Any) -> backend.Engine:
-    return weights.shared(backend.Engine, str(folder), spec(folder, **local))
+    return weights.shelf_of(process_session()).take(backend.Engine, str(folder), spec(folder, **local))
 
 
 def only_engine() -> Any:
-    (engine,) = weights._loaded.values()
+    (engine,) = weights.shelf_of(process_session()).loaded.values()
     return engine
 
 
 ASKING = """
 import sys
 from pairsmith.config import LocalOptions, ModelSpec, Sampling
-from pairsmith.ledger import Recorded, open_ledger
-from pairsmith.llms.base import Request, open_llm
+from pairsmith.llms.recorded import Recorded; from pairsmith.ledger.replies import open_ledger
+from pairsmith.protocol import Request; from pairsmith.llms.registry import open_llm
+from pairsmith.session import process_session
 
 folder, ledger = sys.argv[1:]
 spec = ModelSpec(model=folder, local=LocalOptions(device="cpu", batch_size=2))
-llm = Recorded(open_llm(spec), open_ledger(ledger))
+llm = Recorded(open_llm(spec, process_session()), open_ledger(ledger, process_session()))
 sampling = Sampling(temperature=0, max_tokens=200)
 for group in llm.stream([Request(({"role": "user", "content": f"Number {n}"},), sampling, n) for n in range(24)]):
     print(len(group), flush=True)
@@ -416,12 +422,13 @@ MEASURED = r"""
 import re, sys
 from pathlib import Path
 from pairsmith.config import LocalOptions, ModelSpec, Sampling
-from pairsmith.llms.base import Request, open_llm
+from pairsmith.protocol import Request; from pairsmith.llms.registry import open_llm
+from pairsmith.session import process_session
 
 spec = ModelSpec(model=sys.argv[1], local=LocalOptions(device="cpu", memory_gb=2))
 sampling = Sampling(temperature=0, max_tokens=4)
 asked = [Request(({"role": "user", "content": "Write a story. " * 60 + str(n)},), sampling, 1) for n in range(24)]
-replies = [reply for group in open_llm(spec).stream(asked) for _, reply in group]
+replies = [reply for group in open_llm(spec, process_session()).stream(asked) for _, reply in group]
 assert len(replies) == 24 and not any(reply.error for reply in replies)
 print(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])  # unlike ru_maxrss, without its parent's
 """

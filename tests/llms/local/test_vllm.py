@@ -12,9 +12,9 @@ import pytest
 
 from pairsmith.config import LocalOptions, ModelSpec, Sampling
 from pairsmith.errors import ConfigError, ModelNotFound
-from pairsmith.llms.local import vllm as backend
 from pairsmith.llms.registry import open_llm
 from pairsmith.protocol import Message, Reply, Request
+from pairsmith.session import process_session
 from tests.runs import generate
 
 END = 0  # a character is its own token, and this ends an answer
@@ -128,7 +128,7 @@ def vllm(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     parameters.RequestOutputKind = SimpleNamespace(FINAL_ONLY="final")  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "vllm", package)
     monkeypatch.setitem(sys.modules, "vllm.sampling_params", parameters)
-    monkeypatch.setattr(backend, "_engines", {})
+    process_session().close()
     return made
 
 
@@ -145,7 +145,7 @@ def request(text: str, seed: int = 1, system: str | None = None, **fields: Any) 
 def test_texts_ends_and_what_vllm_is_told(vllm: SimpleNamespace) -> None:
     sampling = {"temperature": 0.7, "top_p": 0.9, "top_k": 5, "stop": ("there",), "max_tokens": 9}
     whole, cut, stopped = generate(
-        open_llm(spec()),
+        open_llm(spec(), process_session()),
         [
             request("Hi", system="Be brief."),
             request("Hi", sampling={"max_tokens": 5}),
@@ -166,7 +166,7 @@ def test_texts_ends_and_what_vllm_is_told(vllm: SimpleNamespace) -> None:
 
 def test_choices_are_the_first_token_and_bring_their_probabilities(vllm: SimpleNamespace) -> None:
     short, long = generate(
-        open_llm(spec()),
+        open_llm(spec(), process_session()),
         [
             request("digit", choices=("1", "2", "3"), sampling={"max_tokens": 1}),
             request("digit", choices=("1", "2", "3"), sampling={"max_tokens": 30}),
@@ -179,13 +179,13 @@ def test_choices_are_the_first_token_and_bring_their_probabilities(vllm: SimpleN
     told = vllm.engines[0].seen[-1].params.options
     assert (told["max_tokens"], "allowed_token_ids" in told) == (29, False)
     with pytest.raises(ConfigError, match="one token each"):
-        generate(open_llm(spec()), [request("digit", choices=("1", "10"))])
+        generate(open_llm(spec(), process_session()), [request("digit", choices=("1", "10"))])
 
 
 def test_bad_items_are_replies(vllm: SimpleNamespace) -> None:
     schema, broken = {"type": "object"}, {"type": "broken"}
     kept, refused, long, aborted, fine = generate(
-        open_llm(spec()),
+        open_llm(spec(), process_session()),
         [
             request("other", schema=schema),
             request("Hi", schema=broken),
@@ -201,7 +201,7 @@ def test_bad_items_are_replies(vllm: SimpleNamespace) -> None:
 
 
 def test_streams_share_one_batch_and_a_stream_that_is_left_is_aborted(vllm: SimpleNamespace) -> None:
-    llm, other = open_llm(spec()), open_llm(spec(sampling=Sampling(seed=5)))
+    llm, other = open_llm(spec(), process_session()), open_llm(spec(sampling=Sampling(seed=5)), process_session())
     generate(llm, [request("Hi", sampling={"max_tokens": 1})])
     (engine,) = vllm.engines
     engine.pace = threading.Semaphore(0)
@@ -228,7 +228,7 @@ def test_streams_share_one_batch_and_a_stream_that_is_left_is_aborted(vllm: Simp
 
 
 def test_a_broken_engine_is_told_to_all_and_replaced(vllm: SimpleNamespace) -> None:
-    llm = open_llm(spec())
+    llm = open_llm(spec(), process_session())
     with pytest.raises(RuntimeError, match="out of everything"):
         generate(llm, [request("CRASH"), request("other")])
     assert generate(llm, [request("other")])[0].text == "yes"
@@ -236,7 +236,10 @@ def test_a_broken_engine_is_told_to_all_and_replaced(vllm: SimpleNamespace) -> N
 
 
 def test_what_a_recipe_says_of_it(vllm: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
-    generate(open_llm(spec(local=LocalOptions(dtype="float16", batch_size=64), revision="main")), [request("Hi")])
+    generate(
+        open_llm(spec(local=LocalOptions(dtype="float16", batch_size=64), revision="main"), process_session()),
+        [request("Hi")],
+    )
     assert vllm.options[0] == {
         "model": "org/model",
         "revision": "main",
@@ -245,14 +248,14 @@ def test_what_a_recipe_says_of_it(vllm: SimpleNamespace, monkeypatch: pytest.Mon
         "enable_prefix_caching": True,
         "max_num_seqs": 64,
     }
-    generate(open_llm(spec()), [request("Hi")])
+    generate(open_llm(spec(), process_session()), [request("Hi")])
     assert "max_num_seqs" not in vllm.options[1]
     with pytest.raises(ValueError, match="CUDA_VISIBLE_DEVICES"):
         spec(local=LocalOptions(device="cuda:1"))
     vllm.error = ValueError("no free memory\nat all")
     with pytest.raises(ModelNotFound, match="org/model: vLLM cannot load it: no free memory$"):
-        generate(open_llm(spec(revision="other")), [request("Hi")])
+        generate(open_llm(spec(revision="other"), process_session()), [request("Hi")])
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(ConfigError, match=r"pairsmith\[vllm\]"):
-        generate(open_llm(spec(revision="third")), [request("Hi")])
-    assert list(open_llm(spec()).stream([])) == []
+        generate(open_llm(spec(revision="third"), process_session()), [request("Hi")])
+    assert list(open_llm(spec(), process_session()).stream([])) == []

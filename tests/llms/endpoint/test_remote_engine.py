@@ -17,12 +17,12 @@ from pairsmith.config import Budget, ModelSpec, Price, Recipe, Sampling
 from pairsmith.errors import BudgetSpent, ConfigError, DataError
 from pairsmith.ledger.replies import Account, Entry, Ledger, checksum_of
 from pairsmith.llms.budget import Budgeted, Purse
-from pairsmith.llms.endpoint import engine_process
-from pairsmith.llms.endpoint.engine_process import Apart, Gone
-from pairsmith.llms.endpoint.openai import MANY_CALLS, engine_for
+from pairsmith.llms.endpoint.engines import MANY_CALLS, engine_for
+from pairsmith.llms.endpoint.remote_engine import Gone, RemoteEngine
 from pairsmith.llms.recorded import Recorded
 from pairsmith.llms.registry import open_llm
 from pairsmith.protocol import Identity, Reply, Request
+from pairsmith.session import Session, process_session
 from pairsmith.testing import FakeEndpoint, Fault, Weather
 from tests.conftest import ROOT, children_of
 from tests.runs import generate, run
@@ -49,10 +49,10 @@ def endpoint() -> Iterator[FakeEndpoint]:
 
 def test_replies_are_those_of_an_engine_of_this_process(endpoint: FakeEndpoint) -> None:
     asked = requests(3 * MANY)
-    here = generate(open_llm(spec(endpoint, concurrency=MANY_CALLS)), asked)
-    assert generate(open_llm(spec(endpoint)), asked) == here
+    here = generate(open_llm(spec(endpoint, concurrency=MANY_CALLS), process_session()), asked)
+    assert generate(open_llm(spec(endpoint), process_session()), asked) == here
     assert endpoint.busiest > MANY_CALLS
-    assert isinstance(engine_for(spec(endpoint).endpoint, "m"), Apart)  # type: ignore[arg-type]
+    assert isinstance(engine_for(spec(endpoint).endpoint, "m", process_session()), RemoteEngine)  # type: ignore[arg-type]
 
 
 def test_a_run_gives_the_same_data_set(echo_recipe: Build, endpoint: FakeEndpoint) -> None:
@@ -73,20 +73,20 @@ def test_a_run_gives_the_same_data_set(echo_recipe: Build, endpoint: FakeEndpoin
 
 def test_errors_keep_their_kind_and_limits_hold() -> None:
     with FakeEndpoint([Fault(401)] * 99) as endpoint, pytest.raises(ConfigError, match="status 401"):
-        generate(open_llm(spec(endpoint)), requests(4))
+        generate(open_llm(spec(endpoint), process_session()), requests(4))
     with FakeEndpoint([Fault(400)]) as endpoint:
-        replies = generate(open_llm(spec(endpoint)), requests(3))
+        replies = generate(open_llm(spec(endpoint), process_session()), requests(3))
         assert sorted(bool(reply.error) for reply in replies) == [False, False, True]
     with FakeEndpoint() as endpoint:
-        engine = engine_for(spec(endpoint, requests_per_minute=600).endpoint, "m")  # type: ignore[arg-type]
+        engine = engine_for(spec(endpoint, requests_per_minute=600).endpoint, "m", process_session())  # type: ignore[arg-type]
         engine.divide(0.5)
         begun = time.monotonic()
-        generate(open_llm(spec(endpoint, requests_per_minute=600)), requests(12))
+        generate(open_llm(spec(endpoint, requests_per_minute=600), process_session()), requests(12))
         assert time.monotonic() - begun > 1.0  # five a second, the first five at once
 
 
 def recorded(endpoint: FakeEndpoint, ledger: Ledger, price: Price | None = None) -> Recorded:
-    return Recorded(open_llm(spec(endpoint)), ledger, "one", price, "member a")
+    return Recorded(open_llm(spec(endpoint), process_session()), ledger, "one", price, "member a")
 
 
 def test_the_process_that_asks_records_before_it_answers(ledger_url: str) -> None:
@@ -111,7 +111,7 @@ def test_several_streams_at_once_get_their_own_replies(tmp_path: Path) -> None:
     with FakeEndpoint() as endpoint, ThreadPoolExecutor(20) as threads:
         llms = [recorded(endpoint, ledger) for _ in parts]
         found = list(threads.map(generate, llms, parts))
-        alone = generate(open_llm(spec(endpoint, concurrency=MANY_CALLS)), asked)
+        alone = generate(open_llm(spec(endpoint, concurrency=MANY_CALLS), process_session()), asked)
     assert [reply for part in found for reply in part] == alone
     assert ledger.count() == 2000
 
@@ -119,7 +119,7 @@ def test_several_streams_at_once_get_their_own_replies(tmp_path: Path) -> None:
 def test_a_reply_that_another_run_recorded_first_stays(endpoint: FakeEndpoint, tmp_path: Path) -> None:
     ledger, (asked,) = Ledger(f"sqlite:///{tmp_path}/ledger.sqlite"), requests(1)
     llm = recorded(endpoint, ledger)
-    stream = open_llm(spec(endpoint)).recording(Account(ledger.url, llm.identity)).stream([asked])  # type: ignore[attr-defined]
+    stream = open_llm(spec(endpoint), process_session()).recording(Account(ledger.url, llm.identity)).stream([asked])  # type: ignore[attr-defined]
     first = Reply("first", "stop")
     ledger.record([Entry(Account(ledger.url, llm.identity), asked.key(llm.identity), first)])
     assert next(stream) == [(0, first)]
@@ -155,7 +155,7 @@ def test_an_error_that_nobody_thought_of_ends_its_stream_and_no_other(tmp_path: 
     ledger, other = (Ledger(f"sqlite:///{tmp_path}/{name}.sqlite") for name in ("ledger", "other"))
     llm, (asked, *more) = recorded(endpoint, ledger), requests(20)
     stored, key = '{"text": "x", "unheard_of": 1}', asked.key(llm.identity)
-    stream = open_llm(spec(endpoint)).recording(Account(ledger.url, llm.identity)).stream([asked])  # type: ignore[attr-defined]
+    stream = open_llm(spec(endpoint), process_session()).recording(Account(ledger.url, llm.identity)).stream([asked])  # type: ignore[attr-defined]
     with sqlite3.connect(tmp_path / "ledger.sqlite") as connection:
         columns = "key, backend, model, dataset, reply, checksum, n_prompt_tokens, n_tokens"
         row = (key, "openai", "m", "one", stored, checksum_of(key, stored), 0, 0)
@@ -200,27 +200,27 @@ def test_files_of_the_working_folder_stand_in_for_no_module(
 ) -> None:
     (tmp_path / "aiohttp.py").write_text("raise SystemExit('mine')")
     monkeypatch.chdir(tmp_path)
-    engine = engine_for(spec(endpoint).endpoint, "m")  # type: ignore[arg-type]
-    assert isinstance(engine, Apart)
+    engine = engine_for(spec(endpoint).endpoint, "m", process_session())  # type: ignore[arg-type]
+    assert isinstance(engine, RemoteEngine)
     engine._process._child.kill()
     engine._process._child.wait()
     deadline = time.monotonic() + 5
     while not engine.gone and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert len(generate(open_llm(spec(endpoint)), requests(5))) == 5
+    assert len(generate(open_llm(spec(endpoint), process_session()), requests(5))) == 5
 
 
 def test_an_engine_that_cannot_be_opened_says_why(endpoint: FakeEndpoint) -> None:
     wrong = spec(endpoint, base_url="http://[::1/v1")
     with pytest.raises(RuntimeError, match="Invalid"):
-        generate(open_llm(wrong), requests(3))
-    assert len(generate(open_llm(spec(endpoint)), requests(3))) == 3
+        generate(open_llm(wrong, process_session()), requests(3))
+    assert len(generate(open_llm(spec(endpoint), process_session()), requests(3))) == 3
 
 
 def test_the_purse_counts_what_an_early_end_left_under_way(tmp_path: Path, endpoint: FakeEndpoint) -> None:
     ledger = Ledger(f"sqlite:///{tmp_path}/ledger.sqlite")
     purse = Purse(Budget(tokens=10**7), 0, 0.0, lambda: ledger.spent("one"))
-    llm = Recorded(Budgeted(open_llm(spec(endpoint)), purse, None), ledger, "one")
+    llm = Recorded(Budgeted(open_llm(spec(endpoint), process_session()), purse, None), ledger, "one")
     for start in range(0, 600, 200):
         stream = llm.stream(requests(600)[start : start + 200])
         next(stream)
@@ -233,7 +233,7 @@ def test_the_purse_counts_what_an_early_end_left_under_way(tmp_path: Path, endpo
 def test_a_budget_holds_for_it_too(tmp_path: Path, endpoint: FakeEndpoint) -> None:
     ledger = Ledger(f"sqlite:///{tmp_path}/ledger.sqlite")
     purse = Purse(Budget(tokens=20_000), 0, 0.0)
-    llm = Recorded(Budgeted(open_llm(spec(endpoint)), purse, None), ledger, "one")
+    llm = Recorded(Budgeted(open_llm(spec(endpoint), process_session()), purse, None), ledger, "one")
     with pytest.raises(BudgetSpent):
         generate(llm, requests(1000))
     assert 0 < ledger.count() == len(endpoint.journal) < 1000
@@ -241,21 +241,21 @@ def test_a_budget_holds_for_it_too(tmp_path: Path, endpoint: FakeEndpoint) -> No
 
 
 def test_a_stream_that_nobody_reads_to_its_end_is_dropped(endpoint: FakeEndpoint) -> None:
-    stream = open_llm(spec(endpoint)).stream(requests(500))
+    stream = open_llm(spec(endpoint), process_session()).stream(requests(500))
     next(stream)
     stream.close()  # type: ignore[attr-defined]
     time.sleep(0.3)
     arrived = len(endpoint.journal)
     assert arrived < 400
-    assert len(generate(open_llm(spec(endpoint)), requests(5))) == 5
+    assert len(generate(open_llm(spec(endpoint), process_session()), requests(5))) == 5
 
 
 def test_when_the_process_dies_it_is_said_and_another_one_takes_over(endpoint: FakeEndpoint) -> None:
-    llm = open_llm(spec(endpoint))
+    llm = open_llm(spec(endpoint), process_session())
     stream = llm.stream(requests(500))
     next(stream)
-    engine = engine_for(spec(endpoint).endpoint, "m")  # type: ignore[arg-type]
-    assert isinstance(engine, Apart)
+    engine = engine_for(spec(endpoint).endpoint, "m", process_session())  # type: ignore[arg-type]
+    assert isinstance(engine, RemoteEngine)
     engine._process._child.kill()
     with pytest.raises(Gone):
         list(stream)
@@ -264,11 +264,12 @@ def test_when_the_process_dies_it_is_said_and_another_one_takes_over(endpoint: F
 
 ASK = """
 import sys
-from tests.llms.endpoint.test_engine_process import MANY, requests
+from tests.llms.endpoint.test_remote_engine import MANY, requests
 from pairsmith.config import ModelSpec
-from pairsmith.llms.base import open_llm
+from pairsmith.llms.registry import open_llm
+from pairsmith.session import process_session
 where = {"base_url": sys.argv[1], "api_key_env": None, "concurrency": MANY}
-stream = open_llm(ModelSpec(backend="openai", model="m", endpoint=where)).stream(requests(5000))
+stream = open_llm(ModelSpec(backend="openai", model="m", endpoint=where), process_session()).stream(requests(5000))
 next(stream)
 print("asking", flush=True)
 list(stream)
@@ -288,5 +289,21 @@ def test_it_ends_with_the_process_that_started_it(endpoint: FakeEndpoint) -> Non
     assert not Path(f"/proc/{child}").exists()
 
 
-def test_a_process_that_was_forked_starts_its_own() -> None:
-    assert engine_process._process(1) is not engine_process._process(2)
+def test_a_process_that_was_forked_starts_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = Session()
+    mine = session.share("engines", object)
+    assert session.share("engines", object) is mine
+    monkeypatch.setattr("os.getpid", lambda: 2)
+    assert session.share("engines", object) is not mine
+
+
+def test_it_ends_with_the_last_session_that_asks_through_it(endpoint: FakeEndpoint) -> None:
+    one, other = Session(), Session()
+    for session in (one, other):
+        generate(open_llm(spec(endpoint), session), requests(3))
+    engines = [engine_for(spec(endpoint).endpoint, "m", session) for session in (one, other)]  # type: ignore[arg-type]
+    assert engines[0] is engines[1]
+    one.close()
+    assert not engines[0].gone  # type: ignore[union-attr]
+    other.close()
+    assert engines[0].gone  # type: ignore[union-attr]

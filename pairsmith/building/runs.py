@@ -1,0 +1,269 @@
+"""Run a recipe: load, all stages of each shard, a version. Prefect's flows differ only in who does the work."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pairsmith.config import Recipe
+from pairsmith.errors import ConfigError, RunError
+from pairsmith.generation.evolution import STAGE as EVOLVE
+from pairsmith.generation.pool import STAGE as GENERATE
+from pairsmith.judging.rating import STAGE as RATE
+from pairsmith.ledger.replies import open_ledger
+from pairsmith.memory import frugal_memory
+from pairsmith.pairing.select import STAGE as PAIR
+from pairsmith.pairing.survey import STAGE as SURVEY
+from pairsmith.progress import Progress
+from pairsmith.publishing.publish import Published
+from pairsmith.reporting.summary_tables import funnel_table, reasons_text
+from pairsmith.session import Session
+from pairsmith.sources.sharding import Loaded
+from pairsmith.stages.base import ASKS_NOTHING, StageResult, open_store, stages_of
+from pairsmith.stages.evolve import evolve_shard
+from pairsmith.stages.freshness import lacking, unfinished
+from pairsmith.stages.generate import generate_shard
+from pairsmith.stages.load import forget_sources, load
+from pairsmith.stages.pair import pair_shard
+from pairsmith.stages.publish import gate_table, publish_run, push
+from pairsmith.stages.rate import rate_shard
+from pairsmith.stages.survey import merge_surveys, survey_shard
+from pairsmith.storage.tables import published_ref
+
+COUNTED = ("calls", "prompt_tokens", "tokens", "cost", "failed")
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one member, evolver or judge does to a shard, or all of them together."""
+
+    stage: str
+    who: str = "all"
+
+
+Waves = Sequence[Sequence[Step]]  # the steps of a shard; each wave waits for those before it
+
+
+@dataclass(frozen=True)
+class Release:
+    """A version that was published, and what a person wants to know of it at once."""
+
+    published: Published
+    funnel: list[Row]
+    passed_over: str
+    gates: list[Row]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run did. `usage`: what it asked of whom; `lacking`: what a stage that ran alone could not be done for.
+
+    `release` is null where completions were only rated.
+    """
+
+    loaded: Loaded
+    usage: list[Row]
+    lacking: str | None
+    release: Release | None
+
+
+class Workers(Protocol):
+    """Who does the work of a run: threads of this process, or Prefect's tasks."""
+
+    def load(self, full: bool) -> Loaded:
+        """Lay the prompts out in shards; `full`: read all sources afresh."""
+
+    def working(self, prompts: int) -> AbstractContextManager[None]:
+        """Around the work on shards, of so many prompts."""
+
+    def find_lacking(self, shards: Sequence[str], stage: str) -> Mapping[str, list[str]]:
+        """What is lacking for a stage that runs alone, by shard."""
+
+    def work_on(self, shards: Iterable[str], waves: Waves) -> tuple[list[StageResult], list[BaseException]]:
+        """Do all steps of some shards, and begin none after a failure; returns what was done and what failed."""
+
+    def merge_surveys(self, shards: Mapping[str, int]) -> list[str]:
+        """Tell every shard what all together say; returns those whose pairs are to be selected."""
+
+    def publish(self, loaded: Loaded) -> Release:
+        """Publish the next version."""
+
+
+def waves_of(recipe: Recipe, only: str | None = None) -> Waves:
+    """The steps of each shard of a recipe. `only` rating, or pairing, for which nobody is asked.
+
+    With a survey, pairs wait for all shards and are no part of them.
+    """
+    waves: list[list[Step]] = []
+    if only is None:
+        waves.append([Step(GENERATE, member.name) for member in recipe.pool.members])
+        if recipe.evolution:
+            waves.append([Step(EVOLVE, recipe.evolution.evolver.name)])
+    if recipe.rating:
+        raters = recipe.rating.unasked if only == PAIR else recipe.rating.raters
+        waves.append([Step(RATE, rater) for rater in raters])
+    if only != RATE:
+        waves.append([Step(SURVEY if recipe.needs_survey else PAIR)])
+    return waves
+
+
+def run(recipe: Recipe, workers: Workers, session: Session, only: str | None = None, full: bool = False) -> Outcome:
+    """All stages of a recipe, or `only` rating or pairing of what is there, with its data set held for this run.
+
+    `full`: all sources are read afresh. Raises RunError where a stage failed for good, or where nothing can be done
+    since completions or ratings are lacking.
+    """
+    store, ledger = open_store(recipe, session), open_ledger(recipe.ledger_url, session)
+    with frugal_memory(), store.lock(), ledger.lock(store.root):
+        loaded = workers.load(full)
+        for stage in stages_of(recipe):
+            session.tell(Progress(stage, total=loaded.accepted))
+        with workers.working(loaded.accepted):
+            left = unfinished(recipe, loaded.shards, session)
+            absent = workers.find_lacking(left, only) if only else {}
+            told = lacking_text(absent, loaded.shards) if absent else None
+            if absent and (only == PAIR or len(absent) == len(loaded.shards)):
+                raise RunError(f"nothing was done: {told}")
+            ready = [shard for shard in left if shard not in absent]
+            done, failures = _worked(recipe, workers, ready, only, loaded)
+        if failures:
+            kind = ConfigError if any(isinstance(failure, ConfigError) for failure in failures) else RunError
+            raise kind(f"{len(failures)} task runs failed; what was done is kept. First: {failures[0]}")
+        return Outcome(loaded, usage_of(done), told, None if only == RATE else workers.publish(loaded))
+
+
+def _worked(
+    recipe: Recipe, workers: Workers, shards: Iterable[str], only: str | None, loaded: Loaded
+) -> tuple[list[StageResult], list[BaseException]]:
+    """All steps of some shards, and with a survey the pairs of every shard for which it has news."""
+    done, failures = workers.work_on(shards, waves_of(recipe, only))
+    if recipe.needs_survey and only != RATE and not failures:
+        more, failures = workers.work_on(workers.merge_surveys(loaded.shards), [[Step(PAIR)]])
+        done += more
+    return done, failures
+
+
+def usage_of(done: Iterable[StageResult]) -> list[Row]:
+    """What was asked of each member, evolver and judge."""
+    counted: dict[tuple[str, str], Counter[str]] = {}
+    for result in done:
+        if result.stage not in ASKS_NOTHING:
+            counts = counted.setdefault((result.stage, result.who), Counter())
+            counts.update({name: getattr(result, name) for name in COUNTED})
+    return [
+        {"stage": stage, "who": who, **{name: counts[name] for name in COUNTED}}
+        for (stage, who), counts in counted.items()
+    ]
+
+
+def lacking_text(absent: Mapping[str, Sequence[str]], shards: Mapping[str, int]) -> str:
+    """What is not there, for how many prompts, and which command makes it."""
+    prompts: Counter[str] = Counter()
+    for shard, names in absent.items():
+        prompts.update(dict.fromkeys(names, shards[shard]))
+    found = "; ".join(f"{count} of {sum(shards.values())} prompts have no {what}" for what, count in prompts.items())
+    command = "rate" if all(what.startswith("ratings") for what in prompts) else "run"
+    return f"{found}. `pairsmith {command}` with this recipe makes them"
+
+
+class Threads:
+    """The work of a run in threads of this process: several shards at a time, and the steps of a wave side by side."""
+
+    def __init__(self, recipe: Recipe, session: Session) -> None:
+        self._recipe, self._session = recipe, session
+        self._steps: dict[str, Callable[[str, str], StageResult]] = {
+            GENERATE: lambda shard, who: generate_shard(recipe, shard, who, session),
+            EVOLVE: lambda shard, _: evolve_shard(recipe, shard, session),
+            RATE: lambda shard, who: rate_shard(recipe, shard, who, session),
+            SURVEY: lambda shard, _: survey_shard(recipe, shard, session),
+            PAIR: lambda shard, _: pair_shard(recipe, shard, session),
+        }
+
+    def load(self, full: bool) -> Loaded:
+        if full:
+            forget_sources(self._recipe, self._session)
+        return load(self._recipe, self._session)
+
+    def working(self, prompts: int) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def find_lacking(self, shards: Sequence[str], stage: str) -> Mapping[str, list[str]]:
+        found = {shard: lacking(self._recipe, shard, stage, self._session) for shard in shards}
+        return {shard: absent for shard, absent in found.items() if absent}
+
+    def work_on(self, shards: Iterable[str], waves: Waves) -> tuple[list[StageResult], list[BaseException]]:
+        done: list[StageResult] = []
+        failures: list[BaseException] = []
+        left, under_way = iter(shards), set[Future[list[StageResult]]]()
+        at_a_time, widest = self._recipe.shards_in_flight, max(map(len, waves))
+        with ThreadPoolExecutor(at_a_time) as by_shard, ThreadPoolExecutor(at_a_time * widest) as by_step:
+            while True:
+                while not failures and len(under_way) < at_a_time and (shard := next(left, None)) is not None:
+                    under_way.add(by_shard.submit(self._through, shard, waves, by_step))
+                if not under_way:
+                    return done, failures
+                ended, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+                for future in ended:
+                    error = future.exception()
+                    failures += [error] if error else []
+                    done += [] if error else future.result()
+
+    def _through(self, shard: str, waves: Waves, pool: ThreadPoolExecutor) -> list[StageResult]:
+        """All steps of one shard. Those beside one that fails come to their end."""
+        done: list[StageResult] = []
+        for wave in waves:
+            futures = [pool.submit(self._steps[step.stage], shard, step.who) for step in wave]
+            wait(futures)
+            done += [future.result() for future in futures]
+        return done
+
+    def merge_surveys(self, shards: Mapping[str, int]) -> list[str]:
+        return merge_surveys(self._recipe, shards, self._session)
+
+    def publish(self, loaded: Loaded) -> Release:
+        published, summary = publish_run(self._recipe, loaded, self._session)
+        gates = gate_table(self._recipe, loaded, self._session)
+        return Release(published, funnel_table(summary), reasons_text(summary.completion_reasons), gates)
+
+
+@contextmanager
+def opened(session: Session | None) -> Iterator[Session]:
+    """The session that was given, left open; or one of its own that ends with the block."""
+    with nullcontext(session) if session else Session() as one:
+        yield one
+
+
+def build(recipe: Recipe, session: Session | None = None, full: bool = False) -> Outcome:
+    """Run a recipe in this process, without Prefect, and publish its next version.
+
+    What was made before is not made again, and no reply is asked for twice. `session` keeps weights and connections
+    for what comes after; without one they are let go at the end. `full`: all sources are read afresh. Raises
+    ConfigError for a wrong recipe, DataError for input that cannot be used, RunError where a stage failed for good.
+    """
+    with opened(session) as one:
+        outcome = run(recipe, Threads(recipe, one), one, full=full)
+        if recipe.publishing.hub and outcome.release:
+            push(recipe, outcome.release.published, one)
+        return outcome
+
+
+def preview(recipe: Recipe, count: int = 5, session: Session | None = None) -> list[Row]:
+    """The pairs of the first `count` rows of a recipe's sources, without a version; its replies serve later runs.
+
+    Pairs are rows as they are published: prompt, chosen, rejected, scores, ratings.
+    """
+    few = {"prompts": recipe.prompts.model_copy(update={"limit": count}), "ledger": recipe.ledger_url}
+    with opened(session) as one, tempfile.TemporaryDirectory() as folder:
+        small = recipe.model_copy(update={**few, "workspace": folder})
+        workers, store = Threads(small, one), open_store(small, one)
+        loaded = workers.load(full=False)
+        _, failures = _worked(small, workers, loaded.shards, None, loaded)
+        if failures:
+            raise failures[0]
+        return [row for shard in loaded.shards for row in store.read_arrow(published_ref(shard)).to_pylist()]

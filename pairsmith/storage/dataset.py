@@ -1,0 +1,69 @@
+"""A published data set: its versions, their pairs, and the decisions about them. In a folder or under a URL."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from pairsmith.errors import DataError
+from pairsmith.storage import versions
+from pairsmith.storage.datafiles import PREFERENCE, rows_of, stored_files
+from pairsmith.storage.versions import LATEST, Decision, State, Version
+
+
+class Dataset:
+    """What a recipe published at `place`, the folder (or URL) that has `versions` in it. Raises DataError for another.
+
+    >>> Dataset("pairsmith-data/demo").latest  # doctest: +SKIP
+    'v0002'
+    """
+
+    def __init__(self, place: str) -> None:
+        self.store = versions.store_at(str(place))
+
+    @property
+    def versions(self) -> list[Version]:
+        """All versions that can be read, the oldest first."""
+        found = (versions.version_at(self.store, name) for name in versions.version_names(self.store))
+        return [version for version in found if version]
+
+    @property
+    def latest(self) -> str | None:
+        """The version that `latest` leads to; None before the first release."""
+        return versions.latest_name(self.store)
+
+    @property
+    def candidates(self) -> list[str]:
+        """The versions that wait for a decision."""
+        past = versions.history(self.store)
+        return [name for name in past.names if past.state(name) is State.CANDIDATE]
+
+    def state(self, version: str) -> State:
+        """What became of a version: released, candidate, rejected, superseded or withdrawn."""
+        return versions.history(self.store).state(self._named(version))
+
+    def pairs(self, version: str = LATEST) -> pd.DataFrame:
+        """All pairs of a version, `train` before `test`: a row each, with the columns of the published data."""
+        found = versions.version_at(self.store, self._named(version))
+        if found is None:
+            raise DataError(f"{self.store.url(f'versions/{version}')}: its version.json cannot be read")
+        names = [f"versions/{found.name}/{name}" for name in found.files if name.startswith("data/")]
+        return pd.DataFrame(rows_of(stored_files(self.store, names)), columns=PREFERENCE.names)
+
+    def release(self, version: str | None = None, *, reason: str, by: str | None = None) -> Decision:
+        """Let `latest` lead to a version, the one that waits when none is named."""
+        return versions.release(self.store, version, by or versions.this_user(), reason)
+
+    def reject(self, version: str | None = None, *, reason: str, by: str | None = None) -> Decision:
+        """Turn down a version that waits; `latest` stays where it is."""
+        return versions.reject(self.store, version, by or versions.this_user(), reason)
+
+    def rollback(self, version: str, *, reason: str, by: str | None = None) -> Decision:
+        """Let `latest` lead back to an earlier version."""
+        return versions.rollback(self.store, version, by or versions.this_user(), reason)
+
+    def _named(self, version: str) -> str:
+        name = self.latest if version == LATEST else version
+        if name is None:
+            raise DataError(f"{self.store.url('')}: nothing was released yet; name a version")
+        versions.version_folder(self.store, name)
+        return name
