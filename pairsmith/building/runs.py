@@ -21,6 +21,7 @@ from pairsmith.pairing.select import STAGE as PAIR
 from pairsmith.pairing.survey import STAGE as SURVEY
 from pairsmith.progress import Progress
 from pairsmith.publishing.publish import Published
+from pairsmith.reporting.summary_tables import funnel_table, reasons_text
 from pairsmith.session import Session
 from pairsmith.sources.sharding import Loaded
 from pairsmith.stages.base import ASKS_NOTHING, StageResult, open_store, stages_of
@@ -228,7 +229,7 @@ class Threads:
     def publish(self, loaded: Loaded) -> Release:
         published, summary = publish_run(self._recipe, loaded, self._session)
         gates = gate_table(self._recipe, loaded, self._session)
-        return Release(published, summary.lost(), summary.passed_over(), gates)
+        return Release(published, funnel_table(summary), reasons_text(summary.completion_reasons), gates)
 
 
 @contextmanager

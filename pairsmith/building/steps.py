@@ -25,12 +25,13 @@ from pairsmith.generation import evolution, pool
 from pairsmith.judging import rating
 from pairsmith.judging.scoring import scores
 from pairsmith.pairing import survey
-from pairsmith.pairing.survey import Facts
+from pairsmith.pairing.survey import SurveyResult
 from pairsmith.publishing.publish import published_rows
 from pairsmith.session import Session
 from pairsmith.stages.pair import paired
 from pairsmith.stages.wiring import recorded_model
 from pairsmith.storage.datafiles import PREFERENCE
+from pairsmith.storage.row_types import RatingRow, rows_as
 from pairsmith.storage.schemas import TABLES, frame, rows
 
 log = logging.getLogger(__name__)
@@ -113,25 +114,25 @@ def rate(
     assert judging is not None
     completions = completions_in(found, given, "rate")
     tables = frame("prompts", given.table), frame("completions", completions)
-    made: list[Row] = []
+    made: list[RatingRow] = []
     with opened(session) as one:
         for name in judging.raters:
             if name == CHECKS:
-                made += rows(rating.check(*tables, judging))
+                made += rows_as(RatingRow, rating.check(*tables, judging))
                 continue
             judge = judging.judge(name)
             if judge.is_given:
                 raise ConfigError(f"rate: judge {name} has backend given; its ratings are in the rows already")
             llm = recorded_model(settings, judge, one)
-            made += rows(rating.rate(*tables, judging, judge, llm, settings.families, one.tell))
+            made += rows_as(RatingRow, rating.rate(*tables, judging, judge, llm, settings.families, one.tell))
     totals, of_completion = scores(made, settings.pairing, judging), defaultdict[str, list[Row]](list)
     for row in made:
         kept = {name: value for name, value in row.items() if name not in _OF_ROW}
         of_completion[row["completion_id"]].append(kept)
     shown, names = shown_completions(completions, found, given)
-    for row in shown:
-        name = row["completion_id"]
-        row |= {RATED: of_completion[name], SCORED: totals[name].total if name in totals else None}
+    for line in shown:
+        name = line["completion_id"]
+        line |= {RATED: of_completion[name], SCORED: totals[name].total if name in totals else None}
     return like(shown, [*(name for name in names if name not in (RATED, SCORED)), RATED, SCORED])
 
 
@@ -153,7 +154,7 @@ def pair(
     ratings = _ratings_in(found, given, completions, settings)
     tables = frame("prompts", given.table), frame("completions", completions), frame("ratings", ratings)
     with opened(session) as one:
-        made, _ = paired(settings, *tables, _facts_of(tables[1], tables[2], settings), one)
+        made, _ = paired(settings, *tables, _survey_of(tables[1], tables[2], settings), one)
     left = rows(made.rejections)
     _note("prompts have no pair", [row for row in left if row["completion_id"] is None])
     if rejections is not None:
@@ -222,11 +223,11 @@ def _said_of(row: Row) -> list[Row]:
     return [said | {"reply": "", "request": ""}]
 
 
-def _facts_of(completions: pd.DataFrame, ratings: pd.DataFrame, settings: Recipe) -> Facts:
+def _survey_of(completions: pd.DataFrame, ratings: pd.DataFrame, settings: Recipe) -> SurveyResult:
     """What the rows as a whole tell of each completion, as far as the recipe needs it."""
     if not settings.needs_survey:
-        return Facts()
+        return SurveyResult()
     found = survey.survey(completions, ratings, settings.pairing, settings.rating)
     least = settings.pairing.guard.repeated
     repeated = frozenset(text for text, count in found.texts.items() if least is not None and count >= least)
-    return Facts(found.slopes(), repeated)
+    return SurveyResult(found.slopes(), repeated)

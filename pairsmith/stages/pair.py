@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pandas as pd
 
@@ -10,8 +11,9 @@ from pairsmith.config import Recipe, Sampling
 from pairsmith.judging import guard
 from pairsmith.llms.local.encoder import cosine
 from pairsmith.pairing import select, survey_merge
-from pairsmith.pairing.select import Similarity, by_characters, pair
-from pairsmith.pairing.survey import Facts
+from pairsmith.pairing.candidates import Similarity, by_characters, evidence_of
+from pairsmith.pairing.select import pair
+from pairsmith.pairing.survey import SurveyResult
 from pairsmith.progress import Progress, ask
 from pairsmith.protocol import Request
 from pairsmith.publishing import publish
@@ -40,8 +42,8 @@ def pair_shard(recipe: Recipe, shard: str, session: Session) -> StageResult:
     store = open_store(recipe, session)
     source = store.load(prompts_ref(shard))
     completions, ratings = judged_tables(recipe, store, shard)
-    told = (survey_merge.read_facts(store, shard) if recipe.needs_survey else None) or Facts()
-    tables, flags = paired(recipe, source.data, completions, ratings, told, session)
+    result = (survey_merge.read_result(store, shard) if recipe.needs_survey else None) or SurveyResult()
+    tables, flags = paired(recipe, source.data, completions, ratings, result, session)
     store.write(rejections_ref(shard), tables.rejections, "")
     store.write(pairs_ref(shard), tables.pairs, "")
     published = publish.published_rows(tables)
@@ -54,7 +56,7 @@ def pair_shard(recipe: Recipe, shard: str, session: Session) -> StageResult:
     record = {
         "mark": mark_of(recipe, store, shard),
         "files": file_digests(store, [*before, *(ref.path for ref in made_refs(shard))]),
-        "facts": told.digest,
+        "facts": result.digest,
         "content": f"{publish.content_digest(published):064x}",
         "summary": summary.to_json(),
         "trust": trust.to_json(),
@@ -69,15 +71,19 @@ def paired(
     prompts: pd.DataFrame,
     completions: pd.DataFrame,
     ratings: pd.DataFrame,
-    facts: Facts,
+    result: SurveyResult,
     session: Session,
 ) -> tuple[ShardTables, Mapping[str, Sequence[guard.Flag]]]:
     """All tables of some prompts, with their pairs and rejections, and what the guard found in their completions."""
-    flags = guard.flagged(schemas.rows(completions), facts.repeated)
-    pairs, rejections = pair(
-        prompts, completions, ratings, recipe.pairing, recipe.needs_scores, recipe.rating, facts.slopes,
-        {name: guard.told(found) for name, found in flags.items()}, _similarity(recipe, completions, session),
-    )  # fmt: skip
+    flags = guard.flagged(schemas.rows(completions), result.repeated)
+    evidence = replace(
+        evidence_of(ratings, recipe.pairing, recipe.rating),
+        flags={name: guard.kinds_text(found) for name, found in flags.items()},
+        slopes=result.slopes,
+        similarity=_similarity(recipe, completions, session),
+        needs_scores=recipe.needs_scores,
+    )
+    pairs, rejections = pair(prompts, completions, recipe.pairing, evidence)
     return ShardTables(prompts, completions, ratings, pairs, rejections), flags
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from pairsmith.config import Pairing
 from pairsmith.judging.scoring import Scores, log_length
-from pairsmith.pairing.select import SLOPE_STEP, TOTAL, Selection, select
+from pairsmith.pairing.candidates import SLOPE_STEP, TOTAL, Evidence
+from pairsmith.pairing.select import Selection, select
 from tests.runs import completion
 
 LONG, SHORT = "long " * 400, "brief"
@@ -18,7 +19,8 @@ def selected(pairing: Pairing, margin: float) -> Selection:
     """Of two texts one point apart, where the slope leaves just so much of that point to the longer one."""
     made = [completion("long", text=LONG), completion("short", text=SHORT)]
     slope = (1.0 - margin) / LONGER_BY
-    return select("p", made, {"long": Scores(4.0), "short": Scores(3.0)}, pairing, True, slopes={TOTAL: slope})
+    scores = {"long": Scores(4.0), "short": Scores(3.0)}
+    return select("p", made, pairing, Evidence(scores, slopes={TOTAL: slope}))
 
 
 @pytest.mark.parametrize("share", [-0.98, -0.5, -0.02, 0.02, 0.5, 0.98])
