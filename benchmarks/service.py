@@ -39,7 +39,7 @@ TASKS = 4  # of a shard: two members, a judge, pairs
 TRIVIAL = """
 import sys, time
 from pathlib import Path
-from flows.settings import for_terminal
+from pairsmith_flows.service.settings import for_terminal
 import os
 for name, value in for_terminal(False).items():
     os.environ.setdefault(name, value)
@@ -65,7 +65,7 @@ def noted(self, requests):
 
 Echo.stream = noted
 """
-WITH_PREFECT = f"{NOTED}\nfrom flows.__main__ import main\nmain()\n"
+WITH_PREFECT = f"{NOTED}\nfrom pairsmith_flows.__main__ import main\nmain()\n"
 WITHOUT = f"""{NOTED}
 from pairsmith.recipes import load_recipe
 from tests.runs import run

@@ -65,7 +65,7 @@ class Service:
     def __init__(self, folder: Path, prefect_file: Path, *words: str, **environment: str) -> None:
         self.folder, self.port = folder, free_port()
         self._command = [
-            sys.executable, "-m", "flows", "serve", "--folder", str(folder), "--port", str(self.port),
+            sys.executable, "-m", "pairsmith_flows", "serve", "--folder", str(folder), "--port", str(self.port),
             "--prefect-file", str(prefect_file), *words,
         ]  # fmt: skip
         self._environment = clean_environment(**QUICK, **environment)

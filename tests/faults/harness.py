@@ -301,7 +301,7 @@ def write_recipe(recipe: Recipe, path: Path) -> Path:
 @contextmanager
 def started(recipe: Recipe, folder: Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
     """`pairsmith run` as the first process of a group, with a Prefect of its own in `folder`; gone afterwards."""
-    command = [sys.executable, "-m", "flows", "run", str(write_recipe(recipe, folder / "recipe.yaml"))]
+    command = [sys.executable, "-m", "pairsmith_flows", "run", str(write_recipe(recipe, folder / "recipe.yaml"))]
     env = clean_environment(PREFECT_HOME=str(folder / "prefect"), **environment)
     pipes: dict[str, Any] = {"text": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, cwd=folder, env=env, start_new_session=True, **pipes) as process:

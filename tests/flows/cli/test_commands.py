@@ -15,14 +15,14 @@ RECIPE = str(ROOT / "recipes" / "echo.yaml")
 
 
 def cli(*words: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "flows", *words]
+    command = [sys.executable, "-m", "pairsmith_flows", *words]
     env = clean_environment(COLUMNS="140", **environment)
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=env, timeout=300, check=False)
 
 
 def test_help_imports_nothing_heavy() -> None:
     code = (
-        "import sys, flows.__main__; print([m for m in ('prefect', 'pandas', 'pydantic', 'torch') if m in sys.modules])"
+        "import sys, pairsmith_flows.__main__; print([m for m in ('prefect', 'pandas', 'pydantic', 'torch') if m in sys.modules])"
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True).stdout
     assert told == "[]\n"

@@ -248,7 +248,7 @@ def test_a_service_that_is_told_to_end_ends_its_runs_and_says_so(
 
 
 def serve(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "flows", "serve", "--folder", str(folder), *words]
+    command = [sys.executable, "-m", "pairsmith_flows", "serve", "--folder", str(folder), *words]
     return subprocess.run(
         command, cwd=ROOT, env=clean_environment(), capture_output=True, text=True, check=False, timeout=60
     )
@@ -357,7 +357,7 @@ def test_a_person_is_told_of_a_version_that_waits_and_what_is_answered_is_done(
         "CANCELLED", "v0003 has taken the place of v0002, which nobody had decided about."
     )  # fmt: skip
 
-    shell = f". {service.folder}/env && exec {sys.executable} -m flows release {store.root} --reason fine"
+    shell = f". {service.folder}/env && exec {sys.executable} -m pairsmith_flows release {store.root} --reason fine"
     told = subprocess.run(
         ["sh", "-c", shell], cwd=ROOT, env=clean_environment(), capture_output=True, text=True, check=False, timeout=60
     )
