@@ -17,10 +17,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 
 from pairsmith.config import Recipe
-from pairsmith_flows.service.watchdog import VARIABLE
+from pairsmith_flows.service.processes import VARIABLE
 from tests.conftest import ROOT, clean_environment
 
 SECONDS = 60.0
@@ -101,14 +102,12 @@ class Service:
     def processes(self) -> dict[int, str]:
         """The processes of the service, with the command of each."""
         mine, found = str(self.folder / "prefect"), {}
-        for folder in Path("/proc").glob("[0-9]*"):
+        for process in psutil.process_iter():
             try:
-                environ = (folder / "environ").read_bytes().split(b"\0")
-                if f"PREFECT_HOME={mine}".encode() in environ and any(
-                    name.startswith(f"{VARIABLE}=".encode()) for name in environ
-                ):
-                    found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            except OSError:
+                environment = process.environ()
+                if environment.get("PREFECT_HOME") == mine and VARIABLE in environment:
+                    found[process.pid] = " ".join(process.cmdline())
+            except psutil.Error:
                 continue
         return found
 
