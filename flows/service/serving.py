@@ -32,7 +32,7 @@ from pairsmith_flows.service.watchdog import SIGNALS, Watchdog
 START_SECONDS = 120.0  # that the server may take to answer
 
 
-def serve(folder: Path, port: int, prefect_file: Path, automations: Path) -> int:
+def serve_until_stopped(folder: Path, port: int, prefect_file: Path, automations: Path) -> int:
     """Run the service until Ctrl-C or SIGTERM; returns an exit code."""
     stopping = threading.Event()
     for number in SIGNALS:
@@ -69,7 +69,7 @@ def run_service(
     with Watchdog() as watchdog:
         watchdog.confirm()
         server, setup, worker = make_parts(commands, environment, watchdog, folder)
-        if not start(server, setup, worker, port, stopping):
+        if not start_parts(server, setup, worker, port, stopping):
             return
         click.echo(
             f"pairsmith is served at http://127.0.0.1:{port}\n"
@@ -85,7 +85,7 @@ def run_service(
         click.echo("ending the service; runs under way are ended too, and the next one goes on where they were")
 
 
-def start(server: Part, setup: Part, worker: Part, port: int, stopping: threading.Event) -> bool:
+def start_parts(server: Part, setup: Part, worker: Part, port: int, stopping: threading.Event) -> bool:
     """Start the parts, each when the one before it is ready; false where the service is to end before that."""
     click.echo("starting the server")
     server.start()

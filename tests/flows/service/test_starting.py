@@ -25,9 +25,9 @@ from pairsmith_flows.service import parts, serving
 folder, port, *programs = sys.argv[1:]
 commands = dict(zip(("server", "setup", "worker"), ([sys.executable, "-c", code, port] for code in programs)))
 serving.commands = lambda *_: commands
-deployments = Path("deployments")
+deployments, FILES = Path("deployments"), ("prefect.yaml", "automations.yaml")
 {before}
-sys.exit(serving.serve(Path(folder), int(port), deployments / "prefect.yaml", deployments / "automations.yaml"))
+sys.exit(serving.serve_until_stopped(Path(folder), int(port), *(deployments / name for name in FILES)))
 """
 # Each part starts another process, in a session of its own as a worker's runs are.
 CHILD = """
