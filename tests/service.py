@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,14 +61,17 @@ def write_deployments(folder: Path, recipe: Recipe, only: str | None = None, **c
 
 
 class Service:
-    """`pairsmith serve` from the repository's root, with its things in `folder`; as a context manager it is ended."""
+    """`pairsmith serve` with its things in `folder`, from the repository's root unless another place is named.
+
+    As a context manager it is ended.
+    """
+
+    program: Sequence[str] = (sys.executable, "-m", "pairsmith_flows")
+    place = ROOT
 
     def __init__(self, folder: Path, prefect_file: Path, *words: str, **environment: str) -> None:
         self.folder, self.port = folder, free_port()
-        self._command = [
-            sys.executable, "-m", "pairsmith_flows", "serve", "--folder", str(folder), "--port", str(self.port),
-            "--prefect-file", str(prefect_file), *words,
-        ]  # fmt: skip
+        self._words = ("--folder", str(folder), "--port", str(self.port), "--prefect-file", str(prefect_file), *words)
         self._environment = clean_environment(**QUICK, **environment)
         self.out = folder.with_suffix(".out")
         self._csrf: dict[str, str] = {}
@@ -76,7 +79,12 @@ class Service:
     def start(self) -> None:
         with open(self.out, "wb") as out:
             self.process = subprocess.Popen(
-                self._command, cwd=ROOT, env=self._environment, stdout=out, stderr=out, start_new_session=True
+                [*self.program, "serve", *self._words],
+                cwd=self.place,
+                env=self._environment,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
             )
         wait_for(lambda: STARTED in self.said() or self.process.poll() is not None, "the service starts", 120)
         assert self.process.poll() is None, self.said()
