@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
+from pairsmith_flows.cli.click_options import dataset_argument, reason_option
 from pairsmith_flows.cli.exits import exit_codes
-from pairsmith_flows.cli.options import dataset_argument, reason_option
 from pairsmith_flows.cli.running import open_console
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
+from pairsmith_flows.cli.click_options import limit_option, recipe_argument, set_option, verbose_option, wait_option
 from pairsmith_flows.cli.exits import exit_codes
-from pairsmith_flows.cli.options import limit_option, recipe_argument, set_option, verbose_option, wait_option
 from pairsmith_flows.cli.running import open_console, recipe_from, run_flow
 
 
