@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
+from pairsmith.llms.endpoint.openai import MANY_CALLS
 from pairsmith.testing import FakeEndpoint
 from tests.conftest import ROOT, clean_environment
 from tests.flows.service.test_serving import recipe_over
@@ -183,7 +184,7 @@ def test_a_service_and_a_worker_by_hand_beside_a_users_own_packages(
     (own_wheel.parent / "imported").unlink(missing_ok=True)
     path = {"PYTHONPATH": str(project)}
     with FakeEndpoint() as endpoint:
-        recipe = recipe_over(endpoint, project, 6)
+        recipe = recipe_over(endpoint, project, 6, concurrency=MANY_CALLS)
         deployments = write_deployments(project, recipe, "ad-hoc")
         automations = str(ROOT / "deployments" / "automations.yaml")
         service = Service(tmp_path / "service", deployments, "--automations", automations, **path)

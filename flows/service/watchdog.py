@@ -37,6 +37,7 @@ class Watchdog:
             [sys.executable, "-P", "-m", "pairsmith_flows.service.watchdog", self.mark],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,  # not that of this process, for whose end others may wait
             env=environment,
             **detached(),
         )
@@ -51,10 +52,15 @@ class Watchdog:
         timer = threading.Timer(START_SECONDS, self._process.kill)
         timer.start()
         try:
-            if self._process.stdout.readline() != READY:
-                raise RunError("the watchdog, which ends what would be left behind, does not start")
+            output: list[bytes] = []
+            for line in self._process.stdout:
+                if line == READY:
+                    return
+                output.append(line)
         finally:
             timer.cancel()
+        reason = b"".join(output[-1:]).decode(errors="replace").strip() or "it says nothing"
+        raise RunError(f"the watchdog, which ends what would be left behind, does not start: {reason}")
 
     @property
     def alive(self) -> bool:

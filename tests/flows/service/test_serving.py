@@ -33,11 +33,13 @@ CONCURRENCY = 4
 IN_FLIGHT = 3 * CONCURRENCY  # two members and a judge
 
 
-def recipe_over(endpoint: FakeEndpoint, folder: Path, count: int = 24, **changes: Any) -> Recipe:
+def recipe_over(
+    endpoint: FakeEndpoint, folder: Path, count: int = 24, concurrency: int = CONCURRENCY, **changes: Any
+) -> Recipe:
     """A recipe of two members and a judge of an endpoint, over a file of prompts, with everything in a folder."""
     prompts = folder / "prompts.jsonl"
     prompts.write_text("".join(json.dumps({"prompt": f"Question {n}?"}) + "\n" for n in range(count)))
-    where = {"base_url": endpoint.url, "api_key_env": None, "concurrency": CONCURRENCY}
+    where = {"base_url": endpoint.url, "api_key_env": None, "concurrency": concurrency}
     model = {"backend": "openai", "endpoint": where}
     data: dict[str, Any] = {
         "name": "served",

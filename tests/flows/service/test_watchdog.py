@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pairsmith.errors import RunError
-from pairsmith_flows.service import processes, watchdog
+from pairsmith_flows.service import processes
 from pairsmith_flows.service.watchdog import Watchdog
 from tests.conftest import clean_environment
 from tests.service import wait_for
@@ -79,9 +79,19 @@ time.sleep(60)
     wait_for(lambda: not pids(mark), "what was marked ends")
 
 
-def test_a_watchdog_that_does_not_start_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watchdog.sys, "executable", "/bin/false")  # type: ignore[attr-defined]
-    with pytest.raises(RunError, match="watchdog.*does not start"), Watchdog() as guard:
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [("exit 1", "it says nothing"), ("echo one; echo no room >&2; exit 1", "no room")],
+    ids=["in silence", "with a reason"],
+)
+def test_a_watchdog_that_does_not_start_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, reason: str
+) -> None:
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\n{program}\n")
+    python.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(python))
+    with pytest.raises(RunError, match=f"watchdog.*does not start: {reason}"), Watchdog() as guard:
         guard.confirm()
 
 
