@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -31,9 +32,9 @@ class exit_codes:
         self._interrupted = threading.Event()
 
     def __enter__(self) -> None:
-        reader, writer = os.pipe()
-        os.set_blocking(writer, False)
-        self._writer, self._before = writer, signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        reader, self._writer = socket.socketpair()  # Windows takes no pipe here
+        self._writer.setblocking(False)
+        self._before = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         threading.Thread(target=self._watch, args=(reader,), daemon=True).start()
         for number in ENDING:
             signal.signal(number, self._interrupt)
@@ -42,7 +43,7 @@ class exit_codes:
         from pairsmith.errors import ConfigError, DataError, PairsmithError
 
         signal.set_wakeup_fd(self._before)
-        os.close(self._writer)
+        self._writer.close()
         if isinstance(error, KeyboardInterrupt) or (error and self._interrupted.is_set()):  # some libraries wrap it
             _leave()
         if isinstance(error, PairsmithError | OSError):  # of the system: a full disk, a file that may not be written
@@ -55,10 +56,10 @@ class exit_codes:
         self._interrupted.set()
         raise KeyboardInterrupt
 
-    def _watch(self, signals: int) -> None:
+    def _watch(self, signals: socket.socket) -> None:
         """Let Prefect note an interruption, but not for longer than the grace."""
-        with open(signals, "rb", buffering=0) as pipe:
-            while number := pipe.read(1):
+        with signals:
+            while number := signals.recv(1):
                 if number[0] in ENDING:
                     self._interrupted.set()
                     time.sleep(GRACE_SECONDS)
