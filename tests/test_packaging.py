@@ -190,7 +190,7 @@ def test_a_service_and_a_worker_by_hand_beside_a_users_own_packages(
         service = Service(tmp_path / "service", deployments, "--automations", automations, **path)
         service.program, service.place = [str(programs / "pairsmith")], project
         with service:
-            served = service.wait(service.run("ad-hoc"))
+            served = service.wait(service.run("ad-hoc"), seconds=120)
             asked = sum(endpoint.asked.values())
             api = {"PREFECT_API_URL": f"{service.url}/api", "PREFECT_API_AUTH_STRING": service.login}
             path |= api | {"PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_WORKER_QUERY_SECONDS": "1"}
