@@ -86,8 +86,12 @@ class Service:
                 stderr=out,
                 start_new_session=True,
             )
-        wait_for(lambda: STARTED in self.said() or self.process.poll() is not None, "the service starts", 120)
-        assert self.process.poll() is None, self.said()
+        try:
+            wait_for(lambda: STARTED in self.said() or self.process.poll() is not None, "the service starts", 240)
+            assert self.process.poll() is None, self.said()
+        except BaseException:
+            self.process.terminate()
+            raise
 
     def said(self) -> str:
         return self.out.read_text(errors="replace")
