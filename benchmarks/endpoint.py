@@ -91,9 +91,9 @@ def child(url: str, folder: str, prompts: int, concurrency: int, prefect: bool) 
     recipe = recipe_for(url, Path(folder), prompts, concurrency)
     run = _flow if prefect else _library
     if prefect:
-        from pairsmith_flows.__main__ import _prepare_prefect
+        from pairsmith_flows.cli.running import prepare_prefect
 
-        _prepare_prefect(verbose=False)
+        prepare_prefect(verbose=False)
         from pairsmith_flows.service.server import start_temporary_server
 
         start_temporary_server()

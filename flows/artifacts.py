@@ -27,7 +27,7 @@ def progress_artifacts(name: str, stages: Iterable[str], prompts: int, session: 
         stage: create_progress_artifact(0.0, key=artifact_key(name, stage), description=f"{stage}: {prompts} prompts")
         for stage in stages
     }
-    done, log, over, begun = Done(), get_run_logger(), threading.Event(), time.monotonic()
+    done, log, over, begun = StageCounts(), get_run_logger(), threading.Event(), time.monotonic()
     shown: dict[str, float] = dict.fromkeys(artifacts, 0.0)
 
     def update() -> None:
@@ -56,7 +56,7 @@ def progress_artifacts(name: str, stages: Iterable[str], prompts: int, session: 
             update()
 
 
-class Done:
+class StageCounts:
     """What was done of each stage, and how fast."""
 
     def __init__(self) -> None:

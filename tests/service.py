@@ -13,14 +13,15 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 
 from pairsmith.config import Recipe
-from pairsmith_flows.service.watchdog import VARIABLE
+from pairsmith_flows.service.processes import VARIABLE
 from tests.conftest import ROOT, clean_environment
 
 SECONDS = 60.0
@@ -60,14 +61,17 @@ def write_deployments(folder: Path, recipe: Recipe, only: str | None = None, **c
 
 
 class Service:
-    """`pairsmith serve` from the repository's root, with its things in `folder`; as a context manager it is ended."""
+    """`pairsmith serve` with its things in `folder`, from the repository's root unless another place is named.
+
+    As a context manager it is ended.
+    """
+
+    program: Sequence[str] = (sys.executable, "-m", "pairsmith_flows")
+    place = ROOT
 
     def __init__(self, folder: Path, prefect_file: Path, *words: str, **environment: str) -> None:
         self.folder, self.port = folder, free_port()
-        self._command = [
-            sys.executable, "-m", "pairsmith_flows", "serve", "--folder", str(folder), "--port", str(self.port),
-            "--prefect-file", str(prefect_file), *words,
-        ]  # fmt: skip
+        self._words = ("--folder", str(folder), "--port", str(self.port), "--prefect-file", str(prefect_file), *words)
         self._environment = clean_environment(**QUICK, **environment)
         self.out = folder.with_suffix(".out")
         self._csrf: dict[str, str] = {}
@@ -75,10 +79,19 @@ class Service:
     def start(self) -> None:
         with open(self.out, "wb") as out:
             self.process = subprocess.Popen(
-                self._command, cwd=ROOT, env=self._environment, stdout=out, stderr=out, start_new_session=True
+                [*self.program, "serve", *self._words],
+                cwd=self.place,
+                env=self._environment,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
             )
-        wait_for(lambda: STARTED in self.said() or self.process.poll() is not None, "the service starts", 120)
-        assert self.process.poll() is None, self.said()
+        try:
+            wait_for(lambda: STARTED in self.said() or self.process.poll() is not None, "the service starts", 240)
+            assert self.process.poll() is None, self.said()
+        except BaseException:
+            self.process.terminate()
+            raise
 
     def said(self) -> str:
         return self.out.read_text(errors="replace")
@@ -101,14 +114,12 @@ class Service:
     def processes(self) -> dict[int, str]:
         """The processes of the service, with the command of each."""
         mine, found = str(self.folder / "prefect"), {}
-        for folder in Path("/proc").glob("[0-9]*"):
+        for process in psutil.process_iter():
             try:
-                environ = (folder / "environ").read_bytes().split(b"\0")
-                if f"PREFECT_HOME={mine}".encode() in environ and any(
-                    name.startswith(f"{VARIABLE}=".encode()) for name in environ
-                ):
-                    found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            except OSError:
+                environment = process.environ()
+                if environment.get("PREFECT_HOME") == mine and VARIABLE in environment:
+                    found[process.pid] = " ".join(process.cmdline())
+            except psutil.Error:
                 continue
         return found
 

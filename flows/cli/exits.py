@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -18,7 +19,6 @@ import click
 INTERRUPTED = 130
 GRACE_SECONDS = 5.0  # after Ctrl-C or SIGTERM, for threads in the middle of a batch
 ENDING = (signal.SIGINT, signal.SIGTERM)
-_interrupted = threading.Event()
 
 
 class exit_codes:
@@ -28,20 +28,23 @@ class exit_codes:
     waits for all that is under way.
     """
 
+    def __init__(self) -> None:
+        self._interrupted = threading.Event()
+
     def __enter__(self) -> None:
-        told, tell = os.pipe()
-        os.set_blocking(tell, False)
-        self._tell, self._before = tell, signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
-        threading.Thread(target=_watch, args=(told,), daemon=True).start()
+        reader, self._writer = socket.socketpair()  # Windows takes no pipe here
+        self._writer.setblocking(False)
+        self._before = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        threading.Thread(target=self._watch, args=(reader,), daemon=True).start()
         for number in ENDING:
-            signal.signal(number, _interrupt)
+            signal.signal(number, self._interrupt)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         from pairsmith.errors import ConfigError, DataError, PairsmithError
 
         signal.set_wakeup_fd(self._before)
-        os.close(self._tell)
-        if isinstance(error, KeyboardInterrupt) or (error and _interrupted.is_set()):  # some libraries wrap it
+        self._writer.close()
+        if isinstance(error, KeyboardInterrupt) or (error and self._interrupted.is_set()):  # some libraries wrap it
             _leave()
         if isinstance(error, PairsmithError | OSError):  # of the system: a full disk, a file that may not be written
             from pairsmith_flows.cli.terminal import plain
@@ -49,20 +52,18 @@ class exit_codes:
             click.echo(f"error: {plain(str(error))}", err=True)
             sys.exit(2 if isinstance(error, ConfigError) else 3 if isinstance(error, DataError) else 1)
 
+    def _interrupt(self, *_: object) -> NoReturn:
+        self._interrupted.set()
+        raise KeyboardInterrupt
 
-def _interrupt(*_: object) -> NoReturn:
-    _interrupted.set()
-    raise KeyboardInterrupt
-
-
-def _watch(signals: int) -> None:
-    """Let Prefect note an interruption, but not for longer than the grace."""
-    with open(signals, "rb", buffering=0) as told:
-        while number := told.read(1):
-            if number[0] in ENDING:
-                _interrupted.set()
-                time.sleep(GRACE_SECONDS)
-                _leave()
+    def _watch(self, signals: socket.socket) -> None:
+        """Let Prefect note an interruption, but not for longer than the grace."""
+        with signals:
+            while number := signals.recv(1):
+                if number[0] in ENDING:
+                    self._interrupted.set()
+                    time.sleep(GRACE_SECONDS)
+                    _leave()
 
 
 def _leave() -> NoReturn:

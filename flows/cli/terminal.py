@@ -11,14 +11,15 @@ from typing import Any
 
 from rich.console import Console
 from rich.panel import Panel
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as ProgressBars
 from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
 from pairsmith.errors import DataError
 from pairsmith.planning import Plan
-from pairsmith.progress import Progress as Done
+from pairsmith.progress import Progress
 from pairsmith.reporting.comparison import Comparison
 from pairsmith.reporting.prompt_changes import Changes
 from pairsmith.session import Session
@@ -42,7 +43,7 @@ def rates(prompts: float, tokens: int, seconds: float) -> str:
 @contextmanager
 def showing_progress(console: Console, stages: Iterable[str], session: Session) -> Iterator[None]:
     """Bars with rate and time left on a terminal; a line now and then elsewhere."""
-    bars = Progress(
+    bars = ProgressBars(
         TextColumn("{task.description:>9}"),
         BarColumn(),
         TextColumn("{task.completed:.0f}/{task.total:.0f} prompts"),
@@ -54,7 +55,7 @@ def showing_progress(console: Console, stages: Iterable[str], session: Session) 
     tasks = {stage: bars.add_task(stage, total=0, start=False, tokens=0) for stage in stages}
     lock, last, finished = threading.Lock(), time.monotonic(), set[str]()
 
-    def note(done: Done) -> None:
+    def note(done: Progress) -> None:
         nonlocal last
         if done.stage not in tasks:
             return

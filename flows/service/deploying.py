@@ -1,10 +1,11 @@
 """What a server needs to know: the work pool, the deployments and the automations. `pairsmith serve` runs it.
 
-    python -m flows.deploying PREFECT_FILE AUTOMATIONS POOL MARK [--alone]
+    python -m pairsmith_flows.service.deploying PREFECT_FILE AUTOMATIONS POOL MARK [--alone]
 
 Makes nothing where the same was made before, of which MARK, a file, is the sign: so what was changed in the UI, such as
-a schedule that was paused, stays until a file changes. With --alone, which says that no worker of the pool
-is there, its runs that seem to be under way are marked as crashed.
+a schedule that was paused, stays until a file changes. Deployments that name our flows as version 0.1 did get the names
+of today. With --alone, which says that no worker of the pool is there, its runs that seem to be under way are marked as
+crashed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 
 import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.actions import DeploymentUpdate, WorkPoolCreate
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterState,
@@ -34,6 +35,7 @@ from pairsmith.config import Recipe
 from pairsmith.errors import PairsmithError
 from pairsmith.ids import fingerprint
 from pairsmith_flows.service.deploy_steps import read_recipe
+from pairsmith_flows.service.old_names import check_names, renewed
 
 STEP = f"{read_recipe.__module__}.{read_recipe.__qualname__}"
 
@@ -45,6 +47,8 @@ def main() -> None:
         with get_client(sync_client=True) as client:
             if alone:
                 mark_dead(client, pool)
+            check_names(Path(prefect_file))
+            renew_names(client)
             wanted = state_of(Path(prefect_file), Path(automations), client)
             if Path(mark).exists() and Path(mark).read_text(encoding="utf-8") == wanted:
                 return
@@ -92,6 +96,16 @@ def mark_dead(client: SyncPrefectClient, pool: str) -> None:
         work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[pool])),
     ):
         client.set_flow_run_state(run.id, Crashed(message="The service ended while it was under way."), force=True)
+
+
+def renew_names(client: SyncPrefectClient) -> None:
+    """Let deployments that an earlier version made name today's modules; else their runs would fail."""
+    for deployment in client.read_deployments():
+        named = {"entrypoint": deployment.entrypoint, "pull_steps": deployment.pull_steps}
+        changed = {name: renewed(value) for name, value in named.items() if renewed(value) != value}
+        if changed:
+            client.update_deployment(deployment.id, DeploymentUpdate(**changed))
+            print(f"deployment {deployment.name}: its entrypoint is now {renewed(deployment.entrypoint)}")
 
 
 def deploy(prefect_file: str) -> None:

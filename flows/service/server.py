@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import ipaddress
-import subprocess
+import os
 from urllib.parse import urlsplit
 
-SECONDS_TO_END = 2  # for a temporary server whose run is gone
+from pairsmith_flows.service.processes import VARIABLE
+from pairsmith_flows.service.watchdog import Watchdog
 
 
 def warning_for(api_url: str | None, has_auth: bool) -> str | None:
@@ -36,9 +38,9 @@ def warn_of_open_server() -> str | None:
 def start_temporary_server() -> None:
     """Start Prefect's temporary server where none is configured, watched so that it ends with this process.
 
-    Prefect stops it at a normal exit. After kill -9 nobody would, so a shell waits on a pipe that closes when this
-    process is gone. What the server has not ended by itself soon after that is killed: it holds this process's
-    streams, for whose end others may wait.
+    Prefect stops it at a normal exit. After kill -9 nobody would, so a watchdog is there before the server is. What the
+    server has not ended by itself soon after that is killed: it holds this process's streams, for whose end others may
+    wait.
     """
     from prefect.settings import get_current_settings
 
@@ -46,9 +48,12 @@ def start_temporary_server() -> None:
         return
     from prefect.server.api.server import SubprocessASGIServer  # the whole server, a second to import
 
-    server = SubprocessASGIServer()
-    server.start()
-    assert server.server_process is not None
-    pid = server.server_process.pid
-    command = ["sh", "-c", f"read _; kill {pid} && sleep {SECONDS_TO_END} && kill -9 {pid}"]
-    subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
+    watchdog, before = Watchdog(), os.environ.get(VARIABLE)
+    atexit.register(watchdog.release)  # keeps it, and comes after Prefect's own handler, which stops the server
+    os.environ.update(watchdog.environment("temporary server"))  # the server inherits it
+    try:
+        SubprocessASGIServer().start()
+    finally:
+        os.environ.pop(VARIABLE)
+        os.environ.update({VARIABLE: before} if before else {})
+    watchdog.confirm()

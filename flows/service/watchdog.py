@@ -1,71 +1,97 @@
 """Ends whatever a service started once the service itself has ended, however that was: Ctrl-C, SIGTERM or kill -9.
 
-    python -m flows.guard MARK
+    python -P -m pairsmith_flows.service.watchdog MARK
 
-waits until its input ends, which it does with the process that holds the other end. Processes are known by a mark in
-their environment, which their children inherit, so a run that a worker started in a session of its own is found too:
-first those marked `MARK worker`, so that runs can tell the server how they ended, then `MARK server`.
+says that it watches, and waits until its input ends, which it does with the process that holds the other end.
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterable
-from pathlib import Path
+import threading
+from contextlib import suppress
 
-VARIABLE = "PAIRSMITH_SERVICE"
-GRACE_SECONDS = {"worker": 20.0, "setup": 5.0, "server": 10.0}  # in the order in which they end
+from pairsmith.errors import RunError
+from pairsmith_flows.service.processes import VARIABLE, detached, end_all
 
-
-def start(mark: str) -> subprocess.Popen[bytes]:
-    """Start a guard that ends all of `mark` when its input is closed; it outlives whoever started it."""
-    environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
-    command = [sys.executable, "-m", "pairsmith_flows.service.watchdog", mark]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, env=environment)
+READY = b"watching\n"
+START_SECONDS = 60.0
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)]
 
 
-def marked(mark: str) -> list[int]:
-    """The processes whose environment has the mark."""
-    wanted, found = f"{VARIABLE}={mark}".encode(), []
-    for folder in Path("/proc").glob("[0-9]*"):
+class Watchdog:
+    """A process that ends everything with `mark` when this one closes it or is gone.
+
+    It is started first, so that nothing can be left behind; `confirm` waits until it watches.
+    """
+
+    def __init__(self) -> None:
+        self.mark = secrets.token_hex(8)
+        environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "pairsmith_flows.service.watchdog", self.mark],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,  # not that of this process, for whose end others may wait
+            env=environment,
+            **detached(),
+        )
+
+    def environment(self, part: str) -> dict[str, str]:
+        """What a process needs in its environment so that it is ended with the others; `part` says when."""
+        return {VARIABLE: f"{self.mark} {part}"}
+
+    def confirm(self) -> None:
+        """Wait until it watches. Raises RunError where it does not start."""
+        assert self._process.stdout is not None
+        timer = threading.Timer(START_SECONDS, self._process.kill)
+        timer.start()
         try:
-            if wanted in (folder / "environ").read_bytes().split(b"\0"):
-                found.append(int(folder.name))
-        except OSError:
-            continue
-    return found
+            output: list[bytes] = []
+            for line in self._process.stdout:
+                if line == READY:
+                    return
+                output.append(line)
+        finally:
+            timer.cancel()
+        reason = b"".join(output[-1:]).decode(errors="replace").strip() or "it says nothing"
+        raise RunError(f"the watchdog, which ends what would be left behind, does not start: {reason}")
 
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
 
-def end(mark: str, seconds: float) -> None:
-    """Ask all of a mark to end, and end by force those that have not in so many seconds."""
-    _tell(marked(mark), signal.SIGTERM)
-    ends = time.monotonic() + seconds
-    while marked(mark) and time.monotonic() < ends:
-        time.sleep(0.1)
-    while left := marked(mark):
-        _tell(left, signal.SIGKILL)
-        time.sleep(0.1)
+    def release(self) -> None:
+        """Let it end everything with the mark, and do not wait for that."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
 
+    def close(self) -> None:
+        """End everything with the mark; this process does it where the watchdog is gone."""
+        self.release()
+        if self._process.wait():
+            end_all(self.mark)
 
-def _tell(processes: Iterable[int], number: int) -> None:
-    for process in processes:
-        try:
-            os.kill(process, number)
-        except ProcessLookupError:
-            continue
+    def __enter__(self) -> Watchdog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def main() -> None:
     (mark,) = sys.argv[1:]
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    with suppress(OSError):  # whoever started it is gone already
+        os.write(1, READY)
     sys.stdin.buffer.read()
-    for part, seconds in GRACE_SECONDS.items():
-        end(f"{mark} {part}", seconds)
+    end_all(mark)
 
 
 if __name__ == "__main__":

@@ -179,15 +179,16 @@ def test_f3_an_error_names_the_file(
 
 
 def test_f3_the_command_line_says_so_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pairsmith_flows import __main__ as cli
+    from pairsmith_flows.__main__ import main
+    from pairsmith_flows.cli import recipe_commands
 
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/data/base/versions")
 
-    monkeypatch.setattr(cli, "_run", full)
+    monkeypatch.setattr(recipe_commands, "run_flow", full)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        told = CliRunner().invoke(cli.main, ["run", str(ROOT / "recipes" / "echo.yaml")])
+        told = CliRunner().invoke(main, ["run", str(ROOT / "recipes" / "echo.yaml")])
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)

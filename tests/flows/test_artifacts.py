@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from pairsmith.progress import Progress
-from pairsmith_flows.artifacts import Done, duration
+from pairsmith_flows.artifacts import StageCounts, duration
 
 
 def test_a_line_says_how_far_each_stage_is_how_fast_and_how_long_the_slowest_takes() -> None:
-    done = Done()
+    done = StageCounts()
     done.note(Progress("generate", 900.0, tokens=6_000, replies=1_800))
     done.note(Progress("rate", 100.0, tokens=600, replies=200))
     assert done.told(["generate", "rate", "pair"], 1_000, 60.0) == (
@@ -19,7 +19,7 @@ def test_a_line_says_how_far_each_stage_is_how_fast_and_how_long_the_slowest_tak
 
 
 def test_what_is_done_or_has_not_begun_tells_no_time() -> None:
-    done = Done()
+    done = StageCounts()
     done.note(Progress("generate", 10.4, replies=1))
     assert done.told(["generate", "rate"], 10, 2.0) == (
         "generate 10 of 10; rate 0 of 10 prompts; 0.5 replies/s, 0 tokens/s"

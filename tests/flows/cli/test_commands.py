@@ -21,9 +21,8 @@ def cli(*words: str, cwd: Path | None = None, **environment: str) -> subprocess.
 
 
 def test_help_imports_nothing_heavy() -> None:
-    code = (
-        "import sys, flows.__main__; print([m for m in ('prefect', 'pandas', 'pydantic', 'torch') if m in sys.modules])"
-    )
+    heavy = ("prefect", "pandas", "pydantic", "torch", "rich", "yaml")
+    code = f"import sys, pairsmith_flows.__main__; print([name for name in {heavy} if name in sys.modules])"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True).stdout
     assert told == "[]\n"
     assert "Build preference datasets" in cli("--help").stdout

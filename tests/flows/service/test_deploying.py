@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import yaml
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import DeploymentUpdate
 
-from pairsmith_flows.service import deploying, settings
+from pairsmith.errors import ConfigError
+from pairsmith_flows.service import deploying, old_names, settings
 from pairsmith_flows.service.deploy_steps import read_recipe
 from tests.conftest import ROOT
 
@@ -229,3 +234,64 @@ def test_the_job_of_the_pool_in_a_cluster_is_one_by_its_schema() -> None:
     assert pod["containers"][0]["image"] == "pairsmith:0.1.0"
     del pod["parallelism"], pod["completions"]  # Prefect's own template has them where they mean nothing
     kubernetes_validate.validate(made, "1.33", strict=True)
+
+
+OLD = """
+build:
+  - flows.steps.read_recipe: {id: file, path: recipe.yaml}  # flows.refresh.refresh_preference_dataset
+deployments:
+  - {name: mine, entrypoint: flows.preferences.build_preference_dataset}
+  - {name: theirs, entrypoint: flows.preferences.other}
+  - {name: new, entrypoint: pairsmith_flows.preferences.rate_preference_dataset}
+"""
+
+
+def test_old_names_in_a_file_are_refused_with_the_new_ones(tmp_path: Path) -> None:
+    file = tmp_path / "prefect.yaml"
+    file.write_text(OLD)
+    with pytest.raises(ConfigError) as told:
+        old_names.check_names(file)
+    assert str(told.value) == (
+        f"{file}: has names of pairsmith 0.1; change them: flows.preferences.build_preference_dataset is now "
+        "pairsmith_flows.preferences.build_preference_dataset, flows.steps.read_recipe is now "
+        "pairsmith_flows.service.deploy_steps.read_recipe"
+    )
+    old_names.check_names(PREFECT)
+
+
+def test_every_new_name_is_there() -> None:
+    for name in old_names.RENAMED.values():
+        module, _, function = name.rpartition(".")
+        assert callable(getattr(importlib.import_module(module), function))
+
+
+class Client:
+    """A server's client that knows three deployments, and what is changed of them."""
+
+    def __init__(self, *deployments: dict[str, Any]) -> None:
+        self.changed: dict[str, dict[str, Any]] = {}
+        self._deployments = [SimpleNamespace(id=one["name"], **one) for one in deployments]
+
+    def read_deployments(self) -> list[SimpleNamespace]:
+        return self._deployments
+
+    def update_deployment(self, name: str, changes: DeploymentUpdate) -> None:
+        self.changed[name] = changes.model_dump(exclude_unset=True)
+
+
+def test_deployments_that_an_earlier_version_made_get_the_new_names(capsys: pytest.CaptureFixture[str]) -> None:
+    place = {"prefect.deployments.steps.set_working_directory": {"directory": "/srv"}}
+    step = {"flows.steps.read_recipe": {"path": "recipe.yaml"}}
+    client = Client(
+        {"name": "old", "entrypoint": "flows.refresh.refresh_preference_dataset", "pull_steps": [place, step]},
+        {"name": "new", "entrypoint": "pairsmith_flows.refresh.refresh_preference_dataset", "pull_steps": [place]},
+        {"name": "theirs", "entrypoint": "flows.refresh.mine", "pull_steps": None},
+    )
+    deploying.renew_names(cast("SyncPrefectClient", client))
+    assert client.changed == {
+        "old": {
+            "entrypoint": "pairsmith_flows.refresh.refresh_preference_dataset",
+            "pull_steps": [place, {"pairsmith_flows.service.deploy_steps.read_recipe": {"path": "recipe.yaml"}}],
+        }
+    }
+    assert "deployment old: its entrypoint is now pairsmith_flows." in capsys.readouterr().out

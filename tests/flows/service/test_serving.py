@@ -33,11 +33,13 @@ CONCURRENCY = 4
 IN_FLIGHT = 3 * CONCURRENCY  # two members and a judge
 
 
-def recipe_over(endpoint: FakeEndpoint, folder: Path, count: int = 24, **changes: Any) -> Recipe:
+def recipe_over(
+    endpoint: FakeEndpoint, folder: Path, count: int = 24, concurrency: int = CONCURRENCY, **changes: Any
+) -> Recipe:
     """A recipe of two members and a judge of an endpoint, over a file of prompts, with everything in a folder."""
     prompts = folder / "prompts.jsonl"
     prompts.write_text("".join(json.dumps({"prompt": f"Question {n}?"}) + "\n" for n in range(count)))
-    where = {"base_url": endpoint.url, "api_key_env": None, "concurrency": CONCURRENCY}
+    where = {"base_url": endpoint.url, "api_key_env": None, "concurrency": concurrency}
     model = {"backend": "openai", "endpoint": where}
     data: dict[str, Any] = {
         "name": "served",
@@ -221,10 +223,13 @@ def test_a_service_that_is_killed_leaves_nothing_and_finds_all_when_it_is_back(
     nightly, login = service.deployment("nightly"), service.login
     paused = {"active": False, "schedule": nightly["schedules"][0]["schedule"]}
     service.ask("PATCH", f"/deployments/{nightly['id']}/schedules/{nightly['schedules'][0]['id']}", paused)
+    weekly = f"/deployments/{service.deployment('weekly')['id']}"
+    service.ask("PATCH", weekly, {"entrypoint": "flows.refresh.refresh_preference_dataset"})  # as version 0.1 made it
     begun = in_the_middle(service, endpoint, fresh)
     assert service.end(signal.SIGKILL) == -signal.SIGKILL
     service.start()
     assert service.login == login
+    assert service.ask("GET", weekly)["entrypoint"] == "pairsmith_flows.refresh.refresh_preference_dataset"
     again = service.deployment("nightly")
     assert again["id"] == nightly["id"]
     assert not again["schedules"][0]["active"]
@@ -265,9 +270,12 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
     assert "--port" in told.stderr
 
 
-def test_a_login_that_others_can_read_and_a_file_that_is_not_there_are_told(tmp_path: Path) -> None:
+def test_a_login_that_others_can_read_and_a_file_that_is_absent_or_old_are_told(tmp_path: Path) -> None:
     told = serve(tmp_path / "service", "--prefect-file", "nowhere.yaml")
     assert (told.returncode, "nowhere.yaml: no such file" in told.stderr) == (2, True)
+    (tmp_path / "old.yaml").write_text("build:\n- flows.steps.read_recipe: {path: recipe.yaml}\n")
+    told = serve(tmp_path / "service", "--prefect-file", str(tmp_path / "old.yaml"))
+    assert (told.returncode, "read_recipe is now pairsmith_flows.service" in told.stderr) == (2, True)
     (tmp_path / "login").write_text("admin:x")
     (tmp_path / "login").chmod(0o644)
     told = serve(tmp_path, "--port", "65000")

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-from pairsmith_flows.service import settings, watchdog
+from pairsmith_flows.service import settings
 
 
 def test_what_the_user_has_set_stays_but_for_where_the_service_is() -> None:
@@ -25,31 +22,3 @@ def test_what_the_user_has_set_stays_but_for_where_the_service_is() -> None:
     assert made["PREFECT_API_DATABASE_CONNECTION_URL"] == "postgresql+asyncpg://x"
     assert made["PREFECT_HOME"] == "/srv/pairsmith/prefect"
     assert settings.SERVER.keys() | settings.WORKER.keys() <= made.keys()
-
-
-def test_a_guard_ends_what_has_its_mark_and_nothing_else_once_its_input_ends() -> None:
-    ignoring = (
-        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"
-    )
-    polite, other = [sys.executable, "-c", "import time; time.sleep(60)"], dict(os.environ)
-    stubborn = subprocess.Popen(
-        [sys.executable, "-c", ignoring], env=other | {watchdog.VARIABLE: "m setup"}, stdout=subprocess.PIPE
-    )
-    assert stubborn.stdout is not None
-    stubborn.stdout.readline()
-    marked = subprocess.Popen(polite, env=other | {watchdog.VARIABLE: "m worker"}, start_new_session=True)
-    unmarked = subprocess.Popen(polite, env=other | {watchdog.VARIABLE: "m2 worker"})
-    watcher = watchdog.start("m")
-    assert watcher.stdin is not None
-    try:
-        assert set(watchdog.marked("m worker") + watchdog.marked("m setup")) == {marked.pid, stubborn.pid}
-        watcher.stdin.close()
-        assert watcher.wait(30) == 0
-        assert marked.wait(1) < 0
-        assert stubborn.wait(1) == -9
-        assert unmarked.poll() is None
-    finally:
-        for process in (stubborn, marked, unmarked):
-            process.kill()
-            process.wait()
-        stubborn.stdout.close()

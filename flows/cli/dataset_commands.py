@@ -1,0 +1,144 @@
+"""Commands about published datasets: show, compare, versions, diff, release, reject, rollback, status."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from pairsmith_flows.cli.click_options import dataset_argument, reason_option
+from pairsmith_flows.cli.exits import exit_codes
+from pairsmith_flows.cli.running import open_console
+
+
+@click.command("show")
+@dataset_argument
+@click.option("-n", "--count", type=click.IntRange(min=1), default=3, show_default=True, help="Pairs to show.")
+def show_command(dataset: Path, count: int) -> None:
+    """Show pairs of a published dataset side by side."""
+    with exit_codes():
+        from pairsmith_flows.cli.terminal import read_pairs, show_pairs
+
+        show_pairs(open_console(), read_pairs(dataset, count))
+
+
+@click.command("compare")
+@click.argument("a", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("b", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--show", "count", type=click.IntRange(min=0), default=3, show_default=True, help="Flipped pairs to show."
+)
+def compare_command(a: Path, b: Path, count: int) -> None:
+    """Show how two published datasets or versions, A and B, differ: prompts, pairs, scores, who was chosen."""
+    with exit_codes():
+        from pairsmith.reporting.comparison import compare
+        from pairsmith_flows.cli.terminal import show_comparison
+
+        show_comparison(open_console(), compare(a, b, count))
+
+
+@click.command("versions")
+@dataset_argument
+def versions_command(dataset: Path) -> None:
+    """List the versions of DATASET: their changes, what became of them, by whom and why, and which is `latest`."""
+    with exit_codes():
+        from pairsmith.status import versions_of
+        from pairsmith.storage.versions import store_at
+        from pairsmith_flows.cli.terminal import table
+
+        open_console().print(table("Versions", versions_of(store_at(str(dataset)))))
+
+
+@click.command("diff")
+@dataset_argument
+@click.argument("a")
+@click.argument("b")
+@click.option(
+    "--show", "count", type=click.IntRange(min=0), default=20, show_default=True, help="Prompts of each kind."
+)
+def diff_command(dataset: Path, a: str, b: str, count: int) -> None:
+    """Show the prompts that were added, removed or got other pairs from version A of DATASET to B.
+
+    `compare` shows how their pairs and scores differ.
+    """
+    with exit_codes():
+        from pairsmith.reporting.prompt_changes import changes
+        from pairsmith.storage.datafiles import files_of
+        from pairsmith.storage.versions import store_at, version_folder
+        from pairsmith_flows.cli.terminal import show_changes
+
+        store = store_at(str(dataset))
+        files_a, files_b = (files_of(Path(version_folder(store, name))) for name in (a, b))
+        show_changes(open_console(), a, b, changes(files_a, files_b, count))
+
+
+@click.command("release")
+@dataset_argument
+@click.argument("version", required=False)
+@reason_option
+def release_command(dataset: Path, version: str | None, reason: str) -> None:
+    """Let `latest` lead to the version of DATASET that waits for approval, or to VERSION."""
+    _decide("release", dataset, version, reason)
+
+
+@click.command("reject")
+@dataset_argument
+@click.argument("version", required=False)
+@reason_option
+def reject_command(dataset: Path, version: str | None, reason: str) -> None:
+    """Turn down the version of DATASET that waits for approval; `latest` stays where it is."""
+    _decide("reject", dataset, version, reason)
+
+
+@click.command("rollback")
+@dataset_argument
+@click.argument("version")
+@reason_option
+def rollback_command(dataset: Path, version: str, reason: str) -> None:
+    """Let the `latest` of DATASET lead back to VERSION; what it led to is not published again."""
+    _decide("rollback", dataset, version, reason)
+
+
+@click.command("status")
+@click.argument("workspace", type=click.Path(exists=True, file_okay=False, path_type=Path), default="pairsmith-data")
+def status_command(workspace: Path) -> None:
+    """Show the datasets of a workspace, how far they are, and what its ledger holds."""
+    with exit_codes():
+        from pairsmith.status import datasets_of, ledger_of
+        from pairsmith_flows.cli.terminal import table
+
+        console = open_console()
+        datasets, ledger = datasets_of(workspace), ledger_of(workspace)
+        console.print(table("Datasets", datasets) if datasets else f"{workspace}: no datasets")
+        if ledger:
+            console.print(table("Ledger", ledger))
+
+
+def _decide(what: str, dataset: Path, version: str | None, reason: str) -> None:
+    """Release, reject or roll back, in the name of whoever sits here."""
+    with exit_codes():
+        from pairsmith.storage import versions
+
+        store = versions.store_at(str(dataset))
+        decision = getattr(versions, what)(store, version, by=versions.this_user(), reason=reason)
+        latest = versions.latest_name(store)
+        click.echo(f"{decision.version}: {decision.verdict} by {decision.by}, {decision.at}: {decision.reason}")
+        click.echo(f"latest: {latest or 'none yet'}")
+        if what != "rollback" and "PREFECT_API_URL" in os.environ:
+            from pairsmith_flows.approval import pass_on
+
+            for run in pass_on(store, decision):
+                click.echo(f"{run} goes on with it")
+
+
+COMMANDS = (
+    show_command,
+    compare_command,
+    versions_command,
+    diff_command,
+    release_command,
+    reject_command,
+    rollback_command,
+    status_command,
+)

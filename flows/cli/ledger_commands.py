@@ -1,0 +1,90 @@
+"""Commands about the ledger: what it holds, and export, import, verify, prune."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pairsmith_flows.cli.exits import exit_codes
+from pairsmith_flows.cli.running import open_console
+
+
+@click.group("ledger", invoke_without_command=True)
+@click.option("--workspace", type=click.Path(path_type=Path), default="pairsmith-data", show_default=True)
+@click.option("--ledger", "url", metavar="URL", help="A ledger elsewhere, such as postgresql://...")
+@click.pass_context
+def ledger_command(context: click.Context, workspace: Path, url: str | None) -> None:
+    """Show what the ledger holds: size, calls, tokens and cost by model; or export, import, verify, prune it."""
+    with exit_codes():
+        from pairsmith.ledger.bookkeeping import ledger_at
+
+        book = ledger_at(workspace, url)
+        context.obj = book
+        if context.invoked_subcommand is None:
+            from pairsmith_flows.cli.terminal import table
+
+            console, totals = open_console(), book.spending.totals()
+            console.print(table("Ledger", totals) if totals else "no replies")
+            console.print(f"{sum(row['calls'] for row in totals):,} replies, {book.size() / 1e6:,.1f} MB")
+
+
+@ledger_command.command("export")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.pass_obj
+def ledger_export(book: Any, file: Path) -> None:
+    """Write all replies to FILE, one line of JSON each."""
+    with exit_codes():
+        from pairsmith.ledger.bookkeeping import export
+
+        click.echo(f"{export(book, file):,} replies written to {file}")
+
+
+@ledger_command.command("import")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.pass_obj
+def ledger_import(book: Any, file: Path) -> None:
+    """Add the replies of an exported FILE; those that are known stay as they are."""
+    with exit_codes():
+        from pairsmith.ledger.bookkeeping import import_
+
+        read, new = import_(book, file)
+        click.echo(f"{read:,} replies read, {new:,} of them new")
+
+
+@ledger_command.command("verify")
+@click.option("--drop", is_flag=True, help="Drop the damaged ones, so that they are asked for again.")
+@click.pass_obj
+def ledger_verify(book: Any, drop: bool) -> None:
+    """Compare every reply with its checksum."""
+    with exit_codes():
+        from pairsmith.errors import DataError
+        from pairsmith.ledger.bookkeeping import verify
+
+        count, damaged = verify(book)
+        if drop:
+            book.replies.drop(damaged)
+        told = f"{count:,} replies, {len(damaged):,} damaged" + (" and dropped" if drop and damaged else "")
+        if damaged and not drop:
+            raise DataError(f"{told}: {', '.join(damaged[:3])}...; `verify --drop` drops them")
+        click.echo(told)
+
+
+@ledger_command.command("prune")
+@click.argument("workspaces", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--yes", is_flag=True, help="Do it; without, only say what would go.")
+@click.pass_obj
+def ledger_prune(book: Any, workspaces: tuple[Path, ...], yes: bool) -> None:
+    """Drop replies that no dataset in WORKSPACES uses. Name every workspace that shares the ledger."""
+    with exit_codes():
+        from pairsmith.ledger.bookkeeping import unused
+
+        keys = unused(book, workspaces)
+        if yes and keys:
+            book.replies.drop(keys)
+            book.compact()
+        click.echo(f"{len(keys):,} replies unused{', dropped' if yes else '; add --yes to drop them'}")
+
+
+COMMANDS = (ledger_command,)

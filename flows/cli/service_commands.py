@@ -1,0 +1,56 @@
+"""Commands about what runs beside a recipe: serve, models."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from pairsmith_flows.cli.exits import exit_codes
+
+
+@click.command("serve")
+@click.option("--port", type=click.IntRange(1, 65535), default=4200, show_default=True)
+@click.option(
+    "--folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=".pairsmith",
+    show_default=True,
+    help="Where the service keeps its login, logs and database.",
+)
+@click.option(
+    "--prefect-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default="deployments/prefect.yaml",
+    show_default=True,
+    help="The deployments.",
+)
+@click.option(
+    "--automations",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default="deployments/automations.yaml",
+    show_default=True,
+    help="What the server does by itself, such as to notify.",
+)
+def serve_command(port: int, folder: Path, prefect_file: Path, automations: Path) -> None:
+    """Serve the deployments: a Prefect server of this machine, with its UI, and a worker."""
+    from pairsmith_flows.service.serving import serve_until_stopped
+
+    sys.exit(serve_until_stopped(folder.absolute(), port, prefect_file, automations))
+
+
+@click.command("models")
+def models_command() -> None:
+    """Fetch the small default models where no hub can be reached."""
+    with exit_codes():
+        import logging
+
+        from pairsmith.llms.local.hub_models import fetch
+
+        logging.basicConfig(level=logging.INFO, format="%(message)s")
+        for folder in fetch():
+            click.echo(str(folder))
+
+
+COMMANDS = (serve_command, models_command)
