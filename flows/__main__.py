@@ -345,9 +345,10 @@ def _decide(what: str, dataset: Path, version: str | None, reason: str) -> None:
     """Release, reject or roll back, in the name of whoever sits here."""
     with exit_codes():
         from pairsmith.storage import versions
+        from pairsmith.storage.decisions import this_user
 
         store = versions.store_at(str(dataset))
-        decision = getattr(versions, what)(store, version, by=versions.this_user(), reason=reason)
+        decision = getattr(versions, what)(store, version, by=this_user(), reason=reason)
         latest = versions.latest_name(store)
         click.echo(f"{decision.version}: {decision.verdict} by {decision.by}, {decision.at}: {decision.reason}")
         click.echo(f"latest: {latest or 'none yet'}")

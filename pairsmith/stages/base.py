@@ -21,7 +21,7 @@ from pairsmith.pairing.survey import STAGE as SURVEY
 from pairsmith.progress import Progress, emit
 from pairsmith.protocol import Identity
 from pairsmith.storage.schemas import Reason
-from pairsmith.storage.store import Store, TableRef
+from pairsmith.storage.store import RecentTables, Store, TableRef
 
 STAGES = (GENERATE, evolution.STAGE, RATE, PAIR)
 ASKS_NOTHING = (SURVEY, PAIR)
@@ -48,8 +48,8 @@ class StageResult:
     failed: int = 0
 
 
-def open_store(recipe: Recipe) -> Store:
-    return Store(f"{recipe.workspace.rstrip('/')}/{recipe.name}")
+def open_store(recipe: Recipe, recent: RecentTables | None = None) -> Store:
+    return Store(f"{recipe.workspace.rstrip('/')}/{recipe.name}", recent)
 
 
 def stages_of(recipe: Recipe) -> list[str]:

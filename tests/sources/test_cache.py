@@ -135,7 +135,7 @@ def test_a_file_with_new_times_and_the_same_bytes_is_not_parsed(
     os.utime(folder / "a.jsonl", (1, 1))
     load_sources(recipe)
     assert parsed == {"a.jsonl": 1}
-    monkeypatch.setattr(cache, "_sha256", lambda _: pytest.fail("the new times were noted, so they are trusted"))
+    monkeypatch.setattr(cache, "file_digest", lambda _: pytest.fail("the new times were noted, so they are trusted"))
     load_sources(recipe)
 
 
@@ -159,8 +159,8 @@ def test_a_file_that_has_just_changed_is_not_trusted_by_its_times(
     write(folder / "a.jsonl", lines_of("a", "b"))
     load_sources(recipe)
     hashed: list[Path] = []
-    real = cache._sha256
-    monkeypatch.setattr(cache, "_sha256", lambda path: (hashed.append(path), real(path))[1])
+    real = cache.file_digest
+    monkeypatch.setattr(cache, "file_digest", lambda path: (hashed.append(path), real(path))[1])
     load_sources(recipe)
     assert hashed == [folder / "a.jsonl"]
 
