@@ -2,7 +2,7 @@
 
 It offers:
 
-- `store.Store`: the tables of a data set, validated and with the fingerprint of what they were made from; `schemas` says
+- `store.Store`: the tables of a data set, validated and marked with what they were made from; `schemas` says
   what a table holds, `tables` which tables a recipe has; `store.RecentTables` keeps those that are needed again soon
 - `files.Files`: what a place must offer, met by `local_files` and `object_files`; `opening.files_at` says which one a
   root means; `disk` and `local_swaps` are how a file on a disk is there whole, for good, or on a condition

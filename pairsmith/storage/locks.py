@@ -14,6 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from pairsmith.errors import ConfigError, RunError
+from pairsmith.storage.disk import naming
 from pairsmith.storage.lock_wait import holder_after
 
 LOCK, HOLDER = ".lock", ".holder"
@@ -43,10 +44,12 @@ def held(folder: Path, busy: str, wait: float | None = None) -> Iterator[None]:
         raise RunError(f"{folder}: {busy} ({holder})")
     try:
         _write(note, f"process {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
-        yield
+        try:
+            yield
+        finally:
+            with suppress(PermissionError, FileNotFoundError):  # Windows keeps a file that another process is reading
+                note.unlink()
     finally:
-        with suppress(PermissionError, FileNotFoundError):  # Windows keeps a file that another process is reading
-            note.unlink()
         lock.release()
 
 
@@ -62,5 +65,6 @@ def _holder(lock: FileLock, note: Path) -> str | None:
 
 
 def _write(note: Path, text: str) -> None:
-    with os.fdopen(os.open(note, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | NO_FOLLOW, 0o644), "w") as file:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | NO_FOLLOW
+    with naming(note), os.fdopen(os.open(note, flags, 0o644), "w", encoding="utf-8") as file:
         file.write(text)
