@@ -165,12 +165,12 @@ def diff(dataset: Path, a: str, b: str, count: int) -> None:
     """
     with exit_codes():
         from pairsmith.reporting.prompt_changes import changes
-        from pairsmith.storage.datafiles import files_of
+        from pairsmith.storage.datafiles import published_files
         from pairsmith.storage.versions import store_at, version_folder
         from pairsmith_flows.cli.terminal import show_changes
 
         store = store_at(str(dataset))
-        files_a, files_b = (files_of(Path(version_folder(store, name))) for name in (a, b))
+        files_a, files_b = (published_files(Path(version_folder(store, name))) for name in (a, b))
         show_changes(_console(), a, b, changes(files_a, files_b, count))
 
 

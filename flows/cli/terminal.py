@@ -22,7 +22,7 @@ from pairsmith.progress import Progress as Done
 from pairsmith.progress import listening
 from pairsmith.reporting.comparison import Comparison
 from pairsmith.reporting.prompt_changes import Changes
-from pairsmith.storage.datafiles import files_of, first_pairs
+from pairsmith.storage.datafiles import first_pairs, published_files
 
 QUIET_SECONDS = 15.0  # between progress lines where there is no terminal
 
@@ -222,7 +222,7 @@ def read_pairs(dataset: Path, count: int) -> list[dict[str, Any]]:
 
     Raises DataError where there is none, or one that pairsmith did not make.
     """
-    rows = first_pairs(files_of(dataset), count)
+    rows = first_pairs(published_files(dataset), count)
     if not rows:
         raise DataError(f"{dataset}: no published dataset (its data files hold no pair)")
     return rows

@@ -60,7 +60,7 @@ class StoredFile:
 File = Path | StoredFile
 
 
-def files_of(dataset: Path) -> list[Path]:
+def published_files(dataset: Path) -> list[Path]:
     """The data files of a version, train before test. A `latest` is followed once: it may move while we read.
 
     Raises DataError where there are none, or a newer pairsmith wrote them in a format of its own.
@@ -100,7 +100,7 @@ def count(files: Sequence[File]) -> int:
     return total
 
 
-def parts(files: Sequence[File], columns: Sequence[str]) -> Iterator[list[pa.Array]]:
+def column_batches(files: Sequence[File], columns: Sequence[str]) -> Iterator[list[pa.Array]]:
     """The values of columns, batch by batch. Raises DataError where a file is damaged or foreign."""
     for file in files:
         with _opened(file) as parquet:
@@ -129,7 +129,7 @@ def at(files: Sequence[File], column: str, rows: Sequence[int]) -> dict[int, Any
     """The values of a column at some rows."""
     found: dict[int, Any] = {}
     wanted, start = sorted(rows), 0
-    for (part,) in parts(files, [column]) if wanted else ():
+    for (part,) in column_batches(files, [column]) if wanted else ():
         found |= {row: part[row - start].as_py() for row in wanted if start <= row < start + len(part)}
         start += len(part)
         if start > wanted[-1]:

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Protocol
 
-State = tuple[int, ...]
+FileState = tuple[int, ...]
 
 
 class Files(Protocol):
@@ -52,7 +52,7 @@ class Files(Protocol):
     def digest(self, name: str) -> str:
         """sha256 of a file's bytes; of nothing where it is not there."""
 
-    def state(self, name: str) -> State | None:
+    def state(self, name: str) -> FileState | None:
         """What changes whenever a file does, at the price of one look; None where there is no file or no such thing."""
 
     def write(self, name: str, content: bytes) -> None:

@@ -17,9 +17,9 @@ from typing import IO
 
 from pairsmith.errors import ConfigError
 from pairsmith.storage.disk import file_digest, naming, sync_folder, write_synced
-from pairsmith.storage.files import State
+from pairsmith.storage.files import FileState
 from pairsmith.storage.local_swaps import compare_and_swap, put_if_absent
-from pairsmith.storage.locks import held
+from pairsmith.storage.locks import hold_folder
 
 SCRATCH = ".scratch"  # what is not in its place yet; what a crash left there goes when the folder is locked
 
@@ -68,7 +68,7 @@ class LocalFiles:
         except FileNotFoundError:
             return hashlib.sha256(b"").hexdigest()
 
-    def state(self, name: str) -> State | None:
+    def state(self, name: str) -> FileState | None:
         try:
             stat = os.stat(self.path(name))
         except OSError:
@@ -143,7 +143,7 @@ class LocalFiles:
                     raise ConfigError(f"workspace: {folder} is a link; only the workspace itself may be one")
         except OSError as error:
             raise ConfigError(f"workspace: {root} cannot be written: {error}") from error
-        with held(root, busy, wait):
+        with hold_folder(root, busy, wait):
             shutil.rmtree(root / SCRATCH, ignore_errors=True)
             try:
                 yield

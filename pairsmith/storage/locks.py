@@ -30,7 +30,7 @@ def kernel_lock(path: Path) -> FileLock:
 
 
 @contextmanager
-def held(folder: Path, busy: str, wait: float | None = None) -> Iterator[None]:
+def hold_folder(folder: Path, busy: str, wait: float | None = None) -> Iterator[None]:
     """Hold a folder that is there, `wait` seconds later at most, or as long as `lock_wait.patient` says.
 
     Raises RunError that says `busy` and who holds it; ConfigError where the folder cannot be written.

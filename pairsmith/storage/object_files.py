@@ -18,7 +18,7 @@ from typing import IO, Any, cast
 from fsspec import AbstractFileSystem
 
 from pairsmith.errors import NoConditionalWrites
-from pairsmith.storage.files import State
+from pairsmith.storage.files import FileState
 
 _memory = threading.Lock()  # fsspec keeps its memory once a process
 
@@ -76,7 +76,7 @@ class ObjectFiles:
         except FileNotFoundError:
             return hashlib.sha256(b"").hexdigest()
 
-    def state(self, name: str) -> State | None:
+    def state(self, name: str) -> FileState | None:
         return None
 
     def write(self, name: str, content: bytes) -> None:

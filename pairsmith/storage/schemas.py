@@ -64,7 +64,7 @@ def _json_chat(value: str) -> bool:
 
 @pandas_engine.Engine.register_dtype
 @immutable
-class Text(pandas_engine.DataType):
+class TextColumn(pandas_engine.DataType):
     """Text in pandas' own string type, which can hold nothing else: a look at the type will do for all values.
 
     Pandera's string types look at each value, and write a report of the failures even where there are none.
@@ -80,7 +80,7 @@ class Text(pandas_engine.DataType):
 
 
 def _text(nullable: bool = False, **options: Any) -> pa.Column:
-    return pa.Column(Text, nullable=nullable, **options)
+    return pa.Column(TextColumn, nullable=nullable, **options)
 
 
 def _integer(*checks: pa.Check, nullable: bool = False) -> pa.Column:

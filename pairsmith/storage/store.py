@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 
 from pairsmith.errors import TableError
 from pairsmith.ids import fingerprint
-from pairsmith.storage.files import Files, State
+from pairsmith.storage.files import Files, FileState
 from pairsmith.storage.opening import files_at
 from pairsmith.storage.schemas import TABLES, validated
 
@@ -64,16 +64,16 @@ class RecentTables:
 
     def __init__(self, most: int = 64) -> None:
         self._most = most
-        self._tables: dict[str, tuple[State, Stored]] = {}
+        self._tables: dict[str, tuple[FileState, Stored]] = {}
         self._lock = threading.Lock()
 
-    def get(self, path: str, state: State | None) -> Stored | None:
+    def get(self, path: str, state: FileState | None) -> Stored | None:
         """The table in a file that is in this state; None where it is not known, or was another."""
         with self._lock:
             known = self._tables.get(path)
         return known[1] if known and known[0] == state else None
 
-    def put(self, path: str, state: State | None, stored: Stored) -> None:
+    def put(self, path: str, state: FileState | None, stored: Stored) -> None:
         """Remember a table; one of a file without a state is not remembered."""
         with self._lock:
             self._tables.pop(path, None)

@@ -16,7 +16,7 @@ from pairsmith.stages.base import open_store
 from pairsmith.stages.load import load
 from pairsmith.status import datasets_of
 from pairsmith.storage import versions
-from pairsmith.storage.datafiles import files_of
+from pairsmith.storage.datafiles import published_files
 from pairsmith.storage.formats import FILE
 from tests.runs import run
 
@@ -68,7 +68,7 @@ def test_a_version_of_a_newer_format_is_refused(echo_recipe: Build) -> None:
     path.write_text(json.dumps(about | {"format": 2}))
     for meet in (
         lambda: versions.version_at(store, "v0001"),
-        lambda: files_of(Path(store.root)),
+        lambda: published_files(Path(store.root)),
         lambda: run(recipe),
         lambda: versions.release(store, "v0001", by="ann", reason="fine"),
     ):

@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 
 from pairsmith.errors import ConfigError, RunError
-from pairsmith.storage.locks import HOLDER, LOCK, held
+from pairsmith.storage.locks import HOLDER, LOCK, hold_folder
 from pairsmith.storage.store import Store
 from tests.conftest import ROOT
 
 HOLDING = """
 import sys
 from pathlib import Path
-from pairsmith.storage.locks import held
-with held(Path(sys.argv[1]), "busy"):
+from pairsmith.storage.locks import hold_folder
+with hold_folder(Path(sys.argv[1]), "busy"):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -55,12 +55,15 @@ def test_who_holds_a_lock_can_be_read_and_the_lock_goes_with_its_process(tmp_pat
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == "held\n"
-            with pytest.raises(RunError, match=rf"busy \(process {process.pid} since \d"), held(tmp_path, "busy"):
+            with (
+                pytest.raises(RunError, match=rf"busy \(process {process.pid} since \d"),
+                hold_folder(tmp_path, "busy"),
+            ):
                 pass
         finally:
             os.kill(process.pid, signal.SIGKILL)
     assert f"process {process.pid} " in (tmp_path / HOLDER).read_text()
-    with held(tmp_path, "busy"):
+    with hold_folder(tmp_path, "busy"):
         assert f"process {os.getpid()} since" in (tmp_path / HOLDER).read_text()
     assert [path.name for path in tmp_path.iterdir()] == [LOCK]
 
@@ -71,7 +74,7 @@ def test_a_link_in_the_place_of_a_lock_or_its_note_is_refused(tmp_path: Path, na
     folder.mkdir()
     outside.write_text("mine")
     (folder / name).symlink_to(outside)
-    with pytest.raises((ConfigError, OSError)) as refused, held(folder, "busy"):
+    with pytest.raises((ConfigError, OSError)) as refused, hold_folder(folder, "busy"):
         pass
     assert str(folder) in str(refused.value)
     assert outside.read_text() == "mine"
@@ -81,5 +84,5 @@ def test_a_link_in_the_place_of_a_lock_or_its_note_is_refused(tmp_path: Path, na
 
 def test_a_lock_is_given_back_after_an_error(tmp_path: Path) -> None:
     for _ in range(2):
-        with pytest.raises(KeyError), held(tmp_path, "busy"):
+        with pytest.raises(KeyError), hold_folder(tmp_path, "busy"):
             raise KeyError
