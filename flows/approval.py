@@ -32,6 +32,7 @@ from pairsmith.config import Recipe
 from pairsmith.reporting.markdown import markdown_table, markdown_text
 from pairsmith.stages.base import open_store
 from pairsmith.storage import versions
+from pairsmith.storage.decisions import Decision, Verdict
 from pairsmith.storage.store import Store
 from pairsmith_flows.service.stale import dataset_tags
 from pairsmith_tasks.decide import decide_version
@@ -138,12 +139,12 @@ def about(question: StateDetails) -> str:
     return str(question.pause_key).partition("-")[0]
 
 
-def pass_on(store: Store, decision: versions.Decision) -> list[str]:
+def pass_on(store: Store, decision: Decision) -> list[str]:
     """Let runs that wait for a decision go on that was made elsewhere, as on the command line; returns their names."""
     with get_client(sync_client=True) as client:
         waiting = [run for run in asking(client, store) if asked_about(run) == decision.version]
         for run in waiting:
-            word = "reject" if decision.verdict is versions.Verdict.REJECTED else "release"
+            word = "reject" if decision.verdict is Verdict.REJECTED else "release"
             client.resume_flow_run(run.id, {"decision": word, "reason": decision.reason, "name": decision.by})
     return [run.name for run in waiting]
 

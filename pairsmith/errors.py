@@ -2,7 +2,8 @@
 
 PairsmithError
 ├── ConfigError       a recipe, template or option is wrong: fix it, a retry cannot help
-│   └── ModelNotFound weights or tokenizer cannot be found or read
+│   ├── ModelNotFound weights or tokenizer cannot be found or read
+│   └── NoConditionalWrites  a storage cannot write on a condition
 ├── DataError         input or stored data is not what it should be
 │   └── TableError    a stored table is damaged, foreign or fails its schema
 └── RunError          a run ended without finishing its work
@@ -20,6 +21,10 @@ class ConfigError(PairsmithError):
 
 class ModelNotFound(ConfigError):
     """A model's weights or tokenizer cannot be found or read."""
+
+
+class NoConditionalWrites(ConfigError):
+    """A storage cannot write a file on the condition that it is absent, or as it was."""
 
 
 class DataError(PairsmithError):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pairsmith.ledger.ledger import Ledger
+from pairsmith.storage.formats import check_workspace
 from pairsmith.storage.store import Store
 from pairsmith.storage.versions import history, latest_version, version_at
 
@@ -16,6 +17,7 @@ def datasets_of(workspace: Path) -> list[dict[str, Any]]:
     found = []
     for folder in sorted(path.parent for path in workspace.glob("*/tables")):
         store = Store(str(folder))
+        check_workspace(store)
         shards_with: dict[str, set[str]] = defaultdict(set)
         for path in folder.glob("tables/*/*.parquet"):
             shards_with[path.name.split(".")[0]].add(path.parent.name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from prefect import task
@@ -52,10 +51,12 @@ def show_version(recipe: Recipe, published: Published, gates: list[dict[str, Any
     store, told = open_store(recipe, task_session()), f"{published.version} ({published.state})"
     create_table_artifact(gates, key=artifact_key(recipe.name, "gates"), description=f"Quality gates of {told}")
     for what, name in (("dataset", ""), ("report", "report.html")):
-        place = f"{published.folder}/{name}".rstrip("/")
-        link = Path(place).absolute().as_uri() if store.is_local else place
+        place = f"versions/{published.version}/{name}".rstrip("/")
         create_link_artifact(
-            link, link_text=place, key=artifact_key(recipe.name, what), description=f"{what} of {told}"
+            store.files.link(place),
+            link_text=store.url(place),
+            key=artifact_key(recipe.name, what),
+            description=f"{what} of {told}",
         )
     if version := versions.version_at(store, published.version):
         create_markdown_artifact(

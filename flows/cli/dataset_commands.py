@@ -64,12 +64,12 @@ def diff_command(dataset: Path, a: str, b: str, count: int) -> None:
     """
     with exit_codes():
         from pairsmith.reporting.prompt_changes import changes
-        from pairsmith.storage.datafiles import files_of
+        from pairsmith.storage.datafiles import published_files
         from pairsmith.storage.versions import store_at, version_folder
         from pairsmith_flows.cli.terminal import show_changes
 
         store = store_at(str(dataset))
-        files_a, files_b = (files_of(Path(version_folder(store, name))) for name in (a, b))
+        files_a, files_b = (published_files(Path(version_folder(store, name))) for name in (a, b))
         show_changes(open_console(), a, b, changes(files_a, files_b, count))
 
 
@@ -119,9 +119,10 @@ def _decide(what: str, dataset: Path, version: str | None, reason: str) -> None:
     """Release, reject or roll back, in the name of whoever sits here."""
     with exit_codes():
         from pairsmith.storage import versions
+        from pairsmith.storage.decisions import this_user
 
         store = versions.store_at(str(dataset))
-        decision = getattr(versions, what)(store, version, by=versions.this_user(), reason=reason)
+        decision = getattr(versions, what)(store, version, by=this_user(), reason=reason)
         latest = versions.latest_name(store)
         click.echo(f"{decision.version}: {decision.verdict} by {decision.by}, {decision.at}: {decision.reason}")
         click.echo(f"latest: {latest or 'none yet'}")

@@ -23,7 +23,7 @@ from pairsmith.progress import Progress
 from pairsmith.reporting.comparison import Comparison
 from pairsmith.reporting.prompt_changes import Changes
 from pairsmith.session import Session
-from pairsmith.storage.datafiles import PREFERENCE
+from pairsmith.storage.datafiles import first_pairs, published_files
 
 QUIET_SECONDS = 15.0  # between progress lines where there is no terminal
 
@@ -223,23 +223,7 @@ def read_pairs(dataset: Path, count: int) -> list[dict[str, Any]]:
 
     Raises DataError where there is none, or one that pairsmith did not make.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    folder = dataset / "latest" if (dataset / "latest").is_dir() else dataset
-    rows: list[dict[str, Any]] = []
-    for file in sorted(folder.glob("data/*.parquet"), reverse=True):  # train before test
-        try:
-            with pq.ParquetFile(file) as parquet:
-                missing = set(PREFERENCE.names) - set(parquet.schema_arrow.names)
-                if missing:
-                    raise DataError(f"{file}: not a dataset of pairsmith's, it has no {', '.join(sorted(missing))}")
-                for batch in parquet.iter_batches(batch_size=count):
-                    rows += batch.to_pylist()
-                    if len(rows) >= count:
-                        return rows[:count]
-        except (OSError, pa.ArrowException) as error:
-            raise DataError(f"{file}: cannot be read: {error}") from error
+    rows = first_pairs(published_files(dataset), count)
     if not rows:
-        raise DataError(f"{dataset}: no published dataset (no data/*.parquet and no `latest` in it)")
+        raise DataError(f"{dataset}: no published dataset (its data files hold no pair)")
     return rows

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 
 from pairsmith.pairing.survey import Survey, SurveyResult
 from pairsmith.storage.store import Store
@@ -79,9 +77,8 @@ class _Texts:
 
 @contextmanager
 def _counting(store: Store) -> Iterator[_Texts]:
-    folder = store.scratch() if store.is_local else None
     with (
-        tempfile.TemporaryDirectory(dir=folder) as scratch,
-        closing(sqlite3.connect(Path(scratch) / "texts.sqlite", isolation_level=None)) as connection,
+        store.files.scratch_folder() as scratch,
+        closing(sqlite3.connect(scratch / "texts.sqlite", isolation_level=None)) as connection,
     ):
         yield _Texts(connection)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 
 from pairsmith.config import Recipe
 from pairsmith.errors import ConfigError
@@ -35,15 +34,11 @@ def push_to_hub(recipe: Recipe, store: Store, published: Published) -> str | Non
     api.create_repo(hub.repo_id, repo_type="dataset", private=hub.private, exist_ok=True)
     if hub.private and not api.dataset_info(hub.repo_id).private:
         raise ConfigError(f"publishing.hub: {hub.repo_id} is public; say private: false, or choose another repo_id")
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = version.folder
-        if not store.is_local:
-            store.fs.get(f"{store.path(f'versions/{version.name}')}/", scratch, recursive=True)
-            folder = scratch
+    with store.files.local_copy(f"versions/{version.name}") as folder:
         api.upload_folder(
             repo_id=hub.repo_id,
             repo_type="dataset",
-            folder_path=folder,
+            folder_path=str(folder),
             commit_message=f"{recipe.name} {version.name}",
             delete_patterns=["data/*", "kto/*", "jsonl/*", "csv/*"],
         )

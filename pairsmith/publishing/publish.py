@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import heapq
 import json
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -32,6 +31,9 @@ from pairsmith.reporting.summary import Summary
 from pairsmith.reporting.summary_tables import reasons_text
 from pairsmith.storage import versions
 from pairsmith.storage.datafiles import PREFERENCE, RATINGS
+from pairsmith.storage.decisions import deciding, now
+from pairsmith.storage.disk import file_digest
+from pairsmith.storage.formats import VERSION_FORMAT
 from pairsmith.storage.schemas import rows
 from pairsmith.storage.store import Store
 from pairsmith.storage.tables import LOAD_REJECTIONS, ShardTables, published_ref
@@ -85,16 +87,19 @@ def publish(
         raise RunError(f"no pair to publish: {summary.loaded} prompts, {reasons_text(summary.prompt_reasons)}{passed}")
     plan = recipe.publishing.model_dump(mode="json", exclude={"hub", "approval"})
     digest = fingerprint(f"{content:064x}", plan)
-    with (
-        versions.deciding(store),
-        tempfile.TemporaryDirectory(dir=store.scratch() if store.is_local else None) as scratch,
-    ):
+    with deciding(store), store.files.scratch_folder() as scratch:
         past = versions.settled(store)
         if found := versions.same_content(store, past, digest):
             return _found_again(recipe, store, past, found)
-        folder, name = Path(scratch) / "version", past.next_name
+        folder, name = scratch / "version", past.next_name
         shown, counts = _write_named(recipe, store, shards, folder, digest)
-        about = {"version": name, "pairs": summary.pairs, "digest": digest, "pairsmith": __version__}
+        about = {
+            "version": name,
+            "pairs": summary.pairs,
+            "digest": digest,
+            "pairsmith": __version__,
+            "format": VERSION_FORMAT,
+        }
         before = versions.version_at(store, past.latest) if past.latest else None
         about |= _standing(recipe, store, past, before, folder, findings)
         changed = render_changelog(about, before.about if before else None)
@@ -138,13 +143,13 @@ def _standing(
     """How a version stands to those before it, and what it needs to be compared with those after it."""
     paid_now = paid(findings.usage)
     return {
-        "made_at": versions.now(),
+        "made_at": now(),
         "approval": recipe.publishing.approval,
         "supersedes": [past.waiting] if past.waiting else [],
         "changelog": asdict(changelog(store, before, sorted(folder.glob("data/*")), paid_now)),
         "measured": measured(findings.summary, findings.trust),
         "paid": paid_now,
-        "files": {str(file.relative_to(folder)): _sha256(file) for file in sorted(folder.glob("*/*"))},
+        "files": {str(file.relative_to(folder)): file_digest(file) for file in sorted(folder.glob("*/*"))},
     }
 
 
@@ -160,7 +165,7 @@ def _write_pages(
 ) -> None:
     """Card, report, recipe and version.json."""
     hub, written = recipe.publishing.hub, recipe_yaml(recipe)
-    where = hub.repo_id if hub else store.url(LATEST if store.is_local else f"versions/{about['version']}")
+    where = hub.repo_id if hub else store.files.url_through(LATEST, f"versions/{about['version']}")
     summary, usage = findings.summary, findings.usage
     card = render_card(recipe, summary, where, counts, about["digest"], findings.models, usage, changed)
     tables = findings.trust.titled()
@@ -175,11 +180,6 @@ def refused_rows(store: Store) -> list[str]:
     """The first rows refused at load, each with its file's name, line and reason; no folder of this machine."""
     details = store.read(LOAD_REJECTIONS)["detail"].head(SHOWN)
     return [detail[detail.partition(": ")[0].rfind("/") + 1 :] for detail in details]
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_data(recipe: Recipe, folder: Path, tables: Iterable[pa.Table]) -> tuple[list[dict[str, Any]], dict[str, int]]:

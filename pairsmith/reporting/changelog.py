@@ -19,7 +19,7 @@ from pairsmith.reporting.page import WING
 from pairsmith.reporting.prompt_changes import changes
 from pairsmith.reporting.ratios import ratio
 from pairsmith.reporting.summary import Summary
-from pairsmith.storage.datafiles import File, stored_files
+from pairsmith.storage.datafiles import File, data_files
 from pairsmith.storage.store import Store
 from pairsmith.storage.versions import Version
 from pairsmith.text.templating import render
@@ -65,9 +65,8 @@ def changelog(store: Store, before: Version | None, files: Sequence[File], paid_
     if before is None:
         return Changelog(None)
     counts: dict[str, Any] = {}
-    names = [f"versions/{before.name}/{name}" for name in before.files if name.startswith("data/")]
     try:
-        found = changes(stored_files(store, names), files)
+        found = changes(data_files(store, f"versions/{before.name}", before.files), files)
         counts = {"added": found.added, "removed": found.removed, "changed": found.changed}
     except DataError as error:
         log.warning("the prompts of %s cannot be compared with: %s", before.name, error)

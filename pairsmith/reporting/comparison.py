@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from pairsmith.errors import DataError
-from pairsmith.storage.datafiles import at, beginning, code, files_of, parts
+from pairsmith.storage.datafiles import at, beginning, code, column_batches, published_files
 
 _CODES = ("prompt_id", "chosen", "rejected")  # kept as hashes
 _NUMBERS = ("chosen_score", "rejected_score", "margin")
@@ -93,7 +93,7 @@ def compare(a: Path, b: Path, show: int = 3) -> Comparison:
     Pairs are the same where both texts are, in the form that `ids.normalised` gives them, whoever wrote them. Raises
     DataError that names the folder or file where there is no data set, or one that pairsmith did not make.
     """
-    files_a, files_b = files_of(a), files_of(b)
+    files_a, files_b = published_files(a), published_files(b)
     frame_a, frame_b = _read(a, files_a), _read(b, files_b)
     prompts_a, prompts_b = frame_a["prompt_id"].unique(), frame_b["prompt_id"].unique()
     both = np.intersect1d(prompts_a, prompts_b, assume_unique=True)
@@ -122,16 +122,18 @@ def _read(dataset: Path, files: Sequence[Path]) -> pd.DataFrame:
     """A row per pair: hashes, numbers and the member, in the order of the files."""
     columns: dict[str, Any] = {}
     for name in _CODES:
-        found = [np.fromiter(map(code, part.to_pylist()), np.uint64, len(part)) for (part,) in parts(files, [name])]
+        found = [
+            np.fromiter(map(code, part.to_pylist()), np.uint64, len(part)) for (part,) in column_batches(files, [name])
+        ]
         columns[name] = np.concatenate([np.empty(0, np.uint64), *found])
     for name in _NUMBERS:
-        found = [part.to_numpy(zero_copy_only=False) for (part,) in parts(files, [name])]
+        found = [part.to_numpy(zero_copy_only=False) for (part,) in column_batches(files, [name])]
         numbers = np.concatenate([np.empty(0), *found])
         columns[name] = np.where(np.isfinite(numbers), numbers, np.nan)
     names: dict[str | None, int] = {}
     codes = [
         np.fromiter((names.setdefault(name, len(names)) for name in part.to_pylist()), np.int32, len(part))
-        for (part,) in parts(files, ["chosen_member"])
+        for (part,) in column_batches(files, ["chosen_member"])
     ]
     members = [name or "" for name in names]
     columns["member"] = pd.Categorical.from_codes(np.concatenate([np.empty(0, np.int32), *codes]), pd.Index(members))

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pairsmith.storage.datafiles import File, at, beginning, code, count, parts
+from pairsmith.storage.datafiles import File, at, beginning, code, column_batches, count
 
 PASS_ROWS = 2_000_000  # of both versions together, about 100 bytes each
 _KEYS = ("prompt_id", "chosen_id", "rejected_id")
@@ -76,7 +76,7 @@ class _Prompts:
 def _prompts(files: Sequence[File], number: int, n_passes: int) -> _Prompts:
     """The prompts of a version whose hashes are of this pass."""
     prompts, pairs, rows, start = [np.empty(0, np.uint64)], [np.empty(0, np.uint64)], [np.empty(0, np.int64)], 0
-    for columns in parts(files, _KEYS):
+    for columns in column_batches(files, _KEYS):
         size = len(columns[0])
         prompt, chosen, rejected = (np.fromiter(map(code, one.to_pylist()), np.uint64, size) for one in columns)
         of_this = np.flatnonzero(prompt % np.uint64(n_passes) == number)

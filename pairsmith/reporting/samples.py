@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from pairsmith.reporting.markdown import markdown_text
+from pairsmith.storage.datafiles import data_files, first_pairs
 from pairsmith.storage.store import Store
 from pairsmith.storage.versions import Version
 
@@ -16,14 +15,7 @@ SHOWN_CHARACTERS = 400  # of each text
 
 def some_pairs(store: Store, version: Version, count: int) -> list[dict[str, Any]]:
     """The first pairs of a version; `train` before `test`."""
-    found: list[dict[str, Any]] = []
-    for name in sorted((name for name in version.files if name.startswith("data/")), reverse=True):
-        with store.fs.open(store.path(f"versions/{version.name}/{name}"), "rb") as file, pq.ParquetFile(file) as table:
-            for batch in table.iter_batches(batch_size=count):
-                found += batch.to_pylist()
-                if len(found) >= count:
-                    return found[:count]
-    return found
+    return first_pairs(data_files(store, f"versions/{version.name}", version.files), count)
 
 
 def render_samples(pairs: Iterable[Mapping[str, Any]]) -> str:

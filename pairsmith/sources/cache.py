@@ -8,7 +8,6 @@ no shard holds any more.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import stat
@@ -24,6 +23,7 @@ from pairsmith.ids import fingerprint
 from pairsmith.sources.readers import Placed
 from pairsmith.sources.row_fields import Refused
 from pairsmith.sources.sharding import digest_of_row
+from pairsmith.storage.disk import file_digest
 from pairsmith.storage.schemas import Reason
 from pairsmith.storage.store import Store, TableRef
 from pairsmith.storage.tables import notes_ref
@@ -79,7 +79,7 @@ class Notes:
         folder = notes_ref("").path.rpartition("/")[0]
         for file in self._store.names_in(folder):
             if file.startswith("notes.") and file not in self._used:
-                self._store.remove(f"{folder}/{file}")
+                self._store.files.remove(f"{folder}/{file}")
 
     def _recalled(self, ref: TableRef, path: Path, stamp: dict[str, int]) -> pa.Table | None:
         """The notes about a file, if it is as it was."""
@@ -92,7 +92,7 @@ class Notes:
                 return None
             if about["stamp"] == stamp and about["settled"]:
                 return found
-            digest = _sha256(path)
+            digest = file_digest(path)
         except (TableError, OSError, ValueError, KeyError, TypeError):
             return None
         if about["sha256"] != digest or stamp != _stamp(path):
@@ -118,7 +118,7 @@ class Notes:
         self, ref: TableRef, table: pa.Table, path: Path, stamp: dict[str, int], digest: str | None = None
     ) -> None:
         """Note what a file gave, unless it changed while it was read."""
-        about: dict[str, Any] = {"stamp": stamp, "sha256": digest or _sha256(path)}
+        about: dict[str, Any] = {"stamp": stamp, "sha256": digest or file_digest(path)}
         about["settled"] = max(stamp["mtime_ns"], stamp["ctime_ns"]) < time.time_ns() - RECENT_NS
         if stamp == _stamp(path):
             self._store.write_arrow(ref, table.replace_schema_metadata({_ABOUT: json.dumps(about).encode()}))
@@ -149,8 +149,3 @@ def _stamp(path: Path) -> dict[str, int] | None:
         return None
     times = {"mtime_ns": found.st_mtime_ns, "ctime_ns": found.st_ctime_ns}
     return {"size": found.st_size, "inode": found.st_ino, **times}
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -22,7 +22,7 @@ from pairsmith.progress import Progress, Tell
 from pairsmith.protocol import Identity
 from pairsmith.session import Session
 from pairsmith.storage.schemas import Reason
-from pairsmith.storage.store import Store, TableRef
+from pairsmith.storage.store import RecentTables, Store, TableRef
 
 STAGES = (GENERATE, evolution.STAGE, RATE, PAIR)
 ASKS_NOTHING = (SURVEY, PAIR)
@@ -51,7 +51,8 @@ class StageResult:
 
 def open_store(recipe: Recipe, session: Session | None = None) -> Store:
     """The store of a recipe's data set; with a session it remembers the tables that were read and written last."""
-    return Store(f"{recipe.workspace.rstrip('/')}/{recipe.name}")
+    recent = session.keep("tables", RecentTables) if session else None
+    return Store(f"{recipe.workspace.rstrip('/')}/{recipe.name}", recent)
 
 
 def stages_of(recipe: Recipe) -> list[str]:

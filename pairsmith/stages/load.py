@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 
 from pairsmith import ids
 from pairsmith.config import Recipe
@@ -15,15 +14,17 @@ from pairsmith.sources.http import fetched
 from pairsmith.sources.sharding import Loaded, known_prompts, shard_prompts
 from pairsmith.stages.base import open_store
 from pairsmith.storage import schemas
+from pairsmith.storage.formats import mark_workspace
 from pairsmith.text import sandbox, templating
 
 
 def load(recipe: Recipe, session: Session) -> Loaded:
     """Read all sources, as far as they are not as they were, and lay the prompts out in shards."""
     store = open_store(recipe, session)
+    mark_workspace(store)
     known = known_prompts(store)
     notes = Notes(store, known.homes, _fingerprint())
-    with fetched(recipe.prompts, Path(store.path("sources")) if store.is_local else None) as bodies:
+    with fetched(recipe.prompts, store.files.local_path("sources")) as bodies:
         read = prompts.read_prompts(recipe.prompts, bodies, notes)
         loaded = shard_prompts(read, store, recipe.shard_size, known)
     notes.tidy()
@@ -39,5 +40,5 @@ def forget_sources(recipe: Recipe, session: Session) -> None:
     """Forget what earlier loads fetched and read, so that the next one fetches and parses all sources."""
     store = open_store(recipe, session)
     Notes(store, (), "").tidy()
-    if store.is_local:
-        shutil.rmtree(store.path("sources"), ignore_errors=True)
+    if folder := store.files.local_path("sources"):
+        shutil.rmtree(folder, ignore_errors=True)

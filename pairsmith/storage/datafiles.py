@@ -1,19 +1,21 @@
-"""The data files of a version: their columns, and how they are read a column and a batch at a time."""
+"""The data files of a version: their columns, and how they are read a batch at a time."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec.core import OpenFile
 
 from pairsmith.errors import DataError
 from pairsmith.ids import canonical_json, normalised
+from pairsmith.storage.files import Files
+from pairsmith.storage.formats import check_version_folder
 from pairsmith.storage.store import Store
 
 BATCH = 256  # rows whose texts are in memory at a time
@@ -43,22 +45,50 @@ PREFERENCE = pa.schema(
 READ = ("prompt_id", "prompt", "chosen", "rejected", "chosen_id", "rejected_id", "chosen_member", "chosen_score",
         "rejected_score", "margin")  # fmt: skip
 
-File = Any  # a path, or a file of fsspec's that is not open yet
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A data file that stands on no disk of this machine."""
+
+    files: Files
+    name: str
+
+    def __str__(self) -> str:
+        return self.files.url(self.name)
 
 
-def files_of(dataset: Path) -> list[Path]:
-    """The data files of a version, train before test. A `latest` is followed once: it may move while we read."""
+File = Path | StoredFile
+
+
+def published_files(dataset: Path) -> list[Path]:
+    """The data files of a version, train before test. A `latest` is followed once: it may move while we read.
+
+    Raises DataError where there are none, or a newer pairsmith wrote them in a format of its own.
+    """
     folder = (dataset / "latest" if (dataset / "latest").is_dir() else dataset).resolve()
     files = sorted(folder.glob("data/*.parquet"), reverse=True)
     if not files:
         raise DataError(f"{dataset}: no published dataset (no data/*.parquet and no `latest` in it)")
+    check_version_folder(folder)
     return files
 
 
-def stored_files(store: Store, names: Iterable[str]) -> list[File]:
-    """Data files by their names in a store, wherever that stands."""
-    found = [store.path(name) for name in sorted(names, reverse=True)]
-    return [Path(path) if store.is_local else OpenFile(store.fs, path) for path in found]
+def data_files(store: Store, folder: str, names: Iterable[str]) -> list[File]:
+    """The data files among the files of a version that stands in `folder` of a store, train before test."""
+    found = sorted((f"{folder}/{name}" for name in names if name.startswith("data/")), reverse=True)
+    return [store.files.local_path(name) or StoredFile(store.files, name) for name in found]
+
+
+def first_pairs(files: Sequence[File], many: int) -> list[dict[str, Any]]:
+    """The first pairs, whole. Raises DataError where a file is damaged or foreign."""
+    found: list[dict[str, Any]] = []
+    for file in files:
+        with _opened(file, PREFERENCE.names) as parquet:
+            for batch in parquet.iter_batches(batch_size=many):
+                found += batch.to_pylist()
+                if len(found) >= many:
+                    return found[:many]
+    return found
 
 
 def count(files: Sequence[File]) -> int:
@@ -70,7 +100,7 @@ def count(files: Sequence[File]) -> int:
     return total
 
 
-def parts(files: Sequence[File], columns: Sequence[str]) -> Iterator[list[pa.Array]]:
+def column_batches(files: Sequence[File], columns: Sequence[str]) -> Iterator[list[pa.Array]]:
     """The values of columns, batch by batch. Raises DataError where a file is damaged or foreign."""
     for file in files:
         with _opened(file) as parquet:
@@ -87,14 +117,15 @@ def rows_of(files: Sequence[File]) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
-def _opened(file: File) -> Iterator[pq.ParquetFile]:
+def _opened(file: File, names: Sequence[str] = READ) -> Iterator[pq.ParquetFile]:
+    """A data file that has these columns as we write them."""
     try:
         with (
-            nullcontext(file) if isinstance(file, Path) else file as source,
+            nullcontext(file) if isinstance(file, Path) else file.files.open(file.name) as source,
             pq.ParquetFile(source, buffer_size=BUFFER, pre_buffer=False) as parquet,  # else a column at once
         ):
             schema = parquet.schema_arrow
-            wrong = [n for n in READ if n not in schema.names or schema.field(n).type != PREFERENCE.field(n).type]
+            wrong = [n for n in names if n not in schema.names or schema.field(n).type != PREFERENCE.field(n).type]
             if wrong:
                 raise DataError(f"{file}: not a dataset of pairsmith's: columns {', '.join(wrong)} absent or foreign")
             yield parquet
@@ -106,7 +137,7 @@ def at(files: Sequence[File], column: str, rows: Sequence[int]) -> dict[int, Any
     """The values of a column at some rows."""
     found: dict[int, Any] = {}
     wanted, start = sorted(rows), 0
-    for (part,) in parts(files, [column]) if wanted else ():
+    for (part,) in column_batches(files, [column]) if wanted else ():
         found |= {row: part[row - start].as_py() for row in wanted if start <= row < start + len(part)}
         start += len(part)
         if start > wanted[-1]:

@@ -6,8 +6,9 @@ import pandas as pd
 
 from pairsmith.errors import DataError
 from pairsmith.storage import versions
-from pairsmith.storage.datafiles import PREFERENCE, rows_of, stored_files
-from pairsmith.storage.versions import LATEST, Decision, State, Version
+from pairsmith.storage.datafiles import PREFERENCE, data_files, rows_of
+from pairsmith.storage.decisions import Decision, this_user
+from pairsmith.storage.versions import LATEST, State, Version
 
 
 class Dataset:
@@ -46,20 +47,20 @@ class Dataset:
         found = versions.version_at(self.store, self._named(version))
         if found is None:
             raise DataError(f"{self.store.url(f'versions/{version}')}: its version.json cannot be read")
-        names = [f"versions/{found.name}/{name}" for name in found.files if name.startswith("data/")]
-        return pd.DataFrame(rows_of(stored_files(self.store, names)), columns=PREFERENCE.names)
+        files = data_files(self.store, f"versions/{found.name}", found.files)
+        return pd.DataFrame(rows_of(files), columns=PREFERENCE.names)
 
     def release(self, version: str | None = None, *, reason: str, by: str | None = None) -> Decision:
         """Let `latest` lead to a version, the one that waits when none is named."""
-        return versions.release(self.store, version, by or versions.this_user(), reason)
+        return versions.release(self.store, version, by or this_user(), reason)
 
     def reject(self, version: str | None = None, *, reason: str, by: str | None = None) -> Decision:
         """Turn down a version that waits; `latest` stays where it is."""
-        return versions.reject(self.store, version, by or versions.this_user(), reason)
+        return versions.reject(self.store, version, by or this_user(), reason)
 
     def rollback(self, version: str, *, reason: str, by: str | None = None) -> Decision:
         """Let `latest` lead back to an earlier version."""
-        return versions.rollback(self.store, version, by or versions.this_user(), reason)
+        return versions.rollback(self.store, version, by or this_user(), reason)
 
     def _named(self, version: str) -> str:
         name = self.latest if version == LATEST else version

@@ -1,46 +1,37 @@
-"""Tables on disk or object storage: one parquet file per table and shard, validated and atomic.
+"""Tables of one dataset: one parquet file per table and shard, validated on the way in and out.
 
 Every file carries the fingerprint of what it was made from and the digest of what it holds. A table is fresh when
 it is readable, passes its schema and carries the fingerprint asked for; anything else is rebuilt, so deleting or
-damaging a table costs no model call (the ledger has the replies). A file is written beside its place, synced and
-renamed, or put in one request on object storage, so a reader sees the old table or the new one, never a part.
+damaging a table costs no model call (the ledger has the replies). Where the files stand, and how one is there whole or
+not at all, is the business of `files.Files`.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import io
 import json
 import logging
-import os
-import shutil
 import threading
-import time
-import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-import fsspec
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pairsmith.errors import ConfigError, RunError, TableError
+from pairsmith.errors import TableError
 from pairsmith.ids import fingerprint
-from pairsmith.storage.lock_wait import holder_after
+from pairsmith.storage.files import Files, FileState
+from pairsmith.storage.opening import files_at
 from pairsmith.storage.schemas import TABLES, validated
 
 log = logging.getLogger(__name__)
 _FINGERPRINT, _DIGEST = b"pairsmith.fingerprint", b"pairsmith.digest"
-# Tables that this process wrote or read last: the next stage of a shard needs them again.
-_REMEMBERED = 64
-SCRATCH = ".scratch"
-_recent: dict[str, tuple[tuple[int, ...] | None, Stored]] = {}
-_recent_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -65,19 +56,46 @@ class Stored:
     digest: str
 
 
+class RecentTables:
+    """The tables that were written or read last, since the next stage of a shard needs them again.
+
+    Stores may share one, in any thread. A table counts as long as the state of its file is what it was.
+    """
+
+    def __init__(self, most: int = 64) -> None:
+        self._most = most
+        self._tables: dict[str, tuple[FileState, Stored]] = {}
+        self._lock = threading.Lock()
+
+    def get(self, path: str, state: FileState | None) -> Stored | None:
+        """The table in a file that is in this state; None where it is not known, or was another."""
+        with self._lock:
+            known = self._tables.get(path)
+        return known[1] if known and known[0] == state else None
+
+    def put(self, path: str, state: FileState | None, stored: Stored) -> None:
+        """Remember a table; one of a file without a state is not remembered."""
+        with self._lock:
+            self._tables.pop(path, None)
+            if state is not None:
+                self._tables[path] = (state, stored)
+            while len(self._tables) > self._most:
+                del self._tables[next(iter(self._tables))]
+
+
 class Store:
-    """The tables of one dataset under `root`, a folder or an fsspec URL."""
+    """The tables of one dataset, and its other files, under `root`: a folder or an fsspec URL.
 
-    def __init__(self, root: str) -> None:
-        self.fs, self.root = fsspec.core.url_to_fs(root)
-        self.is_local = "file" in (self.fs.protocol if isinstance(self.fs.protocol, tuple) else (self.fs.protocol,))
+    `recent`: tables that need not be read again; without it nothing is remembered.
+    """
 
-    def path(self, name: str) -> str:
-        return f"{self.root}/{name}"
+    def __init__(self, root: str, recent: RecentTables | None = None) -> None:
+        self.files: Files = files_at(root)
+        self._recent = recent
 
-    def url(self, name: str) -> str:
-        """Where something stands, as a person or another program finds it: with the protocol unless it is local."""
-        return self.path(name) if self.is_local else str(self.fs.unstrip_protocol(self.path(name)))
+    @property
+    def root(self) -> str:
+        return self.files.root
 
     def write(self, ref: TableRef, data: pd.DataFrame, mark: str) -> Stored:
         """Validate and store a table, `mark` as its fingerprint; raises TableError where it breaks its schema."""
@@ -87,7 +105,8 @@ class Store:
         metadata = {_FINGERPRINT: mark.encode(), _DIGEST: digest.encode()}
         self.write_arrow(ref, table.replace_schema_metadata({**(table.schema.metadata or {}), **metadata}))
         stored = Stored(data, mark, digest)
-        self._remember(ref, stored)
+        if self._recent:
+            self._recent.put(self.path(ref.path), self.files.state(ref.path), stored)
         return stored
 
     def write_arrow(self, ref: TableRef, table: pa.Table) -> None:
@@ -98,44 +117,30 @@ class Store:
     def read_arrow(self, ref: TableRef) -> pa.Table:
         """A stored table with lists in it. Raises TableError when damaged or absent."""
         try:
-            with self.fs.open(self.path(ref.path), "rb") as file:
+            with self.files.open(ref.path) as file:
                 return pq.read_table(file, page_checksum_verification=True)
         except Exception as error:
-            told = f"{self.path(ref.path)}: not a readable table: {type(error).__name__}: {error}"
-            raise TableError(told) from error
+            reason = f"{self.path(ref.path)}: not a readable table: {type(error).__name__}: {error}"
+            raise TableError(reason) from error
 
     def load(self, ref: TableRef) -> Stored:
-        """Read and validate a table, or take it from memory where this process did so and the file is untouched.
+        """Read and validate a table, or take it from memory where it is known and its file is untouched.
 
         Raises TableError that names the file, when damaged, foreign or absent.
         """
-        known = _recent.get(self.path(ref.path))
-        if known and known[0] == self._state(ref):
-            return known[1]
-        stored = self._load(ref)
-        self._remember(ref, stored)
+        if self._recent is None:
+            return self._load(ref)
+        path, state = self.path(ref.path), self.files.state(ref.path)
+        stored = self._recent.get(path, state)
+        if stored is None:
+            stored = self._load(ref)
+            self._recent.put(path, state, stored)
         return stored
-
-    def _remember(self, ref: TableRef, stored: Stored) -> None:
-        if self.is_local:
-            with _recent_lock:
-                _recent.pop(self.path(ref.path), None)
-                _recent[self.path(ref.path)] = (self._state(ref), stored)
-                while len(_recent) > _REMEMBERED:
-                    del _recent[next(iter(_recent))]
-
-    def _state(self, ref: TableRef) -> tuple[int, ...] | None:
-        """What changes when a local file does; None where there is none."""
-        try:
-            stat = os.stat(self.path(ref.path))
-        except OSError:
-            return None
-        return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
     def _load(self, ref: TableRef) -> Stored:
         path = self.path(ref.path)
         try:
-            with self.fs.open(path, "rb") as file:
+            with self.files.open(ref.path) as file:
                 table = pq.read_table(file, page_checksum_verification=True)
             metadata = table.schema.metadata or {}
             data = table.to_pandas(types_mapper=_pandas_type)
@@ -173,149 +178,49 @@ class Store:
             return None
         return stored if stored.fingerprint == mark else None
 
-    def file_digest(self, name: str) -> str:
-        """sha256 of a file's bytes; of nothing where it is not there."""
-        try:
-            with self.fs.open(self.path(name), "rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
-        except FileNotFoundError:
-            return hashlib.sha256(b"").hexdigest()
-
-    def exists(self, name: str) -> bool:
-        return bool(self.fs.exists(self.path(name)))
-
     def shards(self) -> Iterator[str]:
         """Names of all shards that have a prompts table, sorted."""
         yield from (name for name in self.names_in("tables") if self.exists(TableRef("prompts", name).path))
 
-    def write_json(self, name: str, value: Any) -> str:
-        return self.write_bytes(name, json.dumps(value, indent=1, ensure_ascii=False).encode())
+    def write_json(self, name: str, value: Any) -> None:
+        self.write_bytes(name, json.dumps(value, indent=1, ensure_ascii=False).encode())
 
     def read_json(self, name: str) -> Any:
-        return json.loads(self.fs.cat_file(self.path(name)))
+        return json.loads(self.files.read(name))
 
-    def write_bytes(self, name: str, content: bytes) -> str:
-        """Store a file so that it is there whole or not at all."""
-        path = self.path(name)
-        if not self.is_local:
-            self.fs.pipe_file(path, content)
-            return path
-        target = Path(path)
-        with _naming(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self.scratch() / uuid.uuid4().hex
-            try:
-                with open(temporary, "wb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(temporary, target)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
-            sync_folder(target.parent)
-        return path
+    # Passed on to the files; `Files` says what each does.
 
-    def remove(self, name: str) -> None:
-        """Take a file away."""
-        self.fs.rm_file(self.path(name))
+    def path(self, name: str) -> str:
+        return self.files.path(name)
 
-    def scratch(self) -> Path:
-        """A folder of a local store for what is not in its place yet; whatever a crash left there goes with `lock`."""
-        folder = Path(self.path(SCRATCH))
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+    def url(self, name: str) -> str:
+        return self.files.url(name)
 
-    def install(self, folder: Path, name: str) -> None:
-        """Move a finished local folder to the new `name`; locally it is there whole or not at all."""
-        target = self.path(name)
-        if not self.is_local:
-            self.fs.put(f"{folder}/", f"{target}/", recursive=True)
-            return
-        with _naming(Path(target)):
-            for path in [file for file in folder.rglob("*") if file.is_file()]:
-                with open(path, "rb") as file:
-                    os.fsync(file.fileno())
-            Path(target).parent.mkdir(parents=True, exist_ok=True)
-            os.replace(folder, target)
-            sync_folder(Path(target).parent)
-
-    def point(self, pointer: str, name: str) -> None:
-        """Let `pointer` lead to `name`, in one step. Not from two processes at once: see `versions.deciding`."""
-        if not self.is_local:
-            self.write_json(f"{pointer}.json", {"name": name})
-            return
-        with _naming(Path(self.path(pointer))):
-            link = Path(self.path(f".{pointer}"))  # not in the scratch folder, which goes when a run begins or ends
-            link.unlink(missing_ok=True)
-            link.symlink_to(name)
-            os.replace(link, self.path(pointer))
-            sync_folder(Path(self.root))
-
-    def points_to(self, pointer: str) -> str | None:
-        """The name that a pointer made by `point` leads to; None where there is none."""
-        if not self.is_local:
-            return self.read_json(f"{pointer}.json")["name"] if self.exists(f"{pointer}.json") else None
-        link = Path(self.path(pointer))
-        return os.readlink(link) if link.is_symlink() and link.exists() else None
+    def exists(self, name: str) -> bool:
+        return self.files.exists(name)
 
     def names_in(self, folder: str) -> list[str]:
-        """What a folder holds, by name, sorted; nothing where it is not there."""
-        if not self.exists(folder):
-            return []
-        return sorted(path.rstrip("/").rpartition("/")[2] for path in self.fs.ls(self.path(folder), detail=False))
+        return self.files.names_in(folder)
 
-    @contextmanager
-    def lock(self, wait: float | None = None, busy: str = "another run works on this data set") -> Iterator[None]:
-        """Hold the data set for one run on this machine, `wait` seconds later at most.
+    def file_digest(self, name: str) -> str:
+        return self.files.digest(name)
 
-        Raises RunError that says who holds it. The lock is the kernel's (flock), so it goes with the process that held
-        it, however that ended. Without `wait`, `waiting.patient` tells how long.
-        """
-        if not self.is_local:
-            yield
-            return
-        try:
-            Path(self.root).mkdir(parents=True, exist_ok=True)
-            for folder in (Path(self.root), *Path(self.root).glob("*"), *Path(self.root).glob("tables/*")):
-                if folder.is_symlink() and folder.name not in ("latest", ".latest"):
-                    raise ConfigError(f"workspace: {folder} is a link; only the workspace itself may be one")
-            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
-            file = os.fdopen(os.open(self.path(".lock"), flags, 0o644), "a+")
-        except OSError as error:
-            raise ConfigError(f"workspace: {self.root} cannot be written: {error}") from error
-        with file:
-            if holder := holder_after(lambda: _holder(file), self.root, wait):
-                raise RunError(f"{self.root}: {busy} ({holder})")
-            file.truncate(0)
-            file.write(f"process {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
-            file.flush()
-            shutil.rmtree(self.path(SCRATCH), ignore_errors=True)
-            try:
-                yield
-            finally:
-                shutil.rmtree(self.path(SCRATCH), ignore_errors=True)
+    def write_bytes(self, name: str, content: bytes) -> None:
+        self.files.write(name, content)
 
+    def install(self, folder: Path, name: str) -> None:
+        self.files.install(folder, name)
 
-def _holder(file: IO[str]) -> str | None:
-    """Take the lock of a file; None where that was done, else who holds it, as the file says."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.seek(0)
-        return file.read().strip() or "another process"
-    return None
+    def point(self, pointer: str, name: str) -> None:
+        self.files.point(pointer, name)
 
+    def points_to(self, pointer: str) -> str | None:
+        return self.files.points_to(pointer)
 
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Let an error of the system that names no file name this one."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is not None:
-            raise
-        raise OSError(error.errno, error.strerror, str(path)) from error
+    def lock(
+        self, wait: float | None = None, busy: str = "another run works on this data set"
+    ) -> AbstractContextManager[None]:
+        return self.files.lock(busy, wait)
 
 
 def digest_of(data: pd.DataFrame) -> str:
@@ -324,16 +229,8 @@ def digest_of(data: pd.DataFrame) -> str:
     return hashlib.sha256(",".join(data.columns).encode() + hashes.to_numpy().tobytes()).hexdigest()
 
 
-def sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _pandas_type(arrow_type: pa.DataType) -> Any:
+    """The type of a column read from a file: for texts the one that `schemas.frame` gives them."""
     if pa.types.is_string(arrow_type) or pa.types.is_large_string(arrow_type):
-        return pd.StringDtype()
+        return pd.StringDtype(na_value=np.nan)
     return None

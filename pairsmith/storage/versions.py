@@ -1,30 +1,25 @@
-"""The versions of a data set: which there are, what was decided about each, and to which of them `latest` leads.
+"""The versions of a data set: which there are, what became of each, and to which of them `latest` leads.
 
-A version's folder never changes, so decisions stand beside it: a file each in `decisions/`, numbered, never rewritten.
-What became of a version follows from its own version.json, which says whether it needs approval, and the decisions.
-So does where `latest` has to lead: a crash between a decision and the move of `latest` is made up for by whoever comes
-next.
+A version's folder never changes. What became of it follows from its own version.json, which says whether it needs
+approval, and from the decisions. So does where `latest` has to lead: a crash between a decision and the move of
+`latest` is made up for by whoever comes next.
 """
 
 from __future__ import annotations
 
-import getpass
 import logging
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from pairsmith.errors import DataError, RunError
+from pairsmith.storage.decisions import WAIT_SECONDS, Decision, Verdict, deciding, decisions_of, now, record
+from pairsmith.storage.formats import check_version, check_workspace
 from pairsmith.storage.store import Store
 
 log = logging.getLogger(__name__)
 LATEST = "latest"
-DECISIONS = "decisions"
-WAIT_SECONDS = 600.0  # for a version that is being published, before one is decided about
 
 
 class State(StrEnum):
@@ -35,14 +30,6 @@ class State(StrEnum):
     REJECTED = "rejected"
     SUPERSEDED = "superseded"  # a newer version came before a decision
     WITHDRAWN = "withdrawn"  # `latest` was taken back from it
-
-
-class Verdict(StrEnum):
-    """What was decided."""
-
-    RELEASED = "released"
-    REJECTED = "rejected"
-    ROLLED_BACK = "rolled back"
 
 
 @dataclass(frozen=True)
@@ -57,27 +44,6 @@ class Version:
     needs_approval: bool
     made_at: str | None
     about: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What was decided about `version`, by whom and why; for a rollback it is the one that `latest` went back to.
-
-    `before`: where `latest` led; `newest`: the newest version there was, whichever `latest` led to.
-    """
-
-    verdict: Verdict
-    version: str
-    by: str
-    reason: str
-    at: str
-    before: str | None
-    newest: str
-
-    @property
-    def touched(self) -> set[str | None]:
-        """The versions that it makes what they are."""
-        return {self.version, self.before} if self.verdict is Verdict.ROLLED_BACK else {self.version}
 
 
 @dataclass(frozen=True)
@@ -137,6 +103,7 @@ class History:
 def store_at(folder: str) -> Store:
     """The data set in a folder of a workspace; raises DataError where no version of one is there."""
     store = Store(folder)
+    check_workspace(store)
     if not version_names(store):
         raise DataError(f"{folder}: no version of a dataset there; name the folder that has `versions` in it")
     return store
@@ -144,9 +111,7 @@ def store_at(folder: str) -> Store:
 
 def history(store: Store) -> History:
     """Raises DataError where a decision cannot be read: what is not known must not be decided anew."""
-    kept = _beside(store)
-    decisions = tuple(_decision(kept, name) for name in _recorded(kept))
-    return History(store, tuple(version_names(store)), decisions, latest_name(store))
+    return History(store, tuple(version_names(store)), decisions_of(store), latest_name(store))
 
 
 def version_names(store: Store) -> list[str]:
@@ -178,10 +143,14 @@ def latest_version(store: Store) -> Version | None:
 
 
 def version_at(store: Store, name: str) -> Version | None:
-    """A version by its name; None where its version.json cannot be read."""
+    """A version by its name; None where its version.json cannot be read.
+
+    Raises DataError where a newer pairsmith wrote it in a format of its own.
+    """
     folder = f"versions/{name}"
     try:
         told = store.read_json(f"{folder}/version.json")
+        check_version(store.url(folder), told)
         return Version(
             name=str(told["version"]),
             folder=store.url(folder),
@@ -285,13 +254,6 @@ def rollback(store: Store, version: str, by: str, reason: str, wait: float | Non
         return _decide(store, past, Verdict.ROLLED_BACK, name, by, reason)
 
 
-@contextmanager
-def deciding(store: Store, wait: float | None = WAIT_SECONDS) -> Iterator[None]:
-    """Hold the versions of a data set and its `latest` on this machine, apart from the lock of a run."""
-    with _beside(store).lock(wait, busy="its versions are being published or decided about"):
-        yield
-
-
 def settled(store: Store) -> History:
     """The history, after `latest` was moved where the last decision wants it, had a crash come in between."""
     past = history(store)
@@ -299,18 +261,6 @@ def settled(store: Store) -> History:
         return past
     store.point(LATEST, f"versions/{past.decided}")
     return history(store)
-
-
-def this_user() -> str:
-    """Who decides, where a person does at this machine."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a user id without a name, as in containers
-        return "unknown"
-
-
-def now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _named(store: Store, past: History, name: str | None) -> str:
@@ -327,27 +277,7 @@ def _named(store: Store, past: History, name: str | None) -> str:
 
 def _decide(store: Store, past: History, verdict: Verdict, name: str, by: str, reason: str) -> Decision:
     decision = Decision(verdict, name, by, reason, now(), past.latest, past.names[-1])
-    kept = _beside(store)
-    number = max((int(file.partition("-")[0]) for file in _recorded(kept)), default=0) + 1
-    kept.write_json(f"{number:05}-{name}-{verdict.replace(' ', '-')}.json", asdict(decision))
+    record(store, decision)
     if verdict is not Verdict.REJECTED:
         store.point(LATEST, f"versions/{name}")
     return decision
-
-
-def _beside(store: Store) -> Store:
-    """Where decisions stand, with a lock and a scratch folder of its own, since runs clear theirs."""
-    return Store(store.url(DECISIONS))
-
-
-def _recorded(kept: Store) -> list[str]:
-    """The files of all decisions, in their order."""
-    return [name for name in kept.names_in("") if re.fullmatch(r"\d+-.*\.json", name)]
-
-
-def _decision(kept: Store, file: str) -> Decision:
-    try:
-        told = kept.read_json(file)
-        return Decision(**told | {"verdict": Verdict(told["verdict"])})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{kept.url(file)}: not a decision that can be read: {type(error).__name__}: {error}") from None

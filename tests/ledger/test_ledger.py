@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pairsmith.ledger.ledger import open_ledger
-from pairsmith.session import Session
+from pairsmith.session import Session, process_session
 
 
 def test_a_process_opens_a_ledger_once(tmp_path: Path) -> None:
@@ -13,4 +13,4 @@ def test_a_process_opens_a_ledger_once(tmp_path: Path) -> None:
     session = Session()
     assert open_ledger(one, session) is open_ledger(one, session)
     assert open_ledger(one, session) is not open_ledger(other, session)
-    assert open_ledger(one, Session()) is not open_ledger(one, session)
+    assert open_ledger(one, Session(), process_session()) is not open_ledger(one, session)

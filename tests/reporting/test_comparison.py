@@ -206,7 +206,7 @@ def test_no_column_of_texts_is_in_memory_as_a_whole(version: Callable[..., Path]
     (file,) = folder.glob("data/*.parquet")
     pq.write_table(pq.read_table(file), file)  # in one row group
     before = pa.total_allocated_bytes()
-    most = max(pa.total_allocated_bytes() for _ in datafiles.parts([file], ["chosen"])) - before
+    most = max(pa.total_allocated_bytes() for _ in datafiles.column_batches([file], ["chosen"])) - before
     assert most < 25e6 < file.stat().st_size
 
 

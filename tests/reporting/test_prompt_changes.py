@@ -21,7 +21,7 @@ from pairsmith.reporting import prompt_changes as module
 from pairsmith.reporting.prompt_changes import changes
 from pairsmith.stages.base import open_store
 from pairsmith.storage import versions
-from pairsmith.storage.datafiles import files_of
+from pairsmith.storage.datafiles import published_files
 from tests.flows.cli.test_commands import cli
 from tests.reporting.test_comparison import row
 from tests.runs import run
@@ -36,7 +36,7 @@ def write(folder: Path, pairs: Pairs, order: int = 0) -> list[Path]:
     random.Random(order).shuffle(rows)
     (folder / "data").mkdir(parents=True, exist_ok=True)
     pq.write_table(to_table(rows), folder / "data" / "train-0.parquet", row_group_size=2)
-    return files_of(folder)
+    return published_files(folder)
 
 
 texts = st.sampled_from("xyz")

@@ -136,7 +136,7 @@ def test_a_file_with_new_times_and_the_same_bytes_is_not_parsed(
     os.utime(folder / "a.jsonl", (1, 1))
     load_sources(recipe, process_session())
     assert parsed == {"a.jsonl": 1}
-    monkeypatch.setattr(cache, "_sha256", lambda _: pytest.fail("the new times were noted, so they are trusted"))
+    monkeypatch.setattr(cache, "file_digest", lambda _: pytest.fail("the new times were noted, so they are trusted"))
     load_sources(recipe, process_session())
 
 

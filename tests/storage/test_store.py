@@ -11,7 +11,7 @@ import pytest
 from pairsmith.errors import ConfigError, RunError, TableError
 from pairsmith.storage.lock_wait import patient
 from pairsmith.storage.schemas import frame, rows
-from pairsmith.storage.store import Store, TableRef, digest_of
+from pairsmith.storage.store import RecentTables, Store, TableRef, digest_of
 
 REF = TableRef("rejections", "abc")
 TABLE = frame(
@@ -27,6 +27,42 @@ def test_a_table_comes_back_as_it_went_in(tmp_path: Path) -> None:
     assert store.fresh(REF, "mark") is not None
     assert store.fresh(REF, "other") is None
     assert store.fresh(TableRef("rejections", "xyz"), "mark") is None
+
+
+def test_a_table_is_read_once_while_its_file_is_untouched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recent = RecentTables()
+    one, other = Store(str(tmp_path), recent), Store(str(tmp_path), recent)
+    one.write(REF, TABLE, "mark")
+    read: list[TableRef] = []
+    real = Store._load
+    monkeypatch.setattr(Store, "_load", lambda self, ref: (read.append(ref), real(self, ref))[1])
+    assert other.load(REF).data is one.load(REF).data
+    assert not read
+    Store(str(tmp_path)).write(REF, TABLE.head(1), "by another process")
+    assert [len(other.read(REF)), len(one.read(REF))] == [1, 1]
+    assert len(read) == 1
+    Path(one.path(REF.path)).write_bytes(b"PAR1")
+    with pytest.raises(TableError):
+        other.load(REF)
+    Path(one.path(REF.path)).unlink()
+    with pytest.raises(TableError):
+        other.load(REF)
+
+
+def test_without_tables_to_remember_each_is_read_anew(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    store.write(REF, TABLE, "mark")
+    assert store.load(REF).data is not store.load(REF).data
+
+
+def test_no_more_tables_are_remembered_than_was_said(tmp_path: Path) -> None:
+    recent = RecentTables(most=2)
+    store = Store(str(tmp_path), recent)
+    refs = [TableRef("rejections", name) for name in "abc"]
+    for ref in refs:
+        store.write(ref, TABLE, "mark")
+    known = [recent.get(store.path(ref.path), store.files.state(ref.path)) for ref in refs]
+    assert [stored is not None for stored in known] == [False, True, True]
 
 
 def test_object_storage_by_url() -> None:

@@ -1,0 +1,59 @@
+"""Formats of what is stored, by number: what a newer pairsmith wrote in another way is refused, never misread.
+
+A number goes up when older code would misread what newer code writes. Where none stands, it is 1.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pairsmith.about import __version__
+from pairsmith.errors import DataError
+from pairsmith.storage.store import Store
+
+WORKSPACE_FORMAT = 1  # of a data set's folder
+VERSION_FORMAT = 1  # of a version's folder
+FILE = "format.json"
+
+
+def refuse_newer(place: str, found: object, known: int) -> None:
+    """Raise DataError where a format's number is above the one that is known here."""
+    if isinstance(found, int) and found > known:
+        newer = f"{place} is of format {found}, made by a newer pairsmith"
+        raise DataError(f"{newer}; this is {__version__}: upgrade pairsmith")
+
+
+def check_version(place: str, about: Mapping[str, Any]) -> None:
+    """Raise DataError where a version.json is of a newer format."""
+    refuse_newer(place, about.get("format"), VERSION_FORMAT)
+
+
+def check_version_folder(folder: Path) -> None:
+    """The same for the folder of a version; one without a version.json that can be read says no format."""
+    try:
+        about = json.loads((folder / "version.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    if isinstance(about, dict):
+        check_version(str(folder), about)
+
+
+def check_workspace(store: Store) -> None:
+    """Raise DataError where the folder of a data set is of a newer format, or its format cannot be read."""
+    if not store.exists(FILE):
+        return
+    try:
+        found = store.read_json(FILE)["format"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{store.url(FILE)}: cannot be read: {type(error).__name__}: {error}") from None
+    refuse_newer(store.root, found, WORKSPACE_FORMAT)
+
+
+def mark_workspace(store: Store) -> None:
+    """Check the format of a data set's folder, and write it where none stands yet."""
+    check_workspace(store)
+    if not store.exists(FILE):
+        store.write_json(FILE, {"format": WORKSPACE_FORMAT})

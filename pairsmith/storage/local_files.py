@@ -1,0 +1,156 @@
+"""A data set in a folder on a disk: files are written beside their place, synced and renamed.
+
+So a reader sees the old file or the new one, never a part, and what is there survives a power cut.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from pairsmith.errors import ConfigError
+from pairsmith.storage.disk import file_digest, naming, sync_folder, write_synced
+from pairsmith.storage.files import FileState
+from pairsmith.storage.local_swaps import compare_and_swap, put_if_absent
+from pairsmith.storage.locks import hold_folder
+
+SCRATCH = ".scratch"  # what is not in its place yet; what a crash left there goes when the folder is locked
+
+
+class LocalFiles:
+    """The files below a folder. See `files.Files`."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    def path(self, name: str) -> str:
+        return f"{self.root}/{name}"
+
+    url = path
+
+    def link(self, name: str) -> str:
+        return Path(self.path(name)).absolute().as_uri()
+
+    def local_path(self, name: str) -> Path:
+        return Path(self.path(name))
+
+    def exists(self, name: str) -> bool:
+        return os.path.exists(self.path(name))
+
+    def names_in(self, folder: str) -> list[str]:
+        path = self.path(folder)
+        return sorted(os.listdir(path)) if os.path.isdir(path) else []
+
+    def listing(self, folder: str) -> dict[str, str]:
+        paths = {name: f"{folder}/{name}".lstrip("/") for name in self.names_in(folder) if not name.startswith(".")}
+        return {name: self.digest(path) for name, path in paths.items() if self.local_path(path).is_file()}
+
+    def read(self, name: str) -> bytes:
+        return self.local_path(name).read_bytes()
+
+    def read_with_etag(self, name: str) -> tuple[bytes, str]:
+        content = self.read(name)
+        return content, hashlib.sha256(content).hexdigest()
+
+    def open(self, name: str) -> IO[bytes]:
+        return open(self.path(name), "rb")
+
+    def digest(self, name: str) -> str:
+        try:
+            return file_digest(self.local_path(name))
+        except FileNotFoundError:
+            return hashlib.sha256(b"").hexdigest()
+
+    def state(self, name: str) -> FileState | None:
+        try:
+            stat = os.stat(self.path(name))
+        except OSError:
+            return None
+        return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+    def write(self, name: str, content: bytes) -> None:
+        target = self.local_path(name)
+        with naming(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = self._scratch() / uuid.uuid4().hex
+            try:
+                write_synced(temporary, content)
+                os.replace(temporary, target)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+            sync_folder(target.parent)
+
+    def put_if_absent(self, name: str, content: bytes) -> bool:
+        return put_if_absent(Path(self.root), self.local_path(name), content)
+
+    def compare_and_swap(self, name: str, content: bytes, etag: str | None) -> bool:
+        if etag is None:
+            return self.put_if_absent(name, content)
+        return compare_and_swap(Path(self.root), self.local_path(name), content, etag)
+
+    def remove(self, name: str) -> None:
+        self.local_path(name).unlink()
+
+    @contextmanager
+    def scratch_folder(self) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory(dir=self._scratch()) as folder:
+            yield Path(folder)
+
+    def install(self, folder: Path, name: str) -> None:
+        target = self.local_path(name)
+        with naming(target):
+            for path in [file for file in folder.rglob("*") if file.is_file()]:
+                with open(path, "rb+") as file:  # Windows syncs only what may be written
+                    os.fsync(file.fileno())
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(folder, target)
+            sync_folder(target.parent)
+
+    @contextmanager
+    def local_copy(self, name: str) -> Iterator[Path]:
+        yield self.local_path(name)
+
+    def point(self, pointer: str, name: str) -> None:
+        with naming(self.local_path(pointer)):
+            link = self.local_path(f".{pointer}")  # not in the scratch folder, which goes when a run begins or ends
+            link.unlink(missing_ok=True)
+            link.symlink_to(name)
+            os.replace(link, self.path(pointer))
+            sync_folder(Path(self.root))
+
+    def points_to(self, pointer: str) -> str | None:
+        link = self.local_path(pointer)
+        return os.readlink(link) if link.is_symlink() and link.exists() else None
+
+    def url_through(self, pointer: str, name: str) -> str:
+        return self.url(pointer)
+
+    @contextmanager
+    def lock(self, busy: str, wait: float | None = None) -> Iterator[None]:
+        root = Path(self.root)
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            for folder in (root, *root.glob("*"), *root.glob("tables/*")):
+                if folder.is_symlink() and folder.name not in ("latest", ".latest"):
+                    raise ConfigError(f"workspace: {folder} is a link; only the workspace itself may be one")
+        except OSError as error:
+            raise ConfigError(f"workspace: {root} cannot be written: {error}") from error
+        with hold_folder(root, busy, wait):
+            shutil.rmtree(root / SCRATCH, ignore_errors=True)
+            try:
+                yield
+            finally:
+                shutil.rmtree(root / SCRATCH, ignore_errors=True)
+
+    def _scratch(self) -> Path:
+        folder = self.local_path(SCRATCH)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder

@@ -1,0 +1,70 @@
+"""A folder held by one process of this machine, with the kernel's lock on a file and a note beside it of who it is.
+
+The note is a file of its own because a locked file cannot be read on Windows.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from pairsmith.errors import ConfigError, RunError
+from pairsmith.storage.disk import naming
+from pairsmith.storage.lock_wait import holder_after
+
+LOCK, HOLDER = ".lock", ".holder"
+NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)  # Windows has none
+
+
+def kernel_lock(path: Path) -> FileLock:
+    """A lock that goes with its process; two of them exclude each other within a process too.
+
+    It may be given back by another thread, refuses a link in its place, and fails on a file system without locks.
+    """
+    return FileLock(path, thread_local=False, fallback_to_soft=False, poll_interval=0.005)
+
+
+@contextmanager
+def hold_folder(folder: Path, busy: str, wait: float | None = None) -> Iterator[None]:
+    """Hold a folder that is there, `wait` seconds later at most, or as long as `lock_wait.patient` says.
+
+    Raises RunError that says `busy` and who holds it; ConfigError where the folder cannot be written.
+    """
+    lock, note = kernel_lock(folder / LOCK), folder / HOLDER
+    try:
+        holder = holder_after(lambda: _holder(lock, note), str(folder), wait)
+    except OSError as error:
+        raise ConfigError(f"workspace: {folder} cannot be written: {error}") from error
+    if holder:
+        raise RunError(f"{folder}: {busy} ({holder})")
+    try:
+        _write(note, f"process {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
+        try:
+            yield
+        finally:
+            with suppress(PermissionError, FileNotFoundError):  # Windows keeps a file that another process is reading
+                note.unlink()
+    finally:
+        lock.release()
+
+
+def _holder(lock: FileLock, note: Path) -> str | None:
+    """Take a lock; None where that was done, else who holds it, as the note says."""
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        with suppress(OSError):
+            return note.read_text(encoding="utf-8", errors="replace").strip() or "another process"
+        return "another process"
+    return None
+
+
+def _write(note: Path, text: str) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | NO_FOLLOW
+    with naming(note), os.fdopen(os.open(note, flags, 0o644), "w", encoding="utf-8") as file:
+        file.write(text)

@@ -1,0 +1,163 @@
+"""A data set on object storage, through fsspec: a file is put in one request, so it is there whole or not at all.
+
+Writing on a condition is the storage's own doing, so only what is known to do it is asked: S3, which answers 412 where
+the condition fails, and fsspec's memory, which is this process's alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import IO, Any, cast
+
+from fsspec import AbstractFileSystem
+
+from pairsmith.errors import NoConditionalWrites
+from pairsmith.storage.files import FileState
+
+_memory = threading.Lock()  # fsspec keeps its memory once a process
+
+
+class ObjectFiles:
+    """The files below a bucket's prefix. See `files.Files`."""
+
+    def __init__(self, fs: AbstractFileSystem, root: str) -> None:
+        self.root, self._fs = root, fs
+        protocol = fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,)
+        self._is_memory, self._is_s3 = "memory" in protocol, "s3" in protocol
+
+    def path(self, name: str) -> str:
+        return f"{self.root}/{name}"
+
+    def url(self, name: str) -> str:
+        return str(self._fs.unstrip_protocol(self.path(name)))
+
+    link = url
+
+    def local_path(self, name: str) -> None:
+        return None
+
+    def exists(self, name: str) -> bool:
+        return bool(self._fs.exists(self.path(name)))
+
+    def names_in(self, folder: str) -> list[str]:
+        if not self.exists(folder):
+            return []
+        return sorted(_last(path) for path in self._fs.ls(self.path(folder), detail=False))
+
+    def listing(self, folder: str) -> dict[str, str]:
+        try:
+            found = self._fs.ls(self.path(folder), detail=True, refresh=True)
+        except FileNotFoundError:
+            return {}
+        files = sorted((_last(info["name"]), info) for info in found if info["type"] == "file")
+        return {name: self._etag(info) for name, info in files if not name.startswith(".")}
+
+    def read(self, name: str) -> bytes:
+        return cast(bytes, self._fs.cat_file(self.path(name)))
+
+    def read_with_etag(self, name: str) -> tuple[bytes, str]:
+        # The ETag first: that of what is replaced before it is read fits nothing any more, so no swap goes wrong.
+        etag = self._etag(self._fs.info(self.path(name), refresh=True))
+        return self.read(name), etag
+
+    def open(self, name: str) -> AbstractContextManager[IO[bytes]]:
+        return cast(AbstractContextManager[IO[bytes]], self._fs.open(self.path(name), "rb"))
+
+    def digest(self, name: str) -> str:
+        try:
+            with self._fs.open(self.path(name), "rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except FileNotFoundError:
+            return hashlib.sha256(b"").hexdigest()
+
+    def state(self, name: str) -> FileState | None:
+        return None
+
+    def write(self, name: str, content: bytes) -> None:
+        with _memory if self._is_memory else nullcontext():
+            self._fs.pipe_file(self.path(name), content)
+
+    def put_if_absent(self, name: str, content: bytes) -> bool:
+        if self._is_memory:
+            with _memory:
+                return not self.exists(name) and self._put(name, content)
+        return self._put(name, content, mode="create")
+
+    def compare_and_swap(self, name: str, content: bytes, etag: str | None) -> bool:
+        if etag is None:
+            return self.put_if_absent(name, content)
+        if self._is_memory:
+            with _memory:
+                return self.exists(name) and self.digest(name) == etag and self._put(name, content)
+        return self._put(name, content, IfMatch=etag)
+
+    def remove(self, name: str) -> None:
+        self._fs.rm_file(self.path(name))
+
+    @contextmanager
+    def scratch_folder(self) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+
+    def install(self, folder: Path, name: str) -> None:
+        self._fs.put(f"{folder}/", f"{self.path(name)}/", recursive=True)
+
+    @contextmanager
+    def local_copy(self, name: str) -> Iterator[Path]:
+        with self.scratch_folder() as folder:
+            self._fs.get(f"{self.path(name)}/", str(folder), recursive=True)
+            yield folder
+
+    def point(self, pointer: str, name: str) -> None:
+        self.write(f"{pointer}.json", json.dumps({"name": name}, indent=1).encode())
+
+    def points_to(self, pointer: str) -> str | None:
+        if not self.exists(f"{pointer}.json"):
+            return None
+        return str(json.loads(self.read(f"{pointer}.json"))["name"])
+
+    def url_through(self, pointer: str, name: str) -> str:
+        return self.url(name)
+
+    @contextmanager
+    def lock(self, busy: str, wait: float | None = None) -> Iterator[None]:
+        yield
+
+    def _etag(self, info: dict[str, Any]) -> str:
+        if self._is_memory:
+            return self.digest(info["name"].removeprefix(f"{self.root}/"))
+        found = info.get("ETag") or info.get("etag")
+        if not found:
+            raise NoConditionalWrites(f"{self._fs.unstrip_protocol(info['name'])}: this storage tells no ETags")
+        return str(found)
+
+    def _put(self, name: str, content: bytes, **condition: str) -> bool:
+        """Store a file; False where the storage says that the condition does not hold."""
+        if condition and not self._is_s3:
+            raise NoConditionalWrites(f"{self.url(name)}: this storage is not known to write on a condition")
+        try:
+            self._fs.pipe_file(self.path(name), content, **condition)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if _code(error) not in ("PreconditionFailed", "NoSuchKey"):
+                raise
+            return False
+        return True
+
+
+def _last(path: str) -> str:
+    return path.rstrip("/").rpartition("/")[2]
+
+
+def _code(error: OSError) -> str | None:
+    """What S3 said, of which s3fs makes an error of the system."""
+    answer: dict[str, Any] = getattr(error.__cause__, "response", {})
+    code: str | None = answer.get("Error", {}).get("Code")
+    return code

@@ -1,0 +1,16 @@
+"""Which kind of place a root means: a folder on a disk, or object storage by its URL."""
+
+from __future__ import annotations
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from pairsmith.storage.files import Files
+from pairsmith.storage.local_files import LocalFiles
+from pairsmith.storage.object_files import ObjectFiles
+
+
+def files_at(root: str) -> Files:
+    """The files below a folder or an fsspec URL."""
+    fs, path = fsspec.core.url_to_fs(root)
+    return LocalFiles(path) if isinstance(fs, LocalFileSystem) else ObjectFiles(fs, path)
