@@ -20,6 +20,7 @@ from rapidfuzz import fuzz
 from pairsmith.config import Pairing, Rating
 from pairsmith.ids import draw, normalised
 from pairsmith.judging.scoring import Scores, in_conflict, log_length, scores, stopped
+from pairsmith.pairing.own_strategy import pairs_of
 from pairsmith.storage.schemas import Reason, Stage, frame, rows
 
 STAGE = "pair"
@@ -163,6 +164,9 @@ def _tasks(
     candidates: Sequence[Candidate], pairing: Pairing, slopes: Mapping[str, float]
 ) -> Iterator[tuple[str, Ordered, int]]:
     """Strategy, pairs in order of preference, and how many of them are wanted; per-aspect, once for each aspect."""
+    if pairing.strategy not in STRATEGIES:
+        yield pairing.strategy, pairs_of(pairing.strategy, candidates, pairing), pairing.max_pairs or 1
+        return
     if pairing.strategy != "per-aspect":
         many = pairing.max_pairs or len(candidates) ** 2
         most = many if pairing.strategy == "all-above-margin" else 1

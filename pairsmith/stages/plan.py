@@ -6,14 +6,15 @@ from dataclasses import asdict
 
 from pairsmith.config import Recipe
 from pairsmith.config.generating import principle_texts
+from pairsmith.config.plugins import code_hashes
 from pairsmith.generation import evolution, pool
 from pairsmith.ids import fingerprint, source_hash
-from pairsmith.judging import guard, rating, readouts, scoring, wrapping
+from pairsmith.judging import guard, prompts, rating, readouts, scoring, wrapping
 from pairsmith.judging.checks import check_hash
 from pairsmith.llms.local import encoder
 from pairsmith.llms.local.encoder import Encoder
 from pairsmith.llms.registry import open_llm
-from pairsmith.pairing import select, survey
+from pairsmith.pairing import own_strategy, select, survey
 from pairsmith.publishing import exports, publish
 from pairsmith.reporting import agreement, charts, markdown, page, summary
 from pairsmith.sources import given_completions
@@ -29,8 +30,8 @@ def shard_fingerprint(shard: str, plan: str) -> str:
 
 def plan_fingerprint(recipe: Recipe) -> str:
     """Of what decides the outcome for all shards alike: the recipe, code and templates."""
-    judged = (rating, readouts, wrapping, scoring)
-    steps = (pool, given_completions, evolution, *judged, survey, guard, select)
+    judged = (rating, prompts, readouts, wrapping, scoring)
+    steps = (pool, given_completions, evolution, *judged, survey, guard, select, own_strategy)
     code = source_hash(*steps, publish, exports, datafiles, summary, page, markdown, charts, agreement)
     templates = [template_hash(wing) for wing in ("pairsmith.generation", "pairsmith.judging")]
     templates += [fingerprint(principle_texts())]
@@ -47,4 +48,4 @@ def plan_fingerprint(recipe: Recipe) -> str:
         [(judge.weight, judge.scale) for judge in recipe.rating.judges],
         recipe.families_with_judges,
     ]
-    return fingerprint(code, templates, models, settings, sentences, evolved, rated)
+    return fingerprint(code, templates, models, settings, sentences, evolved, rated, *code_hashes(recipe))

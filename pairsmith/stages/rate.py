@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pairsmith.config import CHECKS, Judge, Rating, Recipe
 from pairsmith.ids import fingerprint, source_hash
-from pairsmith.judging import rating, readouts, wrapping
+from pairsmith.judging import prompts, rating, readouts, wrapping
 from pairsmith.judging.checks import check_hash
 from pairsmith.judging.rating import rate
 from pairsmith.llms.registry import open_llm
@@ -42,7 +42,7 @@ def rate_shard(recipe: Recipe, shard: str, judge_name: str) -> StageResult:
 
 def rating_fingerprint(recipe: Recipe, settings: Rating, judge: Judge, source: Stored, completions: Stored) -> str:
     """Of a judge's ratings."""
-    modules = (rating, readouts, wrapping, *([given_completions] if judge.is_given else []))
+    modules = (rating, prompts, readouts, wrapping, *([given_completions] if judge.is_given else []))
     code = [source_hash(*modules), template_hash("pairsmith.judging")]
     plan = settings.model_dump(mode="json", include={"aspects", "rubrics", "own_family"})
     others = [[other.family_name, other.is_given, settings.aspects_of(other)] for other in settings.judges]
