@@ -110,7 +110,7 @@ class Reference(str):
     def file(self) -> str | None:
         """The module's file, where it stands in the recipe's folder; found without running anything."""
         found = file_of(self.module, self.folder)
-        return str(found.resolve()) if found else None
+        return str(found) if found else None
 
 
 @contextmanager

@@ -6,7 +6,6 @@ is null, with an error that says why, and the reply is kept as it is in the tabl
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -101,7 +100,7 @@ def _checked(read: object, sheet: Sheet) -> Read:
         return Read(rationale=rationale, error="not applicable is no answer to this aspect" if na else str(read.error))
     rating, score = read.rating, read.rating if read.score is None else read.score
     low, high = sheet.scale.low, sheet.scale.high
-    if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
+    if isinstance(score, bool) or not isinstance(score, int | float) or score != score:
         return Read(rationale=rationale, error="no rating")
     if not low <= score <= high:
         return Read(rationale=rationale, error=f"not on the scale {low} to {high}")

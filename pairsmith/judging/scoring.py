@@ -94,15 +94,16 @@ def _checked(name: str, aggregate: Aggregate) -> Aggregate:
     def checked(scores: Sequence[float], weights: Sequence[float]) -> float | None:
         try:
             found: object = aggregate(tuple(scores), tuple(weights))
+            score = float(found) if isinstance(found, numbers.Real) else math.nan
         except PairsmithError:
             raise
         except (Exception, SystemExit) as error:
             raise failed(name, error) from error
         if found is None:
             return None
-        if not isinstance(found, numbers.Real) or not math.isfinite(found):
+        if not math.isfinite(score):
             raise ConfigError(f"{name} returned {found!r:.100}, which is neither a finite number nor None")
-        return float(found)
+        return score
 
     return checked
 

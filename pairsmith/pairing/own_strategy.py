@@ -6,6 +6,7 @@ What it yields is held against what it was given, so that no pair holds a text o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pairsmith.config import Pairing
@@ -21,8 +22,9 @@ def pairs_of(name: str, candidates: Sequence[Candidate], pairing: Pairing) -> It
     or yields what is no pair of candidates."""
     strategy: Callable[[Sequence[Candidate], Pairing], Iterable[object]] = load(name)
     by_id = {candidate.id: candidate for candidate in candidates}
+    copies = tuple(replace(candidate, row=candidate.row.copy()) for candidate in candidates)
     try:
-        for pair in strategy(tuple(candidates), pairing):
+        for pair in strategy(copies, pairing):
             ids = [str(getattr(one, "id", "")) for one in pair] if isinstance(pair, tuple | list) else []
             if len(ids) != 2 or ids[0] == ids[1] or not by_id.keys() >= set(ids):
                 raise ConfigError(f"{name} yielded {pair!r:.200}, which is no pair of two different candidates")

@@ -513,7 +513,7 @@ def test_the_hash_tells_checks_apart_and_is_stable() -> None:
     assert len(set(hashes)) == len(hashes)
     assert [check_hash(one) for one in every_check()] == hashes
     code = (
-        "from tests.judging.test_checks import every_check; from pairsmith.checks import check_hash\n"
+        "from tests.judging.test_checks import every_check; from pairsmith.judging.checks import check_hash\n"
         "print(*(check_hash(one) for one in every_check()), sep='\\n')"
     )
     other = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
