@@ -19,6 +19,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,12 @@ sys.path.insert(0, str(ROOT))
 from pairsmith.config import Judge, Pairing, Rating, Rubric  # noqa: E402
 from pairsmith.ids import canonical_json, draw, normalised, prompt_id  # noqa: E402
 from pairsmith.judging.rating import Asked, plan, read  # noqa: E402
-from pairsmith.judging.readouts import Read, read_json, read_text  # noqa: E402
-from pairsmith.pairing.select import STRATEGIES, pair  # noqa: E402
+from pairsmith.judging.readout_json import read_json  # noqa: E402
+from pairsmith.judging.readout_text import read_text  # noqa: E402
+from pairsmith.judging.readouts import Read  # noqa: E402
+from pairsmith.pairing.candidates import evidence_of  # noqa: E402
+from pairsmith.pairing.select import pair  # noqa: E402
+from pairsmith.pairing.strategies import STRATEGIES  # noqa: E402
 from pairsmith.protocol import Reply  # noqa: E402
 from pairsmith.storage.schemas import TABLES, frame, rows, validated  # noqa: E402
 from tests.runs import completion, rating  # noqa: E402
@@ -135,7 +140,9 @@ def selection(data: Sequence[Row]) -> bool:
             ratings.append(rating(name, score, "given", prompt_id=key))
     judge, rubric = Judge(name="j", backend="echo", model="given"), Rubric(criterion="as given", low=1, high=10)
     how = Rating(judges=(judge,), aspects=("given",), rubrics={"given": rubric})
-    made, left = pair(*frames_of(prompts, completions, ratings), Pairing(strategy="best-vs-worst"), True, how)
+    asked, answers, rated = frames_of(prompts, completions, ratings)
+    pairing = Pairing(strategy="best-vs-worst")
+    made, left = pair(asked, answers, pairing, evidence_of(rated, pairing, how))
     pairs, gone = rows(validated("pairs", made)), rows(validated("rejections", left))
     found = Counter(str(row["reason"]) for row in gone if row["completion_id"] is None)
     found.update({"blank (too_few)": found.pop("too_few", 0), "kept": len({row["prompt_id"] for row in pairs})})
@@ -210,7 +217,11 @@ def parser(data: Sequence[Row]) -> bool:
 
 def outcome(parts: Sequence[Sequence[list[Row]]], pairing: Pairing) -> tuple[int, list[str]]:
     """How many pairs, and all pairs and rejections, in an order of their own."""
-    made = [pair(*frames_of(*part), pairing, pairing.strategy != "member-order") for part in parts]
+    made = []
+    for part in parts:
+        prompts, completions, ratings = frames_of(*part)
+        evidence = replace(evidence_of(ratings, pairing), needs_scores=pairing.strategy != "member-order")
+        made.append(pair(prompts, completions, pairing, evidence))
     found = [[row for frames in made for row in rows(frames[side])] for side in (0, 1)]
     return len(found[0]), sorted(canonical_json(row) for side in found for row in side)
 

@@ -35,6 +35,15 @@ def no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
+def strict_json(text: str) -> Any:
+    """What a text of JSON says. ValueError where it is none by the standard (so no NaN), or a key stands twice."""
+    return json.loads(text, object_pairs_hook=no_doubles, parse_constant=_no_constant)
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
 def fingerprint(*parts: Any) -> str:
     """The full sha256 (64 hex digits) of the canonical JSON of `parts`."""
     return hashlib.sha256(canonical_json(parts).encode("utf-8", "surrogatepass")).hexdigest()

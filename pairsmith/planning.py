@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pairsmith.config import Judge, Member, ModelSpec, Rating, Recipe
 from pairsmith.generation import evolution
@@ -21,6 +21,7 @@ from pairsmith.sources import given_completions
 from pairsmith.sources.http import fetched
 from pairsmith.sources.prompts import read_prompts
 from pairsmith.sources.sharding import no_prompts
+from pairsmith.storage.row_types import PromptRow
 
 CHARS_A_TOKEN = 4
 EVOLVING, JUDGING = 150, 300  # tokens of our own words in a request
@@ -54,7 +55,7 @@ def plan_run(recipe: Recipe) -> Plan:
     """Read the prompts and count the requests of every stage. Writes nothing and loads no model."""
     with fetched(recipe.prompts) as bodies:
         read = list(read_prompts(recipe.prompts, bodies))
-    prompts = [row for row in read if "reason" not in row]
+    prompts = cast(list[PromptRow], [row for row in read if "reason" not in row])
     rejected = [row for row in read if "reason" in row]
     if not prompts:
         raise no_prompts(rejected)
@@ -124,7 +125,7 @@ def _given_line(stage: str, spec: Member | Judge) -> PlanLine:
     return PlanLine(stage, spec.name, spec.backend, 0, 0, 0, 0, None)
 
 
-def _pool_line(recipe: Recipe, member: Member, prompts: Sequence[dict[str, Any]]) -> PlanLine:
+def _pool_line(recipe: Recipe, member: Member, prompts: Sequence[PromptRow]) -> PlanLine:
     if member.is_given:
         return _given_line(generation.STAGE, member)
     identity = open_llm(member).identity

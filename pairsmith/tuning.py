@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import cycle, islice
-from typing import Any
+from typing import Any, cast
 
 from pairsmith.config import Evolver, Judge, LocalOptions, Member, ModelSpec, Recipe, Sampling
 from pairsmith.errors import ConfigError
@@ -26,12 +26,12 @@ from pairsmith.llms.local.trial import Apart, Ended, Took, Trier
 from pairsmith.protocol import Request
 from pairsmith.sources.http import fetched
 from pairsmith.sources.prompts import read_prompts
+from pairsmith.storage.row_types import CompletionRow, PromptRow
 
 LOCAL = ("transformers", "reward")
 PROMPTS, NEW_TOKENS, STAND_IN = 512, 24, 800  # prompts read, tokens generated, characters of a text to rate or rewrite
 SMALLEST, LARGEST = 4, 1024
 WORTHWHILE = 1.03  # how much faster a batch twice as large must be for the next to be tried
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def works(recipe: Recipe) -> list[Work]:
     limit = min(recipe.prompts.limit or PROMPTS, PROMPTS)
     with fetched(recipe.prompts) as bodies:
         read = read_prompts(recipe.prompts.model_copy(update={"limit": limit}), bodies)
-        prompts = [row for row in read if "reason" not in row]
+        prompts = cast(list[PromptRow], [row for row in read if "reason" not in row])
     if not prompts:
         raise ConfigError(f"{recipe.name}: no prompt among the first {limit} rows, so there is nothing to try")
     found: dict[str, Work] = {}
@@ -91,7 +91,7 @@ def _shortened(sampling: Sampling) -> Sampling:
     return sampling.model_copy(update={"max_tokens": min(sampling.max_tokens, NEW_TOKENS)})
 
 
-def requests_of(recipe: Recipe, spec: Member | Evolver | Judge, prompts: Sequence[Row]) -> list[Request]:
+def requests_of(recipe: Recipe, spec: Member | Evolver | Judge, prompts: Sequence[PromptRow]) -> list[Request]:
     """Requests as a run makes them; the prompts' own text stands in for completions that are not there yet."""
     if isinstance(spec, Member):
         everyone = recipe.pool.model_copy(update={"members": (spec,), "draw": None})
@@ -109,12 +109,23 @@ def requests_of(recipe: Recipe, spec: Member | Evolver | Judge, prompts: Sequenc
     ]
 
 
-def _stand_ins(prompt: Row, count: int) -> list[Row]:
+def _stand_ins(prompt: PromptRow, count: int) -> list[CompletionRow]:
     text = " ".join(message["content"] for message in json.loads(prompt["messages"]))
     text = (f"{text}\n" * math.ceil(STAND_IN / (len(text) + 1)))[:STAND_IN]
-    shared = {"prompt_id": prompt["prompt_id"], "error": None, "member": "", "model": ""}
     return [
-        {**shared, "completion_id": f"{prompt['prompt_id']}-{place}", "text": f"{place + 1}. {text}"}
+        {
+            "completion_id": f"{prompt['prompt_id']}-{place}",
+            "prompt_id": prompt["prompt_id"],
+            "member": "",
+            "model": "",
+            "text": f"{place + 1}. {text}",
+            "n_tokens": 0,
+            "sample": place,
+            "seed": 0,
+            "evolution": 0,
+            "request": "",
+            "error": None,
+        }
         for place in range(count)
     ]
 

@@ -13,6 +13,7 @@ from pairsmith.config import Recipe
 from pairsmith.publishing.publish import Published
 from pairsmith.reporting.page import render_markdown
 from pairsmith.reporting.samples import render_samples, some_pairs
+from pairsmith.reporting.summary_tables import funnel_table, reasons_text
 from pairsmith.sources.sharding import Loaded
 from pairsmith.stages.base import open_store
 from pairsmith.stages.publish import gate_table, publish_run, push
@@ -28,13 +29,14 @@ def publish_dataset(recipe: Recipe, loaded: dict[str, Any]) -> dict[str, Any]:
     published, summary = publish_run(recipe, known)
     gates = gate_table(recipe, known)
     show_version(recipe, published, gates)
-    create_table_artifact(summary.lost(), key=artifact_key(recipe.name, "funnel"), description="Prompts by stage")
+    table = funnel_table(summary)
+    create_table_artifact(table, key=artifact_key(recipe.name, "funnel"), description="Prompts by stage")
     create_markdown_artifact(
         render_markdown(recipe, summary),
         key=artifact_key(recipe.name, "summary"),
         description="What came of the prompts",
     )
-    found = {"funnel": summary.lost(), "passed_over": summary.passed_over(), "gates": gates}
+    found = {"funnel": table, "passed_over": reasons_text(summary.completion_reasons), "gates": gates}
     return asdict(published) | found
 
 

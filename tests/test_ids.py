@@ -41,3 +41,13 @@ def test_draws_are_in_range(number: int, text: str) -> None:
 def test_nan_has_no_fingerprint() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         ids.fingerprint(float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [('{"a": 1, "a": 2}', "twice"), ("[NaN]", "NaN is not JSON"), ("-Infinity", "-Infinity is not JSON")],
+)
+def test_json_that_readers_take_in_different_ways_is_refused(text: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        ids.strict_json(text)
+    assert ids.strict_json('{"a": [1.5, null], "b": 2}') == {"a": [1.5, None], "b": 2}

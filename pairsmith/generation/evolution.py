@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import pandas as pd
 
@@ -19,7 +18,8 @@ from pairsmith.generation.pool import trouble
 from pairsmith.ids import completion_id, seed_of
 from pairsmith.progress import ask
 from pairsmith.protocol import LLM, Identity, Reply, Request
-from pairsmith.storage.schemas import Reason, frame, rows
+from pairsmith.storage.row_types import CompletionRow, PromptRow, rows_as
+from pairsmith.storage.schemas import Reason, frame
 from pairsmith.text.templating import nonces, render, render_text, transcript
 
 STAGE = "evolve"
@@ -44,9 +44,9 @@ def evolve(prompts: pd.DataFrame, completions: pd.DataFrame, evolution: Evolutio
 
     With `keep: last`, earlier rounds of a chain stay in the table, marked as superseded.
     """
-    by_id = {prompt["prompt_id"]: prompt for prompt in rows(prompts)}
-    parents = [row for row in rows(completions) if _evolvable(row, evolution)]
-    made: list[dict[str, Any]] = []
+    by_id = {prompt["prompt_id"]: prompt for prompt in rows_as(PromptRow, prompts)}
+    parents = [row for row in rows_as(CompletionRow, completions) if _evolvable(row, evolution)]
+    made: list[CompletionRow] = []
     for number in range(1, evolution.rounds + 1):
         requests, methods = [], []
         for parent in parents:
@@ -55,7 +55,7 @@ def evolve(prompts: pd.DataFrame, completions: pd.DataFrame, evolution: Evolutio
             requests.append(request_for(by_id[parent["prompt_id"]], parent, method, number, evolution))
         replies = ask(llm, requests, STAGE, len(prompts) / evolution.rounds)
         children = [
-            to_row(
+            rewrite_row(
                 parent, reply, method, number, request, question_of(by_id[parent["prompt_id"]]), evolution, llm.identity
             )
             for parent, reply, method, request in zip(parents, replies, methods, requests, strict=True)
@@ -75,13 +75,13 @@ def method_for(evolution: Evolution, completion_id: str, number: int) -> str:
     return evolution.methods[seed_of("method", evolution.seed, completion_id, number) % len(evolution.methods)]
 
 
-def question_of(prompt: dict[str, Any]) -> str:
+def question_of(prompt: PromptRow) -> str:
+    """A prompt's whole chat as one text, with its system prompt."""
     return transcript(json.loads(prompt["messages"]), prompt["system_prompt"])
 
 
-def request_for(
-    prompt: dict[str, Any], parent: dict[str, Any], method: str, number: int, evolution: Evolution
-) -> Request:
+def request_for(prompt: PromptRow, parent: CompletionRow, method: str, number: int, evolution: Evolution) -> Request:
+    """The request to rewrite `parent` by a method, in the round `number`."""
     question = question_of(prompt)
     prompt_mark, answer_mark = _marks(parent["completion_id"], method, question, parent["text"])
     values = {
@@ -102,8 +102,8 @@ def request_for(
     )
 
 
-def to_row(
-    parent: dict[str, Any],
+def rewrite_row(
+    parent: CompletionRow,
     reply: Reply,
     method: str,
     number: int,
@@ -111,7 +111,8 @@ def to_row(
     question: str,
     evolution: Evolution,
     identity: Identity,
-) -> dict[str, Any]:
+) -> CompletionRow:
+    """The row of a rewrite of `parent`; one that cannot be used says why in `error`."""
     name, text = evolution.evolver.name, reply.text
     error = trouble(reply) or flaw(parent["text"], text, request.messages[-1]["content"], question)
     return {
@@ -151,7 +152,7 @@ def flaw(parent: str, text: str, asked: str, question: str) -> str | None:
     return f"{Reason.EVOLUTION_FAILED}: {problem}" if problem else None
 
 
-def _evolvable(row: dict[str, Any], evolution: Evolution) -> bool:
+def _evolvable(row: CompletionRow, evolution: Evolution) -> bool:
     return row["error"] is None and (not evolution.of or row["member"] in evolution.of)
 
 

@@ -19,7 +19,8 @@ from pairsmith.config.generating import principle_texts
 from pairsmith.ids import completion_id, draw, seed_of
 from pairsmith.progress import ask
 from pairsmith.protocol import LLM, Identity, Message, Reply, Request
-from pairsmith.storage.schemas import Reason, frame, rows
+from pairsmith.storage.row_types import CompletionRow, PromptRow, rows_as
+from pairsmith.storage.schemas import Reason, frame
 
 STAGE = "generate"
 
@@ -28,19 +29,19 @@ STAGE = "generate"
 class Planned:
     """A request, and the completion that its reply will become."""
 
-    prompt: dict[str, Any]
+    prompt: PromptRow
     system_prompt: str | None
     request: Request
 
 
 def generate(prompts: pd.DataFrame, pool: Pool, member: Member, llm: LLM) -> pd.DataFrame:
     """Let one member answer those of `prompts` that it is drawn for; returns its rows of completions."""
-    planned = plan(rows(prompts), pool, member)
+    planned = plan(rows_as(PromptRow, prompts), pool, member)
     replies = ask(llm, [item.request for item in planned], STAGE, len(prompts) / len(pool.members))
-    return frame("completions", to_rows(planned, replies, member, llm.identity))
+    return frame("completions", completion_rows(planned, replies, member, llm.identity))
 
 
-def plan(prompts: Sequence[dict[str, Any]], pool: Pool, member: Member) -> list[Planned]:
+def plan(prompts: Sequence[PromptRow], pool: Pool, member: Member) -> list[Planned]:
     """The requests of one member, `samples` for each prompt that it is drawn for."""
     planned = []
     for prompt in prompts:
@@ -69,12 +70,13 @@ def drawn(pool: Pool, prompt_id: str) -> set[str]:
 
 
 def with_system(chat: Sequence[Message], system_prompt: str | None) -> list[Message]:
+    """A chat that begins with its system prompt, where it has one."""
     return ([{"role": "system", "content": system_prompt}] if system_prompt else []) + list(chat)
 
 
-def to_rows(
+def completion_rows(
     planned: Sequence[Planned], replies: Sequence[Reply], member: Member, identity: Identity
-) -> list[dict[str, Any]]:
+) -> list[CompletionRow]:
     """Rows of the completions table; an answer that failed or is blank says so in `error`."""
     return [
         {
@@ -106,7 +108,7 @@ def trouble(reply: Reply) -> str | None:
     return None if reply.text.strip() else str(Reason.EMPTY)
 
 
-def _extra_system_prompt(member: Member, prompt: dict[str, Any], sample: int) -> str | None:
+def _extra_system_prompt(member: Member, prompt: PromptRow, sample: int) -> str | None:
     if member.principles is None:
         return member.system_prompt
     return principle_text(member.principles, prompt["source"], prompt["prompt_id"], member.name, sample)

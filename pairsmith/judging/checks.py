@@ -8,7 +8,6 @@ or the installation raises (ConfigError). Whatever a text can drive into the gro
 from __future__ import annotations
 
 import importlib
-import json
 import numbers
 import sys
 import time
@@ -27,7 +26,7 @@ import regex  # type: ignore[import-untyped]
 from pairsmith.config import Check, ExactMatch, IfEval, JsonSchema, PythonCheck, Regex
 from pairsmith.config.plugins import code_hash, load, said
 from pairsmith.errors import ConfigError, PairsmithError
-from pairsmith.ids import canonical_json, fingerprint, no_doubles, normalised, source_hash
+from pairsmith.ids import canonical_json, fingerprint, normalised, source_hash, strict_json
 from pairsmith.judging.readouts import NOT_APPLICABLE, Read
 from pairsmith.protocol import Message
 
@@ -152,7 +151,7 @@ def _json_schema(check: JsonSchema, text: str) -> Read:
     if len(text) > MOST_JSON:
         return Read(error=f"longer than {MOST_JSON} characters")
     try:
-        value = json.loads(_unfenced(text), object_pairs_hook=no_doubles, parse_constant=_no_constant)
+        value = strict_json(_unfenced(text))
     except RecursionError:
         return Read(error="nested too deeply")
     except ValueError as error:
@@ -172,10 +171,6 @@ def _json_schema(check: JsonSchema, text: str) -> Read:
     finally:
         _deadline.reset(token)
     return _verdict(1, "fits the schema") if wrong is None else _verdict(0, f"{wrong.json_path}: {wrong.message}")
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
 
 
 @lru_cache(maxsize=16)

@@ -199,7 +199,7 @@ def flagged(
     return found
 
 
-def told(flags: Sequence[Flag]) -> str:
+def kinds_text(flags: Sequence[Flag]) -> str:
     """The kinds of some flags, as a person reads them."""
     return ", ".join(flag.kind for flag in flags)
 

@@ -21,23 +21,16 @@ from pairsmith.generation.pool import trouble, with_system
 from pairsmith.ids import draw, fingerprint, seed_of
 from pairsmith.judging.checks import judge_text
 from pairsmith.judging.prompts import JudgePrompt, JudgeSheet, messages_of, prompt_of, read_own
-from pairsmith.judging.readouts import (
-    NOT_APPLICABLE,
-    Read,
-    Scale,
-    Sheet,
-    Text,
-    could_be_quoted,
-    ends_a_thought,
-    read_json,
-    read_logprobs,
-    read_reward,
-    read_text,
-    schema_for,
-)
+from pairsmith.judging.readout_json import read_json, schema_for
+from pairsmith.judging.readout_logprobs import read_logprobs
+from pairsmith.judging.readout_reward import read_reward
+from pairsmith.judging.readout_text import could_be_quoted, read_text
+from pairsmith.judging.readouts import NOT_APPLICABLE, Read, Scale, Sheet, Text
+from pairsmith.judging.wrapping import ends_a_thought
 from pairsmith.progress import ask
 from pairsmith.protocol import LLM, Identity, Message, Reply, Request
-from pairsmith.storage.schemas import Reason, frame, rows
+from pairsmith.storage.row_types import CompletionRow, PromptRow, RatingRow, rows_as
+from pairsmith.storage.schemas import Reason, frame
 from pairsmith.text.templating import nonces, render, transcript
 
 STAGE = "rate"
@@ -79,7 +72,7 @@ def rate(
     `families`: the family of each member, for the judges that do not rate their own; that of a text which was given is
     told by its model's name.
     """
-    asked = list(plan(rows(prompts), rows(completions), rating, judge, families))
+    asked = list(plan(rows_as(PromptRow, prompts), rows_as(CompletionRow, completions), rating, judge, families))
     replies = ask(llm, [item.request for item in asked], STAGE, len(prompts) / len(rating.raters))
     made = [to_rows(item, reply, judge, llm.identity) for item, reply in zip(asked, replies, strict=True)]
     latest = list(made)
@@ -103,14 +96,17 @@ def rate(
 
 def check(prompts: pd.DataFrame, completions: pd.DataFrame, rating: Rating) -> pd.DataFrame:
     """What the checks say of all sound completions; returns their rows of ratings. Never asks a model."""
-    by_id = {prompt["prompt_id"]: prompt | {"extras": json.loads(prompt["extras"] or "{}")} for prompt in rows(prompts)}
-    sound = [row for row in rows(completions) if row["error"] is None]
-    made = [_checked(one, row, by_id[row["prompt_id"]]) for row in sound for one in rating.checks]
+    by_id = {prompt["prompt_id"]: prompt for prompt in rows_as(PromptRow, prompts)}
+    extras = {name: json.loads(prompt["extras"] or "{}") for name, prompt in by_id.items()}
+    sound = [row for row in rows_as(CompletionRow, completions) if row["error"] is None]
+    made = [
+        _checked(one, row, by_id[row["prompt_id"]], extras[row["prompt_id"]]) for row in sound for one in rating.checks
+    ]
     return frame("ratings", made)
 
 
-def _checked(one: Check, row: dict[str, Any], prompt: dict[str, Any]) -> dict[str, Any]:
-    found = judge_text(one, row["text"], json.loads(prompt["messages"]), prompt["reference"], prompt["extras"])
+def _checked(one: Check, row: CompletionRow, prompt: PromptRow, extras: Mapping[str, Any]) -> RatingRow:
+    found = judge_text(one, row["text"], json.loads(prompt["messages"]), prompt["reference"], extras)
     return {
         "completion_id": row["completion_id"],
         "prompt_id": row["prompt_id"],
@@ -127,20 +123,18 @@ def _checked(one: Check, row: dict[str, Any], prompt: dict[str, Any]) -> dict[st
     }
 
 
-def is_open(row: dict[str, Any]) -> bool:
+def is_open(row: RatingRow) -> bool:
     """Whether a judge gave a reply, but no rating that could be read in it."""
     error = row["error"]
     return error is not None and error != NOT_APPLICABLE and not error.startswith((Reason.FAILED, Reason.REFUSED))
 
 
-def unread(item: Asked, made: Sequence[dict[str, Any]]) -> bool:
+def unread(item: Asked, made: Sequence[RatingRow]) -> bool:
     """Whether to ask again. Digit probabilities and rewards are what they are."""
     return item.readout not in ("logprobs", REWARD) and any(is_open(row) for row in made)
 
 
-def asked_again(
-    item: Asked, made: Sequence[dict[str, Any]], latest: Sequence[dict[str, Any]], number: int = 0
-) -> Asked:
+def asked_again(item: Asked, made: Sequence[RatingRow], latest: Sequence[RatingRow], number: int = 0) -> Asked:
     """The same sheet, with the judge's latest reply and what is wrong with it, for the time `number` again."""
     rows_of = zip(item.sheet.texts, made, latest, strict=True)
     wrong = [(text.mark, new["error"] or old["error"]) for text, old, new in rows_of if is_open(old)]
@@ -152,8 +146,8 @@ def asked_again(
 
 
 def plan(
-    prompts: Sequence[dict[str, Any]],
-    completions: Sequence[dict[str, Any]],
+    prompts: Sequence[PromptRow],
+    completions: Sequence[CompletionRow],
     rating: Rating,
     judge: Judge,
     families: Mapping[str, str] | None = None,
@@ -162,7 +156,7 @@ def plan(
 
     A reward model gets one per completion.
     """
-    by_prompt: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    by_prompt: dict[str, list[CompletionRow]] = defaultdict(list)
     pool = set((families or {}).values())
     own = prompt_of(judge.prompt)
     may = cache(lambda family: rating.rates(judge, family, pool))
@@ -188,7 +182,7 @@ def plan(
             yield from (_asked(prompt, [row], CRITIQUE, judge) for row in group)
 
 
-def shuffled(group: Sequence[dict[str, Any]], judge: Judge, aspect: str, order: int = 0) -> list[dict[str, Any]]:
+def shuffled(group: Sequence[CompletionRow], judge: Judge, aspect: str, order: int = 0) -> list[CompletionRow]:
     """The order in which a listwise judge sees the texts: drawn per prompt, aspect and judge."""
     seed = [judge.seed, judge.name, aspect, *([order] if order else [])]
     return sorted(group, key=lambda row: draw("order", *seed, row["completion_id"]))
@@ -211,8 +205,8 @@ def scale(aspect: str, rubric: Rubric | None) -> Scale:
 
 
 def _asked(
-    prompt: dict[str, Any],
-    group: Sequence[dict[str, Any]],
+    prompt: PromptRow,
+    group: Sequence[CompletionRow],
     aspect: str,
     judge: Judge,
     rubric: Rubric | None = None,
@@ -238,7 +232,7 @@ def _asked(
 
 
 def _sheet(
-    prompt: dict[str, Any], group: Sequence[dict[str, Any]], aspect: str, judge: Judge, rubric: Rubric | None
+    prompt: PromptRow, group: Sequence[CompletionRow], aspect: str, judge: Judge, rubric: Rubric | None
 ) -> tuple[JudgeSheet, str]:
     """What a judge is asked to fill in, and the mark of the prompt in it."""
     question = transcript(json.loads(prompt["messages"]), prompt["system_prompt"])
@@ -277,7 +271,7 @@ def _messages(sheet: JudgeSheet, prompt_mark: str, readout: str) -> tuple[Messag
     return {"role": "system", "content": sheet.instructions}, {"role": "user", "content": user}
 
 
-def _to_score(prompt: dict[str, Any], row: dict[str, Any], rating: Rating, judge: Judge) -> Asked:
+def _to_score(prompt: PromptRow, row: CompletionRow, rating: Rating, judge: Judge) -> Asked:
     """The conversation as it would stand with this answer; a reward model sees no instructions and no reference."""
     chat = with_system(json.loads(prompt["messages"]), prompt["system_prompt"])
     request = Request((*chat, {"role": "assistant", "content": row["text"]}), NOTHING, seed=0)
@@ -286,7 +280,7 @@ def _to_score(prompt: dict[str, Any], row: dict[str, Any], rating: Rating, judge
     return Asked(prompt["prompt_id"], aspect, sheet, request, REWARD, REWARD)
 
 
-def to_rows(item: Asked, reply: Reply, judge: Judge, identity: Identity) -> list[dict[str, Any]]:
+def to_rows(item: Asked, reply: Reply, judge: Judge, identity: Identity) -> list[RatingRow]:
     """Exactly one row of the ratings table for each text of a request, whatever the reply says."""
     failure = {text.mark: Read(error=trouble(reply)) for text in item.sheet.texts}
     found = failure if reply.error else read(item, reply, judge.label)

@@ -13,12 +13,12 @@ import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from pairsmith.config import Pairing, Rating
 from pairsmith.config.plugins import failed, load
 from pairsmith.errors import ConfigError, PairsmithError
 from pairsmith.judging.readouts import NOT_APPLICABLE
+from pairsmith.storage.row_types import RatingRow
 
 OVERALL = "overall"
 LOW, HIGH = 1.0, 5.0
@@ -40,7 +40,7 @@ Aggregate = Callable[[Sequence[float], Sequence[float]], float | None]
 Told = dict[str, float | None]  # judge -> its score of one completion in one aspect; null where it gave none
 
 
-def scores(ratings: Sequence[dict[str, Any]], pairing: Pairing, rating: Rating | None = None) -> dict[str, Scores]:
+def scores(ratings: Sequence[RatingRow], pairing: Pairing, rating: Rating | None = None) -> dict[str, Scores]:
     """completion_id -> its scores. Critiques do not count.
 
     An aspect that a judge called not applicable is left out; one that a judge failed to rate makes the score null,
@@ -118,7 +118,7 @@ def gates_of(rating: Rating | None) -> set[str]:
     return {check.name for check in rating.checks if check.gate} if rating else set()
 
 
-def stopped(ratings: Iterable[dict[str, Any]], rating: Rating | None) -> dict[str, str]:
+def stopped(ratings: Iterable[RatingRow], rating: Rating | None) -> dict[str, str]:
     """completion_id -> the first gate that it did not pass, for those that did not."""
     gates, found = gates_of(rating), dict[str, str]()
     for row in sorted(ratings, key=lambda row: str(row["aspect"])):
@@ -136,7 +136,7 @@ def in_conflict(chosen: Scores, rejected: Scores) -> bool:
     return (others - their_others) * (overall - their_overall) < 0  # type: ignore[operator]
 
 
-def _by_judge(ratings: Iterable[dict[str, Any]], rating: Rating | None) -> dict[str, dict[str, Told]]:
+def _by_judge(ratings: Iterable[RatingRow], rating: Rating | None) -> dict[str, dict[str, Told]]:
     """completion_id -> aspect -> judge -> score, the mean over the judge's orders."""
     found: dict[tuple[str, str, str], list[float | None]] = defaultdict(list)
     table: dict[str, dict[str, Told]] = defaultdict(dict)

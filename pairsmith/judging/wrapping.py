@@ -1,4 +1,4 @@
-"""What models put around an answer: fences, prose before and after, commas too many, tables.
+"""What models put around an answer: thoughts, fences, prose before and after, commas too many, tables.
 
 What stands in them is taken only where there is one way to read it. Leaves: text in, plain values out.
 """
@@ -15,7 +15,22 @@ from pairsmith.ids import no_doubles
 # A string, even one that never ends, is passed over whole, so that no comma of a text is touched.
 _STRING_OR_COMMA = re.compile(r'("(?:[^"\\]|\\.)*+"?)|,(?=\s*[}\]])', re.DOTALL)
 _FENCE = re.compile(r"(?:```|~~~)\w*")
+# A thought before the answer, closed (whether or not it was opened in the reply) or never ended.
+_THOUGHT = re.compile(
+    r"\A.*</(?:think|thinking|reasoning)>|\A\s*<(?:think|thinking|reasoning)>.*\Z", re.DOTALL | re.IGNORECASE
+)
+_END_OF_THOUGHT = re.compile(r"</(?:think|thinking|reasoning)>", re.IGNORECASE)
 _CELL_END = re.compile(r"(?<!\\)\|")
+
+
+def without_thoughts(reply: str) -> str:
+    """A reply without the thought that comes before its answer."""
+    return _THOUGHT.sub("", reply)
+
+
+def ends_a_thought(text: str) -> bool:
+    """Whether a text holds what, quoted by a judge, would look like the end of the judge's own thought."""
+    return bool(_END_OF_THOUGHT.search(text))
 
 
 def only_object(text: str) -> tuple[dict[str, Any], str]:

@@ -7,14 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from pairsmith.config import Pairing
 from pairsmith.config.plugins import failed, load
 from pairsmith.errors import ConfigError, PairsmithError
-
-if TYPE_CHECKING:
-    from pairsmith.pairing.select import Candidate
+from pairsmith.pairing.candidates import Candidate
 
 
 def pairs_of(name: str, candidates: Sequence[Candidate], pairing: Pairing) -> Iterator[tuple[Candidate, Candidate]]:

@@ -1,6 +1,6 @@
 """What pairs need to know of the whole data set: how much length is worth, and which texts stand at many prompts.
 
-A shard's survey holds whole numbers and digests, so that surveys add up to the same facts however the prompts are laid
+A shard's survey holds whole numbers and digests, so that surveys add up to the same result however the prompts are laid
 out in shards. The slope is that of a regression of score on the log of characters with an effect for each prompt, so
 only differences among the texts of a prompt count. The idea is that of length-controlled AlpacaEval, Dubois et al.
 2024, https://arxiv.org/abs/2404.04475, which regresses out length where it compares two models.
@@ -20,8 +20,8 @@ from pairsmith.config import Pairing, Rating
 from pairsmith.ids import fingerprint, text_id
 from pairsmith.judging.guard import flags_of
 from pairsmith.judging.scoring import Scores, log_length, scores, stopped
-from pairsmith.pairing.select import SLOPE_STEP, TOTAL, unusable
-from pairsmith.storage.schemas import rows
+from pairsmith.pairing.candidates import SLOPE_STEP, TOTAL, unusable
+from pairsmith.storage.row_types import CompletionRow, RatingRow, rows_as
 
 STAGE = "survey"
 STEP = 10**9  # scores and log lengths enter as whole billionths, which add up exactly
@@ -64,8 +64,8 @@ class Survey:
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What the whole data set tells one shard: slopes, and which of its texts are repeated."""
+class SurveyResult:
+    """What the surveys of all shards tell one of them: slopes, and which of its texts are repeated."""
 
     slopes: Mapping[str, float] = field(default_factory=dict)
     repeated: frozenset[str] = frozenset()
@@ -74,7 +74,7 @@ class Facts:
         return {"slopes": dict(self.slopes), "repeated": sorted(self.repeated)}
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Facts:
+    def from_json(cls, value: Mapping[str, Any]) -> SurveyResult:
         return cls(value["slopes"], frozenset(value["repeated"]))
 
     @property
@@ -84,9 +84,10 @@ class Facts:
 
 def survey(completions: pd.DataFrame, ratings: pd.DataFrame, pairing: Pairing, rating: Rating | None) -> Survey:
     """What the completions of a shard tell: those that can be candidates, as far as a recipe needs them."""
-    usable, made = [row for row in rows(completions) if not unusable(row, pairing)], Survey()
+    usable = [row for row in rows_as(CompletionRow, completions) if not unusable(row, pairing)]
+    made = Survey()
     if pairing.length_control:
-        rated, drops = rows(ratings), pairing.guard.on_flag == "drop"
+        rated, drops = rows_as(RatingRow, ratings), pairing.guard.on_flag == "drop"
         barred = stopped(rated, rating)
         candidates = [
             row for row in usable if row["completion_id"] not in barred and not (drops and flags_of(row["text"]))
@@ -97,7 +98,7 @@ def survey(completions: pd.DataFrame, ratings: pd.DataFrame, pairing: Pairing, r
     return made
 
 
-def _add_lengths(made: Survey, usable: Iterable[Mapping[str, Any]], table: Mapping[str, Scores]) -> None:
+def _add_lengths(made: Survey, usable: Iterable[CompletionRow], table: Mapping[str, Scores]) -> None:
     """Add the sums over a shard's prompts. A prompt is in one shard alone, so its sums may be rounded by themselves."""
     groups: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
     for row in usable:

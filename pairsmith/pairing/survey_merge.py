@@ -1,7 +1,7 @@
-"""Merge the surveys of all shards into the facts that pairs depend on, a shard at a time.
+"""Merge the surveys of all shards into the result that pairs depend on, a shard at a time.
 
-Which texts are repeated is counted in a SQLite file in the store's scratch folder, not in memory. A shard's facts are
-written only where they are new, and name nothing of other shards: what does not concern a shard leaves it fresh.
+Which texts are repeated is counted in a SQLite file in the store's scratch folder, not in memory. A shard's result
+is written only where it is new, and names nothing of other shards: what does not concern a shard leaves it fresh.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from pairsmith.pairing.survey import Facts, Survey
+from pairsmith.pairing.survey import Survey, SurveyResult
 from pairsmith.storage.store import Store
 from pairsmith.storage.tables import facts_name, survey_name
 
@@ -28,24 +28,25 @@ def merge(store: Store, shards: Iterable[str], repeated: int | None) -> None:
             texts.add(found)
         slopes, some = whole.slopes(), repeated is not None and texts.keep(repeated)
         for shard in names:
-            write_facts(store, shard, Facts(slopes, texts.of(read_survey(store, shard)) if some else frozenset()))
+            repeats = texts.of(read_survey(store, shard)) if some else frozenset()
+            write_result(store, shard, SurveyResult(slopes, repeats))
 
 
 def read_survey(store: Store, shard: str) -> Survey:
     return Survey.from_json(store.read_json(survey_name(shard)))
 
 
-def read_facts(store: Store, shard: str) -> Facts | None:
-    """The facts of a shard; None where they are not there or damaged."""
+def read_result(store: Store, shard: str) -> SurveyResult | None:
+    """What all surveys told a shard; None where that is not there or damaged."""
     try:
-        return Facts.from_json(store.read_json(facts_name(shard)))
+        return SurveyResult.from_json(store.read_json(facts_name(shard)))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def write_facts(store: Store, shard: str, facts: Facts) -> None:
-    if read_facts(store, shard) != facts:
-        store.write_json(facts_name(shard), facts.to_json())
+def write_result(store: Store, shard: str, result: SurveyResult) -> None:
+    if read_result(store, shard) != result:
+        store.write_json(facts_name(shard), result.to_json())
 
 
 class _Texts:

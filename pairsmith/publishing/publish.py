@@ -28,7 +28,8 @@ from pairsmith.reporting.agreement import Trust
 from pairsmith.reporting.card import Models, recipe_yaml, render_card
 from pairsmith.reporting.changelog import changelog, measured, paid, render_changelog
 from pairsmith.reporting.page import render_report
-from pairsmith.reporting.summary import Summary, told
+from pairsmith.reporting.summary import Summary
+from pairsmith.reporting.summary_tables import reasons_text
 from pairsmith.storage import versions
 from pairsmith.storage.datafiles import PREFERENCE, RATINGS
 from pairsmith.storage.schemas import rows
@@ -79,9 +80,9 @@ def publish(
     """
     summary = findings.summary
     if not summary.pairs:
-        over = summary.passed_over()
+        over = reasons_text(summary.completion_reasons)
         passed = f"; completions and pairs passed over: {over}" if over else ""
-        raise RunError(f"no pair to publish: {summary.loaded} prompts, {told(summary.prompt_reasons)}{passed}")
+        raise RunError(f"no pair to publish: {summary.loaded} prompts, {reasons_text(summary.prompt_reasons)}{passed}")
     plan = recipe.publishing.model_dump(mode="json", exclude={"hub", "approval"})
     digest = fingerprint(f"{content:064x}", plan)
     with (

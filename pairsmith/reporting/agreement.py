@@ -3,7 +3,7 @@
 Only sums are kept, so memory does not grow with the data. Scores, log lengths, counts and positions enter as whole
 billionths (`STEP`), which add up exactly: the order of rows and shards changes nothing, and what does not vary has a
 variance of exactly 0. Critiques are left out, as they are where pairs are made. A reward model is compared with other
-judges on the aspect's scale; without a `scale` its numbers have no place there, and only its leanings are told.
+judges on the aspect's scale; without a `scale` its numbers have no place there, and only its leanings are shown.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from typing import Any
 from pairsmith.config import Rating
 from pairsmith.judging.rating import CRITIQUE
 from pairsmith.judging.scoring import log_length, moved
-from pairsmith.storage.schemas import rows
+from pairsmith.reporting.markdown import Table
+from pairsmith.reporting.ratios import rounded_ratio
+from pairsmith.storage.row_types import CompletionRow, RatingRow, rows_as
 from pairsmith.storage.tables import ShardTables
 
 STEP = 10**9
@@ -47,13 +49,13 @@ class Trust:
 
         `rating` tells which judges are reward models, and the scales.
         """
-        texts = {row["completion_id"]: _measured(row, families) for row in rows(tables.completions)}
-        judged = [row for row in rows(tables.ratings) if row["aspect"] != CRITIQUE]
+        texts = {row["completion_id"]: _measured(row, families) for row in rows_as(CompletionRow, tables.completions)}
+        judged = [row for row in rows_as(RatingRow, tables.ratings) if row["aspect"] != CRITIQUE]
         self.sums.update(("judged", row["judge"]) for row in judged)
         alike = _on_one_scale(judged, rating)
         self.sums.update(("on panel", row["aspect"], row["judge"]) for row in alike)
 
-        def measured(found: Iterable[Row]) -> list[Row]:
+        def measured(found: Iterable[RatingRow]) -> list[Row]:
             return [
                 dict(row)
                 | texts[row["completion_id"]]
@@ -80,26 +82,26 @@ class Trust:
     def from_json(cls, value: dict[str, Any]) -> Trust:
         return cls(Counter({tuple(key): int(total) for *key, total in value["sums"]}))
 
-    def agreement_table(self) -> list[dict[str, Any]]:
+    def agreement_table(self) -> Table:
         """Per aspect with several judges, for all of them and, of three or more, for each two.
 
-        `by any` (told for all judges only), `by all`: texts with a score of one and of each. `alpha`: see `_alpha`.
+        `by any` (for all judges only), `by all`: texts with a score of one and of each. `alpha`: see `_alpha`.
         `exact`, `within 1`: share of the texts scored by all whose highest and lowest score are equal, or differ by 1
         point or less; a judge whose scores are means over digits is rarely exact.
         """
-        table: list[dict[str, Any]] = []
+        table: Table = []
         panel = self._under("on panel")
         for aspect, judges in {aspect: [judge for on, judge in panel if on == aspect] for aspect, _ in panel}.items():
             for group in chain(*(combinations(judges, size) for size in sorted({len(judges), 2} - {1}, reverse=True))):
                 whole, size = len(group) == len(judges), str(len(group))
                 names = (aspect, "all" if whole else ", ".join(group))
                 texts, some = self.sums["texts", *names, size], self.sums["rated", aspect] if whole else None
-                alike = {name: _ratio(self.sums[name, *names, size], texts) for name in ("exact", "within 1")}
+                alike = {name: rounded_ratio(self.sums[name, *names, size], texts) for name in ("exact", "within 1")}
                 row = {"aspect": aspect, "judges": ", ".join(group), "by any": some, "by all": texts}
                 table.append({**row, "alpha": self._alpha(*names), **alike})
         return table
 
-    def position_table(self) -> list[dict[str, Any]]:
+    def position_table(self) -> Table:
         """Per listwise judge and position (1 = shown first): how scores there differ from those of the same prompt.
 
         `n`: scores there. `difference`: mean of such a score minus the judge's mean for the same prompt, in points.
@@ -116,7 +118,7 @@ class Trust:
             for judge, place in sorted(self._under("place n"), key=lambda names: (names[0], int(names[1])))
         ]
 
-    def bias_table(self) -> list[dict[str, Any]]:
+    def bias_table(self) -> Table:
         """Per judge, over its aspects (of which those with wider scales weigh more): what its scores go with.
 
         `null`: share of ratings without a score (not applicable included). `ties`: share of two texts of a prompt that
@@ -128,18 +130,20 @@ class Trust:
         return [
             {
                 "judge": judge,
-                "ratings": self.sums["judged", judge],
-                "null": _ratio(self.sums["judged", judge] - self.sums["scored", judge], self.sums["judged", judge]),
-                "ties": _ratio(self.sums["ties", judge], self.sums["twos", judge]),
+                "ratings": ratings,
+                "null": rounded_ratio(
+                    self.sums["judged", judge] - self.sums["scored", judge], self.sums["judged", judge]
+                ),
+                "ties": rounded_ratio(self.sums["ties", judge], self.sums["twos", judge]),
                 "length": self._correlation("length", judge),
                 "markdown": self._correlation("marks", judge),
                 "self-preference": self._mean("own", judge),
                 "leniency": self._mean("others'", judge),
             }
-            for (judge,) in self._under("judged")
+            for judge, ratings in self._judged()
         ]
 
-    def titled(self) -> dict[str, list[dict[str, Any]]]:
+    def titled(self) -> dict[str, Table]:
         """All tables that have rows, each with its title."""
         titles = {
             "Agreement of the judges": self.agreement_table(),
@@ -157,6 +161,9 @@ class Trust:
         """The smallest alpha of an aspect over all its judges; None where no aspect has one."""
         alphas = [self._alpha(aspect, group) for aspect, group in self._under("n") if group == "all"]
         return min((alpha for alpha in alphas if alpha is not None), default=None)
+
+    def _judged(self) -> list[tuple[str, int]]:
+        return [(judge, self.sums["judged", judge]) for (judge,) in self._under("judged")]
 
     def _under(self, kind: str) -> list[Key]:
         return [key[1:] for key in sorted(self.sums) if key[0] == kind]
@@ -178,7 +185,7 @@ class Trust:
         return round(xy / math.isqrt(xx * yy), 2) if xx * yy else None
 
     def _mean(self, what: str, *names: str) -> float | None:
-        return _ratio(self.sums[what, *names], self.sums[f"{what} n", *names] * STEP)
+        return rounded_ratio(self.sums[what, *names], self.sums[f"{what} n", *names] * STEP)
 
 
 def markdown_marks(text: str) -> int:
@@ -187,10 +194,10 @@ def markdown_marks(text: str) -> int:
     return fenced + sum(1 for _ in _MARKS.finditer(rest))
 
 
-def _on_one_scale(judged: Iterable[Row], rating: Rating | None) -> list[Row]:
+def _on_one_scale(judged: Iterable[RatingRow], rating: Rating | None) -> list[RatingRow]:
     """The rows whose scores can be compared across judges, each on its aspect's scale."""
     rewards = {judge.name: judge.scale for judge in rating.judges if judge.is_reward} if rating else {}
-    found: list[Row] = []
+    found: list[RatingRow] = []
     for row in judged:
         if row["judge"] not in rewards or rating is None:
             found.append(row)
@@ -201,7 +208,7 @@ def _on_one_scale(judged: Iterable[Row], rating: Rating | None) -> list[Row]:
     return found
 
 
-def _measured(completion: Row, families: Mapping[str, str]) -> dict[str, Any]:
+def _measured(completion: CompletionRow, families: Mapping[str, str]) -> dict[str, Any]:
     text, writer = completion["text"], families.get(completion["member"])
     return {"length": log_length(text), "marks": markdown_marks(text), "writer": writer}
 
@@ -253,7 +260,3 @@ def _leanings(rated: Iterable[Row]) -> Tally:
         for row, score in zip(group, scores, strict=True) if placed else ():
             yield ("place n", judge, str(row["position"])), 1
             yield ("place", judge, str(row["position"])), (count * score - sum(scores)) // count
-
-
-def _ratio(total: int, count: int) -> float | None:
-    return round(total / count, 2) if count else None

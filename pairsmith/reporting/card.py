@@ -10,12 +10,18 @@ import yaml
 from pairsmith import __version__
 from pairsmith.config import Recipe
 from pairsmith.config.loading import models_in
-from pairsmith.reporting.markdown import markdown_table, markdown_text, public_name
+from pairsmith.reporting.markdown import Table, markdown_table, markdown_text, public_name
 from pairsmith.reporting.page import WING, render_markdown
 from pairsmith.reporting.summary import Summary
 from pairsmith.text.templating import render
 
 Models = list[dict[str, Any]]  # role, name, model, revision of every model of a run
+
+_EXPORTS = {
+    "kto": '`load_dataset(..., "kto")` (prompt, completion, label)',
+    "jsonl": "`jsonl/` (one pair a line)",
+    "csv": "`csv/` (for spreadsheets; what looks like a formula begins with an apostrophe)",
+}
 
 
 def render_card(
@@ -25,13 +31,41 @@ def render_card(
     counts: dict[str, int],
     digest: str,
     models: Models,
-    usage: list[dict[str, Any]] | None = None,
+    usage: Table | None = None,
     changed: str = "",
 ) -> str:
     """README.md with the YAML front matter that the Hub and `load_dataset` read.
 
     `usage`: from `usage_table`; `changed`: from `render_changelog`.
     """
+    exports = [text for name, text in _EXPORTS.items() if name in recipe.publishing.exports]
+    written = recipe_yaml(recipe).strip()
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", written)), default=0))
+    return (
+        render(
+            WING,
+            "card.md.jinja",
+            description=markdown_text(recipe.description or "A preference dataset."),
+            fence=fence,
+            recipe=recipe,
+            where=where,
+            front_matter=_front_matter(recipe, summary.pairs, counts, digest),
+            summary_markdown=render_markdown(recipe, summary),
+            exports=", ".join(exports),
+            version=__version__,
+            models=markdown_table([row | {"model": public_name(row["model"])} for row in models]),
+            usage=markdown_table(usage) if usage else "",
+            changed=changed,
+            scores=score_meaning(recipe),
+            alike=similarity_meaning(recipe),
+            recipe_yaml=written,
+        )
+        + "\n"
+    )
+
+
+def _front_matter(recipe: Recipe, pairs: int, counts: dict[str, int], digest: str) -> str:
+    """The YAML that the Hub and `load_dataset` read; `counts`: the rows of each group of data files."""
     configs = []
     for name, folder in (("default", "data"), ("kto", "kto")):
         splits = sorted((key.split("/")[1] for key in counts if key.startswith(f"{folder}/")), reverse=True)
@@ -42,38 +76,10 @@ def render_card(
         "license": recipe.publishing.license,
         "language": list(recipe.publishing.language) or None,
         "tags": ["preference", "dpo", "synthetic", "pairsmith"],
-        "size_categories": [_size_category(summary.pairs)],
+        "size_categories": [_size_category(pairs)],
         "configs": configs,
     }
-    kinds = {
-        "kto": '`load_dataset(..., "kto")` (prompt, completion, label)',
-        "jsonl": "`jsonl/` (one pair a line)",
-        "csv": "`csv/` (for spreadsheets; what looks like a formula begins with an apostrophe)",
-    }
-    exports = [text for name, text in kinds.items() if name in recipe.publishing.exports]
-    told = recipe_yaml(recipe).strip()
-    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", told)), default=0))
-    return (
-        render(
-            WING,
-            "card.md.jinja",
-            description=markdown_text(recipe.description or "A preference dataset."),
-            fence=fence,
-            recipe=recipe,
-            where=where,
-            front_matter=yaml.safe_dump({k: v for k, v in front.items() if v}, sort_keys=False).strip(),
-            summary_markdown=render_markdown(recipe, summary),
-            exports=", ".join(exports),
-            version=__version__,
-            models=markdown_table([row | {"model": public_name(row["model"])} for row in models]),
-            usage=markdown_table(usage) if usage else "",
-            changed=changed,
-            scores=score_meaning(recipe),
-            alike=similarity_meaning(recipe),
-            recipe_yaml=told,
-        )
-        + "\n"
-    )
+    return yaml.safe_dump({k: v for k, v in front.items() if v}, sort_keys=False).strip()
 
 
 def score_meaning(recipe: Recipe) -> str:

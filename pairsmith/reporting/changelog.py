@@ -1,6 +1,6 @@
 """What a version changes against the one that was released before it: prompts, pairs, what was paid, how it measures.
 
-All but the prompts is told by the two version.json; of the prompts, `changes` reads ids in the data files.
+The two version.json say all but the prompts; of those, `changes` reads the ids in the data files.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pairsmith.reporting.gates import measure
 from pairsmith.reporting.markdown import markdown_table
 from pairsmith.reporting.page import WING
 from pairsmith.reporting.prompt_changes import changes
+from pairsmith.reporting.ratios import ratio
 from pairsmith.reporting.summary import Summary
 from pairsmith.storage.datafiles import File, stored_files
 from pairsmith.storage.store import Store
@@ -49,12 +50,12 @@ def measured(summary: Summary, trust: Trust) -> dict[str, float | None]:
     values = {name: value for name, _, value, _ in measure(Gates(), summary, trust)}
     numbers: dict[str, float | None] = {"prompts": summary.paired, "pairs": summary.pairs}
     numbers |= {name: values[gate] for name, gate in _MEASURES.items()}
-    numbers["mean margin"] = summary.margins / summary.n_margins if summary.n_margins else None
+    numbers["mean margin"] = ratio(summary.margins, summary.n_margins)
     return {name: None if value is None else round(value, 4) for name, value in numbers.items()}
 
 
 def paid(usage: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Calls and cost of a data set in all its runs, from `report.usage_table`; no calls where nothing was noted."""
+    """Calls and cost of a data set in all its runs, from `usage_table`; no calls where nothing was noted."""
     total = usage[-1] if usage else {}
     return {"calls": total.get("calls", 0), "cost": total.get("cost")}
 
@@ -82,13 +83,14 @@ def _since(then: float | None, now: float | None) -> Any:
 
 def render_changelog(about: Mapping[str, Any], before: Mapping[str, Any] | None) -> str:
     """The changes of a version as markdown, from its version.json and that of the version before."""
-    told = Changelog(**about["changelog"])
-    now, then = about["measured"], (before or {}).get("measured") or {}
-    rows = [
-        {"": name, str(told.against): then.get(name), about["version"]: value} | {"more": _more(then.get(name), value)}
+    changed = Changelog(**about["changelog"])
+    then, now = (before or {}).get("measured") or {}, about["measured"]
+    table = [
+        {"": name, str(changed.against): then.get(name), about["version"]: value, "more": _more(then.get(name), value)}
         for name, value in now.items()
     ]
-    return render(WING, "changelog.md.jinja", told=told, table=markdown_table(rows) if told.against else "").strip()
+    shown = markdown_table(table) if changed.against else ""
+    return render(WING, "changelog.md.jinja", changelog=changed, table=shown).strip()
 
 
 def _more(then: float | None, now: float | None) -> float | None:

@@ -27,7 +27,7 @@ class Bar:
     x: float
     width: float
     height: float
-    told: str
+    description: str
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Chart:
 
     bars: list[Bar]
     ticks: list[str]
-    told: str
+    description: str
 
 
 def margin_step(margin: float) -> int:
@@ -139,8 +139,8 @@ def _small(counts: Mapping[int, int] | None, low: int, high: int, peak: float) -
         return str(step) if wide == 1 else f"{step * wide} to {min(step * wide + wide - 1, high)}"
 
     bars = _bars({"ratings": found}, range(low // wide, high // wide + 1), peak * total, name)
-    told = ", ".join(f"{name(step)}: {percent(found[step], total)}" for step in sorted(found))
-    return Chart(bars, [str(low), str(high)], told)
+    description = ", ".join(f"{name(step)}: {percent(found[step], total)}" for step in sorted(found))
+    return Chart(bars, [str(low), str(high)], description)
 
 
 def _wider(counts: Mapping[int, int], wide: int) -> dict[int, int]:

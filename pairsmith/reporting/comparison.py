@@ -24,7 +24,7 @@ _NUMBERS = ("chosen_score", "rejected_score", "margin")
 
 
 @dataclass(frozen=True)
-class Version:
+class ComparedVersion:
     """One of the two: its folder, what it holds, and how many of its pairs are of prompts that both have."""
 
     folder: Path
@@ -68,8 +68,8 @@ class Comparison:
     so with the texts the same. `members`: times chosen in A and in B.
     """
 
-    a: Version
-    b: Version
+    a: ComparedVersion
+    b: ComparedVersion
     prompts_in_both: int
     kept: int
     flipped: int
@@ -103,8 +103,8 @@ def compare(a: Path, b: Path, show: int = 3) -> Comparison:
     flipped = _matched(_left(pairs_a, kept), _left(pairs_b, kept).rename(columns=_SWAPPED))
     prompts = _by(common_a, ["prompt_id"]).merge(_by(common_b, ["prompt_id"]), on="prompt_id", suffixes=("_a", "_b"))
     return Comparison(
-        a=Version(files_a[0].parent.parent, len(prompts_a), len(frame_a), len(common_a)),
-        b=Version(files_b[0].parent.parent, len(prompts_b), len(frame_b), len(common_b)),
+        a=ComparedVersion(files_a[0].parent.parent, len(prompts_a), len(frame_a), len(common_a)),
+        b=ComparedVersion(files_b[0].parent.parent, len(prompts_b), len(frame_b), len(common_b)),
         prompts_in_both=len(both),
         kept=int(kept["matched"].sum()),
         flipped=int(flipped["matched"].sum()),
@@ -133,8 +133,8 @@ def _read(dataset: Path, files: Sequence[Path]) -> pd.DataFrame:
         np.fromiter((names.setdefault(name, len(names)) for name in part.to_pylist()), np.int32, len(part))
         for (part,) in parts(files, ["chosen_member"])
     ]
-    told = [name or "" for name in names]
-    columns["member"] = pd.Categorical.from_codes(np.concatenate([np.empty(0, np.int32), *codes]), pd.Index(told))
+    members = [name or "" for name in names]
+    columns["member"] = pd.Categorical.from_codes(np.concatenate([np.empty(0, np.int32), *codes]), pd.Index(members))
     frame = pd.DataFrame(columns)
     if frame.empty:
         raise DataError(f"{dataset}: its dataset holds no pair")

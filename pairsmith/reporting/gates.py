@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pairsmith.config import Gates
 from pairsmith.errors import RunError
 from pairsmith.reporting.agreement import Trust
+from pairsmith.reporting.markdown import Table
+from pairsmith.reporting.ratios import ratio
 from pairsmith.reporting.summary import Summary
 from pairsmith.storage.schemas import Reason
 
@@ -20,33 +20,31 @@ def measure(gates: Gates, summary: Summary, trust: Trust) -> list[Measured]:
     bias = trust.length_bias()
     return [
         ("min_pairs", gates.min_pairs, summary.pairs, True),
-        ("min_yield", gates.min_yield, _share(summary.paired, summary.loaded), True),
-        ("max_null_rate", gates.max_null_rate, _share(nulls, ratings), False),
-        ("max_tie_rate", gates.max_tie_rate, _share(summary.prompt_reasons[Reason.TIE], summary.loaded), False),
+        ("min_yield", gates.min_yield, ratio(summary.paired, summary.loaded), True),
+        ("max_null_rate", gates.max_null_rate, ratio(nulls, ratings), False),
+        ("max_tie_rate", gates.max_tie_rate, ratio(summary.prompt_reasons[Reason.TIE], summary.loaded), False),
         ("min_agreement", gates.min_agreement, trust.least_agreement(), True),
         ("max_length_bias", gates.max_length_bias, None if bias is None else abs(bias), False),
     ]
 
 
-def check(gates: Gates, summary: Summary, trust: Trust) -> None:
+def check_gates(gates: Gates, summary: Summary, trust: Trust) -> None:
     """Raise RunError that names each gate that is not passed, with the numbers. What cannot be measured fails."""
     failed = []
     for name, bound, value, least in measure(gates, summary, trust):
         if fails(bound, value, least):
-            told = "cannot be measured" if value is None else f"{value:.4g}"
-            failed.append(f"{name}: {told}, {'at least' if least else 'at most'} {bound:g} is wanted")
+            failed.append(f"{name}: {_value_text(value)}, {_bound_text(bound, least)} is wanted")
     if failed:
         raise RunError(f"not published, since gates of the recipe failed: {'; '.join(failed)}")
 
 
-def table(gates: Gates, summary: Summary, trust: Trust) -> list[dict[str, Any]]:
+def gates_table(gates: Gates, summary: Summary, trust: Trust) -> Table:
     """The gates as a person reads them: bound, value, and whether it is passed; of one without a bound, the value."""
     rows = []
     for name, bound, value, least in measure(gates, summary, trust):
-        wanted = "" if bound is None else f"{'at least' if least else 'at most'} {bound:g}"
+        wanted = _bound_text(bound, least)
         passed = "" if bound is None else "no" if fails(bound, value, least) else "yes"
-        measured = "cannot be measured" if value is None else f"{value:.4g}"
-        rows.append({"gate": name, "measured": measured, "wanted": wanted, "passed": passed})
+        rows.append({"gate": name, "measured": _value_text(value), "wanted": wanted, "passed": passed})
     return rows
 
 
@@ -55,5 +53,9 @@ def fails(bound: float | None, value: float | None, least: bool) -> bool:
     return bound is not None and (value is None or (value < bound if least else value > bound))
 
 
-def _share(part: float, whole: float) -> float | None:
-    return part / whole if whole else None
+def _value_text(value: float | None) -> str:
+    return "cannot be measured" if value is None else f"{value:.4g}"
+
+
+def _bound_text(bound: float | None, least: bool) -> str:
+    return "" if bound is None else f"{'at least' if least else 'at most'} {bound:g}"

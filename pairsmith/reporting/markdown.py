@@ -7,11 +7,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+Table = list[dict[str, Any]]  # rows, each from a column's heading to what stands in its cell
 _MARKUP = re.compile(r"[\\`*_\[\]<>&|~!]")
 _BEGINNINGS = re.compile(r"^(\d*)([#+\-=>:.)])")  # of headings, lists, quotes, rules
 
 
-def markdown_table(table: list[dict[str, Any]]) -> str:
+def markdown_table(table: Table) -> str:
     """A markdown table; cells are names and numbers of a recipe, with markdown's own characters escaped."""
     columns = list(dict.fromkeys(column for row in table for column in row))
     lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]

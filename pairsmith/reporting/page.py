@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from pairsmith.config import Recipe
-from pairsmith.reporting import charts, word_diff
-from pairsmith.reporting.markdown import markdown_table
+from pairsmith.reporting import charts, summary_tables, word_diff
+from pairsmith.reporting.markdown import Table, markdown_table
 from pairsmith.reporting.summary import Summary
 from pairsmith.text.templating import render
 
@@ -21,22 +21,22 @@ def render_report(
     summary: Summary,
     shown: list[dict[str, Any]],
     refused: list[str],
-    judging: Mapping[str, list[dict[str, Any]]] | None = None,
-    usage: list[dict[str, Any]] | None = None,
+    judging: Mapping[str, Table] | None = None,
+    usage: Table | None = None,
     recipe_text: str = "",
 ) -> str:
     """The report as one self-contained HTML page: no network, and no script but its own, named by its hash.
 
     `judging`: title -> rows of a table about the judges; `usage`: rows by model; `recipe_text`: what may be published.
     """
-    tables = {"judging": judging or {}, "usage": usage or [], "refused": refused, "shown": shown}
-    tools = {"charts": charts, "word_diff": word_diff, "csp_hash": _csp_hash}
-    return render(WING, "report.html.jinja", recipe=recipe, summary=summary, recipe_text=recipe_text, **tables, **tools)
+    rows = {"judging": judging or {}, "usage": usage or [], "refused": refused, "shown": shown}
+    tools = {"charts": charts, "tables": summary_tables, "word_diff": word_diff, "csp_hash": _csp_hash}
+    return render(WING, "report.html.jinja", recipe=recipe, summary=summary, recipe_text=recipe_text, **rows, **tools)
 
 
 def render_markdown(recipe: Recipe, summary: Summary) -> str:
     """The funnel, reasons and tables as markdown, for cards and Prefect artifacts. Holds no text from the data."""
-    return render(WING, "summary.md.jinja", recipe=recipe, summary=summary, table=markdown_table)
+    return render(WING, "summary.md.jinja", recipe=recipe, summary=summary, tables=summary_tables, table=markdown_table)
 
 
 def _csp_hash(name: str) -> str:

@@ -35,8 +35,8 @@ def _one(number: int, pair: Mapping[str, Any]) -> str:
     lines = [f"#### {number}. {_shown(pair['prompt'][-1]['content'])}"]
     for side in ("chosen", "rejected"):
         score = pair[f"{side}_score"]
-        told = "" if score is None else f", {score:.2f}"
-        lines.append(f"**{side}**, {markdown_text(pair[f'{side}_member'])}{told}: {_shown(pair[side][-1]['content'])}")
+        author = markdown_text(pair[f"{side}_member"]) + ("" if score is None else f", {score:.2f}")
+        lines.append(f"**{side}**, {author}: {_shown(pair[side][-1]['content'])}")
     return "\n\n".join(lines)
 
 

@@ -1,7 +1,7 @@
-"""The numbers and pictures a person looks at: the funnel, reasons, scores by member, and a page of pairs.
+"""What is counted of a run: prompts by stage, reasons, scores by member and aspect, wins, margins and lengths.
 
 Counts are kept per shard and added up; distributions are counts by step, so their memory does not grow with the data.
-Everything that comes from prompts, completions or rationales is escaped where it is shown.
+How they are shown is told by `summary_tables` and `charts`.
 """
 
 from __future__ import annotations
@@ -11,22 +11,28 @@ import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, TypedDict
 
 import pandas as pd
 
 from pairsmith.ids import draw
-from pairsmith.judging.guard import KINDS, Flag
+from pairsmith.judging.guard import Flag
 from pairsmith.judging.rating import REWARD
-from pairsmith.pairing.select import TOTAL
 from pairsmith.reporting import charts
-from pairsmith.reporting.markdown import public_name
 from pairsmith.storage.schemas import Reason
 from pairsmith.storage.tables import ShardTables
 
 EXAMPLES = 2  # of each kind of flag, that a report shows
 _STEPS = ("scores", "wins", "histograms", "flags")  # counts by several names or numbers, which JSON cannot have as keys
-_PAID = {"prompt tokens": "n_prompt_tokens", "completion tokens": "n_tokens", "cost": "cost"}
+
+
+class FlaggedText(TypedDict):
+    """A text that the guard flagged, as a report shows it: what it was flagged for, and the words around that."""
+
+    kind: str
+    completion_id: str
+    member: str
+    excerpt: str
 
 
 @dataclass
@@ -53,10 +59,10 @@ class Summary:
     margins: float = 0.0
     n_margins: int = 0
     scores: Counter[tuple[str, str, int]] = field(default_factory=Counter)  # member, aspect, score as a whole number
-    # margin, chosen or rejected length, "... by judge" for rewards; step
-    histograms: Counter[tuple[str, int]] = field(default_factory=Counter)  # margin, chosen or rejected length; step
+    # margin, length of chosen or rejected, or "aspect by judge" for a reward model's scores; step
+    histograms: Counter[tuple[str, int]] = field(default_factory=Counter)
     flags: Counter[tuple[str, str]] = field(default_factory=Counter)  # the guard's kind; completions, chosen, rejected
-    examples: list[dict[str, Any]] = field(default_factory=list)  # kind, completion_id, member, excerpt
+    examples: list[FlaggedText] = field(default_factory=list)
     slopes: dict[str, float] = field(default_factory=dict)  # of length control; of the whole data set
 
     def add(self, tables: ShardTables, flags: Mapping[str, Sequence[Flag]] | None = None) -> None:
@@ -86,7 +92,7 @@ class Summary:
         places += [(name, side) for side in ("chosen", "rejected") for name in set(tables.pairs[f"{side}_id"])]
         for name, place in places:
             self.flags.update((flag.kind, place) for flag in flags.get(name, ()))
-        self.examples = _few(
+        self.examples = _few_of_each_kind(
             {"kind": flag.kind, "completion_id": name, "member": member_of[name], "excerpt": flag.excerpt}
             for name, found in flags.items()
             for flag in found
@@ -124,16 +130,16 @@ class Summary:
                 self.scores.update((str(member), str(aspect), math.floor(score + 0.5)) for score in scores)
         for (judge, aspect), group in ratings[ratings["score"].notna()].groupby(["judge", "aspect"], sort=True):
             asked = list(zip(group["prompt_id"], group["order"], strict=True))
-            tied = _couples(zip(asked, group["score"].round(9), strict=True))
+            tied = _equal_twos(zip(asked, group["score"].round(9), strict=True))
             _tally(self.aspects, f"{aspect} by {judge}", "tied", tied)
-            _tally(self.aspects, f"{aspect} by {judge}", "compared", _couples(asked))
+            _tally(self.aspects, f"{aspect} by {judge}", "compared", _equal_twos(asked))
 
     def merge(self, other: Summary) -> None:
         """Add another's counts to these."""
         for part in fields(self):
             mine, its = getattr(self, part.name), getattr(other, part.name)
             if part.name == "examples":
-                self.examples = _few(mine + its)
+                self.examples = _few_of_each_kind(mine + its)
             elif part.name == "slopes" or isinstance(mine, Counter):
                 mine.update(its)
             elif isinstance(mine, dict):
@@ -152,139 +158,25 @@ class Summary:
         stepped = {name: Counter({tuple(key): count for *key, count in value[name]}) for name in _STEPS}
         return cls(**value | counted | stepped)
 
-    def lost(self) -> list[dict[str, Any]]:
-        """The funnel with the reasons for which rows and prompts went no further."""
-        reasons = {"loaded": self.load_reasons, "paired": self.prompt_reasons}
-        return [
-            {"stage": stage, "prompts": count, "left": told(reasons.get(stage, Counter()))}
-            for stage, count in self.funnel()
-        ]
-
-    def passed_over(self) -> str:
-        """Why completions and pairs were passed over, with counts; empty where none was."""
-        return told(self.completion_reasons)
-
-    def funnel(self) -> list[tuple[str, int]]:
-        """Stage -> prompts that came through it, in the order of the stages."""
-        stages = [("rows read", self.rows_read), ("loaded", self.loaded), ("completed", self.completed)]
-        stages += [("evolved", self.evolved)] if self.evolved else []
-        stages += [("rated", self.rated)] if self.aspects else []
-        return [*stages, ("paired", self.paired)]
-
-    def member_table(self) -> list[dict[str, Any]]:
-        """Per member: completions, failures, mean tokens, mean score by aspect, times chosen and rejected."""
-        table = []
-        for name, counts in sorted(self.members.items()):
-            aspects = sorted(key.removeprefix("n ") for key in counts if key.startswith("n "))
-            table.append(
-                {
-                    "member": name,
-                    "completions": int(counts["completions"]),
-                    "failed": int(counts["failed"]),
-                    "tokens each": round(counts["tokens"] / counts["completions"], 1),
-                    **{a: _ratio(counts[f"sum {a}"], counts[f"n {a}"]) for a in aspects},
-                    "chosen": sum(n for (chosen, _), n in self.wins.items() if chosen == name),
-                    "rejected": sum(n for (_, rejected), n in self.wins.items() if rejected == name),
-                }
-            )
-        return table
-
-    def aspect_table(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "aspect": name,
-                "ratings": int(counts["ratings"]),
-                "null": int(counts["null"]),
-                "null share": _ratio(counts["null"], counts["ratings"]),
-                "tied share": _ratio(counts.get("tied", 0), counts.get("compared", 0)),
-                "mean": _ratio(counts["sum"], counts["ratings"] - counts["null"]),
-            }
-            for name, counts in sorted(self.aspects.items())
-        ]
-
-    def guard_table(self) -> list[dict[str, Any]]:
-        """Per kind of flag: completions that have it, and how many of them are chosen or rejected in a pair."""
-        places = ("completions", "chosen", "rejected")
-        table = [{"flag": kind, **{place: self.flags[kind, place] for place in places}} for kind in KINDS]
-        return [row for row in table if row["completions"]]
-
-    def slope_table(self) -> list[dict[str, Any]]:
-        """What length is worth: points for twice the characters, and for a unit of their log, which is taken off."""
-        return [
-            {
-                "score": name or "in all",
-                "points for twice the length": f"{slope * math.log(2):.4f}",
-                "slope": f"{slope:.4f}",
-            }
-            for name, slope in sorted(self.slopes.items(), key=lambda item: (item[0] != TOTAL, item[0]))
-        ]
-
-    def pair_table(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "pairs": self.pairs,
-                "mean margin": _ratio(self.margins, self.n_margins),
-                "chosen characters": _ratio(self.chosen_chars, self.pairs),
-                "rejected characters": _ratio(self.rejected_chars, self.pairs),
-            }
-        ]
-
-
-def usage_table(paid: Iterable[Mapping[str, Any]], models: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What a data set paid for in all its runs, by member, evolver and judge, then in all.
-
-    `paid`: from `Ledger.paid`; `models`: role, name and model of those in the recipe, which come first and in its
-    order, also where they asked nothing. Others asked by an earlier form of the recipe. Costs are null without a price.
-    """
-    found = {(row["asker"] or "", row["model"]): row for row in paid}
-    known = [(f"{spec['role']} {spec['name']}", str(spec["model"])) for spec in models]
-    earlier = sorted(set(found) - set(known))
-    total = {name: _sum(row[name] for row in found.values()) for name in ("calls", *_PAID.values())}
-    lines = [*((*key, "", found.get(key, {})) for key in known), *((*key, "no", found[key]) for key in earlier)]
-    table = []
-    for asker, model, gone, row in [*lines, ("all", "", "", total)] if found else []:
-        counts = {name: row.get(key) for name, key in _PAID.items()}
-        counts["cost"] = None if counts["cost"] is None else round(counts["cost"], 6)
-        table.append(
-            {"asked by": asker or "not noted", "model": public_name(model), "calls": row.get("calls", 0), **counts}
-        )
-        table[-1] |= {"in the recipe": gone} if earlier else {}
-    return table
-
-
-def told(reasons: Mapping[str, int]) -> str:
-    """Reasons with their counts, as a person reads them."""
-    return ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
-
 
 def _tally(table: dict[str, dict[str, float]], name: str, key: str, value: float) -> None:
     counts = table.setdefault(name, {})
     counts[key] = counts.get(key, 0) + value
 
 
-def _ratio(total: float, count: float) -> float | None:
-    return round(total / count, 2) if count else None
-
-
-def _few(examples: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def _few_of_each_kind(examples: Iterable[FlaggedText]) -> list[FlaggedText]:
     """Some examples of each kind, drawn by their ids: the same whatever the order."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    found: dict[str, list[FlaggedText]] = {}
     for one in examples:
         found.setdefault(one["kind"], []).append(one)
-    by_lot = {kind: heapq.nsmallest(EXAMPLES, ones, key=_lot) for kind, ones in sorted(found.items())}
-    return [one for ones in by_lot.values() for one in ones]
+    by_draw = {kind: heapq.nsmallest(EXAMPLES, ones, key=_draw) for kind, ones in sorted(found.items())}
+    return [one for ones in by_draw.values() for one in ones]
 
 
-def _lot(example: dict[str, Any]) -> float:
+def _draw(example: FlaggedText) -> float:
     return draw("example", example["completion_id"])
 
 
-def _sum(values: Iterable[float | None]) -> float | None:
-    """The sum of what is known; null where nothing is."""
-    known = [value for value in values if value is not None]
-    return sum(known) if known else None
-
-
-def _couples(found: Iterable[Hashable]) -> int:
+def _equal_twos(found: Iterable[Hashable]) -> int:
     """How many twos of equals there are."""
     return sum(math.comb(count, 2) for count in Counter(found).values())

@@ -22,10 +22,10 @@ class Run(NamedTuple):
     text: str
 
 
-def diff(first: str, second: str) -> tuple[list[Run], list[Run]]:
+def diff_words(first: str, second: str) -> tuple[list[Run], list[Run]]:
     """The runs of both texts. Words are compared without the space before them, and with upper and lower case.
 
-    >>> diff("see the red fox", "see the fox")
+    >>> diff_words("see the red fox", "see the fox")
     ([Run(same=True, text='see the '), Run(same=False, text='red'), Run(same=True, text=' fox')], \
 [Run(same=True, text='see the fox')])
     """
@@ -33,31 +33,31 @@ def diff(first: str, second: str) -> tuple[list[Run], list[Run]]:
     numbers: dict[str, int] = {}
     coded = [[numbers.setdefault(word.strip(), len(numbers)) for word in side] for side in words]
     same = [False] * len(words[0]), [False] * len(words[1])
-    for start, other, size in _blocks(*coded):
+    for start, other, size in _common_blocks(*coded):
         same[0][start : start + size] = [True] * size
         same[1][other : other + size] = [True] * size
     return _runs(words[0], same[0]), _runs(words[1], same[1])
 
 
-def shared(runs: list[Run]) -> float:
+def share_in_both(runs: list[Run]) -> float:
     """The share of a text's characters that the other text has too, 0 to 1."""
     total = sum(len(run.text) for run in runs)
     return sum(len(run.text) for run in runs if run.same) / total if total else 1.0
 
 
-def _blocks(first: list[int], second: list[int]) -> list[tuple[int, int, int]]:
+def _common_blocks(first: list[int], second: list[int]) -> list[tuple[int, int, int]]:
     """Where both have the same words: (place in the first, place in the second, how many)."""
     if len(first) * len(second) > MAX_CELLS:
-        return _ends(first, second)
+        return _common_ends(first, second)
     found = [
         (code.src_start, code.dest_start, code.src_end - code.src_start)
         for code in LCSseq.opcodes(first, second)
         if code.tag == "equal"
     ]
-    return _telling(found, len(first), len(second))
+    return _without_chance(found, len(first), len(second))
 
 
-def _ends(first: list[int], second: list[int]) -> list[tuple[int, int, int]]:
+def _common_ends(first: list[int], second: list[int]) -> list[tuple[int, int, int]]:
     """The common beginning and end alone, where all else would take too long."""
     shorter = min(len(first), len(second))
     head = next((i for i in range(shorter) if first[i] != second[i]), shorter)
@@ -65,7 +65,7 @@ def _ends(first: list[int], second: list[int]) -> list[tuple[int, int, int]]:
     return [(0, 0, head), (len(first) - tail, len(second) - tail, tail)]
 
 
-def _telling(blocks: list[tuple[int, int, int]], n_first: int, n_second: int) -> list[tuple[int, int, int]]:
+def _without_chance(blocks: list[tuple[int, int, int]], n_first: int, n_second: int) -> list[tuple[int, int, int]]:
     """Without blocks no longer than the changes on either side of them: words that two texts share by chance.
 
     The rule is the "semantic cleanup" of diff-match-patch, in words: https://neil.fraser.name/writing/diff/

@@ -19,7 +19,8 @@ import pandas as pd
 from pairsmith.config import Given, Judge, Member, Rating, Written
 from pairsmith.ids import canonical_json, short_id
 from pairsmith.judging.rating import may_be_na, scale
-from pairsmith.judging.readouts import Read, Sheet, read_given
+from pairsmith.judging.readout_values import read_given
+from pairsmith.judging.readouts import Read, Sheet
 from pairsmith.sources.row_fields import Refused, lookup
 from pairsmith.storage.schemas import Reason, frame, rows
 

@@ -11,7 +11,6 @@ import glob
 import gzip
 import heapq
 import io
-import json
 import sys
 import zlib
 from collections.abc import Callable, Container, Iterator, Mapping
@@ -26,7 +25,7 @@ import pyarrow.parquet as pq
 
 from pairsmith.config import Source, format_of, is_local
 from pairsmith.errors import DataError
-from pairsmith.ids import draw, no_doubles
+from pairsmith.ids import draw, strict_json
 from pairsmith.sources import sql
 from pairsmith.sources.row_fields import CHAT_NAMES, PROMPT_NAMES, Refused
 from pairsmith.storage.schemas import Reason
@@ -279,7 +278,7 @@ def _as_it_is(row: Any) -> Any:
 
 def _parse_json(content: bytes) -> Any:
     try:
-        return json.loads(content.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=no_doubles)
+        return strict_json(content.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise Refused(Reason.UNREADABLE, f"not UTF-8: {error.reason} at byte {error.start}") from None
     except RecursionError:
@@ -287,7 +286,3 @@ def _parse_json(content: bytes) -> Any:
     except ValueError as error:
         hint = " (JSON Lines? Call the file .jsonl)" if "Extra data" in str(error) else ""
         raise Refused(Reason.UNREADABLE, f"not valid JSON: {error}{hint}") from None
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 
 from pairsmith.config import Recipe, Sampling
 from pairsmith.judging import guard
 from pairsmith.llms.local.encoder import cosine
 from pairsmith.pairing import select, survey_merge
-from pairsmith.pairing.select import Similarity, by_characters, pair
-from pairsmith.pairing.survey import Facts
+from pairsmith.pairing.candidates import Similarity, by_characters, evidence_of
+from pairsmith.pairing.select import pair
+from pairsmith.pairing.survey import SurveyResult
 from pairsmith.progress import Progress, ask, emit
 from pairsmith.protocol import Request
 from pairsmith.publishing import publish
@@ -37,12 +40,16 @@ def pair_shard(recipe: Recipe, shard: str) -> StageResult:
     store = open_store(recipe)
     source = store.load(prompts_ref(shard))
     completions, ratings = judged_tables(recipe, store, shard)
-    told = (survey_merge.read_facts(store, shard) if recipe.needs_survey else None) or Facts()
-    flags = guard.flagged(schemas.rows(completions), told.repeated)
-    pairs, rejections = pair(
-        source.data, completions, ratings, recipe.pairing, recipe.needs_scores, recipe.rating, told.slopes,
-        {name: guard.told(found) for name, found in flags.items()}, _similarity(recipe, completions),
-    )  # fmt: skip
+    result = (survey_merge.read_result(store, shard) if recipe.needs_survey else None) or SurveyResult()
+    flags = guard.flagged(schemas.rows(completions), result.repeated)
+    evidence = replace(
+        evidence_of(ratings, recipe.pairing, recipe.rating),
+        flags={name: guard.kinds_text(found) for name, found in flags.items()},
+        slopes=result.slopes,
+        similarity=_similarity(recipe, completions),
+        needs_scores=recipe.needs_scores,
+    )
+    pairs, rejections = pair(source.data, completions, recipe.pairing, evidence)
     store.write(rejections_ref(shard), rejections, "")
     store.write(pairs_ref(shard), pairs, "")
     tables = ShardTables(source.data, completions, ratings, pairs, rejections)
@@ -56,7 +63,7 @@ def pair_shard(recipe: Recipe, shard: str) -> StageResult:
     record = {
         "mark": mark_of(recipe, store, shard),
         "files": file_digests(store, [*before, *(ref.path for ref in made_refs(shard))]),
-        "facts": told.digest,
+        "facts": result.digest,
         "content": f"{publish.content_digest(published):064x}",
         "summary": summary.to_json(),
         "trust": trust.to_json(),

@@ -9,16 +9,17 @@ from pairsmith.config.generating import principle_texts
 from pairsmith.config.plugins import code_hashes
 from pairsmith.generation import evolution, pool
 from pairsmith.ids import fingerprint, source_hash
-from pairsmith.judging import guard, prompts, rating, readouts, scoring, wrapping
+from pairsmith.judging import guard, scoring
 from pairsmith.judging.checks import check_hash
 from pairsmith.llms.local import encoder
 from pairsmith.llms.local.encoder import Encoder
 from pairsmith.llms.registry import open_llm
-from pairsmith.pairing import own_strategy, select, survey
+from pairsmith.pairing import candidates, own_strategy, select, strategies, survey
 from pairsmith.publishing import exports, publish
-from pairsmith.reporting import agreement, charts, markdown, page, summary
+from pairsmith.reporting import agreement, charts, markdown, page, summary, summary_tables
 from pairsmith.sources import given_completions
 from pairsmith.stages.base import model_fields
+from pairsmith.stages.rate import RATING_CODE
 from pairsmith.storage import datafiles
 from pairsmith.text.templating import template_hash
 
@@ -30,9 +31,9 @@ def shard_fingerprint(shard: str, plan: str) -> str:
 
 def plan_fingerprint(recipe: Recipe) -> str:
     """Of what decides the outcome for all shards alike: the recipe, code and templates."""
-    judged = (rating, prompts, readouts, wrapping, scoring)
-    steps = (pool, given_completions, evolution, *judged, survey, guard, select, own_strategy)
-    code = source_hash(*steps, publish, exports, datafiles, summary, page, markdown, charts, agreement)
+    pairing = (survey, candidates, strategies, own_strategy, select)
+    steps = (pool, given_completions, evolution, *RATING_CODE, scoring, guard, *pairing)
+    code = source_hash(*steps, publish, exports, datafiles, summary, summary_tables, page, markdown, charts, agreement)
     templates = [template_hash(wing) for wing in ("pairsmith.generation", "pairsmith.judging")]
     templates += [fingerprint(principle_texts())]
     models = [[model_fields(spec, open_llm(spec).identity), getattr(spec, "samples", None)] for spec in recipe.specs]

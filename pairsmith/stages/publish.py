@@ -8,12 +8,13 @@ from pairsmith.config import Recipe
 from pairsmith.errors import TableError
 from pairsmith.ledger.replies import open_ledger
 from pairsmith.pairing import survey_merge
-from pairsmith.pairing.survey import Facts
+from pairsmith.pairing.survey import SurveyResult
 from pairsmith.publishing import hub
 from pairsmith.publishing.publish import Findings, Published, publish
 from pairsmith.reporting import gates
 from pairsmith.reporting.agreement import Trust
-from pairsmith.reporting.summary import Summary, usage_table
+from pairsmith.reporting.summary import Summary
+from pairsmith.reporting.summary_tables import usage_table
 from pairsmith.sources.sharding import Loaded
 from pairsmith.stages.base import open_store
 from pairsmith.stages.records import record_of
@@ -26,7 +27,7 @@ def publish_run(recipe: Recipe, loaded: Loaded) -> tuple[Published, Summary]:
     """Add up what came of the shards, check that no prompt was lost, and publish the next version."""
     store = open_store(recipe)
     summary, trust, content = _added_up(recipe, store, loaded)
-    gates.check(recipe.gates, summary, trust)
+    gates.check_gates(recipe.gates, summary, trust)
     models = models_of(recipe)
     usage = usage_table(open_ledger(recipe.ledger_url).paid(recipe.name), models)
     return publish(recipe, store, loaded.shards, content, Findings(summary, trust, models, usage)), summary
@@ -35,7 +36,7 @@ def publish_run(recipe: Recipe, loaded: Loaded) -> tuple[Published, Summary]:
 def gate_table(recipe: Recipe, loaded: Loaded) -> list[dict[str, Any]]:
     """The gates with their bounds and what was measured, also of those that the recipe leaves open."""
     summary, trust, _ = _added_up(recipe, open_store(recipe), loaded)
-    return gates.table(recipe.gates, summary, trust)
+    return gates.gates_table(recipe.gates, summary, trust)
 
 
 def _added_up(recipe: Recipe, store: Store, loaded: Loaded) -> tuple[Summary, Trust, int]:
@@ -50,8 +51,8 @@ def _added_up(recipe: Recipe, store: Store, loaded: Loaded) -> tuple[Summary, Tr
         trust.merge(Trust.from_json(record["trust"]))
         content = (content + int(record["content"], 16)) % 2**256
     if recipe.needs_survey and loaded.shards:  # slopes are the same for all
-        told = survey_merge.read_facts(store, next(iter(loaded.shards))) or Facts()
-        summary.slopes = dict(told.slopes)
+        result = survey_merge.read_result(store, next(iter(loaded.shards))) or SurveyResult()
+        summary.slopes = dict(result.slopes)
     summary.load_reasons.update(at_load["reason"])
     summary.load_reasons.update({"merged": loaded.merged} if loaded.merged else {})
     summary.rows_read = loaded.accepted + len(at_load) + loaded.merged

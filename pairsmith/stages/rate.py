@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from pairsmith.config import CHECKS, Judge, Rating, Recipe
 from pairsmith.ids import fingerprint, source_hash
-from pairsmith.judging import prompts, rating, readouts, wrapping
+from pairsmith.judging import (
+    prompts,
+    rating,
+    readout_json,
+    readout_logprobs,
+    readout_reward,
+    readout_text,
+    readout_values,
+    readouts,
+    wrapping,
+)
 from pairsmith.judging.checks import check_hash
 from pairsmith.judging.rating import rate
 from pairsmith.llms.registry import open_llm
@@ -15,6 +25,19 @@ from pairsmith.stages.wiring import recorded_model
 from pairsmith.storage.store import Stored
 from pairsmith.storage.tables import completion_refs, judge_ref, prompts_ref
 from pairsmith.text.templating import template_hash
+
+# The modules whose code decides what is read of a judge's reply.
+RATING_CODE = (
+    rating,
+    prompts,
+    readouts,
+    readout_values,
+    readout_text,
+    readout_json,
+    readout_logprobs,
+    readout_reward,
+    wrapping,
+)
 
 
 def rate_shard(recipe: Recipe, shard: str, judge_name: str) -> StageResult:
@@ -42,7 +65,7 @@ def rate_shard(recipe: Recipe, shard: str, judge_name: str) -> StageResult:
 
 def rating_fingerprint(recipe: Recipe, settings: Rating, judge: Judge, source: Stored, completions: Stored) -> str:
     """Of a judge's ratings."""
-    modules = (rating, prompts, readouts, wrapping, *([given_completions] if judge.is_given else []))
+    modules = (*RATING_CODE, *([given_completions] if judge.is_given else []))
     code = [source_hash(*modules), template_hash("pairsmith.judging")]
     plan = settings.model_dump(mode="json", include={"aspects", "rubrics", "own_family"})
     others = [[other.family_name, other.is_given, settings.aspects_of(other)] for other in settings.judges]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pairsmith.config import Recipe
 from pairsmith.pairing import survey, survey_merge
 from pairsmith.pairing.select import STAGE as PAIR
-from pairsmith.pairing.survey import Facts
+from pairsmith.pairing.survey import SurveyResult
 from pairsmith.progress import Progress, emit
 from pairsmith.stages.base import StageResult, open_store
 from pairsmith.stages.plan import plan_fingerprint, shard_fingerprint
@@ -33,8 +33,8 @@ def merge_surveys(recipe: Recipe, shards: Mapping[str, int]) -> list[str]:
     store, plan, left = open_store(recipe), plan_fingerprint(recipe), []
     survey_merge.merge(store, shards, recipe.pairing.guard.repeated)
     for shard, size in shards.items():
-        record, told = record_of(store, shard), survey_merge.read_facts(store, shard) or Facts()
-        if record and record["facts"] == told.digest and is_sound(store, record, shard_fingerprint(shard, plan)):
+        record, result = record_of(store, shard), survey_merge.read_result(store, shard) or SurveyResult()
+        if record and record["facts"] == result.digest and is_sound(store, record, shard_fingerprint(shard, plan)):
             emit(Progress(PAIR, size))
         else:
             left.append(shard)

@@ -6,6 +6,7 @@ One fact a row. Joins go by id, never by position. `TABLES` is the one list of w
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -64,7 +65,7 @@ def _json_chat(value: str) -> bool:
 
 @pandas_engine.Engine.register_dtype
 @immutable
-class Text(pandas_engine.DataType):
+class TextColumn(pandas_engine.DataType):
     """Text in pandas' own string type, which can hold nothing else: a look at the type will do for all values.
 
     Pandera's string types look at each value, and write a report of the failures even where there are none.
@@ -80,7 +81,7 @@ class Text(pandas_engine.DataType):
 
 
 def _text(nullable: bool = False, **options: Any) -> pa.Column:
-    return pa.Column(Text, nullable=nullable, **options)
+    return pa.Column(TextColumn, nullable=nullable, **options)
 
 
 def _integer(*checks: pa.Check, nullable: bool = False) -> pa.Column:
@@ -192,7 +193,7 @@ TABLES: dict[str, pa.DataFrameSchema] = {
 }
 
 
-def frame(table: str, rows: list[dict[str, Any]]) -> pd.DataFrame:
+def frame(table: str, rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Build a table from rows; absent optional columns become null. It is validated when it is stored."""
     schema = TABLES[table]
     data = pd.DataFrame(rows, columns=list(schema.columns))

@@ -21,6 +21,7 @@ from pairsmith.config import Recipe
 from pairsmith.ids import fingerprint
 from pairsmith.llms.endpoint import engine as backend
 from pairsmith.llms.endpoint.wire import retry_after
+from pairsmith.reporting.summary_tables import member_table
 from pairsmith.stages.base import open_store
 from pairsmith.storage.tables import pool_ref
 from pairsmith.testing import FakeEndpoint, Fault, Weather
@@ -169,7 +170,7 @@ def test_f7_a_run_that_gives_up_says_on_what_and_the_next_asks_just_that(
         published, summary, _ = run(recipe)
         assert time.monotonic() - begun < 20
         assert summary.completion_reasons["failed"] == len(HUGE)
-        assert {row["member"]: row["failed"] for row in summary.member_table()} == {"a": len(HUGE), "b": 0}
+        assert {row["member"]: row["failed"] for row in member_table(summary)} == {"a": len(HUGE), "b": 0}
         assert summary.loaded == summary.paired + sum(summary.prompt_reasons.values()) == 20
         store = open_store(recipe)
         (shard,) = [path.name for path in Path(store.root, "tables").iterdir() if path.name != "load"]

@@ -22,6 +22,7 @@ import pytest
 from pairsmith.config import Recipe
 from pairsmith.ids import fingerprint
 from pairsmith.llms.endpoint import engine as backend
+from pairsmith.reporting.summary_tables import aspect_table, member_table
 from pairsmith.testing import KINDS, FakeEndpoint, Fault, Weather
 from tests.faults.harness import repeated
 from tests.llms.endpoint.test_openai import ask, request
@@ -94,8 +95,8 @@ def test_f8_what_failed_in_all_its_attempts_is_asked_again_by_the_next_run(
             assert not answered.keys() & asked.keys()  # an answer that was paid for is not asked for again
             # two attempts that failed are a request that failed; fewer were answered
             answered += Counter(name for name, times in asked.items() if times < 2)
-            failed = sum(int(row["failed"]) for row in summary.member_table())
-            failed += sum(int(row["null"]) for row in summary.aspect_table())
+            failed = sum(int(row["failed"]) for row in member_table(summary))
+            failed += sum(int(row["null"]) for row in aspect_table(summary))
             assert runs > 1 or failed
             assert runs < 20
             assert summary.loaded == summary.paired + sum(summary.prompt_reasons.values()) == 20

@@ -18,6 +18,7 @@ from pairsmith.ids import fingerprint
 from pairsmith.ledger.replies import Ledger
 from pairsmith.llms.recorded import Recorded
 from pairsmith.llms.registry import open_llm
+from pairsmith.reporting.summary_tables import member_table
 from pairsmith.stages.base import open_store
 from pairsmith.storage.tables import pool_ref
 from pairsmith.testing import FakeEndpoint, Fault
@@ -123,7 +124,7 @@ def test_f9_a_run_with_refused_requests_ends_and_says_so(base_recipe: Build, tmp
         assert repeated(endpoint) == 0
         assert published.digest != expected
         assert summary.completion_reasons == {"failed": 2, "refused": 1}
-        assert {row["member"]: row["failed"] for row in summary.member_table()} == {"a": 3, "b": 0, "c": 0, "d": 0}
+        assert {row["member"]: row["failed"] for row in member_table(summary)} == {"a": 3, "b": 0, "c": 0, "d": 0}
         store = open_store(recipe)
         (shard,) = [path.name for path in Path(store.root, "tables").iterdir() if path.name != "load"]
         errors = sorted(store.read(pool_ref(shard, "a"))["error"].dropna())

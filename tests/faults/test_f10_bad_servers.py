@@ -26,6 +26,7 @@ from pairsmith.llms.endpoint.wire import NoReply, reply_of
 from pairsmith.llms.recorded import Recorded
 from pairsmith.llms.registry import open_llm
 from pairsmith.protocol import Reply
+from pairsmith.reporting.summary_tables import member_table
 from pairsmith.testing import KINDS, FakeEndpoint, Fault, Weather
 from tests.conftest import ROOT
 from tests.llms.endpoint.test_openai import ask, request, spec
@@ -145,7 +146,7 @@ def test_f10_a_run_against_a_bad_server_ends_and_later_gives_the_same_data_set(
             published, summary, _ = run(recipe)
             assert time.monotonic() - begun < 3 * (0.6 + 1)  # each stage has as many places as requests
             assert summary.loaded == summary.paired + sum(summary.prompt_reasons.values()) == 15
-            failed = sum(row["failed"] for row in summary.member_table()) + summary.completion_reasons["unrated"]
+            failed = sum(row["failed"] for row in member_table(summary)) + summary.completion_reasons["unrated"]
         tally(runs)
     assert runs > 1
     assert published.digest == expected

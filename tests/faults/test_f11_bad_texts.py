@@ -17,13 +17,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from pairsmith.config import Pairing, Recipe
-from pairsmith.judging.readouts import Scale, Sheet, Text, read_logprobs
+from pairsmith.judging.readout_logprobs import read_logprobs
+from pairsmith.judging.readouts import Scale, Sheet, Text
 from pairsmith.judging.scoring import Scores
-from pairsmith.pairing.select import select
 from pairsmith.protocol import Reply
 from pairsmith.stages.base import open_store
 from pairsmith.storage.tables import judge_ref, pool_ref, rejections_ref
 from pairsmith.testing import KINDS, FakeEndpoint, Fault, Weather
+from tests.pairing.cases import selected
 from tests.runs import completion, run
 
 Build = Callable[..., Recipe]
@@ -153,7 +154,7 @@ def test_f11_the_best_score_does_not_help(fields: dict[str, Any], expected: str,
     made = [completion(f"c{n}", text=text) for n, text in enumerate(("amber " * 9, "birch " * 9, "cedar " * 9))]
     made[place] |= fields
     table = {f"c{n}": Scores(5.0 if n == place else float(n + 1)) for n in range(3)}
-    selection = select("p", made, table, Pairing(), True)
+    selection = selected(made, table, Pairing(), True)
     others = [f"c{n}" for n in range(3) if n != place]
     assert [(pair["chosen_id"], pair["rejected_id"]) for pair in selection.pairs] == [(others[1], others[0])]
     (rejection,) = selection.rejections

@@ -22,6 +22,7 @@ import pytest
 from pairsmith.config import Recipe
 from pairsmith.ledger.replies import open_ledger
 from pairsmith.llms.endpoint import engine as backend
+from pairsmith.reporting.summary_tables import member_table
 from pairsmith.stages.base import open_store
 from pairsmith.storage.tables import pool_ref
 from pairsmith.testing import KINDS, FakeEndpoint, Fault, Weather
@@ -117,7 +118,7 @@ def test_f12_the_run_ends_says_who_failed_and_goes_on_when_it_is_back(
         published, summary, _ = run(recipe)
         assert time.monotonic() - begun < 15
 
-        assert {row["member"]: row["failed"] for row in summary.member_table()} == {"a": 0, "b": 0, "c": 0, "d": COUNT}
+        assert {row["member"]: row["failed"] for row in member_table(summary)} == {"a": 0, "b": 0, "c": 0, "d": COUNT}
         assert summary.completion_reasons["failed"] == COUNT
         assert summary.paired > COUNT // 2
         assert summary.loaded == summary.paired + sum(summary.prompt_reasons.values()) == COUNT

@@ -22,7 +22,10 @@ from hypothesis import strategies as st
 from pairsmith.config import Judge, Rating, Recipe
 from pairsmith.errors import RunError
 from pairsmith.judging.rating import Asked, plan, to_rows
-from pairsmith.judging.readouts import Scale, Sheet, Text, read_json, read_logprobs, read_text
+from pairsmith.judging.readout_json import read_json
+from pairsmith.judging.readout_logprobs import read_logprobs
+from pairsmith.judging.readout_text import read_text
+from pairsmith.judging.readouts import Scale, Sheet, Text
 from pairsmith.llms.endpoint.wire import choice_logprobs
 from pairsmith.protocol import Identity, Reply
 from pairsmith.stages.base import open_store

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from pairsmith import testing
 from pairsmith.config import Judge, Pairing, Rating, Recipe
 from pairsmith.judging.rating import Asked, plan, to_rows
-from pairsmith.judging.readouts import NOT_APPLICABLE, could_be_quoted
+from pairsmith.judging.readout_text import could_be_quoted
+from pairsmith.judging.readouts import NOT_APPLICABLE
 from pairsmith.judging.scoring import scores
 from pairsmith.llms.echo import Echo
 from pairsmith.llms.endpoint.wire import reply_of

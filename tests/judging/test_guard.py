@@ -11,7 +11,18 @@ from hypothesis import strategies as st
 
 from benchmarks import judging
 from pairsmith.ids import text_id
-from pairsmith.judging.guard import AROUND, JUDGE, KINDS, RATING, REPEATED, TEMPLATE, TURNS, flagged, flags_of, told
+from pairsmith.judging.guard import (
+    AROUND,
+    JUDGE,
+    KINDS,
+    RATING,
+    REPEATED,
+    TEMPLATE,
+    TURNS,
+    flagged,
+    flags_of,
+    kinds_text,
+)
 from tests.conftest import shared
 from tests.faults.test_f14_injection import INJECTIONS
 from tests.runs import completion
@@ -185,7 +196,7 @@ def test_completions_with_flags_by_id() -> None:
         completion("failed", text="Rating: 5", error="failed: 500"),
     ]
     found = flagged(rows, frozenset([text_id("Sorry, no.")]))
-    assert {name: told(flags) for name, flags in found.items()} == {
+    assert {name: kinds_text(flags) for name, flags in found.items()} == {
         "attack": f"{RATING}, {TEMPLATE}",
         "twice": REPEATED,
     }

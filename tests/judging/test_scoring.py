@@ -15,9 +15,10 @@ from pairsmith.config import Pairing, Rating
 from pairsmith.config.judging import Aggregation
 from pairsmith.errors import ConfigError
 from pairsmith.judging.scoring import AGGREGATIONS, Scores, in_conflict, scores, stopped
-from pairsmith.pairing.select import pair, select
+from pairsmith.pairing.candidates import evidence_of
+from pairsmith.pairing.select import pair
 from pairsmith.storage.schemas import frame
-from tests.pairing.test_select import WORDS, ids, pool
+from tests.pairing.cases import WORDS, ids, pool, selected
 from tests.runs import completion, rating
 
 JUDGE = {"backend": "echo", "model": "echo-1"}
@@ -82,8 +83,8 @@ def test_overall_and_aspects_in_conflict() -> None:
     assert not in_conflict(better, Scores(None, {"overall": 3.0, "helpfulness": None}))
     made, _ = pool(1.0, 1.0)
     table = {"c0": better, "c1": worse}
-    assert ids(select("p", made, table, Pairing(), True)) == [("c0", "c1")]
-    selection = select("p", made, table, Pairing(conflicts="drop"), True)
+    assert ids(selected(made, table, Pairing(), True)) == [("c0", "c1")]
+    selection = selected(made, table, Pairing(conflicts="drop"), True)
     assert not selection.pairs
     assert selection.rejections[-1]["reason"] == "conflict"
 
@@ -97,8 +98,8 @@ def test_conflicts_can_be_settled() -> None:
 def test_best_vs_low_rejects_what_is_a_little_below_the_rest() -> None:
     values = (5.0, 4.0, 4.0, 4.0, 3.0, 1.0)
     settings = Pairing(strategy="best-vs-low", low_deviations=0.5)
-    assert ids(select("p", *pool(*values), settings, True)) == [("c0", "c4")]
-    assert ids(select("p", *pool(*values), settings.model_copy(update={"low_deviations": 3.0}), True)) == [("c0", "c5")]
+    assert ids(selected(*pool(*values), settings, True)) == [("c0", "c4")]
+    assert ids(selected(*pool(*values), settings.model_copy(update={"low_deviations": 3.0}), True)) == [("c0", "c5")]
 
 
 def test_a_pair_for_each_aspect() -> None:
@@ -108,7 +109,7 @@ def test_a_pair_for_each_aspect() -> None:
         "c1": Scores(3.0, {"helpfulness": 1.0, "honesty": 5.0}),
         "c2": Scores(3.0, {"helpfulness": 2.0, "honesty": 3.0}),
     }
-    selection = select("p", made, table, Pairing(strategy="per-aspect"), True)
+    selection = selected(made, table, Pairing(strategy="per-aspect"), True)
     assert ids(selection) == [("c0", "c1"), ("c1", "c0")]
     assert [row["strategy"] for row in selection.pairs] == ["per-aspect: helpfulness", "per-aspect: honesty"]
     assert {row["margin"] for row in selection.pairs} == {4.0}
@@ -117,8 +118,8 @@ def test_a_pair_for_each_aspect() -> None:
 def test_length_costs_what_the_recipe_says() -> None:
     made = [completion("long", text=WORDS[0] * 400), completion("short", text=WORDS[1]), completion("bad", text="no")]
     table = {"long": Scores(5.0), "short": Scores(4.0), "bad": Scores(1.0)}
-    assert ids(select("p", made, table, Pairing(), True)) == [("long", "bad")]
-    assert ids(select("p", made, table, Pairing(length_penalty=1.0), True)) == [("short", "bad")]
+    assert ids(selected(made, table, Pairing(), True)) == [("long", "bad")]
+    assert ids(selected(made, table, Pairing(length_penalty=1.0), True)) == [("short", "bad")]
 
 
 def test_a_gate_bars_a_text_and_counts_for_no_score() -> None:
@@ -129,8 +130,8 @@ def test_a_gate_bars_a_text_and_counts_for_no_score() -> None:
     assert stopped([*rows, *told], config) == {"c0": "no-lists"}
     made, _ = pool(1.0, 1.0, 1.0)
     prompts = frame("prompts", [{"prompt_id": "p", "messages": '[{"role": "user", "content": "?"}]', "source": "s"}])
-    args = (prompts, frame("completions", made), frame("ratings", [*rows, *told]), Pairing(), True, config)
-    pairs, rejections = pair(*args)
+    evidence = evidence_of(frame("ratings", [*rows, *told]), Pairing(), config)
+    pairs, rejections = pair(prompts, frame("completions", made), Pairing(), evidence)
     assert pairs[["chosen_id", "rejected_id"]].to_numpy().tolist() == [["c1", "c2"]]
     assert rejections[["completion_id", "reason", "detail"]].to_numpy().tolist() == [["c0", "check_failed", "no-lists"]]
 
@@ -140,8 +141,7 @@ def test_all_permutations_of_one_prompt_agree(strategy: Any) -> None:
     made, _ = pool(1.0, 1.0, 1.0, 1.0)
     table = {f"c{n}": Scores(float(n % 3), {"overall": float(n % 3), "honesty": float(n)}) for n in range(4)}
     found = [
-        select("p", list(order), table, Pairing(strategy=strategy), True).pairs
-        for order in itertools.permutations(made)
+        selected(list(order), table, Pairing(strategy=strategy), True).pairs for order in itertools.permutations(made)
     ]
     assert all(one == found[0] for one in found)
 

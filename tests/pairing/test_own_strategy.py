@@ -12,8 +12,9 @@ import pytest
 from pairsmith.config import Pairing
 from pairsmith.errors import ConfigError
 from pairsmith.judging.scoring import Scores
+from pairsmith.pairing.candidates import Candidate
 from pairsmith.pairing.own_strategy import pairs_of
-from pairsmith.pairing.select import Candidate, select
+from tests.pairing.cases import selected
 from tests.runs import completion
 
 TEXTS = [completion(f"c{n}", text=text) for n, text in enumerate(("short", "a bit longer", "the longest text of all"))]
@@ -81,6 +82,6 @@ def test_one_pair_is_taken_or_as_many_as_the_recipe_says(own: Callable[[str], st
     table = {candidate.id: candidate.scores for candidate in CANDIDATES}
     for most, expected in ((None, [("c1", "c0")]), (2, [("c1", "c0"), ("c2", "c1")])):
         pairing = Pairing(strategy=own("in_order"), max_pairs=most)
-        selection = select("p", TEXTS, table, pairing, True)
+        selection = selected(TEXTS, table, pairing, True)
         assert [(pair["chosen_id"], pair["rejected_id"]) for pair in selection.pairs] == expected
         assert {pair["strategy"] for pair in selection.pairs} == {"own_strategy_module:in_order"}

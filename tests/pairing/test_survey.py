@@ -18,16 +18,15 @@ from pairsmith.errors import ConfigError
 from pairsmith.ids import draw, text_id
 from pairsmith.judging.scoring import log_length
 from pairsmith.llms.echo import Echo
-from pairsmith.pairing.select import TOTAL
-from pairsmith.pairing.survey import Facts, Survey, survey
-from pairsmith.pairing.survey_merge import merge, read_facts
+from pairsmith.pairing.candidates import TOTAL
+from pairsmith.pairing.survey import Survey, SurveyResult, survey
+from pairsmith.pairing.survey_merge import merge, read_result
 from pairsmith.protocol import Request
-from pairsmith.stages import base as stages
 from pairsmith.stages.base import StageResult, open_store
-from pairsmith.stages.pair import pair_shard
 from pairsmith.storage.schemas import Reason, frame
 from pairsmith.storage.store import Store
 from pairsmith.storage.tables import facts_name, rejections_ref, survey_name
+from tests import runs
 from tests.runs import completion, rating, run
 
 Build = Callable[..., Recipe]
@@ -114,26 +113,26 @@ def test_a_text_counts_once_a_prompt_whoever_wrote_it() -> None:
     assert surveyed(rows, []).texts == {text_id("No."): 2, text_id("no."): 1}
 
 
-def test_facts_name_the_repeated_texts_of_their_own_shard(tmp_path: Path) -> None:
+def test_a_result_names_the_repeated_texts_of_their_own_shard(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     texts = {"one": {"x": 1, "y": 1, "z": 3}, "two": {"x": 1, "v": 2}, "three": {"x": 1, "y": 1}}
     for shard, found in texts.items():
         store.write_json(survey_name(shard), Survey(texts=found).to_json())  # type: ignore[arg-type]
     merge(store, texts, 3)
-    told = {shard: read_facts(store, shard) for shard in texts}
+    told = {shard: read_result(store, shard) for shard in texts}
     assert told == {
-        "one": Facts({}, frozenset("xz")),
-        "two": Facts({}, frozenset("x")),
-        "three": Facts({}, frozenset("x")),
+        "one": SurveyResult({}, frozenset("xz")),
+        "two": SurveyResult({}, frozenset("x")),
+        "three": SurveyResult({}, frozenset("x")),
     }
     before = {shard: Path(store.path(facts_name(shard))).stat().st_mtime_ns for shard in texts}
     Path(store.path(facts_name("two"))).write_text("{}")
     merge(store, texts, 3)
-    assert {shard: read_facts(store, shard) for shard in texts} == told
+    assert {shard: read_result(store, shard) for shard in texts} == told
     after = {shard: Path(store.path(facts_name(shard))).stat().st_mtime_ns for shard in texts}
     assert [shard for shard in texts if after[shard] != before[shard]] == ["two"]
     merge(store, texts, None)
-    assert read_facts(store, "one") == Facts()
+    assert read_result(store, "one") == SurveyResult()
 
 
 @pytest.fixture
@@ -162,8 +161,13 @@ def build(echo_recipe: Build, parrots: None) -> Build:
 def paired(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The shards that were paired, in their order."""
     names: list[str] = []
-    real = pair_shard
-    monkeypatch.setattr(stages, "pair_shard", lambda recipe, shard: (names.append(shard), real(recipe, shard))[1])
+    real = runs.pair_shard
+
+    def noted(recipe: Recipe, shard: str, *more: Any) -> StageResult:
+        names.append(shard)
+        return real(recipe, shard, *more)
+
+    monkeypatch.setattr(runs, "pair_shard", noted)
     yield names
     names.clear()
 
@@ -271,17 +275,17 @@ def test_a_run_that_stopped_among_the_pairs_goes_on_there(
 ) -> None:
     expected = run(build(name="undisturbed", shard_size=7))[0].digest
     paired.clear()
-    watched = pair_shard
+    watched = runs.pair_shard
 
-    def stops(recipe: Recipe, shard: str) -> StageResult:
+    def stops(recipe: Recipe, shard: str, *more: Any) -> StageResult:
         if len(paired) == 3:
             raise OSError("no space left")
-        return watched(recipe, shard)
+        return watched(recipe, shard, *more)
 
-    monkeypatch.setattr(stages, "pair_shard", stops)
+    monkeypatch.setattr(runs, "pair_shard", stops)
     with pytest.raises(OSError, match="no space"):
         run(build(shard_size=7))
-    monkeypatch.setattr(stages, "pair_shard", watched)
+    monkeypatch.setattr(runs, "pair_shard", watched)
     published, _, calls = run(build(shard_size=7))
     assert (len(paired), len(set(paired)), calls.total()) == (5, 5, 0)
     assert published.digest == expected

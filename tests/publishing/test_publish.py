@@ -16,6 +16,7 @@ from pairsmith.ledger.replies import open_ledger
 from pairsmith.publishing.exports import kto_rows
 from pairsmith.publishing.publish import by_split
 from pairsmith.reporting.card import recipe_yaml, score_meaning
+from pairsmith.reporting.summary_tables import member_table
 from pairsmith.stages.publish import push
 from tests.runs import run
 
@@ -109,7 +110,7 @@ def test_a_version_that_lost_its_files_is_published_anew(echo_recipe: Build) -> 
 
 def test_superseded_rewrites_do_not_count_as_failed(echo_recipe: Build) -> None:
     _, summary, _ = run(echo_recipe(5, evolution={"rounds": 2, "keep": "last"}))
-    assert [row["failed"] for row in summary.member_table()] == [0, 0, 0]
+    assert [row["failed"] for row in member_table(summary)] == [0, 0, 0]
 
 
 def test_long_texts_do_not_stop_a_report(echo_recipe: Build, tmp_path: Path) -> None:

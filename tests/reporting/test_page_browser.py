@@ -21,7 +21,7 @@ from pairsmith.reporting.page import render_report
 from pairsmith.reporting.summary import Summary
 from tests.conftest import shared
 from tests.faults.test_s5_markup import HOSTILE
-from tests.reporting.test_summary import RECIPE, counted, some, tables
+from tests.reporting.shards import RECIPE, counted, some, tables
 
 pytestmark = pytest.mark.browser
 WIDTHS = {"desktop": 1280, "phone": 390}

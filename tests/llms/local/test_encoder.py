@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from pairsmith.config import Pairing, Recipe, Sampling
 from pairsmith.errors import ConfigError, ModelNotFound
 from pairsmith.ledger.replies import open_ledger
 from pairsmith.llms.local.encoder import Encoder, cosine, packed
+from pairsmith.pairing.candidates import evidence_of
 from pairsmith.pairing.select import pair
 from pairsmith.protocol import Request
 from pairsmith.stages.base import open_store
@@ -109,8 +111,8 @@ def test_pairs_too_alike_by_another_measure_give_way_to_the_next_best() -> None:
     def alike(one: str, other: str) -> float:
         return 0.99 if {one, other} == {"best", "twin"} else 0.2
 
-    frames = frame("prompts", [about]), frame("completions", made), frame("ratings", scored)
-    pairs, left = pair(*frames, Pairing(), True, similarity=alike)
+    evidence = replace(evidence_of(frame("ratings", scored), Pairing()), similarity=alike)
+    pairs, left = pair(frame("prompts", [about]), frame("completions", made), Pairing(), evidence)
     assert [(row["chosen_id"], row["rejected_id"], row["similarity"]) for row in rows(pairs)] == [("best", "far", 0.2)]
     assert [row["reason"] for row in rows(left)] == ["similar"]
 

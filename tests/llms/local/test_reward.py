@@ -16,19 +16,21 @@ from pairsmith.config import Judge, LocalOptions, Pairing, Rating, Recipe, Sampl
 from pairsmith.config.loading import load_recipe
 from pairsmith.errors import ConfigError, TableError
 from pairsmith.judging.rating import plan, rate
-from pairsmith.judging.readouts import Read, read_reward
+from pairsmith.judging.readout_reward import read_reward
+from pairsmith.judging.readouts import Read
 from pairsmith.judging.scoring import scores
 from pairsmith.llms.registry import open_llm
 from pairsmith.planning import plan_run
 from pairsmith.protocol import Identity, Message, Reply, Request
 from pairsmith.reporting import charts
 from pairsmith.reporting.agreement import Trust
+from pairsmith.reporting.summary_tables import aspect_table, member_table
 from pairsmith.storage.schemas import frame, rows, validated
 from tests.conftest import ROOT, model_id
 from tests.flows.cli.test_commands import cli
 from tests.generation.test_pool import prompt
+from tests.reporting.shards import counted
 from tests.reporting.test_agreement import shard
-from tests.reporting.test_summary import counted
 from tests.runs import completion, generate, rating, run
 from tests.tiny import TEMPLATE, model_at, tokenizer_at
 
@@ -380,7 +382,7 @@ def test_the_report_keeps_rewards_apart_from_ratings() -> None:
     texts = [completion(name, text=name * 9) for name in REWARDS]
     both = told_of({"a": -1234.5, "b": 3.0, "c": 40.0}, "rm") + told_of({"a": 1.0, "b": 3.0, "c": 5.0}, "llm0")
     summary = counted(shard(texts, both))
-    (member,) = summary.member_table()
+    (member,) = member_table(summary)
     assert (member["overall"], member["overall by rm"]) == (3.0, -397.17)
     assert {score for _, _, score in summary.scores} == {1, 3, 5}
     ((name, chart),) = charts.rewards(summary.histograms)
@@ -398,7 +400,7 @@ def test_any_rewards_make_a_histogram(values: list[float]) -> None:
     for chart in (rewards, margins):
         assert chart is not None
         assert len(chart.bars) <= 25
-        assert sum(int(bar.told.split(": ")[1].split()[0]) for bar in chart.bars) == len(values)
+        assert sum(int(bar.description.split(": ")[1].split()[0]) for bar in chart.bars) == len(values)
 
 
 def reward_recipe(echo_recipe: Build, folder: Path, count: int = 6, **changes: Any) -> Recipe:
@@ -452,7 +454,7 @@ def test_a_reward_model_beside_a_judge_and_a_check(echo_recipe: Build, tmp_path:
     weights = {"aspect_weights": {"taste": 2.0}, "conflicts": "drop"}
     published, summary, _ = run(echo_recipe(8, name="mixed", rating=rating, pairing=weights))
     assert summary.pairs > 0
-    assert {row["aspect"] for row in summary.aspect_table()} == {"overall by judge", "taste by rm", "long by checks"}
+    assert {row["aspect"] for row in aspect_table(summary)} == {"overall by judge", "taste by rm", "long by checks"}
     assert "taste by rm" in (Path(published.folder) / "report.html").read_text()
 
 

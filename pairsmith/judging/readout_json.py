@@ -1,0 +1,67 @@
+"""Read a judge's JSON object, keyed by marks -> one rating or null for each text; and the schema asked for."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from pairsmith.judging.readout_values import as_read, holds_a_number, not_applicable, number_on_scale
+from pairsmith.judging.readouts import MARK, Read, Sheet
+from pairsmith.judging.wrapping import only_object, without_thoughts
+
+_ANY_MARK = re.compile(rf"\b{MARK}\b", re.IGNORECASE)
+
+
+def read_json(reply: str, sheet: Sheet) -> dict[str, Read]:
+    """Ratings from the one JSON object of a reply, keyed by mark, bare or in a fence, with or without prose around."""
+    reply = reply.lstrip("\ufeff")
+    body = reply if reply.lstrip().startswith("{") or not sheet.thoughts else without_thoughts(reply)
+    try:
+        value, around = only_object(body)
+    except (ValueError, RecursionError) as error:
+        return {text.mark: Read(error=f"not JSON: {error}") for text in sheet.texts}
+    beside = around.split("\n")
+    return {
+        text.mark: Read(error="a rating beside the JSON object")
+        if any(_may_rate(line, text.mark) for line in beside)
+        else _read_entry(value.get(text.mark), sheet)
+        for text in sheet.texts
+    }
+
+
+def _may_rate(line: str, mark: str) -> bool:
+    """Whether a line names a text and some number."""
+    if mark not in line.lower():
+        return False
+    rest = _ANY_MARK.sub("", line)
+    return bool(re.search(r"\d", rest)) or holds_a_number(rest)
+
+
+def _read_entry(entry: Any, sheet: Sheet) -> Read:
+    if not isinstance(entry, dict) or "rating" not in entry:
+        return Read(error="no rating")
+    rationale, rating = entry.get("rationale"), entry["rating"]
+    rationale = rationale.strip() or None if isinstance(rationale, str) else None
+    if rating is None:
+        return Read(rationale=rationale, error=not_applicable(sheet))
+    return as_read(number_on_scale(rating, sheet.scale), rationale)
+
+
+def schema_for(sheet: Sheet, rationale: bool) -> dict[str, Any]:
+    """JSON schema of an object keyed by mark; the rationale comes first, so that the rating follows from it."""
+    ratings: list[int | None] = list(range(sheet.scale.low, sheet.scale.high + 1))
+    properties: dict[str, Any] = {"rationale": {"type": "string"}} if rationale else {}
+    properties["rating"] = {"enum": [*ratings, None] if sheet.may_be_na else ratings}
+    entry = {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+    marks = [text.mark for text in sheet.texts]
+    return {
+        "type": "object",
+        "properties": dict.fromkeys(marks, entry),
+        "required": marks,
+        "additionalProperties": False,
+    }

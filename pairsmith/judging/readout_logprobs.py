@@ -1,0 +1,27 @@
+"""Read how probable each digit is as a judge's first token -> the likeliest rating, and the mean as its score."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from pairsmith.judging.readouts import NOT_APPLICABLE, Read, Sheet
+from pairsmith.protocol import Reply
+
+_MOST_LOGPROB = 0.01  # that of certainty is 0; a little more is rounding
+
+
+def read_logprobs(reply: Reply, sheet: Sheet) -> Read:
+    """The rating with the largest probability, and as score the mean of all ratings weighted by theirs."""
+    logprobs, numbers = reply.logprobs or {}, range(sheet.scale.low, sheet.scale.high + 1)
+    if any(not -math.inf < logprobs.get(str(number), math.nan) <= _MOST_LOGPROB for number in numbers):
+        return Read(error="the reply has no probability for some rating")
+    rationale = re.sub(r"^\W*\w(?:\W+|$)", "", reply.text).strip() or None
+    weights = {number: math.exp(logprobs[str(number)]) for number in numbers}
+    total, best = math.fsum(weights.values()), max(numbers, key=lambda number: weights[number])
+    if total == 0:
+        return Read(rationale=rationale, error="the probabilities of all ratings are zero")
+    if sheet.may_be_na and math.exp(logprobs.get("N", -math.inf)) > weights[best]:
+        return Read(rationale=rationale, error=NOT_APPLICABLE)
+    score = math.fsum(number * weight for number, weight in weights.items()) / total
+    return Read(best, min(max(score, sheet.scale.low), sheet.scale.high), rationale)

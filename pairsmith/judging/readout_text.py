@@ -1,0 +1,225 @@
+"""Read a judge's free text: sections headed by marks, rating lines, tables -> one rating or null for each text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pairsmith.judging.readout_values import as_read, written_rating
+from pairsmith.judging.readouts import MARK, Read, Sheet
+from pairsmith.judging.wrapping import table_rows, without_thoughts
+
+_DECORATION = r"[\s>#*_`\-•\[\]()【】]*+(?:\d{1,2}[.)]\s++)?[*_`]*+"
+_DRESSING = r"[\s*_`\[\]()【】\"“”]*+"  # around a value; a minus sign is not dressing
+_SEPARATOR = r"(?::|：|=|\bis\b|[-–—](?=\s))"
+_LABEL_OF_RATING = r"(?:(?:my|the|final|overall|revised|updated|corrected|new)\s+){0,3}(?:rating|score)"
+_MARK = rf"(?P<mark>{MARK})"  # any text's; which of them is ours is looked at afterwards
+_HEADER = re.compile(
+    rf"^{_DECORATION}(?:text|answer|response)?{_DECORATION}{_MARK}\b[\s\])*_`#]*(?P<rest>.*)$", re.IGNORECASE
+)
+_VALUE = rf"{_DRESSING}{_SEPARATOR}{_DRESSING}(?P<value>.*)$"
+_PLAIN = re.compile(rf"^{_DECORATION}{_LABEL_OF_RATING}{_VALUE}", re.IGNORECASE)
+_BOUND = re.compile(
+    rf"^{_DECORATION}{_LABEL_OF_RATING}(?:\s+(?:for|of))?(?:\s+text)?\W{{0,8}}{_MARK}{_VALUE}", re.IGNORECASE
+)
+# `Text <mark>, rating: 4` and `<mark>: 4/5`: certain only where no text could be quoted so.
+_MARK_FIRST = re.compile(
+    rf"^{_DECORATION}(?:text|answer|response)?\W{{0,8}}{_MARK}\W{{0,8}}{_LABEL_OF_RATING}{_VALUE}", re.IGNORECASE
+)
+_MARK_AND_VALUE = re.compile(
+    rf"^{_DECORATION}(?:text|answer|response)?{_DECORATION}{_MARK}{_DRESSING}[:：]{_DRESSING}"
+    r"(?P<value>\d{1,6}(?:\s*/\s*\d{1,6}(?:[\s)*_`]+[-–—(].*)?)?)[\s.)\]】*_`]*$",
+    re.IGNORECASE,
+)
+_CELL_OF_MARK = re.compile(rf"(?:text|answer|response)?{_DECORATION}{_MARK}[\s\])*_`]*", re.IGNORECASE)
+_OF_TEXTS = re.compile(r"(?:text|answer|response|completion)?s?\s*(?:id|mark|name|label)?|#|no\.?")  # a column's name
+_ANY_MARK = re.compile(rf"\b{MARK}\b", re.IGNORECASE)
+_MISWRITTEN = re.compile(r"\W{0,8}([0-9a-f]{4,8})\W{0,8}", re.IGNORECASE)
+# A line that may head another text's section, though its mark is written wrong or not at all.
+_OTHER_HEADER = re.compile(
+    rf"^(?:\s*#+\s*+(?!{_DECORATION}(?:{_LABEL_OF_RATING}|rationale|reason|explanation|feedback|critique|justification))"
+    r"|\W{0,8}(?:text|answer|response|completion|option)\b\W{0,8}\w{0,12}\W{0,8}$)",
+    re.IGNORECASE,
+)
+# Anything that, quoted by a judge, could be taken for the judge's own rating, and any rating that we cannot place.
+_COULD_BE_A_RATING = re.compile(
+    r"(?:rating|score)(?:\s+(?:for|of)\b[^\n:]{0,40})?[\s\W_]{0,100}+(?:is\b[\s\W_]{0,100}+)?"
+    r"(?:\d|(?:one|two|three|four|five|six|seven|eight|nine|ten)\b|n/?\.?a\b|not applicable)",
+    re.IGNORECASE,
+)
+_INVISIBLE = dict.fromkeys(map(ord, "\u200b\u2060\ufeff"))
+_REASON = r"(?:rationale|reason|reasoning|explanation|feedback|critique|justification)"
+_LISTED = re.compile(r"\W{0,8}\d{1,2}[.)]\s+\S")
+_LABEL = re.compile(rf"^{_DECORATION}{_REASON}{_DECORATION}(?::|：)[\s*_`]*+", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class _RatingLine:
+    """A line that gives a rating, and the mark that it binds it to. `rationale`: what a row of a table says beside."""
+
+    number: int
+    value: str
+    mark: str | None
+    rationale: str = ""
+
+
+def read_text(reply: str, sheet: Sheet, cut: bool = False) -> dict[str, Read]:
+    """Ratings from free text. A section runs from the line that begins with a text's mark to the next such line.
+
+    `Rating <mark>:` lines and rows of tables count wherever they stand; only where a text has none, the plain
+    `Rating:` lines of its section do, and only where there are none of these, `<mark>: 4`. Lines that disagree make the
+    rating null. The last line of a reply that was `cut` counts for nothing: a 1 may have been a 10.
+    """
+    body = reply.replace("\r\n", "\n").replace("\r", "\n").translate(_INVISIBLE)
+    if sheet.thoughts:
+        body = without_thoughts(body)
+    if cut:
+        body = body.rpartition("\n")[0]
+    lines = body.split("\n")
+    sections = _sections(lines, [text.mark for text in sheet.texts])
+    bound = [*_rating_lines(lines, _BOUND), *_ratings_in_tables(lines)]
+    if sheet.unbound:
+        bound += _rating_lines(lines, _MARK_FIRST)
+    return {text.mark: _read_text(lines, sections[text.mark], bound, text.mark, sheet) for text in sheet.texts}
+
+
+def could_be_quoted(text: str) -> bool:
+    """Whether a text holds something that, quoted by a judge, would look like the judge's own rating."""
+    return bool(_COULD_BE_A_RATING.search(text))
+
+
+def _sections(lines: Sequence[str], marks: Sequence[str]) -> dict[str, list[str] | None]:
+    """Mark -> the lines of its sections, the first being what its header says beside the mark; None without any.
+
+    A single text without a header owns the whole reply.
+    """
+    sections: dict[str, list[str] | None] = dict.fromkeys(marks)
+    current: str | None = None
+    for line in lines:
+        found = _HEADER.match(line)
+        if found and found["mark"].lower() in sections:
+            rest = found["rest"]
+            heads = not rest or rest[0] in ":：-–—("  # else it is prose that begins with a mark
+            current = found["mark"].lower() if heads else None
+            if current is not None:
+                sections[current] = [*(sections[current] or []), rest.lstrip(":：-–— \t*_`")]
+        elif current is not None and len(marks) > 1 and _is_of_another(line, current, marks):
+            current = None
+        elif current is not None:
+            sections[current].append(line)  # type: ignore[union-attr]
+    if len(marks) == 1 and sections[marks[0]] is None:
+        sections[marks[0]] = ["", *lines]
+    return sections
+
+
+def _is_of_another(line: str, mark: str, marks: Sequence[str]) -> bool:
+    """Whether a line names another text, or what looks like a mark and is none of ours, or heads something else."""
+    named = {found.lower() for found in _ANY_MARK.findall(line)} - {mark}
+    alone = _MISWRITTEN.fullmatch(line)
+    named |= {alone[1].lower()} - {mark} if alone else set()
+    mixed = {found for found in named if not found.isdigit() and not found.isalpha()}
+    if (named & set(marks) or mixed) and not _BOUND.match(line):
+        return True
+    return mark not in line.lower() and bool(_OTHER_HEADER.match(line))
+
+
+def _read_text(
+    lines: Sequence[str], section: list[str] | None, bound: Sequence[_RatingLine], mark: str, sheet: Sheet
+) -> Read:
+    found = [line for line in bound if line.mark == mark]
+    plain = _rating_lines(section or [], _PLAIN)
+    if not found and plain and not sheet.unbound:
+        return Read(error="a rating without the text's mark, which may be a quotation")
+    if not found and not plain and sheet.unbound:
+        found = [line for line in _marks_with_values(lines) if line.mark == mark]
+    if not found and section is None:
+        return Read(error="no section for this text")
+    beside = next((line.rationale for line in found if line.rationale), None)
+    rationale = _rationale(section or [], plain if not found else [], sheet) or beside
+    searched = [line if mark in line else "" for line in lines] if found else section or []
+    placed = {line.number for line in found or plain}
+    unmarked = [line.replace(mark, "") for line in searched]
+    unplaced = any(number not in placed and could_be_quoted(line) for number, line in enumerate(unmarked))
+    values = {written_rating(line.value, sheet) for line in found or plain}
+    if not values:
+        return Read(rationale=rationale, error="no rating")
+    if len(values) > 1 or unplaced:
+        return Read(rationale=rationale, error="ratings that contradict each other")
+    return as_read(values.pop(), rationale)
+
+
+def _rating_lines(lines: Sequence[str], pattern: re.Pattern[str]) -> list[_RatingLine]:
+    """The lines that give a rating; a label alone on its line takes the next line that says something.
+
+    Not where several labels or several values stand one below the other: which belongs to which is not certain. Nor is
+    the first item of a list a rating.
+    """
+    found = []
+    for number, line in enumerate(lines):
+        match = pattern.match(line)
+        if match:
+            value, mark = match["value"].strip(), match.groupdict().get("mark")
+            before = next((line for line in reversed(lines[max(0, number - 3) : number]) if line.strip()), "")
+            below, beyond = ([line for line in lines[number + 1 : number + 6] if line.strip()] + ["", ""])[:2]
+            if not value:
+                above = pattern.match(before)
+                stacked = _bare_rating(beyond) or (above and not above["value"].strip())
+                value = "" if stacked else _bare_rating(below)
+            elif _LISTED.match(value) and _LISTED.match(below):
+                value = "a list"
+            found.append(_RatingLine(number, value.lstrip("*_`[(<\"' "), mark.lower() if mark else None))
+    return found
+
+
+def _marks_with_values(lines: Sequence[str]) -> list[_RatingLine]:
+    """Lines such as `<mark>: 4/5`; without the scale only below a line that speaks of ratings, or below none."""
+    found, speaks = [], True
+    for number, line in enumerate(lines):
+        match = _MARK_AND_VALUE.match(line)
+        if match and (speaks or "/" in match["value"]):
+            found.append(_RatingLine(number, match["value"], match["mark"].lower()))
+        elif not match and line.strip():
+            speaks = bool(re.search(r"\b(?:ratings?|scores?)\b", line, re.IGNORECASE))
+    return found
+
+
+def _ratings_in_tables(lines: Sequence[str]) -> list[_RatingLine]:
+    """The rows of tables that hold one mark, and a rating in the one column of that name."""
+    found = []
+    for number, row in table_rows(lines):
+        marks = [cell for name, cell in row.items() if _OF_TEXTS.fullmatch(name) and _CELL_OF_MARK.fullmatch(cell)]
+        values = [cell for name, cell in row.items() if re.fullmatch(_LABEL_OF_RATING, name)]
+        reasons = [cell for name, cell in row.items() if re.fullmatch(_REASON, name)]
+        if len(marks) == len(values) == 1:
+            mark = _CELL_OF_MARK.fullmatch(marks[0])
+            assert mark
+            found.append(_RatingLine(number, values[0].lstrip("[(<【"), mark["mark"].lower(), "\n".join(reasons)))
+    return found
+
+
+def _bare_rating(line: str) -> str:
+    """A line that is nothing but a rating; no first item of a list, no sentence."""
+    bare = line.strip().strip("*_`[]() \t")
+    return line.strip() if re.fullmatch(r"\w++(?:\s*+/\s*+\d++)?", bare) else ""
+
+
+def _rationale(section: Sequence[str], plain: Sequence[_RatingLine], sheet: Sheet) -> str | None:
+    """What a section says beside its ratings: what stands before the first of them, else all that follows.
+
+    So what a judge says at the end of its reply is no part of the last rationale, unless that follows its rating:
+    there nothing tells the two apart, and the rationale is kept whole with what comes after it.
+    """
+    marks = {text.mark for text in sheet.texts}
+    patterns = (_BOUND, _MARK_FIRST) if sheet.unbound else (_BOUND,)
+    bound = [line for pattern in patterns for line in _rating_lines(section, pattern) if line.mark in marks]
+    rated = {line.number for line in (*plain, *bound)}
+    first = min(rated, default=len(section))
+    before = _joined_rationale(section[:first]) if _joined_rationale(section[1:first]) else None
+    return before or _joined_rationale([line for number, line in enumerate(section) if number not in rated])
+
+
+def _joined_rationale(lines: Sequence[str]) -> str | None:
+    """Lines as one text without the label before it; None where they say nothing."""
+    text = "\n".join(lines).strip()
+    return _LABEL.sub("", text, count=1).strip(" \n*_`#") or None

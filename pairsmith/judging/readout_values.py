@@ -1,0 +1,103 @@
+"""Read one rating as it is written, by a judge or in data -> a number on the scale, or the error that says why not."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from unicodedata import category
+
+from pairsmith.judging.readouts import NOT_APPLICABLE, Read, Scale, Sheet
+
+_NA = re.compile(r"^(?:n/?\.?a\.?|not applicable)\b", re.IGNORECASE)
+_NUMBER = re.compile(
+    r"(?P<number>[+-]?\d{1,6}(?:\.\d{1,6})?)(?:\s*+(?:\(\s*+)?(?:/|out of)\s*+(?P<of>\d{1,6})\)?)?(?P<rest>.*)",
+    re.IGNORECASE | re.DOTALL,
+)
+_PLAIN_NUMBER = re.compile(r"[+-]?[0-9]{1,20}(?:\.[0-9]{1,30})?")
+# What may follow a rating on its line: nothing, or a remark that is set apart from it and holds no other number.
+_REMARK = re.compile(r"\s*+(?:stars?|points?)?[\s\])>*_`\"']*+(?:[-–—]\s++(?=\S)\D*|[.;:!(\[,]\D*)?", re.IGNORECASE)
+_WORDS = {word: n for n, word in enumerate("zero one two three four five six seven eight nine ten".split())}
+_SPELT = rf"(\d{{1,6}}(?:\.0)?|{'|'.join(_WORDS)})"
+# `four`, `4 (four)`, `four out of five`: whole texts alone, since `one` begins many a sentence.
+_SPELT_OUT = re.compile(
+    rf"{_SPELT}(?:\s*[(\[]\s*{_SPELT}\s*[)\]])?(?:\s*(?:/|(?:out )?of)\s*{_SPELT})?[\s.*_`\])】\"”]*",
+    re.IGNORECASE,
+)
+# One number more than the rating, as far as English and Unicode tell: then it is not clear which counts.
+_OTHER_NUMBER = re.compile(
+    rf"\b(?:{'|'.join(word for word in _WORDS if word != 'one')}|eleven|twelve|half|halves|quarter|minus|plus)\b"
+    r"|(?:[(\[]|\b(?:that|actually|or|rather|to|say|is))\s*\bone\b|\b(?-i:[IVX]{2,})\b",
+    re.IGNORECASE,
+)
+
+
+def read_given(value: Any, sheet: Sheet, fractions: bool = False) -> Read:
+    """A rating as it stands in data: a number, or text that holds one, as in a judge's reply.
+
+    `fractions`: whether it may be between two whole numbers.
+    """
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return Read(error="no rating")
+    if isinstance(value, str):
+        text = value.strip()
+        number = float(text) if _PLAIN_NUMBER.fullmatch(text) else None
+        found = written_rating(text, sheet, fractions) if number is None else _on_scale(number, sheet.scale, fractions)
+        return as_read(found)
+    return as_read(number_on_scale(value, sheet.scale, fractions))
+
+
+def written_rating(text: str, sheet: Sheet, fractions: bool = False) -> float | str:
+    """A rating on the scale, or the error that says why there is none."""
+    if _NA.match(text):
+        return not_applicable(sheet)
+    match = _NUMBER.fullmatch(_in_digits(text))
+    if not match:
+        return "no number where the rating should be"
+    if match["of"] and int(match["of"]) != sheet.scale.high:
+        return f"rated out of {match['of']}, not {sheet.scale.high}"
+    if not _REMARK.fullmatch(match["rest"]) or holds_a_number(match["rest"]):
+        return "more than a rating where the rating should be"
+    return _on_scale(float(match["number"]), sheet.scale, fractions)
+
+
+def number_on_scale(value: object, scale: Scale, fractions: bool = False) -> float | str:
+    """A value of JSON as a rating on the scale, or the error that says why it is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return f"the rating is a {type(value).__name__}, not a number"
+    return _on_scale(value, scale, fractions)
+
+
+def holds_a_number(remark: str) -> bool:
+    """Whether a remark holds a number in any form, so that the digits before it may not be the rating."""
+    return bool(_OTHER_NUMBER.search(remark)) or any(category(letter) in ("No", "Nl") for letter in remark)
+
+
+def _in_digits(text: str) -> str:
+    """A rating that is spelt out, as `four`, `4 (four)` or `four out of five`, in digits; any other text as it is."""
+    spelt = _SPELT_OUT.fullmatch(text)
+    if not spelt:
+        return text
+    number, again, most = (int(float(_WORDS.get(part.lower(), part))) if part else None for part in spelt.groups()[:3])
+    if again not in (None, number):
+        return text
+    return f"{number}/{most}" if most is not None else str(number)
+
+
+def not_applicable(sheet: Sheet) -> str:
+    """The error of a rating that a judge calls not applicable, which not every aspect allows."""
+    return NOT_APPLICABLE if sheet.may_be_na else "not applicable is no answer to this aspect"
+
+
+def _on_scale(number: float, scale: Scale, fractions: bool = False) -> float | str:
+    if not scale.low <= number <= scale.high:
+        return f"not on the scale {scale.low} to {scale.high}"
+    if number == int(number):
+        return int(number)
+    return number if fractions else f"{number:g} is not a whole number"
+
+
+def as_read(value: float | str, rationale: str | None = None) -> Read:
+    """A rating, or the error instead of one, as what was read of a text."""
+    if isinstance(value, str):
+        return Read(rationale=rationale, error=value)
+    return Read(int(value) if value == int(value) else None, float(value), rationale)

@@ -1,0 +1,134 @@
+"""The counts of a run as a person reads them: the funnel, reasons, and tables of members, aspects, flags and pairs.
+
+Pure functions of a `Summary`, beside the table of what was paid, which comes from the ledger.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pairsmith.judging.guard import KINDS
+from pairsmith.pairing.candidates import TOTAL
+from pairsmith.reporting.markdown import Table, public_name
+from pairsmith.reporting.ratios import rounded_ratio
+from pairsmith.reporting.summary import Summary
+
+_PAID = {"prompt tokens": "n_prompt_tokens", "completion tokens": "n_tokens", "cost": "cost"}
+
+
+def funnel(summary: Summary) -> list[tuple[str, int]]:
+    """Stage -> prompts that came through it, in the order of the stages."""
+    stages = [("rows read", summary.rows_read), ("loaded", summary.loaded), ("completed", summary.completed)]
+    stages += [("evolved", summary.evolved)] if summary.evolved else []
+    stages += [("rated", summary.rated)] if summary.aspects else []
+    return [*stages, ("paired", summary.paired)]
+
+
+def funnel_table(summary: Summary) -> Table:
+    """The funnel with the reasons for which rows and prompts went no further."""
+    reasons = {"loaded": summary.load_reasons, "paired": summary.prompt_reasons}
+    return [
+        {"stage": stage, "prompts": count, "left": reasons_text(reasons.get(stage, Counter()))}
+        for stage, count in funnel(summary)
+    ]
+
+
+def reasons_text(reasons: Mapping[str, int]) -> str:
+    """Reasons with their counts, as a person reads them."""
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+
+
+def member_table(summary: Summary) -> Table:
+    """Per member: completions, failures, mean tokens, mean score by aspect, times chosen and rejected."""
+    table = []
+    for name, counts in sorted(summary.members.items()):
+        aspects = sorted(key.removeprefix("n ") for key in counts if key.startswith("n "))
+        table.append(
+            {
+                "member": name,
+                "completions": int(counts["completions"]),
+                "failed": int(counts["failed"]),
+                "tokens each": round(counts["tokens"] / counts["completions"], 1),
+                **{a: rounded_ratio(counts[f"sum {a}"], counts[f"n {a}"]) for a in aspects},
+                "chosen": sum(n for (chosen, _), n in summary.wins.items() if chosen == name),
+                "rejected": sum(n for (_, rejected), n in summary.wins.items() if rejected == name),
+            }
+        )
+    return table
+
+
+def aspect_table(summary: Summary) -> Table:
+    """Per aspect and judge: ratings, how many are null or tied, and their mean."""
+    return [
+        {
+            "aspect": name,
+            "ratings": int(counts["ratings"]),
+            "null": int(counts["null"]),
+            "null share": rounded_ratio(counts["null"], counts["ratings"]),
+            "tied share": rounded_ratio(counts.get("tied", 0), counts.get("compared", 0)),
+            "mean": rounded_ratio(counts["sum"], counts["ratings"] - counts["null"]),
+        }
+        for name, counts in sorted(summary.aspects.items())
+    ]
+
+
+def guard_table(summary: Summary) -> Table:
+    """Per kind of flag: completions that have it, and how many of them are chosen or rejected in a pair."""
+    places = ("completions", "chosen", "rejected")
+    table = [{"flag": kind, **{place: summary.flags[kind, place] for place in places}} for kind in KINDS]
+    return [row for row in table if row["completions"]]
+
+
+def slope_table(summary: Summary) -> Table:
+    """What length is worth: points for twice the characters, and for a unit of their log, which is taken off."""
+    return [
+        {
+            "score": name or "in all",
+            "points for twice the length": f"{slope * math.log(2):.4f}",
+            "slope": f"{slope:.4f}",
+        }
+        for name, slope in sorted(summary.slopes.items(), key=lambda item: (item[0] != TOTAL, item[0]))
+    ]
+
+
+def pair_table(summary: Summary) -> Table:
+    """How many pairs there are, and the means of their margins and lengths."""
+    return [
+        {
+            "pairs": summary.pairs,
+            "mean margin": rounded_ratio(summary.margins, summary.n_margins),
+            "chosen characters": rounded_ratio(summary.chosen_chars, summary.pairs),
+            "rejected characters": rounded_ratio(summary.rejected_chars, summary.pairs),
+        }
+    ]
+
+
+def usage_table(paid: Iterable[Mapping[str, Any]], models: Iterable[Mapping[str, Any]]) -> Table:
+    """What a data set paid for in all its runs, by member, evolver and judge, then in all.
+
+    `paid`: from `Ledger.paid`; `models`: role, name and model of those in the recipe, which come first and in its
+    order, also where they asked nothing. Others asked by an earlier form of the recipe. Costs are null without a price.
+    """
+    found = {(row["asker"] or "", row["model"]): row for row in paid}
+    known = [(f"{spec['role']} {spec['name']}", str(spec["model"])) for spec in models]
+    earlier = sorted(set(found) - set(known))
+    total = {name: _sum_of_known(row[name] for row in found.values()) for name in ("calls", *_PAID.values())}
+    lines = [*((*key, "", found.get(key, {})) for key in known), *((*key, "no", found[key]) for key in earlier)]
+    table = []
+    for asker, model, gone, row in [*lines, ("all", "", "", total)] if found else []:
+        counts = {name: row.get(key) for name, key in _PAID.items()}
+        counts["cost"] = None if counts["cost"] is None else round(counts["cost"], 6)
+        table.append(
+            {"asked by": asker or "not noted", "model": public_name(model), "calls": row.get("calls", 0), **counts}
+        )
+        table[-1] |= {"in the recipe": gone} if earlier else {}
+    return table
+
+
+def _sum_of_known(values: Iterable[float | None]) -> float | None:
+    """The sum of what is known; null where nothing is."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None

@@ -1,0 +1,89 @@
+"""What a row of each table holds, as types: the columns of `schemas`, null where a column may be null.
+
+A step that reads a table asks for its rows by type, so that mypy finds a column that is misspelt or may be null.
+"""
+
+from __future__ import annotations
+
+from typing import NotRequired, TypedDict, TypeVar, cast
+
+import pandas as pd
+
+from pairsmith.storage.schemas import Reason, Stage, rows
+
+
+class PromptRow(TypedDict):
+    prompt_id: str
+    messages: str  # a JSON chat
+    system_prompt: str | None
+    source: str
+    reference: str | None
+    extras: str | None  # a JSON object
+
+
+class CompletionRow(TypedDict):
+    """The columns that only some completions have may be left out when a row is made; `schemas.frame` adds nulls."""
+
+    completion_id: str
+    prompt_id: str
+    member: str
+    model: str
+    revision: NotRequired[str | None]
+    system_prompt: NotRequired[str | None]
+    text: str
+    finish_reason: NotRequired[str | None]
+    n_tokens: int
+    sample: int
+    seed: int
+    evolution: int
+    parent_id: NotRequired[str | None]
+    method: NotRequired[str | None]
+    request: str
+    error: str | None
+
+
+class RatingRow(TypedDict):
+    completion_id: str
+    prompt_id: str
+    judge: str
+    aspect: str
+    protocol: str
+    order: int
+    position: NotRequired[int | None]
+    rating: int | None
+    score: float | None
+    rationale: str | None
+    reply: str
+    request: str
+    error: str | None
+
+
+class PairRow(TypedDict):
+    prompt_id: str
+    chosen_id: str
+    rejected_id: str
+    chosen_member: str
+    rejected_member: str
+    chosen_model: str
+    rejected_model: str
+    chosen_score: float | None
+    rejected_score: float | None
+    margin: float | None
+    similarity: float
+    strategy: str
+
+
+class RejectionRow(TypedDict):
+    prompt_id: str | None
+    completion_id: str | None
+    stage: Stage
+    reason: Reason
+    detail: str
+
+
+Row = TypeVar("Row")
+
+
+def rows_as(row_type: type[Row], table: pd.DataFrame) -> list[Row]:
+    """The rows of a table with the type that they have: `rows_as(PromptRow, prompts)`."""
+    return cast(list[Row], rows(table))

@@ -1,0 +1,289 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pairsmith.judging.readout_text import could_be_quoted, read_text
+from pairsmith.judging.readouts import NOT_APPLICABLE, Sheet
+from tests.judging.sheets import GOOD, MARKS, ONE, SHEET, THREE, ratings, section
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        GOOD,
+        GOOD.replace("\n", "\r\n"),
+        "Sure! Here are my ratings.\n\n" + GOOD + "\nI hope this helps.",
+        "<think>Text a1b2c3 is bad.\nRating a1b2c3: 1</think>\n" + GOOD,
+        "\n".join(section(m, r) for m, r in zip(reversed(MARKS), (5, 1, 4), strict=True)),
+        GOOD.replace("Rating", "**Rating").replace(": 4", ":** 4").replace(": 1", ":** 1").replace(": 5", ":** 5"),
+        GOOD.replace("Because.", "First.\n\nSecond paragraph.\n- a list\n"),
+        GOOD.replace("### Text ", "**Text ").replace("\nRationale", "**\nRationale"),
+        GOOD.replace(": 4", ": 4/5 (good)").replace(": 5", ": [[5]]").replace(": 1", ": one"),
+        GOOD.replace("Rating a1b2c3", "Rating").replace("Rating d4e5f6", "Rating").replace("Rating 0a9b8c", "Rating"),
+        GOOD.replace("### Text a1b2c3\n", "### [a1b2c3]\n"),
+        GOOD.replace("Rating a1b2c3: 4", "Rating a1b2c3:\n4"),
+    ],
+)
+def test_layouts_that_judges_write(reply: str) -> None:
+    assert ratings(reply) == [4, 1, 5]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "One could argue for a 4",
+        "2 errors found, so 4/5",
+        "2 errors found",
+        "1 (lowest) to 5 (highest): 4",
+        "4,000",
+        "\n1. Accurate\n2. Clear",
+        "\n2 things are wrong",
+        "4/" + "9" * 5000,
+        "9" * 5000,
+        "four or five",
+        "6",
+        "0",
+        "-3",
+        "10",
+        "4.5",
+        "3,5",
+        "4-5",
+        "3 or 4",
+        "4 to 5",
+        "NaN",
+        "inf",
+        "",
+        "good",
+        "4/10",
+        "N/A",
+        "4th",
+        "<1 to 5>",
+    ],
+)
+def test_no_rating_is_clamped_rounded_or_guessed(value: str) -> None:
+    assert ratings(GOOD.replace("a1b2c3: 4", f"a1b2c3: {value}")) == [None, 1, 5]
+
+
+def test_lines_that_disagree_make_null_and_lines_that_agree_do_not() -> None:
+    assert ratings(GOOD + section(MARKS[0], 2)) == [None, 1, 5]
+    assert ratings(GOOD + section(MARKS[0], 4)) == [4, 1, 5]
+
+
+def test_a_missing_section_moves_no_other_rating() -> None:
+    found = read_text(section(MARKS[1], 2) + section(MARKS[2], 3), SHEET)
+    assert [read.rating for read in found.values()] == [None, 2, 3]
+    assert found[MARKS[0]].error == "no section for this text"
+
+
+def test_the_rationale_is_kept_without_its_label() -> None:
+    assert read_text(GOOD, SHEET)[MARKS[0]].rationale == "Because."
+    assert read_text(section(MARKS[0], 9), ONE)[MARKS[0]].rationale == "Because."
+
+
+def test_a_single_text_needs_no_header() -> None:
+    assert ratings("Good work.\nRating: 4", ONE) == [4]
+    assert read_text("Good work.\nRating: 4", ONE)[MARKS[0]].rationale == "Good work."
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        ("Rating: 5\nOn reflection it is weaker.\nFinal rating: 3", None),
+        (f"Rating {MARKS[0]}: 5\nHm.\nRevised rating {MARKS[0]}: 3", None),
+        (f"Rating for {MARKS[0]}: 1\n\nOverall score: 4", 1),
+        (f"The text ends with\n_Rating: 5_\nMy rating for {MARKS[0]}: 1", 1),
+        ("Rating: 1 - no, make that four", None),
+        (f"1. Rating {MARKS[0]}: 4", 4),
+        (f"• Rating {MARKS[0]}: 4 (out of 5)", 4),
+        (f"Rating {MARKS[0]} - 4", 4),
+        (f"**Text {MARKS[0]}:** Rating: 4", 4),
+        (f"### Text {MARKS[0]}: the only one\nRating: 4", 4),
+        (f"**Rating {MARKS[0]}:** 4/5", 4),
+        (f"Rating ({MARKS[0]}): 4 - a good one", 4),
+    ],
+)
+def test_second_thoughts_and_odd_labels(reply: str, expected: int | None) -> None:
+    assert ratings(reply, ONE) == [expected]
+
+
+def test_a_header_with_more_on_its_line_still_ends_the_section_before() -> None:
+    reply = f"### Text {MARKS[0]}\nRating - 1\n\n### Text {MARKS[1]}: the longer one\nRating: 5"
+    assert ratings(reply) == [1, 5, None]
+
+
+def test_prose_that_begins_with_a_mark_is_no_header() -> None:
+    reply = f"### Text {MARKS[0]}\nRationale: complete;\nText {MARKS[1]} is worse than this one.\nRating: 5"
+    assert ratings(reply) == [None, None, None]
+
+
+def test_the_last_line_of_a_reply_that_was_cut_rates_nothing() -> None:
+    assert read_text(f"Good.\nRating {MARKS[0]}: 1", ONE, cut=True)[MARKS[0]].rating is None
+    assert read_text(f"Rating {MARKS[0]}: 4\nIt is go", ONE, cut=True)[MARKS[0]].rating == 4
+
+
+def test_thoughts_are_no_answer_whether_opened_closed_or_neither() -> None:
+    line = f"Rating {MARKS[0]}: 2\n"
+    assert ratings(f"First guess:\n{line}</think>\nRating {MARKS[0]}: 4", ONE) == [4]
+    assert ratings(f"<think>{line}", ONE) == [None]
+
+
+def test_a_reply_of_nothing_but_dashes_is_read_in_no_time() -> None:
+    assert ratings("-" * 200_000) == [None, None, None]
+
+
+def test_not_applicable_only_where_it_may_be() -> None:
+    may = Sheet(ONE.texts, ONE.scale, True)
+    assert read_text("Rating: N/A", may)[MARKS[0]].error == NOT_APPLICABLE
+    assert read_text("Rating: N/A", ONE)[MARKS[0]].error != NOT_APPLICABLE
+
+
+plain = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"))
+
+
+@given(st.permutations(range(3)), st.lists(st.integers(1, 5), min_size=3, max_size=3), plain, plain)
+def test_ratings_bind_by_mark_whatever_the_order_and_noise(
+    order: list[int], values: list[int], noise: str, rationale: str
+) -> None:
+    hazards = ("rating", "score", "think>", "thinking>", "reasoning>", "text")
+    if any(hazard in (noise + rationale).lower() for hazard in hazards):
+        return
+    reply = noise + "\n" + "\n".join(section(MARKS[i], values[i], rationale) for i in order)
+    assert ratings(reply) == values
+
+
+TABLE = "| Text | Rationale | Rating |\n|:---|:---|---:|\n"
+ROWS = [f"| **Text {mark}** | so \\| so | **{n}/5** |" for mark, n in zip(MARKS, (4, 1, 5), strict=True)]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        GOOD.replace(":", "：").replace("： 4", "：【4】"),
+        GOOD.replace(": 4", ": four (4)").replace(": 1", ": 1 (one)").replace(": 5", ": five out of five"),
+        GOOD.replace(": 4", ": 4.0/5.0").replace(": 5", ": 5 of 5"),
+        GOOD.replace(": 4", ": \u200b4").replace("Rating d4e5f6", 'Rating "d4e5f6"'),
+        "Sure:\n```markdown\n" + GOOD + "```\nLet me know.",
+        "\n".join(f"**Text {mark} rating:** {n}" for mark, n in zip(MARKS, (4, 1, 5), strict=True)),
+        "\n".join(f"{n}. **{mark}**: {n}/5 - a remark" for mark, n in zip(MARKS, (4, 1, 5), strict=True)),
+        "\n".join(f"Text {mark}: {n}" for mark, n in zip(MARKS, (4, 1, 5), strict=True)),
+        TABLE + "\n".join(ROWS),
+        "> " + "\n> ".join([*TABLE.strip().split("\n"), *reversed(ROWS)]),
+        "\n".join(f"### Text {m}\nGood.\n" for m in MARKS) + "\n| text | score |\n|-|-|\n"
+        + "\n".join(f"| {m} | {n} |" for m, n in zip(MARKS, (4, 1, 5), strict=True)),
+    ],
+)  # fmt: skip
+def test_more_layouts_in_which_each_rating_is_certain(reply: str) -> None:
+    assert ratings(reply) == [4, 1, 5]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        f"| {MARKS[0]} | 4 |",  # no head that says what the number is
+        f"| Text | Rating | Score |\n|-|-|-|\n| {MARKS[0]} | 4 | 3 |",
+        f"| Text | Rating | Rating |\n|-|-|-|\n| {MARKS[0]} | 4 | 4 |",
+        f"| Text | Rationale | Rating |\n|-|-|-|\n| {MARKS[0]} | 4 |",
+        f"| Text | Rating |\n|-|-|\n| {MARKS[0]}, {MARKS[1]} | 4 |",
+        f"| Text | Rating |\n|-|-|\n\n| {MARKS[0]} | 4 |",
+        f"{TABLE}{ROWS[0]}\n\nRating {MARKS[0]}: 3",
+        f"Rating {MARKS[0]}: 4 (two)",
+        f"Rating {MARKS[0]}: four (2)",
+        f"{MARKS[0]}: 1. Accurate",
+        f"{MARKS[0]}: 4 things are right",
+        f"{MARKS[0]}: 4/10",
+        f"**Text {MARKS[0]} rating:** 4\n**Text {MARKS[0]} rating:** 2",
+        f"{MARKS[0]}: 4\n{MARKS[0]}: 3",
+    ],
+)
+def test_a_number_that_may_be_something_else_rates_nothing(reply: str) -> None:
+    assert ratings(reply)[0] is None
+
+
+def test_where_a_text_could_be_quoted_only_lines_that_begin_with_the_rating_count() -> None:
+    quotes = Sheet(SHEET.texts, SHEET.scale, False, unbound=False)
+    assert ratings(f"Text {MARKS[0]}: Rating: 4", quotes)[0] is None
+    assert ratings(f"{MARKS[0]}: 4", quotes)[0] is None
+    assert ratings(f"Rating {MARKS[0]}: 4", quotes)[0] == 4
+
+
+EPILOGUE = "\nOverall, I think both are fine. Let me know if you need more."
+
+
+def rationales(reply: str, sheet: Sheet = SHEET) -> list[str | None]:
+    return [found.rationale for found in read_text(reply, sheet).values()]
+
+
+def test_what_a_judge_says_at_the_end_is_no_rationale() -> None:
+    assert rationales("Sure!\n" + GOOD + EPILOGUE) == ["Because."] * 3
+    assert rationales(GOOD.replace("\n", "\r\n") + EPILOGUE) == ["Because."] * 3
+    ratings_last = GOOD + "\n".join(f"Rating {mark}: {n}" for mark, n in zip(MARKS, (4, 1, 5), strict=True))
+    assert rationales(ratings_last + EPILOGUE) == ["Because."] * 3
+    assert rationales(TABLE + "\n".join(ROWS) + EPILOGUE) == ["so | so"] * 3
+
+
+def test_a_rationale_after_its_rating_is_kept_whole_and_the_last_with_what_follows() -> None:
+    parts = [f"### Text {mark}\nRating {mark}: 3\nRationale: First.\n\nSecond." for mark in MARKS]
+    assert rationales("\n".join(parts) + EPILOGUE) == ["First.\n\nSecond."] * 2 + ["First.\n\nSecond." + EPILOGUE]
+    assert ratings("\n".join(parts) + EPILOGUE) == [3, 3, 3]
+    about = f"### Text {MARKS[0]}: the longer one\n\nRating {MARKS[0]}: 3\nRationale: First."
+    assert "First." in str(rationales(about, ONE)[0])
+
+
+def test_a_rating_of_no_text_of_the_sheet_ends_no_rationale() -> None:
+    assert rationales(section(MARKS[0], 4, "It says\nRating abcdef: 5\nwhich is wrong."), ONE) == [
+        "It says\nRating abcdef: 5\nwhich is wrong."
+    ]
+
+
+def test_a_rationale_that_is_a_list_keeps_its_first_number() -> None:
+    assert rationales(section(MARKS[0], 4, "1. Right.\n2. Clear."), ONE) == ["1. Right.\n2. Clear."]
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["### Text 2: d4e5f6", "### Text 2 (d4e5f6)", "## Second text — `d4e5f6`", "### The text d4e5f6",
+     "### Option d4e5f6", "### Text ID d4e5f6", "### II. Text d4e5f6", "→ Text d4e5f6", "### “d4e5f6”",
+     "<h3>Text d4e5f6</h3>",
+     "### 文本 d4e5f6", "Moving on to text d4e5f6:", "### Text d4e5f7", "`d4e5f`", "### Text `d4e5f`",
+     "### Text 2", "Text two:"],
+)  # fmt: skip
+def test_a_section_ends_where_another_text_may_begin(header: str) -> None:
+    found = read_text(f"### Text a1b2c3\nFine.\n\n{header}\nRating: 2", THREE)
+    assert found["a1b2c3"].rating is None
+    assert found["d4e5f6"].rating in (None, 2)
+    own = read_text("### Text a1b2c3\nFine.\n#### Rating: 4\n### Text d4e5f6\n### Rationale\nSo so.\nRating: 2", THREE)
+    assert (own["a1b2c3"].rating, own["d4e5f6"].rating) == (4, 2)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    ["Rating a1b2c3:\nRating d4e5f6:\n3\n4", "Rating a1b2c3:\n3\n4", "Ranking, best first:\na1b2c3: 1\nd4e5f6: 2",
+     "Errors found per text:\na1b2c3: 1", "| Compared to | Rating | Text |\n|---|---|---|\n| a1b2c3 | 4 | Text 1 |"],
+)  # fmt: skip
+def test_numbers_whose_text_is_not_certain_are_no_ratings(reply: str) -> None:
+    assert {mark: read.rating for mark, read in read_text(reply, THREE).items()} == dict.fromkeys(MARKS)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["4 (one)", "4 - no, make that one", "1. Accurate\n2. Clear\n3. Short", "4 (and a half)", "4-", "4 (½ off)",
+     "4 - minus half a point", "4 (Ⅲ)", "4 (③)", "4 : III", "4 (eleven)"],
+)  # fmt: skip
+def test_a_rating_beside_another_number_is_none(value: str) -> None:
+    assert read_text(f"Rating a1b2c3: {value}", THREE)["a1b2c3"].rating is None
+
+
+@pytest.mark.parametrize(
+    "reply",
+    ["Rating a1b2c3:\n" + "_" * 100_000 + " !", "Rating a1b2c3: 4" + " " * 200_000 + "x", "rating for " + "-" * 200_000,
+     "Rating a1b2c3: 4" + " -" * 100_000, "rating for " * 20_000 + "-" * 1000],
+)  # fmt: skip
+def test_long_replies_are_read_in_a_moment(reply: str) -> None:
+    begun = time.process_time()
+    read_text(reply, THREE)
+    could_be_quoted(reply)
+    assert time.process_time() - begun < 3  # one that backtracks takes minutes
