@@ -10,7 +10,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 import pytest
@@ -19,11 +19,12 @@ from jsonschema import Draft202012Validator
 
 from pairsmith.config import Recipe
 from pairsmith.config.loading import load_recipe
+from pairsmith.config.models import Backend
 from pairsmith.config.modules import PACKAGE
 from pairsmith.config.plugins import code_hash, load, references
 from pairsmith.errors import ConfigError
 from pairsmith.judging.scoring import aggregation_of
-from pairsmith.llms.registry import open_llm
+from pairsmith.llms.registry import BACKENDS, open_llm
 from tests.conftest import ROOT, clean_environment
 from tests.runs import run
 
@@ -181,6 +182,10 @@ def test_a_backend_with_a_revision_keeps_its_replies_when_its_source_changes(exa
     assert not calls
     assert "completions.pool-parrot" in made_again(tmp_path, before)
     assert run(load_recipe(path, ["pool.members.1.revision=v2"]))[2]["generate"] == 8
+
+
+def test_every_backend_is_implemented() -> None:
+    assert set(get_args(Backend)) == set(BACKENDS)
 
 
 def test_a_backend_cannot_pass_for_another(example: Folder) -> None:
@@ -427,7 +432,7 @@ def test_a_form_cannot_put_its_own_file_in_place_of_what_is_listed(
     from pairsmith_flows.service.allowed_code import check_code
 
     installed()
-    monkeypatch.setenv("PAIRSMITH_ALLOW_CODE", f"concise,{tmp_path / 'site' / 'concise.py'}")
+    monkeypatch.setenv("PAIRSMITH_ALLOW_CODE", f"concise,{tmp_path / 'site'}")
     recipe = load_recipe(example("In a package")).model_dump(mode="json")
     check_code(Recipe.model_validate(recipe))
     (evil := tmp_path / "evil").mkdir()
