@@ -139,9 +139,9 @@ def references(config: Any, where: str = "") -> Iterator[tuple[str, Reference]]:
 def load(reference: str) -> Any:
     """What a reference means. Raises ConfigError where it cannot be had."""
     assert isinstance(reference, Reference)
-    found: Any = _module(reference)
+    found: Any = (module := _module(reference))
     for attribute in reference.target.partition(":")[2].strip().split("."):
-        if isinstance(found, ModuleType) and found is not _module(reference):
+        if isinstance(found, ModuleType) and found is not module:
             raise ConfigError(f"{reference}: {found.__name__} is another module; name it in front of the colon")
         if not hasattr(found, attribute):
             raise ConfigError(f"{reference}: there is no {attribute} in {_shown(found, reference)}")
