@@ -20,6 +20,7 @@ from pairsmith.pairing.select import STAGE as PAIRING
 from pairsmith.stages.base import open_store
 from pairsmith.storage.versions import State
 from pairsmith_flows import approval
+from pairsmith_flows.service.allowed_code import check_code
 from pairsmith_flows.service.server import warn_of_open_server
 from pairsmith_flows.task_runs import TaskRuns
 from pairsmith_tasks.publish import artifact_key, push_dataset
@@ -101,6 +102,7 @@ def ask_about(recipe: Recipe, result: dict[str, Any], days: float) -> dict[str, 
 
 def run_recipe(recipe: Recipe, only: str | None = None, full: bool = False) -> dict[str, Any]:
     """All stages of a recipe, or `only` that of rating or pairing, within a flow run; `full`: all sources afresh."""
+    check_code(recipe)
     log = get_run_logger()
     if warning := warn_of_open_server():
         log.warning(warning)

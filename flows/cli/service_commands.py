@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -33,10 +34,20 @@ from pairsmith_flows.cli.exits import exit_codes
     show_default=True,
     help="What the server does by itself, such as to notify.",
 )
-def serve_command(port: int, folder: Path, prefect_file: Path, automations: Path) -> None:
+@click.option(
+    "--allow-code",
+    metavar="MODULE[,MODULE]",
+    default="",
+    envvar="PAIRSMITH_ALLOW_CODE",
+    show_envvar=True,
+    help="Modules, or files and folders of them, whose code the recipes of runs may name; none by default.",
+)
+def serve_command(port: int, folder: Path, prefect_file: Path, automations: Path, allow_code: str) -> None:
     """Serve the deployments: a Prefect server of this machine, with its UI, and a worker."""
+    from pairsmith_flows.service import allowed_code
     from pairsmith_flows.service.serving import serve_until_stopped
 
+    os.environ[allowed_code.VARIABLE] = allowed_code.absolute(allow_code)
     sys.exit(serve_until_stopped(folder.absolute(), port, prefect_file, automations))
 
 

@@ -10,7 +10,11 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, JsonValue, model_validator
 
 from pairsmith.config.base import Config, Name
+from pairsmith.config.plugins import Kind
 
+CHECK = Kind(
+    "check", "pairsmith.checks", (("", ("messages", "text", "reference")),), by_keyword=True, needs_source=False
+)
 MOST_PATTERN = 2_000_000  # characters with its repeats written out: some 500 MB in the `regex` module
 
 
@@ -96,13 +100,11 @@ class IfEval(CheckConfig):
 class PythonCheck(CheckConfig):
     """A function of one's own, called with the keywords messages, text and reference: a bool, or 0 to 1.
 
-    It is imported when the check is used, not when the recipe is read; it must be pure, and nothing bounds its time.
+    It must be pure, and nothing bounds its time.
     """
 
     kind: Literal["python"] = Field(description="call a function of your own")
-    callable: str = Field(
-        pattern=r"^[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*$", description="package.module:function"
-    )
+    callable: Annotated[str, CHECK] = Field(description="package.module:function, or as an installed package offers it")
 
 
 Check = Annotated[ExactMatch | Regex | JsonSchema | IfEval | PythonCheck, Field(discriminator="kind")]

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field, model_validator
 
 from pairsmith.config.base import Config, Name, known, names_a_file, unique
 from pairsmith.config.checks import Check
 from pairsmith.config.models import ModelSpec, Sampling, differ
+from pairsmith.config.plugins import Kind
 
+Aggregation = Literal["mean", "median", "trimmed", "z-scored"]
+AGGREGATION = Kind("aggregation", "pairsmith.aggregations", (("", ("scores", "weights")),), get_args(Aggregation))
+JUDGE_PROMPT = Kind("judge prompt", "pairsmith.judge_prompts", (("messages", ("sheet",)), ("read", ("reply", "sheet"))))
 ASPECTS = ("helpfulness", "honesty", "instruction-following", "truthfulness", "overall")
 
 
@@ -28,6 +32,9 @@ class Judge(ModelSpec):
     )
     readout: Literal["text", "json", "logprobs"] = Field(
         "text", description="how a rating is read: parsed text, constrained JSON, or digit probabilities"
+    )
+    prompt: Annotated[str, JUDGE_PROMPT] | None = Field(
+        None, description="a prompt of your own with what reads the replies; see docs/extending.md"
     )
     rationale: bool = Field(True, description="ask for the reason of each rating")
     critique: bool = Field(False, description="also ask for free feedback with an overall 1-10 score")
@@ -59,11 +66,13 @@ class Judge(ModelSpec):
             raise ValueError(f"judge {self.name}: readout logprobs needs protocol pointwise")
         if self.orders > 1 and self.protocol == "pointwise":
             raise ValueError(f"judge {self.name}: orders goes with protocol listwise")
+        if self.prompt and self.readout != "text":
+            raise ValueError(f"judge {self.name}: a prompt of your own reads the replies itself; leave readout out")
         return self
 
     def _asks_nothing(self) -> None:
         fields = type(self).model_fields
-        asking = ("sampling", "protocol", "readout", "rationale", "critique", "orders", "reasks", "seed")
+        asking = ("sampling", "protocol", "readout", "prompt", "rationale", "critique", "orders", "reasks", "seed")
         given = [name for name in asking if getattr(self, name) != fields[name].default]
         if given:
             raise ValueError(f"judge {self.name}: a reward model is asked nothing; leave {', '.join(given)} out")
@@ -114,7 +123,7 @@ class Rating(Config):
         ("overall",), min_length=1, description=f"what is rated: of {', '.join(ASPECTS)}, and those in rubrics"
     )
     rubrics: dict[Name, Rubric] = Field({}, description="own aspects: name -> what is rated, on which scale")
-    aggregation: Literal["mean", "median", "trimmed", "z-scored"] = Field(
+    aggregation: Annotated[str, AGGREGATION] = Field(
         "mean",
         description="how the ratings that several judges give a text in an aspect become one: median (weights do not "
         "count), trimmed (the mean without the lowest and the highest), z-scored (the mean of z-scores, of which each "

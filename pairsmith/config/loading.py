@@ -16,6 +16,7 @@ import yaml
 from pydantic import ValidationError
 
 from pairsmith.config import Recipe, format_of, is_local, names_a_file
+from pairsmith.config.plugins import references, verify
 from pairsmith.errors import ConfigError
 
 SECRET_FIELDS = {"endpoint", "ledger", "hub", "sql", "http"}  # values that may hold one are not repeated
@@ -71,7 +72,15 @@ def parse_recipe(data: Mapping[str, Any], base: Path, where: str = "recipe") -> 
             resolved["workspace"] = str(Path(recipe.workspace).expanduser().resolve())
         except (OSError, ValueError, RuntimeError) as error:
             raise ConfigError(f"workspace: {recipe.workspace!r} cannot be a folder: {error}") from None
-    return Recipe.model_validate(resolved)
+    if any(":" in reference for _, reference in references(recipe)):
+        resolved["code_folder"] = str((base / Path(recipe.code_folder or "").expanduser()).resolve())
+    made = Recipe.model_validate(resolved)
+    for field, reference in references(made):
+        try:
+            verify(reference)
+        except ConfigError as error:
+            raise ConfigError(f"{where}:\n  {field}: {error}") from error
+    return made
 
 
 def _sources_in(data: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, JsonValue, model_validator
 
 from pairsmith.config.base import Config, Name
+from pairsmith.config.plugins import Kind, Reference
 
+Backend = Literal["transformers", "vllm", "openai", "echo", "reward", "given"]
+BACKEND = Kind("backend", "pairsmith.backends", (("", ("spec",)),), get_args(Backend))
 SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
 SECRET_VALUE = re.compile(r"\s*(bearer|basic|token|digest)\s", re.IGNORECASE)
 
@@ -30,7 +33,7 @@ class Sampling(Config):
     max_tokens: int = Field(1024, ge=1, description="tokens after which a reply is cut")
     stop: tuple[str, ...] = Field((), description="a reply ends before the first of these texts")
     seed: int = Field(0, description="each request's own seed is made from it; another one gives other replies")
-    extra_body: dict[str, JsonValue] = Field({}, description="backend openai: further fields of the request's body")
+    extra_body: dict[str, JsonValue] = Field({}, description="backend openai, or one of your own: further fields")
 
     @model_validator(mode="after")
     def _ours(self) -> Self:
@@ -127,7 +130,7 @@ class ModelSpec(Config):
 
     is_judge: ClassVar[bool] = False
 
-    backend: Literal["transformers", "vllm", "openai", "echo", "reward", "given"] = Field(
+    backend: Annotated[str, BACKEND] = Field(
         "transformers",
         description="what runs the model: transformers or vllm in this process, openai for an endpoint; "
         "echo: made-up replies, without weights; reward: a model that gives scores and no texts, for judges only; "
@@ -149,8 +152,8 @@ class ModelSpec(Config):
     def _reachable(self) -> Self:
         if (self.backend == "openai") != (self.endpoint is not None):
             raise ValueError("endpoint goes with backend openai, and only with it")
-        if self.sampling.extra_body and self.backend != "openai":
-            raise ValueError("sampling.extra_body goes with backend openai, and only with it")
+        if self.sampling.extra_body and self.backend != "openai" and not isinstance(self.backend, Reference):
+            raise ValueError("sampling.extra_body goes with backend openai or one of your own, and only with them")
         if self.backend == "vllm" and self.local.device not in ("auto", "cuda"):
             raise ValueError("local.device: backend vllm takes the GPUs that CUDA_VISIBLE_DEVICES names; leave it out")
         if self.backend == "reward" and not self.is_judge:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
 from pairsmith.about import __version__
 from pairsmith.config.base import Config, Name, known, unique, without_password
 from pairsmith.config.generating import Evolution, Evolver, Member, Pool
 from pairsmith.config.judging import ASPECTS, Judge, Rating
+from pairsmith.config.plugins import Reference, modules_in
 from pairsmith.config.renamed import with_new_names
 from pairsmith.config.selecting import Pairing
 from pairsmith.config.sources import Prompts
@@ -88,6 +89,11 @@ class Recipe(Config):
     ledger: str | None = Field(
         None, description="SQLAlchemy URL of the ledger; a SQLite file in the workspace when absent"
     )
+    code_folder: str | None = Field(
+        None,
+        description="folder of the modules that the recipe names as module:function; "
+        "the recipe's own when absent; Python's path is looked at after it",
+    )
     budget: Budget = Field(Budget(), description="what the data set may cost; there is no bound by default")
     shard_size: int = Field(256, ge=1, le=100_000, description="prompts in a shard")
     shards_in_flight: int = Field(8, ge=1, le=256, description="shards worked on at the same time")
@@ -113,6 +119,14 @@ class Recipe(Config):
                 f"this recipe is of format {number}, made for a newer pairsmith; this is pairsmith {__version__}"
             )
         return with_new_names(data)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _with_code(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Let every name of code in the recipe know the folder that its module is looked for in."""
+        folder = data.get("code_folder") if isinstance(data, Mapping) else None
+        with modules_in(folder if isinstance(folder, str) else None):
+            return handler(data)
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
@@ -209,6 +223,8 @@ class Recipe(Config):
     @property
     def needs_scores(self) -> bool:
         strategy = self.pairing.strategy
+        if isinstance(strategy, Reference):
+            return self.rating is not None and self.pairing.checked
         return strategy != "member-order" and not (strategy == "evolved-vs-original" and not self.pairing.checked)
 
     @property

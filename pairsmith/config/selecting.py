@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
 from pairsmith.config.base import Config, Name
+from pairsmith.config.plugins import Kind
 
 Strategy = Literal[
     "best-vs-worst",
@@ -18,6 +19,7 @@ Strategy = Literal[
     "member-order",
     "all-above-margin",
 ]
+STRATEGY = Kind("strategy", "pairsmith.strategies", (("", ("candidates", "pairing")),), get_args(Strategy))
 
 
 class Guard(Config):
@@ -46,7 +48,9 @@ class Encoder(Config):
 class Pairing(Config):
     """Which two completions of a prompt become chosen and rejected."""
 
-    strategy: Strategy = Field("best-vs-worst", description="which completions are paired; see docs/judging.md")
+    strategy: Annotated[str, STRATEGY] = Field(
+        "best-vs-worst", description="which completions are paired; see docs/judging.md"
+    )
     aspect_weights: dict[Name, float] = Field({}, description="weight of an aspect in the score; 1 if absent")
     conflicts: Literal["ignore", "drop", "prefer-aspects", "prefer-overall"] = Field(
         "ignore",
@@ -69,7 +73,14 @@ class Pairing(Config):
         description="what tells how alike two texts are: a sentence model; by their characters (Indel) when absent",
     )
     allow_truncated: bool = Field(False, description="let completions cut at max_tokens be candidates")
-    checked: bool = Field(True, description="evolved-vs-original: ask the judges, or trust the evolution")
+    checked: bool = Field(
+        True, description="evolved-vs-original, or one of your own: ask the judges, or trust the strategy"
+    )
     member_order: tuple[str, ...] = Field((), description="member-order: members or labels from best to worst")
-    max_pairs: int | None = Field(None, ge=1, description="all-above-margin: most pairs of one prompt; all when absent")
+    max_pairs: int | None = Field(
+        None,
+        ge=1,
+        description="all-above-margin: most pairs of one prompt, all when absent; the same for one of your own, "
+        "1 when absent",
+    )
     seed: int = Field(0, description="seed of the draw of rejected texts, and of the order among equal scores")

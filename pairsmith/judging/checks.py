@@ -8,7 +8,6 @@ or the installation raises (ConfigError). Whatever a text can drive into the gro
 from __future__ import annotations
 
 import importlib
-import inspect
 import numbers
 import sys
 import time
@@ -25,6 +24,7 @@ from typing import Any
 import regex  # type: ignore[import-untyped]
 
 from pairsmith.config import Check, ExactMatch, IfEval, JsonSchema, PythonCheck, Regex
+from pairsmith.config.plugins import code_hash, load, said
 from pairsmith.errors import ConfigError, PairsmithError
 from pairsmith.ids import canonical_json, fingerprint, normalised, source_hash, strict_json
 from pairsmith.judging.readouts import NOT_APPLICABLE, Read
@@ -69,7 +69,7 @@ def judge_text(
     except PairsmithError:
         raise
     except (Exception, SystemExit) as error:  # of a library or of a recipe's own function
-        return Read(error=_told(error))
+        return Read(error=_short(said(error)))
 
 
 def check_hash(check: Check) -> str:
@@ -79,35 +79,8 @@ def check_hash(check: Check) -> str:
         _ifeval_checkers()
     code: list[str] = [source_hash(sys.modules[__name__]), *(version(name) for name in _NEEDS.get(check.kind, ()))]
     if isinstance(check, PythonCheck):
-        code += _sources(check.callable)
+        code.append(code_hash(check.callable))
     return fingerprint(check.model_dump(mode="json"), code)
-
-
-def import_callable(path: str) -> Callable[..., Any]:
-    """The function that `package.module:function` names; raises ConfigError where there is none."""
-    name, _, attributes = path.partition(":")
-    try:
-        found: Any = importlib.import_module(name)
-        for attribute in attributes.split("."):
-            found = getattr(found, attribute)
-    except (Exception, SystemExit) as error:  # whatever a module does while it is imported
-        raise ConfigError(f"check: cannot import {path}: {_told(error)}") from error
-    if not callable(found):
-        raise ConfigError(f"check: {path} is a {type(found).__name__}, not a function")
-    return found  # type: ignore[no-any-return]
-
-
-def _sources(path: str) -> list[str]:
-    """The sources of the modules that name and that define a function; none for one that is not written in Python."""
-    function = inspect.unwrap(import_callable(path))
-    defined = getattr(function, "__module__", None) or type(function).__module__
-    sources = []
-    for name in sorted({path.partition(":")[0], str(defined)}):
-        try:
-            sources.append(inspect.getsource(sys.modules[name]))
-        except (KeyError, OSError, TypeError):
-            continue
-    return sources
 
 
 def _verdict(score: float, rationale: str) -> Read:
@@ -118,13 +91,6 @@ def _short(text: str) -> str:
     """On one line, of bounded length, and such that any table can hold it."""
     line = " ".join(text[: 2 * _MOST_TOLD].split()).encode("utf-8", "replace").decode()
     return line if len(line) <= _MOST_TOLD else f"{line[: _MOST_TOLD - 1]}…"
-
-
-def _told(error: BaseException) -> str:
-    try:
-        return _short(f"{type(error).__name__}: {error}")
-    except Exception:
-        return type(error).__name__
 
 
 def _exact_match(check: ExactMatch, text: str, reference: str | None) -> Read:
@@ -265,7 +231,7 @@ def _ifeval(text: str, extras: Mapping[str, Any]) -> Read:
                 missed.append(name)
         except Exception as error:
             absent = "NLTK's data: python -m nltk.downloader punkt_tab"
-            told = f"needs {absent}" if type(error) is LookupError else _told(error)
+            told = f"needs {absent}" if type(error) is LookupError else said(error)
             return Read(error=_short(f"{name}: {told}"))
     told = f"not {', '.join(missed)}" if missed else "all instructions followed"
     return _verdict(1 - len(missed) / len(asked), told)
@@ -308,7 +274,7 @@ def _ifeval_checkers() -> dict[str, Any]:
 
 
 def _python(check: PythonCheck, text: str, messages: Sequence[Message], reference: str | None) -> Read:
-    function = import_callable(check.callable)
+    function = load(check.callable)
     result = function(messages=[dict(message) for message in messages], text=text, reference=reference)
     if not isinstance(result, numbers.Real):
         return Read(error=_short(f"{check.callable} returned a {type(result).__name__}, not a bool or a number"))

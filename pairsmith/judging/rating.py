@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import pandas as pd
@@ -20,6 +20,7 @@ from pairsmith.config import CHECKS, Check, Judge, Rating, Rubric, Sampling, fam
 from pairsmith.generation.pool import trouble, with_system
 from pairsmith.ids import draw, fingerprint, seed_of
 from pairsmith.judging.checks import judge_text
+from pairsmith.judging.prompts import JudgePrompt, JudgeSheet, messages_of, prompt_of, read_own
 from pairsmith.judging.readout_json import read_json, schema_for
 from pairsmith.judging.readout_logprobs import read_logprobs
 from pairsmith.judging.readout_reward import read_reward
@@ -27,7 +28,7 @@ from pairsmith.judging.readout_text import could_be_quoted, read_text
 from pairsmith.judging.readouts import NOT_APPLICABLE, Read, Scale, Sheet, Text
 from pairsmith.judging.wrapping import ends_a_thought
 from pairsmith.progress import Tell, ask, nobody
-from pairsmith.protocol import LLM, Identity, Reply, Request
+from pairsmith.protocol import LLM, Identity, Message, Reply, Request
 from pairsmith.storage.row_types import CompletionRow, PromptRow, RatingRow, rows_as
 from pairsmith.storage.schemas import Reason, frame
 from pairsmith.text.templating import nonces, render, transcript
@@ -43,7 +44,10 @@ NOTHING = Sampling(temperature=0.0, max_tokens=1)  # a reward model samples noth
 
 @dataclass(frozen=True)
 class Asked:
-    """One request to a judge: the sheet it fills in, with the texts in their order, and how it is read."""
+    """One request to a judge: the sheet it fills in, with the texts in their order, and how it is read.
+
+    `reader`: reads the reply instead, where the judge has a prompt of one's own.
+    """
 
     prompt_id: str
     aspect: str
@@ -52,6 +56,7 @@ class Asked:
     readout: str
     protocol: str
     order: int = 0
+    reader: Callable[[Reply], dict[str, Read]] | None = None
 
 
 def rate(
@@ -137,7 +142,7 @@ def asked_again(item: Asked, made: Sequence[RatingRow], latest: Sequence[RatingR
     replied = latest[0]["reply"] or made[0]["reply"]
     told = render(WING, "_again.jinja", wrong=wrong)
     more = ({"role": "assistant", "content": replied}, {"role": "user", "content": told})
-    request = replace(item.request, messages=(*item.request.messages[:2], *more), sample=number)
+    request = replace(item.request, messages=(*item.request.messages, *more), sample=number)
     return replace(item, request=request)
 
 
@@ -154,6 +159,7 @@ def plan(
     """
     by_prompt: dict[str, list[CompletionRow]] = defaultdict(list)
     pool = set((families or {}).values())
+    own = prompt_of(judge.prompt)
     may = cache(lambda family: rating.rates(judge, family, pool))
     for row in sorted(completions, key=lambda row: row["completion_id"]):
         family = families.get(row["member"], family_of(row["model"])) if families is not None else ""
@@ -170,9 +176,9 @@ def plan(
             rubric = rating.rubrics.get(aspect)
             if judge.protocol == "listwise":
                 for order in range(judge.orders):
-                    yield _asked(prompt, shuffled(group, judge, aspect, order), aspect, judge, rubric, order)
+                    yield _asked(prompt, shuffled(group, judge, aspect, order), aspect, judge, rubric, order, own)
             else:
-                yield from (_asked(prompt, [row], aspect, judge, rubric) for row in group)
+                yield from (_asked(prompt, [row], aspect, judge, rubric, own=own) for row in group)
         if judge.critique:
             yield from (_asked(prompt, [row], CRITIQUE, judge) for row in group)
 
@@ -206,48 +212,64 @@ def _asked(
     judge: Judge,
     rubric: Rubric | None = None,
     order: int = 0,
+    own: JudgePrompt | None = None,
 ) -> Asked:
+    sheet, prompt_mark = _sheet(prompt, group, aspect, judge, rubric)
+    critique = aspect == CRITIQUE
+    readout = "text" if critique and judge.readout == "logprobs" else judge.readout
+    sampling, ids = judge.sampling, [text.completion_id for text in sheet.texts]
+    if readout == "logprobs" and not sheet.rationale:
+        sampling = sampling.model_copy(update={"max_tokens": 1})
+    request = Request(
+        messages=messages_of(str(judge.prompt), own, sheet) if own else _messages(sheet, prompt_mark, readout),
+        sampling=sampling,
+        seed=seed_of("rating", sampling.seed, prompt["prompt_id"], aspect, fingerprint(ids)),
+        schema=schema_for(sheet, sheet.rationale) if readout == "json" else None,
+        choices=sheet.scale.digits(sheet.may_be_na) if readout == "logprobs" else None,
+    )
+    protocol = "pointwise" if critique else judge.protocol
+    reader = partial(read_own, str(judge.prompt), own, sheet) if own else None
+    return Asked(prompt["prompt_id"], aspect, sheet, request, readout, protocol, order, reader)
+
+
+def _sheet(
+    prompt: PromptRow, group: Sequence[CompletionRow], aspect: str, judge: Judge, rubric: Rubric | None
+) -> tuple[JudgeSheet, str]:
+    """What a judge is asked to fill in, and the mark of the prompt in it."""
     question = transcript(json.loads(prompt["messages"]), prompt["system_prompt"])
     reference, ids = prompt["reference"], [row["completion_id"] for row in group]
     everything = [question, reference or "", *(row["text"] for row in group)]
     (prompt_mark,) = nonces(1, everything, "judge", prompt["prompt_id"])  # alike for all texts: see `llms/prefixes`
     marks = nonces(len(group), [*everything, prompt_mark], "judge", aspect, prompt["prompt_id"], ids)
-    sheet = Sheet(
+    sheet = JudgeSheet(
         texts=tuple(Text(row["completion_id"], mark, row["text"]) for row, mark in zip(group, marks, strict=True)),
         scale=scale(aspect, rubric),
         may_be_na=may_be_na(aspect, rubric),
         unbound=not any(could_be_quoted(text) for text in everything),
         thoughts=not any(ends_a_thought(text) for text in everything),
+        prompt=question,
+        reference=reference,
+        aspect=aspect,
+        instructions=instructions(aspect, rubric),
+        rationale=judge.rationale or aspect == CRITIQUE,
     )
-    critique = aspect == CRITIQUE
-    readout = "text" if critique and judge.readout == "logprobs" else judge.readout
-    rationale = judge.rationale or critique
+    return sheet, prompt_mark
+
+
+def _messages(sheet: JudgeSheet, prompt_mark: str, readout: str) -> tuple[Message, ...]:
+    """pairsmith's own prompt for a sheet."""
     user = render(
         WING,
         "_texts.jinja",
-        prompt=question,
+        prompt=sheet.prompt,
         prompt_mark=prompt_mark,
-        reference=reference,
+        reference=sheet.reference,
         sheet=sheet,
         readout=readout,
-        rationale=rationale,
-        label="Feedback" if critique else "Rationale",
+        rationale=sheet.rationale,
+        label="Feedback" if sheet.aspect == CRITIQUE else "Rationale",
     )
-    sampling = judge.sampling
-    if readout == "logprobs" and not rationale:
-        sampling = sampling.model_copy(update={"max_tokens": 1})
-    request = Request(
-        messages=(
-            {"role": "system", "content": instructions(aspect, rubric)},
-            {"role": "user", "content": user},
-        ),
-        sampling=sampling,
-        seed=seed_of("rating", sampling.seed, prompt["prompt_id"], aspect, fingerprint(ids)),
-        schema=schema_for(sheet, rationale) if readout == "json" else None,
-        choices=sheet.scale.digits(sheet.may_be_na) if readout == "logprobs" else None,
-    )
-    protocol = "pointwise" if critique else judge.protocol
-    return Asked(prompt["prompt_id"], aspect, sheet, request, readout, protocol, order)
+    return {"role": "system", "content": sheet.instructions}, {"role": "user", "content": user}
 
 
 def _to_score(prompt: PromptRow, row: CompletionRow, rating: Rating, judge: Judge) -> Asked:
@@ -285,6 +307,8 @@ def to_rows(item: Asked, reply: Reply, judge: Judge, identity: Identity) -> list
 
 def read(item: Asked, reply: Reply, label: int | None = None) -> dict[str, Read]:
     """Mark -> what the reply says of that text. `label`: which of a reward model's outputs counts."""
+    if item.reader:
+        return item.reader(reply)
     if item.readout == REWARD:
         return {item.sheet.texts[0].mark: read_reward(reply.text, label)}
     if item.readout == "logprobs":

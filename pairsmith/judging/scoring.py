@@ -8,12 +8,15 @@ judge's `scale`, going on in a line beyond its ends; without one they stay what 
 from __future__ import annotations
 
 import math
+import numbers
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pairsmith.config import Pairing, Rating
+from pairsmith.config.plugins import failed, load
+from pairsmith.errors import ConfigError, PairsmithError
 from pairsmith.judging.readouts import NOT_APPLICABLE
 from pairsmith.storage.row_types import RatingRow
 
@@ -33,6 +36,7 @@ class Scores:
     aspects: Mapping[str, float | None] = field(default_factory=dict)
 
 
+Aggregate = Callable[[Sequence[float], Sequence[float]], float | None]
 Told = dict[str, float | None]  # judge -> its score of one completion in one aspect; null where it gave none
 
 
@@ -46,12 +50,62 @@ def scores(ratings: Sequence[RatingRow], pairing: Pairing, rating: Rating | None
     if rating and rating.aggregation == "z-scored":
         told = _z_scored(told, prompts)
     weights = {judge.name: judge.weight for judge in rating.judges} if rating else {}
-    how = rating.aggregation if rating else "mean"
+    how = aggregation_of(rating.aggregation if rating else "mean")
     table = {}
     for completion, aspects in told.items():
         found = {aspect: _together(judges, weights, how) for aspect, judges in sorted(aspects.items()) if judges}
         table[completion] = Scores(_total(found, pairing), found)
     return table
+
+
+def mean(scores: Sequence[float], weights: Sequence[float]) -> float:
+    """The mean by the judges' weights."""
+    return sum(score * weight for score, weight in zip(scores, weights, strict=True)) / sum(weights)
+
+
+def median(scores: Sequence[float], weights: Sequence[float]) -> float:
+    """The median; weights do not count."""
+    return statistics.median(scores)
+
+
+def trimmed(scores: Sequence[float], weights: Sequence[float]) -> float:
+    """The mean without the lowest and the highest, where there are enough."""
+    within = slice(1, -1) if len(scores) >= _TRIMMED_FROM else slice(None)
+    return mean(scores[within], weights[within])
+
+
+# Of the scores of a text's judges in one aspect, lowest first, and the judges' weights.
+AGGREGATIONS: dict[str, Aggregate] = {
+    "mean": mean,
+    "median": median,
+    "trimmed": trimmed,
+    "z-scored": mean,  # of scores that `scores` has put in each judge's standard deviations
+}
+
+
+def aggregation_of(name: str) -> Aggregate:
+    """The aggregation that a recipe names, built in or one's own."""
+    return AGGREGATIONS[name] if name in AGGREGATIONS else _checked(name, load(name))
+
+
+def _checked(name: str, aggregate: Aggregate) -> Aggregate:
+    """One's own aggregation: raises ConfigError where it fails, or gives neither a finite number nor None."""
+
+    def checked(scores: Sequence[float], weights: Sequence[float]) -> float | None:
+        try:
+            found: object = aggregate(tuple(scores), tuple(weights))
+            score = float(found) if isinstance(found, numbers.Real) else math.nan
+        except PairsmithError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise failed(name, error) from error
+        if found is None:
+            return None
+        if not math.isfinite(score):
+            raise ConfigError(f"{name} returned {found!r:.100}, which is neither a finite number nor None")
+        return score
+
+    return checked
 
 
 def log_length(text: str) -> float:
@@ -113,16 +167,12 @@ def moved(score: float, scale: tuple[float, float], to: tuple[float, float]) -> 
     return to[0] + (score - scale[0]) * (to[1] - to[0]) / (scale[1] - scale[0])
 
 
-def _together(told: Told, weights: Mapping[str, float], how: str) -> float | None:
+def _together(told: Told, weights: Mapping[str, float], how: Aggregate) -> float | None:
     """One score of several judges'; null where one of them failed to rate."""
     if None in told.values():
         return None
     pairs = sorted((float(score or 0.0), weights.get(judge, 1.0)) for judge, score in told.items())
-    if how == "median":
-        return statistics.median(score for score, _ in pairs)
-    if how == "trimmed" and len(pairs) >= _TRIMMED_FROM:
-        pairs = pairs[1:-1]
-    return sum(score * weight for score, weight in pairs) / sum(weight for _, weight in pairs)
+    return how([score for score, _ in pairs], [weight for _, weight in pairs])
 
 
 def _z_scored(told: dict[str, dict[str, Told]], prompts: Mapping[str, str]) -> dict[str, dict[str, Told]]:

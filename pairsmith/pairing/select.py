@@ -18,6 +18,7 @@ from pairsmith.config import Pairing
 from pairsmith.ids import normalised
 from pairsmith.judging.scoring import Scores, in_conflict, log_length
 from pairsmith.pairing.candidates import SLOPE_STEP, Candidate, Evidence, candidates_of, worth_of_length
+from pairsmith.pairing.own_strategy import pairs_of
 from pairsmith.pairing.strategies import STRATEGIES, PairsInOrder, best_vs_worst
 from pairsmith.storage.row_types import CompletionRow, PairRow, RejectionRow, rows_as
 from pairsmith.storage.schemas import Reason, Stage, frame
@@ -88,6 +89,9 @@ def _orders(
     candidates: Sequence[Candidate], pairing: Pairing, slopes: Mapping[str, float]
 ) -> Iterator[tuple[str, PairsInOrder, int]]:
     """Strategy, pairs in order of preference, and how many of them are wanted; per-aspect, once for each aspect."""
+    if pairing.strategy not in STRATEGIES:
+        yield pairing.strategy, pairs_of(pairing.strategy, candidates, pairing), pairing.max_pairs or 1
+        return
     if pairing.strategy != "per-aspect":
         many = pairing.max_pairs or len(candidates) ** 2
         most = many if pairing.strategy == "all-above-margin" else 1

@@ -92,7 +92,7 @@ def score_meaning(recipe: Recipe) -> str:
         "trimmed": "mean over judges by their weights, of three or more without the lowest and the highest",
         "z-scored": "mean over judges by their weights of scores less the judge's mean for the prompt, in its standard "
         "deviations",
-    }[recipe.rating.aggregation]
+    }.get(recipe.rating.aggregation, f"{markdown_text(recipe.rating.aggregation)} of the judges' scores")
     unscaled = any(judge.is_reward and judge.scale is None for judge in recipe.rating.judges)
     scaled = ", in the reward model's own units" if unscaled else ", put on the scale 1 to 5"
     if recipe.rating.aggregation == "z-scored":
@@ -114,7 +114,7 @@ def similarity_meaning(recipe: Recipe) -> str:
 
 def recipe_yaml(recipe: Recipe) -> str:
     """The recipe as it ran, without defaults and without folders, endpoints and devices of this machine."""
-    data = recipe.model_dump(mode="json", exclude_defaults=True, exclude={"workspace", "ledger"})
+    data = recipe.model_dump(mode="json", exclude_defaults=True, exclude={"workspace", "ledger", "code_folder"})
     specs = models_in(data)
     for spec in specs:
         for machine in ("endpoint", "local"):

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from pairsmith.config import Config, Recipe
+from pairsmith.config.plugins import code_hashes
 from pairsmith.generation import evolution
 from pairsmith.generation.pool import STAGE as GENERATE
 from pairsmith.judging.rating import STAGE as RATE
@@ -63,7 +64,7 @@ def stages_of(recipe: Recipe) -> list[str]:
 
 def model_fields(config: Config, identity: Identity) -> list[Any]:
     """A member, evolver or judge as far as it can change an answer: part of a fingerprint."""
-    return [asdict(identity), config.model_dump(mode="json", exclude=_ELSEWHERE)]
+    return [asdict(identity), config.model_dump(mode="json", exclude=_ELSEWHERE), *code_hashes(config)]
 
 
 def asked_table(

@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 from pairsmith.config import Recipe
 from pairsmith.config.generating import principle_texts
+from pairsmith.config.plugins import code_hashes
 from pairsmith.generation import evolution, pool
 from pairsmith.ids import fingerprint, source_hash
 from pairsmith.judging import guard, scoring
@@ -13,7 +14,7 @@ from pairsmith.judging.checks import check_hash
 from pairsmith.llms.local import encoder
 from pairsmith.llms.local.encoder import encoder_identity
 from pairsmith.llms.registry import identity_of
-from pairsmith.pairing import candidates, select, strategies, survey
+from pairsmith.pairing import candidates, own_strategy, select, strategies, survey
 from pairsmith.publishing import exports, publish
 from pairsmith.reporting import agreement, charts, markdown, page, summary, summary_tables
 from pairsmith.sources import given_completions
@@ -30,7 +31,8 @@ def shard_fingerprint(shard: str, plan: str) -> str:
 
 def plan_fingerprint(recipe: Recipe) -> str:
     """Of what decides the outcome for all shards alike: the recipe, code and templates."""
-    steps = (pool, given_completions, evolution, *RATING_CODE, scoring, survey, guard, candidates, strategies, select)
+    pairing = (survey, candidates, strategies, own_strategy, select)
+    steps = (pool, given_completions, evolution, *RATING_CODE, scoring, guard, *pairing)
     code = source_hash(*steps, publish, exports, datafiles, summary, summary_tables, page, markdown, charts, agreement)
     templates = [template_hash(wing) for wing in ("pairsmith.generation", "pairsmith.judging")]
     templates += [fingerprint(principle_texts())]
@@ -47,4 +49,4 @@ def plan_fingerprint(recipe: Recipe) -> str:
         [(judge.weight, judge.scale) for judge in recipe.rating.judges],
         recipe.families_with_judges,
     ]
-    return fingerprint(code, templates, models, settings, sentences, evolved, rated)
+    return fingerprint(code, templates, models, settings, sentences, evolved, rated, *code_hashes(recipe))

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+import sys
+from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pairsmith.config import Pairing, Rating
-from pairsmith.judging.scoring import Scores, in_conflict, scores, stopped
+from pairsmith.config.judging import Aggregation
+from pairsmith.errors import ConfigError
+from pairsmith.judging.scoring import AGGREGATIONS, Scores, in_conflict, scores, stopped
 from pairsmith.pairing.candidates import evidence_of
 from pairsmith.pairing.select import pair
 from pairsmith.storage.schemas import frame
@@ -140,3 +144,35 @@ def test_all_permutations_of_one_prompt_agree(strategy: Any) -> None:
         selected(list(order), table, Pairing(strategy=strategy), True).pairs for order in itertools.permutations(made)
     ]
     assert all(one == found[0] for one in found)
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("max(scores)", 5.0),
+        ("sum(weights)", 4.0),
+        ("True", 1.0),
+        ("None", None),
+        ("float('nan')", "which is neither a finite number nor None"),
+        ("10**400", "failed: OverflowError"),
+        ("'5'", "returned '5'"),
+        ("1 / 0", "failed: ZeroDivisionError"),
+        ("scores.clear()", "failed: AttributeError"),
+    ],
+)
+def test_an_aggregation_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, expected: float | str | None
+) -> None:
+    (tmp_path / "own_aggregation.py").write_text(f"def f(scores, weights): return {body}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "own_aggregation", raising=False)
+    settings = panel(aggregation="own_aggregation:f")
+    if isinstance(expected, str):
+        with pytest.raises(ConfigError, match=expected):
+            scores(of(5.0, 2.0, 1.0), Pairing(), settings)
+    else:
+        assert scores(of(5.0, 2.0, 1.0), Pairing(), settings)["c"].total == expected
+
+
+def test_every_aggregation_is_implemented() -> None:
+    assert set(get_args(Aggregation)) == set(AGGREGATIONS)

@@ -1,0 +1,32 @@
+"""A strategy of one's own: a function of the candidates of one prompt and the recipe's `pairing`, like those built in.
+
+What it yields is held against what it was given, so that no pair holds a text or a score that nobody gave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from pairsmith.config import Pairing
+from pairsmith.config.plugins import failed, load
+from pairsmith.errors import ConfigError, PairsmithError
+from pairsmith.pairing.candidates import Candidate
+
+
+def pairs_of(name: str, candidates: Sequence[Candidate], pairing: Pairing) -> Iterator[tuple[Candidate, Candidate]]:
+    """The pairs that the strategy of that name forms, the one that it prefers first. Raises ConfigError where it fails
+    or yields what is no pair of candidates."""
+    strategy: Callable[[Sequence[Candidate], Pairing], Iterable[object]] = load(name)
+    by_id = {candidate.id: candidate for candidate in candidates}
+    copies = tuple(replace(candidate, row=candidate.row.copy()) for candidate in candidates)
+    try:
+        for pair in strategy(copies, pairing):
+            ids = [str(getattr(one, "id", "")) for one in pair] if isinstance(pair, tuple | list) else []
+            if len(ids) != 2 or ids[0] == ids[1] or not by_id.keys() >= set(ids):
+                raise ConfigError(f"{name} yielded {pair!r:.200}, which is no pair of two different candidates")
+            yield by_id[ids[0]], by_id[ids[1]]
+    except PairsmithError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise failed(name, error) from error
