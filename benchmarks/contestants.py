@@ -54,7 +54,7 @@ def sampling_of(job: Job) -> Any:
 def sheets(job: Job) -> list[Any]:
     """What a judge is asked, as a run asks it: all texts of a prompt at once for text, each alone for logprobs."""
     from pairsmith.config import Judge, Rating
-    from pairsmith.judging.rating import plan
+    from pairsmith.judging.rating import judge_requests
 
     logprobs = job.what == "logprobs"
     judge = Judge(
@@ -73,7 +73,7 @@ def sheets(job: Job) -> list[Any]:
         completions += [
             {**shared, "completion_id": f"p{number}-{place}", "text": text} for place, text in enumerate(row["texts"])
         ]
-    return list(plan(prompts, completions, Rating(judges=(judge,)), judge))
+    return list(judge_requests(prompts, completions, Rating(judges=(judge,)), judge))
 
 
 def asked(job: Job) -> tuple[list[Any], list[Any]]:

@@ -31,7 +31,7 @@ sys.path.insert(0, str(ROOT))
 
 from pairsmith.config import Judge, Pairing, Rating, Rubric  # noqa: E402
 from pairsmith.ids import canonical_json, draw, normalised, prompt_id  # noqa: E402
-from pairsmith.judging.rating import Asked, plan, read  # noqa: E402
+from pairsmith.judging.rating import JudgeRequest, judge_requests, read  # noqa: E402
 from pairsmith.judging.readout_json import read_json  # noqa: E402
 from pairsmith.judging.readout_text import read_text  # noqa: E402
 from pairsmith.judging.readouts import Read  # noqa: E402
@@ -158,12 +158,12 @@ def selection(data: Sequence[Row]) -> bool:
     return +found == +expected and agree == len(pairs)
 
 
-def sheets(texts: Sequence[str], protocol: str, readout: str) -> list[Asked]:
+def sheets(texts: Sequence[str], protocol: str, readout: str) -> list[JudgeRequest]:
     """What a judge is asked about four texts, as `rating.plan` makes it."""
     about = prompt("\n".join(texts)[:40])
     made = [completion(f"c{n}", prompt_id=about["prompt_id"], text=text) for n, text in enumerate(texts)]
     judge = Judge(name="j", backend="echo", model="judge", protocol=protocol, readout=readout)
-    return list(plan([about], made, Rating(judges=(judge,), aspects=("overall",)), judge))
+    return list(judge_requests([about], made, Rating(judges=(judge,), aspects=("overall",)), judge))
 
 
 def cell_of(text: str) -> str:

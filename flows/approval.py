@@ -50,7 +50,7 @@ class Answer(RunInput):
     name: str = Field(min_length=1, max_length=100, description="Who you are. It is recorded with the version.")
 
 
-def ask(recipe: Recipe, published: Filled, days: float) -> None:
+def ask_person(recipe: Recipe, published: Filled, days: float) -> None:
     """Suspend this run until a person has decided about its candidate; returns where none can be asked or was before.
 
     After so many days without an answer the server fails the run; the candidate waits on.
@@ -72,7 +72,7 @@ def ask(recipe: Recipe, published: Filled, days: float) -> None:
     suspend_flow_run(wait_for_input=question, timeout=round(days * 86_400), key=f"{version}-{len(asked_before()) + 1}")
 
 
-def answer() -> tuple[str, Answer] | None:
+def answer_given() -> tuple[str, Answer] | None:
     """The version that this run asked about before it was suspended, and what was said; None where it has no answer."""
     questions = asked_before()
     if not questions:

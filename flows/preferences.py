@@ -84,7 +84,7 @@ def pair_preference_dataset(recipe: Recipe) -> dict[str, Any]:
 
 def decided(recipe: Recipe) -> dict[str, Any] | None:
     """Carry out what a person answered to this run's question; None where it has asked none yet."""
-    found = approval.answer()
+    found = approval.answer_given()
     if found is None:
         return None
     result = approval.carry_out(recipe, *found)
@@ -96,7 +96,7 @@ def decided(recipe: Recipe) -> dict[str, Any] | None:
 def ask_about(recipe: Recipe, result: dict[str, Any], days: float) -> dict[str, Any]:
     """Suspend the run where its version waits for a person; without a deployment, only say so."""
     if result["state"] == State.CANDIDATE:
-        approval.ask(recipe, result, days)
+        approval.ask_person(recipe, result, days)
     return result
 
 

@@ -131,7 +131,10 @@ def _pool_line(recipe: Recipe, member: Member, prompts: Sequence[PromptRow], led
     if member.is_given:
         return _given_line(generation.STAGE, member)
     identity = identity_of(member)
-    requests = {item.request.key(identity): item.request for item in generation.plan(prompts, recipe.pool, member)}
+    requests = {
+        item.request.key(identity): item.request
+        for item in generation.completion_requests(prompts, recipe.pool, member)
+    }
     known = len(ledger.replies.get(requests)) if ledger else 0
     chars = sum(len(message["content"]) for request in requests.values() for message in request.messages)
     return _line(generation.STAGE, member.name, member, len(requests), chars // CHARS_A_TOKEN, known)

@@ -325,7 +325,7 @@ def completion(body: dict[str, Any], echoes: dict[str, Echo] | None = None) -> d
     }
 
 
-def main() -> None:
+def _main() -> None:
     """The command line: every field of the weather, the port, and the files."""
     import argparse
 
@@ -345,4 +345,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    _main()

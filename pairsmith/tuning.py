@@ -95,11 +95,11 @@ def requests_of(recipe: Recipe, spec: Member | Evolver | Judge, prompts: Sequenc
     """Requests as a run makes them; the prompts' own text stands in for completions that are not there yet."""
     if isinstance(spec, Member):
         everyone = recipe.pool.model_copy(update={"members": (spec,), "draw": None})
-        return [item.request for item in generation.plan(prompts, everyone, spec)]
+        return [item.request for item in generation.completion_requests(prompts, everyone, spec)]
     if isinstance(spec, Judge) and recipe.rating:
         made = [row for prompt in prompts for row in _stand_ins(prompt, max(2, len(recipe.pool.members)))]
         alone = recipe.rating.model_copy(update={"judges": (spec,)})
-        return [item.request for item in rating.plan(prompts, made, alone, spec)]
+        return [item.request for item in rating.judge_requests(prompts, made, alone, spec)]
     assert recipe.evolution is not None
     settings = recipe.evolution.model_copy(update={"evolver": spec})
     return [

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pairsmith.session import process_session
-
 import json
 import random
 import re
@@ -27,6 +25,7 @@ from pairsmith.config.plugins import code_hash, load, references
 from pairsmith.errors import ConfigError
 from pairsmith.judging.scoring import aggregation_of
 from pairsmith.llms.registry import BACKENDS, open_llm
+from pairsmith.session import process_session
 from tests.conftest import ROOT, clean_environment
 from tests.runs import run
 

@@ -40,7 +40,7 @@ from pairsmith_flows.service.old_names import check_names, renewed
 STEP = f"{read_recipe.__module__}.{read_recipe.__qualname__}"
 
 
-def main() -> None:
+def _main() -> None:
     """Make what is new. Ends with a line that says why where it cannot."""
     prefect_file, automations, pool, mark, *alone = sys.argv[1:]
     try:
@@ -158,4 +158,4 @@ def notifies(block: BlockDocument) -> bool:
 
 
 if __name__ == "__main__":
-    main()
+    _main()

@@ -84,7 +84,7 @@ class Watchdog:
         self.close()
 
 
-def main() -> None:
+def _main() -> None:
     (mark,) = sys.argv[1:]
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
@@ -95,4 +95,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    _main()

@@ -22,7 +22,7 @@ TEXT = "completion"  # the column of an answer's text
 MOST_CHARACTERS = 10_000_000  # of a prompt
 
 
-def rows_of(data: Any) -> tuple[list[Row], Like]:
+def plain_rows(data: Any) -> tuple[list[Row], Like]:
     """The rows of a frame, data set or list, and what makes the like of it of other rows."""
     if isinstance(data, pd.DataFrame):
         values = data.astype(object).where(data.notna(), None).to_dict("records")
@@ -55,7 +55,7 @@ def _as_dataset(rows: list[Row], columns: Sequence[str]) -> Any:
 
 
 @dataclass
-class Given:
+class FoundPrompts:
     """The prompts that rows hold, in the order in which they come, each once.
 
     `ids`: the prompt of each row; null where the row was refused. `rejections`: rows of that table for those.
@@ -71,9 +71,9 @@ class Given:
         return list(self.prompts.values())
 
 
-def prompts_in(rows: Sequence[Row], columns: Columns) -> Given:
+def prompts_in(rows: Sequence[Row], columns: Columns) -> FoundPrompts:
     """Raises ConfigError where no row has a prompt, since then its column has another name."""
-    source, given = Source(path="rows", columns=columns), Given()
+    source, given = Source(path="rows", columns=columns), FoundPrompts()
     missing: list[str] = []
     for number, row in enumerate(rows):
         try:
@@ -92,7 +92,7 @@ def prompts_in(rows: Sequence[Row], columns: Columns) -> Given:
     return given
 
 
-def completions_in(rows: Sequence[Row], given: Given, step: str) -> list[Row]:
+def completions_in(rows: Sequence[Row], given: FoundPrompts, step: str) -> list[Row]:
     """Rows of the completions table, of rows that hold a prompt and an answer to it in the column `completion`."""
     if rows and not any(TEXT in row for row in rows):
         there = ", ".join(map(str, rows[0]))
@@ -134,7 +134,7 @@ def _completion(row: Row, prompt_id: str, number: int) -> Row:
     }
 
 
-def shown_completions(found: Iterable[Row], rows: Sequence[Row], given: Given) -> tuple[list[Row], list[str]]:
+def shown_completions(found: Iterable[Row], rows: Sequence[Row], given: FoundPrompts) -> tuple[list[Row], list[str]]:
     """Completions as rows of a program: what the row of their prompt has, and our columns; with all columns' names."""
     first: dict[str, Row] = {}
     for row, prompt_id in zip(rows, given.ids, strict=True):

@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from pairsmith.building.rows import Given, Like, Row, completions_in, prompts_in, rows_of, shown_completions
+from pairsmith.building.rows import FoundPrompts, Like, Row, completions_in, plain_rows, prompts_in, shown_completions
 from pairsmith.building.runs import opened
 from pairsmith.config import CHECKS, Columns, Recipe
 from pairsmith.config.loading import load_recipe, parse_recipe
@@ -164,10 +164,10 @@ def pair(
 
 def _begin(
     data: Any, recipe: Settings, section: str, columns: Mapping[str, str] | None, rejections: list[Row] | None
-) -> tuple[Recipe, list[Row], Like, Given]:
+) -> tuple[Recipe, list[Row], Like, FoundPrompts]:
     """The recipe, the rows, what makes the like of them, and the prompts in them."""
     settings = _settings(recipe, section)
-    found, like = rows_of(data)
+    found, like = plain_rows(data)
     given = prompts_in(found, Columns.model_validate(dict(columns or {})))
     _note("rows have no usable prompt", given.rejections)
     if rejections is not None:
@@ -195,7 +195,7 @@ def _note(what: str, left: Sequence[Row]) -> None:
         log.warning("%d %s: %s; such as %s", len(left), what, counted, left[0]["detail"])
 
 
-def _ratings_in(found: Sequence[Row], given: Given, completions: Iterable[Row], settings: Recipe) -> list[Row]:
+def _ratings_in(found: Sequence[Row], given: FoundPrompts, completions: Iterable[Row], settings: Recipe) -> list[Row]:
     """Rows of the ratings table, of what stands in the columns `ratings` and `score`."""
     if settings.needs_scores and found and not any(RATED in row or SCORED in row for row in found):
         there = ", ".join(map(str, found[0]))

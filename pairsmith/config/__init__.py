@@ -7,7 +7,7 @@ a wrong value before a run exists. Unknown fields are errors.
 from __future__ import annotations
 
 from pairsmith.config.base import Config, names_a_file
-from pairsmith.config.checks import Check, ExactMatch, IfEval, JsonSchema, PythonCheck, Regex
+from pairsmith.config.check_kinds import Check, ExactMatch, IfEval, JsonSchema, PythonCheck, Regex
 from pairsmith.config.generating import METHODS, Evolution, Evolver, Member, Pool, Principles
 from pairsmith.config.judging import ASPECTS, CHECKS, Judge, Rating, Rubric
 from pairsmith.config.models import Endpoint, LocalOptions, ModelSpec, Price, Sampling, family_of

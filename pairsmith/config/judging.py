@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal, get_args
 from pydantic import Field, model_validator
 
 from pairsmith.config.base import Config, Name, known, names_a_file, unique
-from pairsmith.config.checks import Check
+from pairsmith.config.check_kinds import Check
 from pairsmith.config.models import ModelSpec, Sampling, differ
 from pairsmith.config.plugins import Kind
 

@@ -36,12 +36,12 @@ class Planned:
 
 def generate(prompts: pd.DataFrame, pool: Pool, member: Member, llm: LLM, tell: Tell = nobody) -> pd.DataFrame:
     """Let one member answer those of `prompts` that it is drawn for; returns its rows of completions."""
-    planned = plan(rows_as(PromptRow, prompts), pool, member)
+    planned = completion_requests(rows_as(PromptRow, prompts), pool, member)
     replies = ask(llm, [item.request for item in planned], STAGE, len(prompts) / len(pool.members), tell)
     return frame("completions", completion_rows(planned, replies, member, llm.identity))
 
 
-def plan(prompts: Sequence[PromptRow], pool: Pool, member: Member) -> list[Planned]:
+def completion_requests(prompts: Sequence[PromptRow], pool: Pool, member: Member) -> list[Planned]:
     """The requests of one member, `samples` for each prompt that it is drawn for."""
     planned = []
     for prompt in prompts:

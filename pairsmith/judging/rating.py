@@ -43,7 +43,7 @@ NOTHING = Sampling(temperature=0.0, max_tokens=1)  # a reward model samples noth
 
 
 @dataclass(frozen=True)
-class Asked:
+class JudgeRequest:
     """One request to a judge: the sheet it fills in, with the texts in their order, and how it is read.
 
     `reader`: reads the reply instead, where the judge has a prompt of one's own.
@@ -73,7 +73,9 @@ def rate(
     `families`: the family of each member, for the judges that do not rate their own; that of a text which was given is
     told by its model's name.
     """
-    asked = list(plan(rows_as(PromptRow, prompts), rows_as(CompletionRow, completions), rating, judge, families))
+    asked = list(
+        judge_requests(rows_as(PromptRow, prompts), rows_as(CompletionRow, completions), rating, judge, families)
+    )
     replies = ask(llm, [item.request for item in asked], STAGE, len(prompts) / len(rating.raters), tell)
     made = [to_rows(item, reply, judge, llm.identity) for item, reply in zip(asked, replies, strict=True)]
     latest = list(made)
@@ -130,12 +132,14 @@ def is_open(row: RatingRow) -> bool:
     return error is not None and error != NOT_APPLICABLE and not error.startswith((Reason.FAILED, Reason.REFUSED))
 
 
-def unread(item: Asked, made: Sequence[RatingRow]) -> bool:
+def unread(item: JudgeRequest, made: Sequence[RatingRow]) -> bool:
     """Whether to ask again. Digit probabilities and rewards are what they are."""
     return item.readout not in ("logprobs", REWARD) and any(is_open(row) for row in made)
 
 
-def asked_again(item: Asked, made: Sequence[RatingRow], latest: Sequence[RatingRow], number: int = 0) -> Asked:
+def asked_again(
+    item: JudgeRequest, made: Sequence[RatingRow], latest: Sequence[RatingRow], number: int = 0
+) -> JudgeRequest:
     """The same sheet, with the judge's latest reply and what is wrong with it, for the time `number` again."""
     rows_of = zip(item.sheet.texts, made, latest, strict=True)
     wrong = [(text.mark, new["error"] or old["error"]) for text, old, new in rows_of if is_open(old)]
@@ -146,13 +150,13 @@ def asked_again(item: Asked, made: Sequence[RatingRow], latest: Sequence[RatingR
     return replace(item, request=request)
 
 
-def plan(
+def judge_requests(
     prompts: Sequence[PromptRow],
     completions: Sequence[CompletionRow],
     rating: Rating,
     judge: Judge,
     families: Mapping[str, str] | None = None,
-) -> Iterator[Asked]:
+) -> Iterator[JudgeRequest]:
     """The requests of one judge: per prompt and aspect one for all completions and order, or one each.
 
     A reward model gets one per completion.
@@ -213,7 +217,7 @@ def _asked(
     rubric: Rubric | None = None,
     order: int = 0,
     own: JudgePrompt | None = None,
-) -> Asked:
+) -> JudgeRequest:
     sheet, prompt_mark = _sheet(prompt, group, aspect, judge, rubric)
     critique = aspect == CRITIQUE
     readout = "text" if critique and judge.readout == "logprobs" else judge.readout
@@ -229,7 +233,7 @@ def _asked(
     )
     protocol = "pointwise" if critique else judge.protocol
     reader = partial(read_own, str(judge.prompt), own, sheet) if own else None
-    return Asked(prompt["prompt_id"], aspect, sheet, request, readout, protocol, order, reader)
+    return JudgeRequest(prompt["prompt_id"], aspect, sheet, request, readout, protocol, order, reader)
 
 
 def _sheet(
@@ -272,16 +276,16 @@ def _messages(sheet: JudgeSheet, prompt_mark: str, readout: str) -> tuple[Messag
     return {"role": "system", "content": sheet.instructions}, {"role": "user", "content": user}
 
 
-def _to_score(prompt: PromptRow, row: CompletionRow, rating: Rating, judge: Judge) -> Asked:
+def _to_score(prompt: PromptRow, row: CompletionRow, rating: Rating, judge: Judge) -> JudgeRequest:
     """The conversation as it would stand with this answer; a reward model sees no instructions and no reference."""
     chat = with_system(json.loads(prompt["messages"]), prompt["system_prompt"])
     request = Request((*chat, {"role": "assistant", "content": row["text"]}), NOTHING, seed=0)
     (aspect,) = rating.aspects_of(judge)
     sheet = Sheet((Text(row["completion_id"], "", row["text"]),), scale(aspect, None), may_be_na=False)
-    return Asked(prompt["prompt_id"], aspect, sheet, request, REWARD, REWARD)
+    return JudgeRequest(prompt["prompt_id"], aspect, sheet, request, REWARD, REWARD)
 
 
-def to_rows(item: Asked, reply: Reply, judge: Judge, identity: Identity) -> list[RatingRow]:
+def to_rows(item: JudgeRequest, reply: Reply, judge: Judge, identity: Identity) -> list[RatingRow]:
     """Exactly one row of the ratings table for each text of a request, whatever the reply says."""
     failure = {text.mark: Read(error=trouble(reply)) for text in item.sheet.texts}
     found = failure if reply.error else read(item, reply, judge.label)
@@ -305,7 +309,7 @@ def to_rows(item: Asked, reply: Reply, judge: Judge, identity: Identity) -> list
     ]
 
 
-def read(item: Asked, reply: Reply, label: int | None = None) -> dict[str, Read]:
+def read(item: JudgeRequest, reply: Reply, label: int | None = None) -> dict[str, Read]:
     """Mark -> what the reply says of that text. `label`: which of a reward model's outputs counts."""
     if item.reader:
         return item.reader(reply)

@@ -72,7 +72,7 @@ def _opened(url: str) -> sa.Engine:
             raise ConfigError(f"ledger: {engine.dialect.name} is not supported; use SQLite or PostgreSQL")
         if engine.dialect.name == "sqlite":
             sa.event.listen(engine, "connect", _make_durable)
-        schema.prepare(engine)
+        schema.prepare_tables(engine)
     except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ModuleNotFoundError) as error:
         hint = "; install pairsmith[postgres]" if url.startswith("postgres") else ""
         raise ConfigError(f"ledger: not a usable database URL: {error}{hint}") from None

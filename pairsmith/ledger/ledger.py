@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 
 from pairsmith.ledger.batches import Batches
 from pairsmith.ledger.database import Database
-from pairsmith.ledger.locks import lock
+from pairsmith.ledger.dataset_lock import lock
 from pairsmith.ledger.replies import Replies
 from pairsmith.ledger.spending import Spending
 from pairsmith.session import Session

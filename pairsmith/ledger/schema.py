@@ -89,7 +89,7 @@ MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
     stop=tenacity.stop_after_delay(60),
     reraise=True,
 )
-def prepare(engine: sa.Engine) -> None:
+def prepare_tables(engine: sa.Engine) -> None:
     """Make the tables of a new ledger, or bring an older one to this format; raises DataError where it is another's.
 
     A ledger of this format is only read. One that cannot be written to is good enough to read where its tables are as

@@ -83,7 +83,7 @@ def _read_all(source: Source, fetched: Bodies) -> Iterator[Located]:
         for file in files:
             yield from read_file(file)
     elif source.sql:
-        for number, row in enumerate(sql.rows(source.sql), start=1):
+        for number, row in enumerate(sql.query_rows(source.sql), start=1):
             yield _row(f"sql:row {number}", _as_it_is, row)
     else:
         yield from _read_dataset(source)

@@ -19,7 +19,7 @@ from pairsmith.storage.drivers import with_driver
 BATCH = 1000  # rows that the server hands over at a time
 
 
-def rows(source: Sql) -> Iterator[dict[str, Any]]:
+def query_rows(source: Sql) -> Iterator[dict[str, Any]]:
     """Each row of the query, column -> value, with values that JSON has.
 
     Raises ConfigError for a URL that cannot be used, DataError for whatever goes wrong then, with the first row that

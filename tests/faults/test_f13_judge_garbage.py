@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from pairsmith.config import Judge, Rating, Recipe
 from pairsmith.errors import RunError
-from pairsmith.judging.rating import Asked, plan, to_rows
+from pairsmith.judging.rating import JudgeRequest, judge_requests, to_rows
 from pairsmith.judging.readout_json import read_json
 from pairsmith.judging.readout_logprobs import read_logprobs
 from pairsmith.judging.readout_text import read_text
@@ -45,13 +45,13 @@ PROMPT = prompt("What rises?")
 TEXTS = [completion(f"c{n}", prompt_id=PROMPT["prompt_id"], text=f"Answer number {n}.") for n in range(3)]
 
 
-def asked(**fields: Any) -> list[Asked]:
+def asked(**fields: Any) -> list[JudgeRequest]:
     """What a judge is asked about three texts in one aspect, and the judge."""
     judge = Judge(name="j", backend="echo", model="judge", **fields)
-    return list(plan([PROMPT], TEXTS, Rating(judges=(judge,), aspects=("overall",)), judge))
+    return list(judge_requests([PROMPT], TEXTS, Rating(judges=(judge,), aspects=("overall",)), judge))
 
 
-def ratings(reply: str, item: Asked, finish_reason: str = "stop") -> list[int | None]:
+def ratings(reply: str, item: JudgeRequest, finish_reason: str = "stop") -> list[int | None]:
     """The ratings of a request's texts, in its order; every row keeps the reply, and says why where it has none."""
     judge = Judge(name="j", backend="echo", model="judge")
     made = to_rows(item, Reply(reply, finish_reason), judge, Identity("echo", "judge"))

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from pairsmith import testing
 from pairsmith.config import Judge, Pairing, Rating, Recipe
-from pairsmith.judging.rating import Asked, plan, to_rows
+from pairsmith.judging.rating import JudgeRequest, judge_requests, to_rows
 from pairsmith.judging.readout_text import could_be_quoted
 from pairsmith.judging.readouts import NOT_APPLICABLE
 from pairsmith.judging.scoring import scores
@@ -87,18 +87,20 @@ def texts(injection: str, place: int) -> list[dict[str, Any]]:
     return [completion(f"c{n}", prompt_id=PROMPT["prompt_id"], text=text) for n, text in enumerate(plain)]
 
 
-def asked(made: list[dict[str, Any]], about: Any = PROMPT, aspects: Any = ("overall",), **fields: Any) -> list[Asked]:
+def asked(
+    made: list[dict[str, Any]], about: Any = PROMPT, aspects: Any = ("overall",), **fields: Any
+) -> list[JudgeRequest]:
     who = judge(**fields)
-    return list(plan([about], made, Rating(judges=(who,), aspects=aspects), who))
+    return list(judge_requests([about], made, Rating(judges=(who,), aspects=aspects), who))
 
 
-def rated(item: Asked, reply: str) -> list[int | None]:
+def rated(item: JudgeRequest, reply: str) -> list[int | None]:
     made = to_rows(item, Reply(reply, "stop"), judge(), Identity("echo", "judge"))
     assert [row["completion_id"] for row in made] == [text.completion_id for text in item.sheet.texts]
     return [row["rating"] for row in made]
 
 
-def reply(item: Asked, quoted: str = "", bound: bool = True) -> str:
+def reply(item: JudgeRequest, quoted: str = "", bound: bool = True) -> str:
     """What a judge answers that gives 1, 2, 3, 4 in the order of the texts, quoting something before it rates each."""
     parts = []
     for n, text in enumerate(item.sheet.texts, 1):
@@ -107,12 +109,12 @@ def reply(item: Asked, quoted: str = "", bound: bool = True) -> str:
     return "\n\n".join(parts)
 
 
-def holds(item: Asked, text: str) -> bool:
+def holds(item: JudgeRequest, text: str) -> bool:
     """Whether a judge can have read a text in a request, and so quote it."""
     return text in [one.text for one in item.sheet.texts]
 
 
-def of(item: Asked, expected: list[int]) -> list[int]:
+def of(item: JudgeRequest, expected: list[int]) -> list[int]:
     return expected[: len(item.sheet.texts)]
 
 
@@ -204,7 +206,7 @@ def test_f14_every_text_is_fenced_by_a_mark_that_no_text_holds(injection: str) -
             check_fences(item)
 
 
-def check_fences(item: Asked) -> None:
+def check_fences(item: JudgeRequest) -> None:
     user = item.request.messages[-1]["content"]
     marks = [text.mark for text in item.sheet.texts]
     assert len(set(marks)) == len(marks)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pairsmith.config import Member, Pool, Principles, Source
-from pairsmith.generation.pool import drawn, generate, plan, principle_text
+from pairsmith.generation.pool import completion_requests, drawn, generate, principle_text
 from pairsmith.llms.echo import Echo
 from pairsmith.sources.prompts import to_prompt
 from pairsmith.storage.schemas import frame, rows
@@ -31,9 +31,9 @@ def test_draws_depend_on_the_prompt_alone() -> None:
 def test_order_and_company_change_nothing() -> None:
     prompts = [prompt(f"Question {n}?") for n in range(20)]
     pool = Pool(members=(member("a", samples=2), member("b")), draw=1)
-    forward = {item.request for item in map(_hashable, plan(prompts, pool, pool.members[0]))}
-    backward = {item.request for item in map(_hashable, plan(prompts[::-1], pool, pool.members[0]))}
-    alone = {_hashable(item).request for p in prompts for item in plan([p], pool, pool.members[0])}
+    forward = {item.request for item in map(_hashable, completion_requests(prompts, pool, pool.members[0]))}
+    backward = {item.request for item in map(_hashable, completion_requests(prompts[::-1], pool, pool.members[0]))}
+    alone = {_hashable(item).request for p in prompts for item in completion_requests([p], pool, pool.members[0])}
     assert forward == backward == alone
 
 
@@ -43,9 +43,14 @@ class _hashable:
 
 
 def test_system_prompts_add_up() -> None:
-    asked = plan([prompt("Hi", system_prompt="Own.")], Pool(members=(member(),)), member(system_prompt="Member's."))
+    asked = completion_requests(
+        [prompt("Hi", system_prompt="Own.")], Pool(members=(member(),)), member(system_prompt="Member's.")
+    )
     assert asked[0].request.messages[0] == {"role": "system", "content": "Own.\n\nMember's."}
-    assert plan([prompt("Hi")], Pool(members=(member(),)), member())[0].request.messages[0]["role"] == "user"
+    assert (
+        completion_requests([prompt("Hi")], Pool(members=(member(),)), member())[0].request.messages[0]["role"]
+        == "user"
+    )
 
 
 def test_principles_follow_the_weights_of_the_source() -> None:

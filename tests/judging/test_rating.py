@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pairsmith.config import Judge, Rating
-from pairsmith.judging.rating import plan, rate, shuffled, to_rows
+from pairsmith.judging.rating import judge_requests, rate, shuffled, to_rows
 from pairsmith.ledger.ledger import Ledger
 from pairsmith.llms.echo import Echo
 from pairsmith.llms.recorded import Recorded
@@ -31,7 +31,7 @@ def judge(**fields: Any) -> Judge:
 
 
 def asked(judge: Judge, texts: list[dict[str, Any]] = TEXTS, aspects: Any = ASPECTS) -> list[Any]:
-    return list(plan([PROMPT], texts, Rating(judges=(judge,), aspects=aspects), judge))
+    return list(judge_requests([PROMPT], texts, Rating(judges=(judge,), aspects=aspects), judge))
 
 
 def rated(judge: Judge, texts: list[dict[str, Any]] = TEXTS, aspects: Any = ASPECTS) -> list[dict[str, Any]]:
@@ -187,7 +187,7 @@ def test_several_orders_are_asked_for_and_recorded() -> None:
 def test_own_aspects_have_their_own_words_and_scale(readout: Any, rubric: dict[str, Any], low: int, high: int) -> None:
     one = judge(readout=readout)
     config = Rating.model_validate({"judges": [one.model_dump()], "rubrics": {"mine": rubric}, "aspects": ["mine"]})
-    (item,) = plan([PROMPT], TEXTS, config, one)
+    (item,) = judge_requests([PROMPT], TEXTS, config, one)
     system = item.request.messages[0]["content"]
     assert rubric["criterion"] in system
     assert all(point in system for point in rubric.get("items", ()))
@@ -228,7 +228,7 @@ def test_a_judge_leaves_its_own_family_to_others(families: Any, own_family: Any,
     config = Rating.model_validate({"judges": judges, "own_family": own_family})
     texts = [row | {"member": "qwen" if n < 2 else "other"} for n, row in enumerate(TEXTS)]
     members = {"qwen": "qwen", "other": "smollm"}
-    made = {one.name: len(list(plan([PROMPT], texts, config, one, members))) for one in config.judges}
+    made = {one.name: len(list(judge_requests([PROMPT], texts, config, one, members))) for one in config.judges}
     assert made == expected
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pairsmith.config import Judge, LocalOptions, Pairing, Rating, Recipe, Sampling
 from pairsmith.config.loading import load_recipe
 from pairsmith.errors import ConfigError, TableError
-from pairsmith.judging.rating import plan, rate
+from pairsmith.judging.rating import judge_requests, rate
 from pairsmith.judging.readout_reward import read_reward
 from pairsmith.judging.readouts import Read
 from pairsmith.judging.scoring import scores
@@ -264,7 +264,7 @@ def test_a_text_is_scored_once_as_the_last_turn_of_its_conversation(tmp_path: Pa
     asked = prompt(QUESTION, system_prompt="Be brief.", reference="Bread.")
     texts = [completion(name, prompt_id=asked["prompt_id"], text=name * 3) for name in ("a", "b")]
     broken = completion("c", prompt_id=asked["prompt_id"], error="failed: x")
-    items = list(plan([asked], [*texts, broken], Rating(judges=(spec,), aspects=("helpfulness",)), spec))
+    items = list(judge_requests([asked], [*texts, broken], Rating(judges=(spec,), aspects=("helpfulness",)), spec))
     assert [item.request.messages for item in items] == [
         (
             {"role": "system", "content": "Be brief."},
