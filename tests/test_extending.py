@@ -21,7 +21,7 @@ from pairsmith.config import Recipe
 from pairsmith.config.loading import load_recipe
 from pairsmith.config.models import Backend
 from pairsmith.config.modules import PACKAGE
-from pairsmith.config.plugins import code_hash, load, references
+from pairsmith.config.plugins import code_hash, load_plugin, references
 from pairsmith.errors import ConfigError
 from pairsmith.judging.scoring import aggregation_of
 from pairsmith.llms.registry import BACKENDS, open_llm
@@ -110,7 +110,7 @@ def test_the_examples_decide(example: Folder, tmp_path: Path) -> None:
     assert strict.rating is not None
     assert aggregation_of(strict.rating.aggregation)([1.0, 2.0, 5.0], [1.0, 9.0, 1.0]) == 1.0
     assert {str(reference) for _, reference in references(strict)} == {"strict:lowest"}
-    assert load(strict.rating.aggregation).__module__.startswith(PACKAGE)
+    assert load_plugin(strict.rating.aggregation).__module__.startswith(PACKAGE)
 
 
 def test_the_strategy_takes_the_shortest_of_the_best(example: Folder, tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_an_edit_counts_in_the_same_process_also_that_of_a_module_beside(example
     (tmp_path / "words.py").write_text('RUDE = {"the"}\n')
     edited = load_recipe(path)
     assert edited.rating is not None
-    is_polite = load(edited.rating.checks[0].callable)  # type: ignore[union-attr]
+    is_polite = load_plugin(edited.rating.checks[0].callable)  # type: ignore[union-attr]
     assert not is_polite([], "The end", None)
     assert is_polite([], "stupid", None)
 
@@ -234,7 +234,7 @@ def test_a_package_offers_names_and_only_those_in_the_recipe_are_loaded(
     assert published.pairs
     assert "broken" not in sys.modules
     other = load_recipe(path, ["pairing.strategy=concise:shortest_of_the_best"])
-    assert load(other.pairing.strategy) is load(recipe.pairing.strategy)
+    assert load_plugin(other.pairing.strategy) is load_plugin(recipe.pairing.strategy)
     before = code_hash(recipe.pairing.strategy)
     (site / "concise.py").write_text((site / "concise.py").read_text() + "# a remark\n")
     assert code_hash(recipe.pairing.strategy) != before
@@ -341,7 +341,7 @@ def test_a_module_beside_a_recipe_stands_in_for_no_library(example: Folder, tmp_
     (tmp_path / "helpers" / "other.py").write_text("NAME = 'other'\n")
     searched = list(sys.path)
     recipe = load_recipe(path)
-    names = load(recipe.pairing.strategy).__globals__
+    names = load_plugin(recipe.pairing.strategy).__globals__
     assert names["random"].MINE
     assert names["NAME"] == "other"
     assert names["statistics"] is sys.modules["statistics"]
@@ -351,7 +351,7 @@ def test_a_module_beside_a_recipe_stands_in_for_no_library(example: Folder, tmp_
     before = code_hash(recipe.pairing.strategy)
     (tmp_path / "helpers" / "other.py").write_text("NAME = 'changed'\n")
     assert code_hash(recipe.pairing.strategy) != before
-    assert load(recipe.pairing.strategy).__globals__["NAME"] == "changed"
+    assert load_plugin(recipe.pairing.strategy).__globals__["NAME"] == "changed"
 
 
 def test_two_recipes_may_have_modules_of_the_same_name(example: Folder, tmp_path: Path) -> None:
@@ -361,11 +361,11 @@ def test_two_recipes_may_have_modules_of_the_same_name(example: Folder, tmp_path
     (other / "prompts.jsonl").write_text((tmp_path / "prompts.jsonl").read_text())
     (other / "strict.py").write_text("def lowest(scores, weights): return max(scores)\n")
     found = [load_recipe(one).rating for one in (path, other / "recipe.yaml")]
-    assert [load(one.aggregation)([1, 5], [1, 1]) for one in found if one] == [1, 5]
+    assert [load_plugin(one.aggregation)([1, 5], [1, 1]) for one in found if one] == [1, 5]
     shared = load_recipe(other / "recipe.yaml", ["code_folder=.."])
     assert shared.code_folder == str(tmp_path)
     assert shared.rating is not None
-    assert load(shared.rating.aggregation)([1, 5], [1, 1]) == 1
+    assert load_plugin(shared.rating.aggregation)([1, 5], [1, 1]) == 1
 
 
 def test_neither_keys_nor_data_nor_the_shown_recipe_hold_the_folder(example: Folder, tmp_path: Path) -> None:
@@ -465,7 +465,7 @@ def test_the_operators_list_reaches_all_that_serve_starts(tmp_path: Path, monkey
         seen.append(for_service(os.environ, tmp_path, 4200, "a:b")["PAIRSMITH_ALLOW_CODE"])
         return 0
 
-    monkeypatch.setattr(serving, "serve", served)
+    monkeypatch.setattr(serving, "serve_until_stopped", served)
     monkeypatch.setenv("PAIRSMITH_ALLOW_CODE", "from_outside")
     monkeypatch.chdir(tmp_path)
     for words in (["--allow-code", " concise, recipes/own.py,own.py "], []):

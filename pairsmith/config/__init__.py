@@ -1,7 +1,10 @@
 """A recipe: everything that decides what a run does, as frozen pydantic models.
 
-`recipes.load_recipe` reads one from YAML; the same models are the parameters of the Prefect flow, so a server refuses
-a wrong value before a run exists. Unknown fields are errors.
+`loading.load_recipe` reads one from YAML; the same models are the parameters of the Prefect flow, so a server refuses a
+wrong value before a run exists. Unknown fields are errors. A file for each part of a recipe: `sources`, `generating`,
+`models`, `judging`, `check_kinds`, `selecting`, `recipe`, and `consistency` for what they need of each other. `plugins`
+and `modules` find code of others that a recipe names, `renamed` keeps old names of fields, `reference` writes the
+documentation. May import about, ids, errors, memory, session and text.
 """
 
 from __future__ import annotations

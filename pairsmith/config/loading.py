@@ -16,7 +16,7 @@ import yaml
 from pydantic import ValidationError
 
 from pairsmith.config import Recipe, format_of, is_local, names_a_file
-from pairsmith.config.plugins import references, verify
+from pairsmith.config.plugins import references, verify_plugins
 from pairsmith.errors import ConfigError
 
 SECRET_FIELDS = {"endpoint", "ledger", "hub", "sql", "http"}  # values that may hold one are not repeated
@@ -77,7 +77,7 @@ def parse_recipe(data: Mapping[str, Any], base: Path, where: str = "recipe") -> 
     made = Recipe.model_validate(resolved)
     for field, reference in references(made):
         try:
-            verify(reference)
+            verify_plugins(reference)
         except ConfigError as error:
             raise ConfigError(f"{where}:\n  {field}: {error}") from error
     return made

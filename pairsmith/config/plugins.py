@@ -136,7 +136,7 @@ def references(config: Any, where: str = "") -> Iterator[tuple[str, Reference]]:
         yield from references(value, f"{where}.{name}".lstrip("."))
 
 
-def load(reference: str) -> Any:
+def load_plugin(reference: str) -> Any:
     """What a reference means. Raises ConfigError where it cannot be had."""
     assert isinstance(reference, Reference)
     found: Any = (module := _module(reference))
@@ -151,9 +151,9 @@ def load(reference: str) -> Any:
     return found
 
 
-def verify(reference: Reference) -> None:
+def verify_plugins(reference: Reference) -> None:
     """Raise ConfigError unless a reference can be loaded, has a source and can be called as its kind is."""
-    found, kind = load(reference), reference.kind
+    found, kind = load_plugin(reference), reference.kind
     for part, arguments in kind.calls:
         function = getattr(found, part, None) if part else found
         if not callable(function):
@@ -213,7 +213,7 @@ def _module(reference: Reference) -> ModuleType:
 
 def _defined(reference: Reference) -> list[str]:
     """The source of the module that defines what a reference means; an empty one where it has none."""
-    function = inspect.unwrap(load(reference))
+    function = inspect.unwrap(load_plugin(reference))
     name = getattr(function, "__module__", None) or type(function).__module__
     try:
         return [inspect.getsource(sys.modules[str(name)])]

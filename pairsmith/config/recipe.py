@@ -8,9 +8,10 @@ from typing import Any, Literal, Self
 from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
 from pairsmith.about import __version__
-from pairsmith.config.base import Config, Name, known, unique, without_password
+from pairsmith.config.base import Config, Name
+from pairsmith.config.consistency import check_given, check_names, check_pairing, check_places
 from pairsmith.config.generating import Evolution, Evolver, Member, Pool
-from pairsmith.config.judging import ASPECTS, Judge, Rating
+from pairsmith.config.judging import Judge, Rating
 from pairsmith.config.plugins import Reference, modules_in
 from pairsmith.config.renamed import with_new_names
 from pairsmith.config.selecting import Pairing
@@ -130,78 +131,15 @@ class Recipe(Config):
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
-        pairing = self.pairing
-        if pairing.strategy == "evolved-vs-original" and not self.evolution:
-            raise ValueError("pairing.strategy evolved-vs-original needs an evolution section")
-        if pairing.strategy == "member-order":
-            unique("pairing.member_order", pairing.member_order)
-            if len(pairing.member_order) < 2:
-                raise ValueError("pairing.strategy member-order needs two or more names in member_order")
-        if self.needs_scores and not self.rating:
-            raise ValueError(f"pairing.strategy {pairing.strategy} needs a rating section")
-        if pairing.length_control and not self.needs_scores:
-            raise ValueError(f"pairing.length_control needs scores, which strategy {pairing.strategy} does without")
-        counted = [check.name for check in self.rating.checks if not check.gate] if self.rating else []
-        judged = self.rating.judged_aspects if self.rating else []
-        known("pairing.aspect_weights", pairing.aspect_weights, [*judged, *counted])
-        if pairing.conflicts != "ignore" and not {*judged} > {"overall"}:
-            raise ValueError("pairing.conflicts needs the aspect overall and others beside it")
-        if self.rating and self.needs_scores:
-            weights = [pairing.aspect_weights.get(aspect, 1.0) for aspect in (*judged, *counted)]
-            if not weights:
-                raise ValueError("rating: gates alone give no scores; add a judge, or a check that is none")
-            if min(weights) < 0 or sum(weights) <= 0:
-                raise ValueError("pairing.aspect_weights: weights must be >= 0 and one of them > 0")
-        self._check_given()
-        if not self._labels_unknown:
-            for place, name in enumerate(pairing.member_order):
-                known(f"pairing.member_order.{place}", [name], self._names)
-        without_password("ledger", self.ledger or "")
-        if self.name.startswith("ledger.sqlite"):
-            raise ValueError("name: the workspace's ledger has that name")
-        if "?" in self.workspace and not self.ledger:
-            raise ValueError("workspace: a ? would end the ledger's URL; name the ledger, or choose another folder")
-        if "://" in self.workspace and not self.ledger:
-            raise ValueError("ledger: a workspace on object storage needs a ledger URL, such as postgresql://...")
+        check_pairing(self.pairing, self.rating, self.evolution, self.needs_scores)
+        check_given(self.prompts, self.pool, self.rating)
+        check_names(self.prompts, self.pool, self.pairing, self.evolution)
+        check_places(self.name, self.workspace, self.ledger)
         if self.budget.cost is not None:
             free = [spec.model for spec in self.specs if spec.price is None and not spec.is_given]
             if free:
                 raise ValueError(f"budget.cost needs a price for every model (0 is one); {free} have none")
-        if self.evolution:
-            if not self._labels_unknown:
-                known("evolution.of", self.evolution.of, self._names)
-            if self.evolution.evolver.name in self._names:
-                raise ValueError(f"evolution.evolver.name {self.evolution.evolver.name} is a member's name too")
         return self
-
-    def _check_given(self) -> None:
-        """Refuse given completions or ratings that would come to nothing, and those named but not brought."""
-        brought = [source.completions for source in self.prompts.sources if source.completions]
-        if bool(brought) != bool(self.pool.given):
-            raise ValueError(
-                "a source with completions needs a member with backend given in pool.members, and the other way round"
-            )
-        if not self.rating:
-            return
-        rated = {aspect for given in brought for aspect in given.rated_anywhere}
-        known("prompts.sources.completions: ratings and scores", sorted(rated), (*ASPECTS, *self.rating.rubrics))
-        for judge in self.rating.judges:
-            if judge.is_given:
-                known(f"rating.judges.{judge.name}.aspects", judge.aspects or self.rating.aspects, rated)
-
-    @property
-    def _names(self) -> list[str]:
-        """Names that the recipe knows a completion's member by."""
-        brought = [source.completions for source in self.prompts.sources if source.completions]
-        return [
-            *(member.name for member in self.pool.members),
-            *(label for given in brought for label in given.columns),
-        ]
-
-    @property
-    def _labels_unknown(self) -> bool:
-        """Whether some labels of given completions stand in the data alone."""
-        return any(source.completions and source.completions.member for source in self.prompts.sources)
 
     @property
     def specs(self) -> list[Member | Evolver | Judge]:

@@ -2,7 +2,7 @@
 
 It offers:
 
-- `pool.generate`: one member answers the prompts that it is drawn for; `pool.plan`: the requests for that
+- `pool.generate`: one member answers the prompts that it is drawn for; `completion_requests`: its requests
 - `evolution.evolve`: completions rewritten to be better in one respect a round, with what is wrong with a rewrite
 - `templates/`: a file for each method of evolution, and the request around it
 

@@ -24,7 +24,7 @@ from typing import Any
 import regex  # type: ignore[import-untyped]
 
 from pairsmith.config import Check, ExactMatch, IfEval, JsonSchema, PythonCheck, Regex
-from pairsmith.config.plugins import code_hash, load, said
+from pairsmith.config.plugins import code_hash, load_plugin, said
 from pairsmith.errors import ConfigError, PairsmithError
 from pairsmith.ids import canonical_json, fingerprint, normalised, source_hash, strict_json
 from pairsmith.judging.readouts import NOT_APPLICABLE, Read
@@ -274,7 +274,7 @@ def _ifeval_checkers() -> dict[str, Any]:
 
 
 def _python(check: PythonCheck, text: str, messages: Sequence[Message], reference: str | None) -> Read:
-    function = load(check.callable)
+    function = load_plugin(check.callable)
     result = function(messages=[dict(message) for message in messages], text=text, reference=reference)
     if not isinstance(result, numbers.Real):
         return Read(error=_short(f"{check.callable} returned a {type(result).__name__}, not a bool or a number"))

@@ -20,7 +20,7 @@ from pairsmith.config import CHECKS, Check, Judge, Rating, Rubric, Sampling, fam
 from pairsmith.generation.pool import trouble, with_system
 from pairsmith.ids import draw, fingerprint, seed_of
 from pairsmith.judging.checks import judge_text
-from pairsmith.judging.prompts import JudgePrompt, JudgeSheet, messages_of, prompt_of, read_own
+from pairsmith.judging.own_prompt import JudgePrompt, JudgeSheet, messages_of, prompt_of, read_own
 from pairsmith.judging.readout_json import read_json, schema_for
 from pairsmith.judging.readout_logprobs import read_logprobs
 from pairsmith.judging.readout_reward import read_reward

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pairsmith.config import Pairing, Rating
-from pairsmith.config.plugins import failed, load
+from pairsmith.config.plugins import failed, load_plugin
 from pairsmith.errors import ConfigError, PairsmithError
 from pairsmith.judging.readouts import NOT_APPLICABLE
 from pairsmith.storage.row_types import RatingRow
@@ -85,7 +85,7 @@ AGGREGATIONS: dict[str, Aggregate] = {
 
 def aggregation_of(name: str) -> Aggregate:
     """The aggregation that a recipe names, built in or one's own."""
-    return AGGREGATIONS[name] if name in AGGREGATIONS else _checked(name, load(name))
+    return AGGREGATIONS[name] if name in AGGREGATIONS else _checked(name, load_plugin(name))
 
 
 def _checked(name: str, aggregate: Aggregate) -> Aggregate:

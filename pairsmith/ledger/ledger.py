@@ -23,7 +23,7 @@ class Ledger:
         self.batches = Batches(self._database)
 
     def lock(self, dataset: str, wait: float | None = None) -> AbstractContextManager[None]:
-        """Hold a data set for one run; see `locks.lock`."""
+        """Hold a data set for one run; see `dataset_lock.lock`."""
         return lock(self._database, dataset, wait)
 
     def size(self) -> int:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import cast
 
 from pairsmith.config import Judge, ModelSpec
-from pairsmith.config.plugins import code_hash, failed, load
+from pairsmith.config.plugins import code_hash, failed, load_plugin
 from pairsmith.errors import ConfigError, PairsmithError
 from pairsmith.protocol import LLM, Finished, Identity, Request
 from pairsmith.session import Session
@@ -44,7 +44,7 @@ class OwnModel:
 
 def _made(spec: ModelSpec) -> LLM:
     try:
-        return cast("LLM", load(spec.backend)(spec))
+        return cast("LLM", load_plugin(spec.backend)(spec))
     except PairsmithError:
         raise
     except (Exception, SystemExit) as error:

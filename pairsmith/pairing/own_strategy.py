@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from pairsmith.config import Pairing
-from pairsmith.config.plugins import failed, load
+from pairsmith.config.plugins import failed, load_plugin
 from pairsmith.errors import ConfigError, PairsmithError
 from pairsmith.pairing.candidates import Candidate
 
@@ -17,7 +17,7 @@ from pairsmith.pairing.candidates import Candidate
 def pairs_of(name: str, candidates: Sequence[Candidate], pairing: Pairing) -> Iterator[tuple[Candidate, Candidate]]:
     """The pairs that the strategy of that name forms, the one that it prefers first. Raises ConfigError where it fails
     or yields what is no pair of candidates."""
-    strategy: Callable[[Sequence[Candidate], Pairing], Iterable[object]] = load(name)
+    strategy: Callable[[Sequence[Candidate], Pairing], Iterable[object]] = load_plugin(name)
     by_id = {candidate.id: candidate for candidate in candidates}
     copies = tuple(replace(candidate, row=candidate.row.copy()) for candidate in candidates)
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pairsmith.config import CHECKS, Judge, Rating, Recipe
 from pairsmith.ids import fingerprint, source_hash
 from pairsmith.judging import (
-    prompts,
+    own_prompt,
     rating,
     readout_json,
     readout_logprobs,
@@ -30,7 +30,7 @@ from pairsmith.text.templating import template_hash
 # The modules whose code decides what is read of a judge's reply.
 RATING_CODE = (
     rating,
-    prompts,
+    own_prompt,
     readouts,
     readout_values,
     readout_text,

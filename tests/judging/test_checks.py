@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from pairsmith.config import Check, Config
-from pairsmith.config.plugins import load
+from pairsmith.config.plugins import load_plugin
 from pairsmith.errors import ConfigError
 from pairsmith.judging.checks import MOST_IFEVAL, MOST_JSON, check_hash, judge_text
 from pairsmith.judging.readouts import NOT_APPLICABLE, Read
@@ -328,7 +328,7 @@ def test_a_function_that_cannot_be_had(functions: str, tmp_path: Path, monkeypat
     broken = write_module(tmp_path, monkeypatch, "broken_checks", "raise SystemExit(1)")
     for path in ("absent_module:f", f"{functions}:absent", f"{functions}:THING", f"{broken}:f"):
         with pytest.raises(ConfigError, match=path):
-            load(check("python", callable=path).callable)  # type: ignore[union-attr]
+            load_plugin(check("python", callable=path).callable)  # type: ignore[union-attr]
         with pytest.raises(ConfigError):
             judge_text(check("python", callable=path), "x", MESSAGES, None, {})
     for path in ("no_colon", "a:b:c", "a b:c", ":f", "os.system:", "../x:f", "a:f\n"):

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from pairsmith.config.plugins import failed, load, said
+from pairsmith.config.plugins import failed, load_plugin, said
 from pairsmith.errors import ConfigError, PairsmithError
 from pairsmith.judging.readouts import NOT_APPLICABLE, Read, Sheet
 from pairsmith.protocol import Message, Reply
@@ -47,7 +47,7 @@ class JudgePrompt(Protocol):
 
 def prompt_of(name: str | None) -> JudgePrompt | None:
     """The prompt of one's own that a judge names; None where it has none."""
-    found: JudgePrompt | None = load(name) if name else None
+    found: JudgePrompt | None = load_plugin(name) if name else None
     return found
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from pairsmith.config import Judge, Rating
 from pairsmith.errors import ConfigError
-from pairsmith.judging.prompts import JudgeSheet, messages_of, read_own
+from pairsmith.judging.own_prompt import JudgeSheet, messages_of, read_own
 from pairsmith.judging.rating import rate
 from pairsmith.judging.readouts import NOT_APPLICABLE, Read, Scale, Text
 from pairsmith.protocol import Finished, Identity, Message, Reply, Request
