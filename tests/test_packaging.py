@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pairsmith.llms.endpoint.openai import MANY_CALLS
+from pairsmith.llms.endpoint.engines import MANY_CALLS
 from pairsmith.testing import FakeEndpoint
 from tests.conftest import ROOT, clean_environment
 from tests.flows.service.test_serving import recipe_over

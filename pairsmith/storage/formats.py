@@ -6,6 +6,7 @@ A number goes up when older code would misread what newer code writes. Where non
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from pairsmith.about import __version__
 from pairsmith.errors import DataError
 from pairsmith.storage.store import Store
 
+log = logging.getLogger(__name__)
 WORKSPACE_FORMAT = 1  # of a data set's folder
 VERSION_FORMAT = 1  # of a version's folder
 FILE = "format.json"
@@ -42,18 +44,23 @@ def check_version_folder(folder: Path) -> None:
 
 
 def check_workspace(store: Store) -> None:
-    """Raise DataError where the folder of a data set is of a newer format, or its format cannot be read."""
-    if not store.exists(FILE):
-        return
-    try:
-        found = store.read_json(FILE)["format"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{store.url(FILE)}: cannot be read: {type(error).__name__}: {error}") from None
-    refuse_newer(store.root, found, WORKSPACE_FORMAT)
+    """Raise DataError where the folder of a data set is of a newer format."""
+    refuse_newer(store.root, _workspace_format(store), WORKSPACE_FORMAT)
 
 
 def mark_workspace(store: Store) -> None:
-    """Check the format of a data set's folder, and write it where none stands yet."""
+    """Check the format of a data set's folder, and write it where none stands yet or where it is damaged."""
     check_workspace(store)
-    if not store.exists(FILE):
+    if _workspace_format(store) is None:
         store.write_json(FILE, {"format": WORKSPACE_FORMAT})
+
+
+def _workspace_format(store: Store) -> object:
+    """The number in a data set's folder; None where there is none, or the file is damaged."""
+    if not store.exists(FILE):
+        return None
+    try:
+        return store.read_json(FILE)["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        log.warning("%s: damaged, and written anew (%s: %s)", store.url(FILE), type(error).__name__, error)
+        return None

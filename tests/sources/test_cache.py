@@ -160,8 +160,8 @@ def test_a_file_that_has_just_changed_is_not_trusted_by_its_times(
     write(folder / "a.jsonl", lines_of("a", "b"))
     load_sources(recipe, process_session())
     hashed: list[Path] = []
-    real = cache._sha256
-    monkeypatch.setattr(cache, "_sha256", lambda path: (hashed.append(path), real(path))[1])
+    real = cache.file_digest
+    monkeypatch.setattr(cache, "file_digest", lambda path: (hashed.append(path), real(path))[1])
     load_sources(recipe, process_session())
     assert hashed == [folder / "a.jsonl"]
 

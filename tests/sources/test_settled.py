@@ -62,5 +62,5 @@ def test_a_file_that_was_settled_is_known_by_its_size_and_times(
 ) -> None:
     pretend(monkeypatch, age=2.1)
     first = load_sources(recipe, process_session())
-    monkeypatch.setattr(cache, "_sha256", lambda path: pytest.fail(f"{path} is settled, so it is not read"))
+    monkeypatch.setattr(cache, "file_digest", lambda path: pytest.fail(f"{path} is settled, so it is not read"))
     assert load_sources(recipe, process_session()).shards == first.shards

@@ -12,6 +12,7 @@ import pytest
 from pairsmith.about import __version__
 from pairsmith.config import Recipe
 from pairsmith.errors import DataError
+from pairsmith.session import process_session
 from pairsmith.stages.base import open_store
 from pairsmith.stages.load import load
 from pairsmith.status import datasets_of
@@ -35,7 +36,7 @@ def test_a_workspace_of_a_newer_format_is_refused_by_whoever_meets_it(echo_recip
     assert store.read_json(FILE) == {"format": 1}
     store.write_json(FILE, {"format": 2})
     for meet in (
-        lambda: load(recipe),
+        lambda: load(recipe, process_session()),
         lambda: versions.store_at(store.root),
         lambda: datasets_of(Path(recipe.workspace)),
     ):
@@ -43,7 +44,7 @@ def test_a_workspace_of_a_newer_format_is_refused_by_whoever_meets_it(echo_recip
             meet()
     store.write_bytes(FILE, b"{")
     with pytest.raises(DataError, match=rf"{FILE}: cannot be read"):
-        load(recipe)
+        load(recipe, process_session())
 
 
 def test_a_workspace_without_a_number_is_of_the_first_format_and_gets_it(echo_recipe: Build) -> None:

@@ -299,6 +299,7 @@ def test_a_process_that_was_forked_starts_its_own(monkeypatch: pytest.MonkeyPatc
 
 
 def test_it_ends_with_the_last_session_that_asks_through_it(endpoint: FakeEndpoint) -> None:
+    process_session().close()
     one, other = Session(), Session()
     for session in (one, other):
         generate(open_llm(spec(endpoint), session), requests(3))
