@@ -1,84 +1,64 @@
-"""Who may import whom, read from the source, lazy imports included: the house stays as `docs/design.md` draws it."""
+"""Who may import whom, read from the source, lazy imports included: the house stays as `docs/design.md` draws it.
+
+The order of the wings (`ORDER`) and the reading of imports are those of `docs/house.py`, which draws that picture.
+"""
 
 from __future__ import annotations
 
 import ast
-from graphlib import CycleError, TopologicalSorter
+import importlib.util
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from tests.conftest import ROOT
 
-# The wings, the lowest first: each may import those before it, and nothing else of ours.
-ORDER = [
-    "about", "ids", "errors", "memory", "session", "text", "config", "protocol", "storage", "ledger", "progress",
-    "llms", "generation", "judging", "pairing", "sources", "reporting", "publishing", "planning", "tuning", "stages",
-    "status", "building", "pairsmith", "tasks", "flows",
-]  # fmt: skip
-FOLDERS = {"pairsmith": "pairsmith", "pairsmith_tasks": "tasks", "pairsmith_flows": "flows"}
-MODULES = {
-    ".".join([package, *path.relative_to(ROOT / folder).with_suffix("").parts]).removesuffix(".__init__"): path
-    for package, folder in FOLDERS.items()
-    for path in sorted((ROOT / folder).rglob("*.py"))
-}
+
+def load_house() -> ModuleType:
+    """`docs/house.py` as a module: a script is in no package."""
+    spec = importlib.util.spec_from_file_location("house", ROOT / "docs" / "house.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+house = load_house()
+MODULES: dict[str, Path] = house.find_modules()
+IMPORTS: dict[str, set[str]] = house.find_imports(MODULES)
 HEAVY = {"torch", "transformers", "datasets", "huggingface_hub", "llguidance", "vllm"}
 STEPS = {"generation", "judging", "pairing", "sources"}
 PROTOCOL_KNOWS = {"ids", "config"}
 MOST_ENTRIES = 26
 
 
-def wing_of(name: str) -> str:
-    """The wing that a module belongs to; `pairsmith` for the front door itself."""
-    package, *rest = name.split(".")
-    return FOLDERS[package] if package != "pairsmith" or not rest else rest[0]
-
-
-def imported(path: Path, top_level_only: bool = False) -> set[str]:
-    """The modules, ours and others', that a file names in its imports."""
-    tree = ast.parse(path.read_text())
-    found: set[str] = set()
-    for node in tree.body if top_level_only else ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.module, f"{path}: imports name their module in full"
-            names = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= {name if name in MODULES else node.module for name in names}
-    return found
-
-
-def ours(path: Path) -> set[str]:
-    return {name for name in imported(path) if name.split(".")[0] in FOLDERS}
-
-
 @pytest.mark.parametrize("name", MODULES)
 def test_a_module_imports_nothing_above_its_wing(name: str) -> None:
-    path, wing = MODULES[name], wing_of(name)
-    found = {wing_of(other) for other in ours(path)} - {wing}
-    if wing != "testing":
-        upwards = {other for other in found if other not in ORDER[: ORDER.index(wing)]}
-        assert not upwards, f"{name} imports {upwards}"
+    path, wing = MODULES[name], house.wing_of(name)
+    upwards = house.upward({name: IMPORTS[name]})
+    assert not upwards, f"{name} imports {upwards}"
+    found = {house.wing_of(other) for other in IMPORTS[name]} - {wing}
     if wing == "protocol":
         assert found <= PROTOCOL_KNOWS
     if wing in STEPS:
         assert "llms" not in found, "a step knows the protocol, never a backend"
-    outside = {other.split(".")[0] for other in imported(path)} - set(FOLDERS)
+    outside = {other.split(".")[0] for other in house.imported(path, MODULES)} - set(house.FOLDERS)
     assert "prefect" not in outside or wing in ("tasks", "flows")
-    assert not {other.split(".")[0] for other in imported(path, top_level_only=True)} & HEAVY
+    assert not {other.split(".")[0] for other in house.imported(path, MODULES, top_level_only=True)} & HEAVY
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    graph = {name: ours(path) - {name} for name, path in MODULES.items()}
-    try:
-        TopologicalSorter(graph).prepare()
-    except CycleError as error:
-        pytest.fail(f"a circle: {' -> '.join(error.args[1])}")
+    around = house.circle(IMPORTS)
+    assert not around, f"a circle: {' -> '.join(around)}"
 
 
 def test_the_names_of_folders_that_users_have_too_are_never_imported() -> None:
     assert not [
-        name for name, path in MODULES.items() if {part.split(".")[0] for part in imported(path)} & {"flows", "tasks"}
+        name
+        for name, path in MODULES.items()
+        if {part.split(".")[0] for part in house.imported(path, MODULES)} & {"flows", "tasks"}
     ]
 
 

@@ -16,6 +16,7 @@ import yaml
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentUpdate
 
+from pairsmith.about import __version__
 from pairsmith.errors import ConfigError
 from pairsmith_flows.service import deploying, old_names, settings
 from pairsmith_flows.service.deploy_steps import read_recipe
@@ -24,6 +25,7 @@ from tests.conftest import ROOT
 FOLDER = ROOT / "deployments"
 PREFECT = FOLDER / "prefect.yaml"
 COMPOSE: dict[str, Any] = yaml.safe_load((FOLDER / "compose.yaml").read_text())
+IMAGE = f"pairsmith:{__version__}"
 SECRET = re.compile(r"PASSWORD|AUTH_STRING|KEY|TOKEN|CONNECTION_URL")
 
 
@@ -175,6 +177,11 @@ def test_the_dockerfile_passes_its_linter_runs_without_root_and_copies_what_is_t
     assert "deployments/.env" in ignored
 
 
+def test_every_file_names_the_image_of_this_version() -> None:
+    texts = [path.read_text() for path in FOLDER.rglob("*") if path.is_file()]
+    assert {image for text in texts for image in re.findall(r"\bpairsmith:\d[\w.]*", text)} == {IMAGE}
+
+
 def manifests() -> list[dict[str, Any]]:
     return list(yaml.safe_load_all((FOLDER / "kubernetes.yaml").read_text()))
 
@@ -231,7 +238,7 @@ def test_the_job_of_the_pool_in_a_cluster_is_one_by_its_schema() -> None:
     values |= {"env": [{"name": name, "value": value} for name, value in values["env"].items()], "name": "run"}
     made = apply_values(manifest, values, remove_notset=True)
     pod = made["spec"]["template"]["spec"]
-    assert pod["containers"][0]["image"] == "pairsmith:0.1.0"
+    assert pod["containers"][0]["image"] == IMAGE
     del pod["parallelism"], pod["completions"]  # Prefect's own template has them where they mean nothing
     kubernetes_validate.validate(made, "1.33", strict=True)
 
