@@ -291,11 +291,11 @@ def test_it_ends_with_the_process_that_started_it(endpoint: FakeEndpoint) -> Non
 
 
 def test_a_process_that_was_forked_starts_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    session = Session()
-    mine = session.share("engines", object)
-    assert session.share("engines", object) is mine
-    monkeypatch.setattr("os.getpid", lambda: 2)
-    assert session.share("engines", object) is not mine
+    with Session() as session:
+        mine = session.share("of a process", object)
+        assert session.share("of a process", object) is mine
+        monkeypatch.setattr("os.getpid", lambda: 2)
+        assert session.share("of a process", object) is not mine
 
 
 def test_it_ends_with_the_last_session_that_asks_through_it(endpoint: FakeEndpoint) -> None:
