@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pairsmith.llms.endpoint.openai import MANY_CALLS
+from pairsmith.llms.endpoint.engines import MANY_CALLS
 from pairsmith.testing import FakeEndpoint
 from tests.conftest import ROOT, clean_environment
 from tests.flows.service.test_serving import recipe_over
@@ -145,7 +145,7 @@ def test_beside_a_users_own_packages_everything_starts_and_theirs_stay_theirs(
     assert "Build preference datasets" in run(programs / "pairsmith", "--help", cwd=cwd, **path)
     for program in ([programs / "pairsmith"], [python, "-m", "pairsmith_flows"]):
         assert "a valid recipe" in run(*program, "validate", "recipe.yaml", cwd=cwd, **path)
-    engine = [python, "-P", "-m", "pairsmith.llms.endpoint.engine_process"]
+    engine = [python, "-P", "-m", "pairsmith.llms.endpoint.engine_server"]
     subprocess.run(engine, cwd=cwd, env=clean_environment(PYTHONPATH="") | path, input=b"", check=True, timeout=60)
     trial = (
         "from concurrent.futures import ProcessPoolExecutor as Pool; from multiprocessing import get_context as how; "

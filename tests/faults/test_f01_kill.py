@@ -18,7 +18,7 @@ import pytest
 
 from pairsmith.config import Recipe
 from pairsmith.ledger.ledger import Ledger
-from pairsmith.llms.endpoint.openai import MANY_CALLS
+from pairsmith.llms.endpoint.engines import MANY_CALLS
 from pairsmith.testing import FakeEndpoint, Weather
 from tests.conftest import children_of
 from tests.faults.conftest import CONCURRENCY
