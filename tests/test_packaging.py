@@ -145,7 +145,7 @@ def test_beside_a_users_own_packages_everything_starts_and_theirs_stay_theirs(
     assert "Build preference datasets" in run(programs / "pairsmith", "--help", cwd=cwd, **path)
     for program in ([programs / "pairsmith"], [python, "-m", "pairsmith_flows"]):
         assert "a valid recipe" in run(*program, "validate", "recipe.yaml", cwd=cwd, **path)
-    engine = [python, "-P", "-m", "pairsmith.llms.endpoint.engine_process"]
+    engine = [python, "-P", "-m", "pairsmith.llms.endpoint.engine_server"]
     subprocess.run(engine, cwd=cwd, env=clean_environment(PYTHONPATH="") | path, input=b"", check=True, timeout=60)
     trial = (
         "from concurrent.futures import ProcessPoolExecutor as Pool; from multiprocessing import get_context as how; "

@@ -185,7 +185,7 @@ def test_a_process_that_is_killed_is_replaced(monkeypatch: pytest.MonkeyPatch) -
     trier = TrialProcess()
     try:
         with monkeypatch.context() as patched:
-            patched.setattr(trial, "answer", end)
+            patched.setattr(trial, "time_answers", end)
             with pytest.raises(Ended, match="memory"):
                 trier.tried(ModelSpec(model="m"), [])
         assert {*trier.look_at("cpu").dtypes} & {"float32", "bfloat16"}

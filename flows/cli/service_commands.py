@@ -57,10 +57,10 @@ def models_command() -> None:
     with exit_codes():
         import logging
 
-        from pairsmith.llms.local.hub_models import fetch
+        from pairsmith.llms.local.hub_models import fetch_models
 
         logging.basicConfig(level=logging.INFO, format="%(message)s")
-        for folder in fetch():
+        for folder in fetch_models():
             click.echo(str(folder))
 
 

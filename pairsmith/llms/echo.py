@@ -1,9 +1,9 @@
-"""`echo`: a deterministic double of a model. It answers at once, needs no weights, and keeps every format.
+"""The `echo` backend: a stand-in for a model that answers at once, without weights, in the format asked for.
 
-It runs recipes in tests, in rehearsals of a recipe before real money is spent, and wherever the workflow rather
-than the text is of interest. Its answer depends on the request alone, so a rerun gives the same data set. A prompt
-that holds `[echo: fail]`, `[echo: empty]`, `[echo: long]` or `[echo: garbage]` gets an error, a blank text, a text
-cut at max_tokens, or a reply that keeps no format.
+It serves tests, rehearsals of a recipe before real money is spent, and whatever needs the workflow but no real text.
+Its answer depends on the request alone, so a rerun gives the same data set. A prompt with `[echo: fail]`,
+`[echo: empty]`, `[echo: long]` or `[echo: garbage]` in it gets an error, a blank text, a text cut at max_tokens, or a
+reply in no format.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _RATING_LINE = re.compile(r"^Rating (?P<mark>\w+): <(?P<low>\d+) to (?P<high>\d+
 
 
 class Echo:
-    """A backend that makes its answers up from a hash of the request."""
+    """A backend that derives its answers from a hash of the request."""
 
     def __init__(self, spec: ModelSpec) -> None:
         self.identity = Identity("echo", spec.model, spec.revision)
@@ -39,13 +39,13 @@ class Echo:
             yield [(index, self.answer(request))]
 
     def answer(self, request: Request) -> Reply:
-        asked, key = request.messages[-1]["content"], request.key(self.identity)
-        told = next((what for what in ("fail", "empty", "long", "garbage") if f"[echo: {what}]" in asked), None)
-        if told == "fail":
+        prompt, key = request.messages[-1]["content"], request.key(self.identity)
+        mode = next((mode for mode in ("fail", "empty", "long", "garbage") if f"[echo: {mode}]" in prompt), None)
+        if mode == "fail":
             return Reply("", error="echo was told to fail")
-        text = {"empty": " \n", "garbage": "}{ no format at all"}.get(told or "") or self._text(request, asked, key)
+        text = {"empty": " \n", "garbage": "}{ no format at all"}.get(mode or "") or self._text(request, prompt, key)
         words = text.split(" ")
-        limit = 1 if told == "long" else request.sampling.max_tokens
+        limit = 1 if mode == "long" else request.sampling.max_tokens
         cut = len(words) > limit and not request.schema
         return Reply(
             text=" ".join(words[:limit]) if cut else text,
@@ -55,13 +55,13 @@ class Echo:
             logprobs=_distribution(request.choices, key) if request.choices else None,
         )
 
-    def _text(self, request: Request, asked: str, key: str) -> str:
+    def _text(self, request: Request, prompt: str, key: str) -> str:
         if request.schema:
             return json.dumps(_instance(request.schema, key))
         if request.choices:
             logprobs = _distribution(request.choices, key)
             return f"{max(logprobs, key=lambda choice: logprobs[choice])} - {_prose(key, 12)}"
-        lines = asked.splitlines()
+        lines = prompt.splitlines()
         if any(_RATING_LINE.match(line) for line in lines):
             start = max(i for i, line in enumerate(lines) if line.startswith("Reply with "))
             return "\n".join(_fill(line, f"{key}.{number}") for number, line in enumerate(lines[start + 2 :]))

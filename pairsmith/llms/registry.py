@@ -1,4 +1,4 @@
-"""Which backend a name in a recipe means. Nothing heavy is loaded before its first request."""
+"""Which backend a name in a recipe means. Weights and large packages are loaded with the first request."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pairsmith.session import Session
 
 
 class NoModel:
-    """What stands where completions or ratings were given: it has a name, and nothing can be asked of it."""
+    """The placeholder where completions or ratings come with the rows: it has a name and answers nothing."""
 
     def __init__(self, spec: ModelSpec) -> None:
         self.identity = Identity(spec.backend, "given")
@@ -93,7 +93,7 @@ BACKENDS: dict[str, Callable[[ModelSpec, Session], LLM]] = {
 
 
 def open_llm(spec: ModelSpec, session: Session) -> LLM:
-    """The backend that a recipe names; nothing heavy is loaded before its first request, and then kept by `session`."""
+    """The backend that a recipe names. What it loads with its first request is kept by `session`."""
     backend = BACKENDS.get(spec.backend)
     return backend(spec, session) if backend else OwnModel(spec)
 

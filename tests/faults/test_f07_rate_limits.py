@@ -19,7 +19,7 @@ import pytest
 
 from pairsmith.config import Recipe
 from pairsmith.ids import fingerprint
-from pairsmith.llms.endpoint import engine as backend
+from pairsmith.llms.endpoint import attempts as backend
 from pairsmith.llms.endpoint.wire import retry_after
 from pairsmith.reporting.summary_tables import member_table
 from pairsmith.stages.base import open_store

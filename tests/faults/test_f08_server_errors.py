@@ -21,7 +21,7 @@ import pytest
 
 from pairsmith.config import Recipe
 from pairsmith.ids import fingerprint
-from pairsmith.llms.endpoint import engine as backend
+from pairsmith.llms.endpoint import attempts as backend
 from pairsmith.reporting.summary_tables import aspect_table, member_table
 from pairsmith.testing import KINDS, FakeEndpoint, Fault, Weather
 from tests.faults.harness import repeated

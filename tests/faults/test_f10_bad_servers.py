@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from pairsmith import testing
 from pairsmith.config import Recipe
 from pairsmith.ledger.ledger import Ledger
-from pairsmith.llms.endpoint import engine as backend
+from pairsmith.llms.endpoint import attempts as backend
 from pairsmith.llms.endpoint.wire import NoReply, reply_of
 from pairsmith.llms.recorded import Recorded
 from pairsmith.llms.registry import open_llm
@@ -97,10 +97,10 @@ def test_f10_the_deadline_is_that_of_all_attempts_together() -> None:
 
 FLOODED = """
 import resource, sys
-from pairsmith.llms.endpoint import engine
+from pairsmith.llms.endpoint import attempts
 from tests.llms.endpoint.test_openai import ask, request
 
-engine.backoff = lambda *_: 0.01
+attempts.backoff = lambda *_: 0.01
 def most() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 

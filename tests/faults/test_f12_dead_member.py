@@ -21,7 +21,7 @@ import pytest
 
 from pairsmith.config import Recipe
 from pairsmith.ledger.ledger import open_ledger
-from pairsmith.llms.endpoint import engine as backend
+from pairsmith.llms.endpoint import attempts as backend
 from pairsmith.reporting.summary_tables import member_table
 from pairsmith.session import process_session
 from pairsmith.stages.base import open_store

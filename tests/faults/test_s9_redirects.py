@@ -18,8 +18,8 @@ import pytest
 from pairsmith.config import Endpoint, ModelSpec, Recipe, Sampling
 from pairsmith.errors import ConfigError
 from pairsmith.ledger.ledger import Ledger
+from pairsmith.llms.endpoint import attempts as backend
 from pairsmith.llms.endpoint import batch
-from pairsmith.llms.endpoint import engine as backend
 from pairsmith.llms.endpoint.batch import Batched
 from pairsmith.llms.recorded import Recorded
 from pairsmith.llms.registry import open_llm

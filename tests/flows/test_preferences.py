@@ -249,14 +249,14 @@ def at_endpoint(echo_recipe: Build, url: str, **endpoint: Any) -> Recipe:
 def test_workers_share_an_endpoint_by_a_limit_of_prefects(echo_recipe: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 
-    from pairsmith.llms.endpoint.engine import Engine
+    from pairsmith.llms.endpoint.engine import EndpointEngine
     from pairsmith.stages.generate import generate_shard
     from pairsmith.testing import FakeEndpoint
     from pairsmith_flows.preferences import build_preference_dataset
 
     shares: list[float] = []
-    divide, generate = Engine.divide, generate_shard
-    monkeypatch.setattr(Engine, "divide", lambda self, share: (shares.append(share), divide(self, share))[1])
+    divide, generate = EndpointEngine.divide, generate_shard
+    monkeypatch.setattr(EndpointEngine, "divide", lambda self, share: (shares.append(share), divide(self, share))[1])
     both = threading.Barrier(2, timeout=120)  # each member's task works only when the other has its slot too
     monkeypatch.setattr("pairsmith_tasks.generate.generate_shard", lambda *args: (both.wait(), generate(*args))[1])
     with FakeEndpoint() as endpoint:

@@ -1,10 +1,10 @@
-"""`mode: batch`: requests handed to an endpoint as a file and collected when they are done, often at half the price.
+"""`mode: batch`: requests go to an endpoint in a file and replies are collected later, often at half the price.
 
-A batch outlives the run that submitted it. The ledger notes each before it is made, under a token that the endpoint
-keeps with it; so a run that was killed between the two finds it again, and none is submitted twice. A run waits for its
-batches as long as the endpoint's deadline; what is not done by then is collected by a later run.
+A batch outlives the run that submitted it. The ledger notes each batch before it is submitted, under a token that the
+endpoint stores with it; so a run that is killed between the two steps finds the batch again, and none is submitted
+twice. A run waits for its batches up to the endpoint's deadline; a later run collects those that are not done by then.
 
-Source of the protocol: https://platform.openai.com/docs/api-reference/batch
+The protocol is described at https://platform.openai.com/docs/api-reference/batch
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from pairsmith.session import Session
 log = logging.getLogger(__name__)
 ENDED = {"completed", "failed", "expired", "cancelled"}
 POLL_SECONDS = 15.0
-_TOKEN = "pairsmith"  # noqa: S105 - the name of a mark in a batch's metadata
+_TOKEN = "pairsmith"  # noqa: S105 - the name of the token in a batch's metadata
 
 
 class Batched:
-    """A backend that submits, waits and collects."""
+    """A backend that submits batches, waits for them and collects their replies."""
 
     def __init__(self, spec: ModelSpec, ledger: Ledger, session: Session) -> None:
         assert spec.endpoint is not None
@@ -56,21 +56,21 @@ class Batched:
         except openai.APIStatusError as error:
             if error.status_code not in STOPPING | {403}:
                 raise
-            told = self._clean(f"{error}{moved_hint(error.response.headers)}")
-            raise ConfigError(f"endpoint {self._endpoint.base_url}, batches: {told}") from None
+            problem = self._clean(f"{error}{moved_hint(error.response.headers)}")
+            raise ConfigError(f"endpoint {self._endpoint.base_url}, batches: {problem}") from None
 
-    def _collected(self, places: dict[str, int], requests: Sequence[Request]) -> Iterator[Finished]:
+    def _collected(self, indices: dict[str, int], requests: Sequence[Request]) -> Iterator[Finished]:
         import openai
 
         ends = time.monotonic() + self._endpoint.deadline
-        under_way = [batch for batch in self._known() if not places.keys().isdisjoint(batch.keys)]
-        submitted = {key for batch in under_way for key in batch.keys}
-        new = [key for key in places if key not in submitted]
+        pending = [batch for batch in self._known() if not indices.keys().isdisjoint(batch.keys)]
+        submitted = {key for batch in pending for key in batch.keys}
+        new = [key for key in indices if key not in submitted]
         problem = "not done yet"
         if new:
-            under_way.append(self._submit(new, [requests[places[key]] for key in new]))
-        while under_way:
-            for batch in list(under_way):
+            pending.append(self._submit(new, [requests[indices[key]] for key in new]))
+        while pending:
+            for batch in list(pending):
                 try:
                     state = self._client.batches.retrieve(str(batch.id))
                 except (openai.APIConnectionError, openai.APIStatusError) as error:
@@ -79,23 +79,22 @@ class Batched:
                     problem = self._clean(error)
                     continue
                 if state.status in ENDED:
-                    under_way.remove(batch)
-                    replies = self._replies(state, places, requests)
-                    left = f"the batch {batch.id} ended as {state.status} without this request"
-                    mine = [key for key in batch.keys if key in places]
-                    yield [(places[key], replies.get(key) or Reply("", error=left)) for key in mine]
-                    self._ledger.batches.close(batch)  # only now: its replies are recorded
-            if under_way and time.monotonic() + POLL_SECONDS > ends:
-                told = f"{problem}: batch {{}}, collected by a later run"
-                for batch in under_way:
-                    late = Reply("", error=told.format(batch.id))
-                    yield [(places[key], late) for key in batch.keys if key in places]
+                    pending.remove(batch)
+                    replies = self._replies(state, indices, requests)
+                    missing = f"the batch {batch.id} ended as {state.status} without this request"
+                    mine = [key for key in batch.keys if key in indices]
+                    yield [(indices[key], replies.get(key) or Reply("", error=missing)) for key in mine]
+                    self._ledger.batches.close(batch)  # after the yield, when its replies are recorded
+            if pending and time.monotonic() + POLL_SECONDS > ends:
+                for batch in pending:
+                    late = Reply("", error=f"{problem}: batch {batch.id}, collected by a later run")
+                    yield [(indices[key], late) for key in batch.keys if key in indices]
                 return
-            if under_way:
+            if pending:
                 time.sleep(POLL_SECONDS)
 
     def _known(self) -> list[Batch]:
-        """Batches that were submitted and not collected; one that a crash left without its id is looked for."""
+        """Batches submitted and not collected. The id of one that a crash left without is looked up by token."""
         known = []
         for batch in self._ledger.batches.pending(self._endpoint.base_url, self.identity.model):
             found = batch.id or next(
@@ -134,22 +133,22 @@ class Batched:
         log.info("batch %s: %d requests to %s submitted", made.id, len(keys), self.identity.model)
         return batch
 
-    def _replies(self, state: Any, places: dict[str, int], requests: Sequence[Request]) -> dict[str, Reply]:
+    def _replies(self, state: Any, indices: dict[str, int], requests: Sequence[Request]) -> dict[str, Reply]:
         replies = {}
         for file in filter(None, (state.output_file_id, state.error_file_id)):
             for line in self._client.files.content(file).content.split(b"\n"):
                 entry = json.loads(line) if line.strip() else {}
                 key = entry.get("custom_id")
-                if key in places:
-                    replies[key] = self._reply(entry, requests[places[key]])
+                if key in indices:
+                    replies[key] = self._reply(entry, requests[indices[key]])
         return replies
 
     def _reply(self, entry: dict[str, Any], request: Request) -> Reply:
         response = entry.get("response") or {}
         status = response.get("status_code")
         if status != 200:
-            told = self._clean(entry.get("error") or response.get("body") or f"status {status}")
-            return Reply("", error=f"refused: {told}", final=status == 413 or "context length" in told.lower())
+            problem = self._clean(entry.get("error") or response.get("body") or f"status {status}")
+            return Reply("", error=f"refused: {problem}", final=status == 413 or "context length" in problem.lower())
         try:
             return reply_of(response["body"], request)
         except (NoReply, KeyError) as error:

@@ -1,9 +1,9 @@
-"""The process in which engines run: requests come in and outcomes go out as lines of JSON.
+"""The engine process: it reads requests and writes outcomes, as lines of JSON.
 
     python -m pairsmith.llms.endpoint.engine_server
 
-`remote_engine` starts it and says what goes in and out. Engines with many calls at a time run here, so that Python's
-lock does not bind calls and tables to one core.
+`remote_engine` starts it and knows the messages. Engines with many calls at a time run here, since in one process
+Python's lock would keep calls and tables on one core.
 """
 
 from __future__ import annotations
@@ -26,24 +26,26 @@ from pairsmith.config import Endpoint, Sampling
 from pairsmith.errors import DataError
 from pairsmith.ledger.ledger import open_ledger
 from pairsmith.ledger.replies import Account, Entry, storable
-from pairsmith.llms.endpoint.engine import Arrivals, Engine, Gathered, Job, Outcome
+from pairsmith.llms.endpoint.engine import EndpointEngine
+from pairsmith.llms.endpoint.jobs import GatheringSink, Job, Outcome, ReplySink
 from pairsmith.memory import frugal_memory
 from pairsmith.protocol import Reply, Request
 from pairsmith.session import Session
 
-_LONGEST = 1 << 30  # bytes of a line
-SAID_SECONDS = 0.02  # between the moments at which what is recorded is said: nobody is in a hurry for it
+_LONGEST_LINE = 1 << 30  # bytes
+WRITE_SECONDS = 0.02  # between two lines of recorded outcomes: the other process is in no hurry for them
 log = logging.getLogger(__name__)
 _REPLY = tuple(Reply.__dataclass_fields__)
 
 
-def read_outcome(told: list[Any]) -> Outcome:
-    if told[0] is None:
-        return getattr(errors, told[1], RuntimeError)(told[2])
-    return told[0], Reply(*told[1:])
+def read_outcome(values: list[Any]) -> Outcome:
+    """An outcome from its JSON: its index and the fields of a reply, or null and the name and text of an error."""
+    if values[0] is None:
+        return getattr(errors, values[1], RuntimeError)(values[2])
+    return values[0], Reply(*values[1:])
 
 
-def _told(outcome: Outcome) -> list[Any]:
+def _as_json(outcome: Outcome) -> list[Any]:
     if isinstance(outcome, BaseException):
         return [None, type(outcome).__name__, str(outcome)]
     index, reply = outcome
@@ -51,31 +53,34 @@ def _told(outcome: Outcome) -> list[Any]:
 
 
 class _Output:
-    """Where outcomes are said, a line at a time, from any thread."""
+    """Writes outcomes, a line at a time, from any thread."""
 
     def __init__(self, lines: BinaryIO) -> None:
         self._lines, self._lock = lines, threading.Lock()
 
-    def say(self, outcomes: Sequence[tuple[int, Outcome]]) -> None:
-        line = json.dumps([(stream, _told(outcome)) for stream, outcome in outcomes]).encode() + b"\n"
+    def write(self, outcomes: Sequence[tuple[int, Outcome]]) -> None:
+        line = json.dumps([(stream, _as_json(outcome)) for stream, outcome in outcomes]).encode() + b"\n"
         with self._lock:
             self._lines.write(line)
             self._lines.flush()
 
 
 class _Recorder:
-    """Records outcomes of all streams, those that come while it writes together in the next go, and then says them."""
+    """Records the outcomes of all streams in ledgers, then writes them to the output.
+
+    Outcomes that arrive during a commit are committed together in the next one.
+    """
 
     def __init__(self, output: _Output) -> None:
         self._output, self._session = output, Session()
-        self._waiting: list[tuple[_Recorded, Outcome]] = []
-        self._done: list[tuple[int, Outcome]] = []
-        self._writer, self._speaker = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
+        self._waiting: list[tuple[_RecordingSink, Outcome]] = []
+        self._done: list[tuple[int, Outcome]] = []  # recorded, not written yet
+        self._ledger_thread, self._output_thread = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
         self._task: asyncio.Task[None] | None = None
-        self._says: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
-    def take(self, arrived: _Recorded, outcome: Outcome) -> None:
-        self._waiting.append((arrived, outcome))
+    def take(self, sink: _RecordingSink, outcome: Outcome) -> None:
+        self._waiting.append((sink, outcome))
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._work())
 
@@ -83,23 +88,25 @@ class _Recorder:
         loop = asyncio.get_running_loop()
         while self._waiting:
             group, self._waiting = self._waiting, []
-            recorded = await loop.run_in_executor(self._writer, _record, group, self._session)  # raises nothing
-            self._done += recorded  # in two steps: what was there before the wait may have been said meanwhile
-            for arrived, count in Counter(arrived for arrived, _ in group).items():
-                arrived.give_back(count)
-            if self._says is None:
-                self._says = loop.call_later(SAID_SECONDS, self._say)
+            recorded = await loop.run_in_executor(self._ledger_thread, _record, group, self._session)  # raises nothing
+            self._done += recorded  # a statement of its own: `_write` may have replaced the list during the wait
+            for sink, count in Counter(sink for sink, _ in group).items():
+                sink.give_back(count)
+            if self._timer is None:
+                self._timer = loop.call_later(WRITE_SECONDS, self._write)
         self._task = None
 
-    def _say(self) -> None:
-        self._says, done, self._done = None, self._done, []
-        asyncio.get_running_loop().run_in_executor(self._speaker, self._output.say, done)
+    def _write(self) -> None:
+        self._timer, done, self._done = None, self._done, []
+        asyncio.get_running_loop().run_in_executor(self._output_thread, self._output.write, done)
 
 
-class _Recorded(Arrivals):
-    """Hands the outcomes of a stream over to be recorded, and then to who waits for them."""
+class _RecordingSink(ReplySink):
+    """Passes the outcomes of a stream to the recorder."""
 
-    def __init__(self, stream: int, engine: Engine, recorder: _Recorder, account: Account, keys: Sequence[str]) -> None:
+    def __init__(
+        self, stream: int, engine: EndpointEngine, recorder: _Recorder, account: Account, keys: Sequence[str]
+    ) -> None:
         super().__init__()
         self.stream, self.account, self.keys = stream, account, keys
         self._engine, self._recorder = engine, recorder
@@ -107,95 +114,100 @@ class _Recorded(Arrivals):
     def put(self, outcome: Outcome) -> None:
         self._recorder.take(self, outcome)
 
-    def give_back(self, places: int) -> None:
-        self._engine.recorded(self, places)
+    def give_back(self, permits: int) -> None:
+        self._engine.recorded(self, permits)
 
 
-def _record(group: list[tuple[_Recorded, Outcome]], session: Session) -> list[tuple[int, Outcome]]:
-    """Make the replies of a group durable; returns the outcomes by stream, a ledger's error in place of its replies."""
+def _record(group: list[tuple[_RecordingSink, Outcome]], session: Session) -> list[tuple[int, Outcome]]:
+    """Make the replies of a group durable. Returns their streams and outcomes; where a ledger fails, its error."""
     done: list[tuple[int, Outcome]] = [
-        (arrived.stream, outcome) for arrived, outcome in group if isinstance(outcome, BaseException)
+        (sink.stream, outcome) for sink, outcome in group if isinstance(outcome, BaseException)
     ]
-    replies = [(arrived, outcome) for arrived, outcome in group if not isinstance(outcome, BaseException)]
-    for url in {arrived.account.ledger for arrived, _ in replies}:
-        part = [(arrived, outcome) for arrived, outcome in replies if arrived.account.ledger == url]
-        entries = [Entry(arrived.account, arrived.keys[index], storable(reply)) for arrived, (index, reply) in part]
+    replies = [(sink, outcome) for sink, outcome in group if not isinstance(outcome, BaseException)]
+    for url in {sink.account.ledger for sink, _ in replies}:
+        part = [(sink, outcome) for sink, outcome in replies if sink.account.ledger == url]
+        entries = [Entry(sink.account, sink.keys[index], storable(reply)) for sink, (index, reply) in part]
         try:
-            kept: list[Reply | DataError] = [*open_ledger(url, session).replies.record(entries)]
+            stored: list[Reply | DataError] = [*open_ledger(url, session).replies.record(entries)]
         except Exception as error:
-            told = str(error) if isinstance(error, DataError) else f"ledger: {type(error).__name__}: {error}"
-            kept = [DataError(told)] * len(entries)
-        for (arrived, (index, _)), now in zip(part, kept, strict=True):
-            done.append((arrived.stream, now if isinstance(now, DataError) else (index, now)))
+            problem = str(error) if isinstance(error, DataError) else f"ledger: {type(error).__name__}: {error}"
+            stored = [DataError(problem)] * len(entries)
+        for (sink, (index, _)), result in zip(part, stored, strict=True):
+            done.append((sink.stream, result if isinstance(result, DataError) else (index, result)))
     return done
 
 
-class _Serving:
-    """The other process's side."""
+class _Server:
+    """The engines and streams of this process, and what each message does to them."""
 
     def __init__(self, output: _Output) -> None:
         self._output = output
-        self._engines: dict[int, Engine] = {}
-        self._streams: dict[int, tuple[Engine, list[Job], Arrivals]] = {}
+        self._engines: dict[int, EndpointEngine] = {}
+        self._streams: dict[int, tuple[EndpointEngine, list[Job], ReplySink]] = {}
         self._recorder = _Recorder(output)
-        self._broken: dict[int, Exception] = {}  # engines that could not be opened
+        self._failed: dict[int, Exception] = {}  # why an engine could not be opened
 
-    def heed(self, message: dict[str, Any]) -> None:
-        """Do as told; what goes wrong in it is said to those who wait for it, and to nobody else."""
+    def handle(self, message: dict[str, Any]) -> None:
+        """Do what a message asks for. An error is the outcome of that message's requests, and concerns no others."""
         try:
-            self._heed(**message)
+            self._handle(**message)
         except Exception as error:
-            log.exception("a message could not be heeded")
+            log.exception("a message could not be handled")
             if message["what"] == "open":
-                self._broken[message["engine"]] = error
+                self._failed[message["engine"]] = error
             elif message["what"] == "ask":
-                cause = self._broken.get(message["engine"], error)
-                self._output.say([(message["stream"], cause)] * len(message["requests"]))
+                cause = self._failed.get(message["engine"], error)
+                self._output.write([(message["stream"], cause)] * len(message["requests"]))
 
-    def _heed(self, what: str, engine: int = -1, stream: int = -1, **more: Any) -> None:
+    def _handle(self, what: str, engine: int = -1, stream: int = -1, **more: Any) -> None:
         if what == "open":
             endpoint = Endpoint.model_validate(more["endpoint"])
-            self._engines[engine] = Engine(endpoint, more["model"], more["key"], asyncio.get_running_loop())
+            self._engines[engine] = EndpointEngine(endpoint, more["model"], more["key"], asyncio.get_running_loop())
         elif what == "divide":
             self._engines[engine].divide(more["share"])
         elif what == "ask":
             self._ask(self._engines[engine], stream, **more)
         elif stream in self._streams:
-            asked, jobs, arrived = self._streams[stream]
+            asked, jobs, sink = self._streams[stream]
             if what == "recorded":
-                asked.recorded(arrived, more["replies"])
+                asked.recorded(sink, more["replies"])
             else:
-                asked.leave(jobs, arrived)
+                asked.cancel(jobs, sink)
                 del self._streams[stream]
 
     def _ask(
-        self, engine: Engine, stream: int, samplings: list[Any], requests: list[Any], kept: dict[str, Any] | None
+        self,
+        engine: EndpointEngine,
+        stream: int,
+        samplings: list[Any],
+        requests: list[Any],
+        recording: dict[str, Any] | None,
     ) -> None:
         known = [Sampling.model_validate(sampling) for sampling in samplings]
-        arrived: Arrivals
-        if kept:
-            account = TypeAdapter(Account).validate_python(kept["account"])
-            arrived = _Recorded(stream, engine, self._recorder, account, kept["keys"])
+        sink: ReplySink
+        if recording:
+            account = TypeAdapter(Account).validate_python(recording["account"])
+            sink = _RecordingSink(stream, engine, self._recorder, account, recording["keys"])
         else:
-            arrived = Gathered(lambda outcomes: self._output.say([(stream, outcome) for outcome in outcomes]))
+            sink = GatheringSink(lambda outcomes: self._output.write([(stream, outcome) for outcome in outcomes]))
         jobs = []
         for index, (sampling, messages, seed, sample, schema, choices) in enumerate(requests):
             request = Request(tuple(messages), known[sampling], seed, sample, schema, choices and tuple(choices))
-            jobs.append(Job(index, request, arrived))
-        self._streams[stream] = (engine, jobs, arrived)
-        engine.take_in(jobs)
+            jobs.append(Job(index, request, sink))
+        self._streams[stream] = (engine, jobs, sink)
+        engine.add(jobs)
 
 
 async def _serve(output: _Output) -> None:
-    reader, serving = asyncio.StreamReader(limit=_LONGEST), _Serving(output)
+    reader, server = asyncio.StreamReader(limit=_LONGEST_LINE), _Server(output)
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     while line := await reader.readline():
-        serving.heed(json.loads(line))
-    os._exit(0)  # with calls in flight or not
+        server.handle(json.loads(line))
+    os._exit(0)  # even with calls in progress
 
 
 if __name__ == "__main__":
     output = _Output(os.fdopen(os.dup(1), "wb"))
-    os.dup2(2, 1)  # what others print is no line of ours
+    os.dup2(2, 1)  # what libraries print must not become one of the lines
     with frugal_memory():
         asyncio.run(_serve(output))

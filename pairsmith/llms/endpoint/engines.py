@@ -1,7 +1,7 @@
-"""The engines of a process, one for each model at an endpoint, and where they run: so all who ask share its limits.
+"""The engines of a process: one for each model at an endpoint, so that all members and judges share its limits.
 
-They run in one event loop in a thread of its own; those that may have many calls under way run in another process: a
-second processor core then does what a call costs, a third of all the work against a fast endpoint.
+Engines run in an event loop that has a thread of its own. Those that may have many calls in progress run in another
+process, so that a second core does the work of the calls: a third of all work against a fast endpoint.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import threading
 from collections.abc import Coroutine, Sequence
 
 from pairsmith.config import Endpoint
-from pairsmith.llms.endpoint.engine import Arrivals, Deliver, Engine, Gathered, Job
+from pairsmith.llms.endpoint.engine import EndpointEngine
+from pairsmith.llms.endpoint.jobs import Deliver, GatheringSink, Job, ReplySink
 from pairsmith.llms.endpoint.keys import key_of
 from pairsmith.llms.endpoint.remote_engine import EngineProcess, RemoteEngine
 from pairsmith.protocol import Request
 from pairsmith.session import Session
 
-MANY_CALLS = 32  # at a time, from which on an engine runs in another process
+MANY_CALLS = 32  # at a time; an engine that may have more runs in another process
 GOODBYE_SECONDS = 2.0  # that connections may take to close
 
 
@@ -26,18 +27,18 @@ class ThreadEngine:
     """An engine in this process's event loop, as other threads see it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, endpoint: Endpoint, model: str, key: str) -> None:
-        self._loop, self._engine = loop, Engine(endpoint, model, key, loop)
+        self._loop, self._engine = loop, EndpointEngine(endpoint, model, key, loop)
 
     def divide(self, share: float) -> None:
-        """Take no more than this share of the endpoint's rates; other processes have the rest."""
+        """Use no more than this share of the endpoint's rates; other processes have the rest."""
         self._loop.call_soon_threadsafe(self._engine.divide, share)
 
     def ask(self, requests: Sequence[Request], deliver: Deliver) -> ThreadStream:
-        """Ask all of `requests`; outcomes go to `deliver`, from the event loop."""
-        arrived = Gathered(deliver)
-        jobs = [Job(index, request, arrived) for index, request in enumerate(requests)]
-        self._loop.call_soon_threadsafe(self._engine.take_in, jobs)
-        return ThreadStream(self._loop, self._engine, jobs, arrived)
+        """Send all of `requests`; the event loop calls `deliver` with their outcomes."""
+        sink = GatheringSink(deliver)
+        jobs = [Job(index, request, sink) for index, request in enumerate(requests)]
+        self._loop.call_soon_threadsafe(self._engine.add, jobs)
+        return ThreadStream(self._loop, self._engine, jobs, sink)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -47,19 +48,21 @@ class ThreadEngine:
 class ThreadStream:
     """Requests that an engine of this process works on for one thread."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, engine: Engine, jobs: list[Job], arrived: Arrivals) -> None:
-        self._loop, self._engine, self._jobs, self._arrived = loop, engine, jobs, arrived
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, engine: EndpointEngine, jobs: list[Job], sink: ReplySink
+    ) -> None:
+        self._loop, self._engine, self._jobs, self._sink = loop, engine, jobs, sink
 
     def recorded(self, replies: int) -> None:
-        """So many of the replies are in the ledger."""
-        self._loop.call_soon_threadsafe(self._engine.recorded, self._arrived, replies)
+        """Tell the engine that so many more replies are in the ledger."""
+        self._loop.call_soon_threadsafe(self._engine.recorded, self._sink, replies)
 
-    def leave(self) -> None:
-        """Nobody waits for what is left."""
-        self._loop.call_soon_threadsafe(self._engine.leave, self._jobs, self._arrived)
+    def cancel(self) -> None:
+        """Drop the requests that have no reply yet."""
+        self._loop.call_soon_threadsafe(self._engine.cancel, self._jobs, self._sink)
 
 
-class Engines:
+class EndpointEngines:
     """All engines of a process. Opens the event loop and the other process when they are needed."""
 
     def __init__(self) -> None:
@@ -71,18 +74,18 @@ class Engines:
         atexit.register(self.close)
 
     def engine_for(self, endpoint: Endpoint, model: str, key: str) -> ThreadEngine | RemoteEngine:
-        """The engine for a model at an endpoint; another in the place of one whose process is gone."""
+        """The engine for a model at an endpoint; a new one where the process of the last one has ended."""
         name = (endpoint.model_dump_json(), model, key)
         with self._lock:
             known = self._engines.get(name)
-            if known is None or (isinstance(known, RemoteEngine) and known.gone):
+            if known is None or (isinstance(known, RemoteEngine) and known.has_ended):
                 known = self._engines[name] = self._opened(endpoint, model, key)
             return known
 
     def _opened(self, endpoint: Endpoint, model: str, key: str) -> ThreadEngine | RemoteEngine:
         if endpoint.concurrency <= MANY_CALLS:
             return ThreadEngine(self._running_loop(), endpoint, model, key)
-        if self._process is None or self._process.gone:
+        if self._process is None or self._process.has_ended:
             self._process = EngineProcess()
         return RemoteEngine(self._process, endpoint, model, key)
 
@@ -102,17 +105,18 @@ class Engines:
         if process:
             process.close()
         if loop and self._thread:
-            ending = [engine.close() for engine in engines if isinstance(engine, ThreadEngine)]
-            asyncio.run_coroutine_threadsafe(_all_of(ending), loop).result(GOODBYE_SECONDS)
+            closing = [engine.close() for engine in engines if isinstance(engine, ThreadEngine)]
+            asyncio.run_coroutine_threadsafe(_gather(closing), loop).result(GOODBYE_SECONDS)
             loop.call_soon_threadsafe(loop.stop)
             self._thread.join()
             loop.close()
 
 
-async def _all_of(ending: Sequence[Coroutine[None, None, None]]) -> None:
-    await asyncio.gather(*ending)
+async def _gather(closing: Sequence[Coroutine[None, None, None]]) -> None:
+    await asyncio.gather(*closing)
 
 
 def engine_for(endpoint: Endpoint, model: str, session: Session) -> ThreadEngine | RemoteEngine:
-    """The engine for a model at an endpoint, that of all sessions of this process."""
-    return session.share("engines", Engines, Engines.close).engine_for(endpoint, model, key_of(endpoint, session))
+    """The engine for a model at an endpoint, which all sessions of this process share."""
+    engines = session.share("engines", EndpointEngines, EndpointEngines.close)
+    return engines.engine_for(endpoint, model, key_of(endpoint, session))

@@ -1,7 +1,7 @@
-"""Keys of endpoints: named in a recipe, found where it runs, never passed on or stored.
+"""Keys of endpoints: a recipe names where a key is, the process that needs it reads it there, nothing stores it.
 
-A key is in an environment variable, or among the secrets of the session, put there at run time by whoever can read the
-store that it is in (the Prefect tasks read Secret blocks).
+A key is in an environment variable or among the session's secrets; the Prefect tasks put the keys of Secret blocks
+there while they run.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from pairsmith.config import Endpoint
 from pairsmith.errors import ConfigError
 from pairsmith.session import Session
 
-NO_KEY = "none"  # what is sent to an endpoint that wants none
+NO_KEY = "none"  # sent to an endpoint that needs no key
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{16,}")
 
 
 def without(key: str, error: object) -> str:
-    """An error's text that does not tell the key: as it is, quoted for an address, JSON or HTML, or in base64."""
+    """An error's text with the key replaced by ***: as it is, quoted for a URL, JSON or HTML, and in base64."""
     text = str(error)
     if key == NO_KEY:
         return text
@@ -33,14 +33,14 @@ def without(key: str, error: object) -> str:
 
 
 def _decoded(text: str) -> bytes:
-    """What base64 says, wherever in it a group of four begins."""
+    """The bytes of base64 text, decoded from each of the four positions at which its groups may begin."""
     text = text.replace("+", "-").replace("/", "_")
     parts = (text[start : start + (len(text) - start) // 4 * 4] for start in range(4))
     return b"\n".join(base64.urlsafe_b64decode(part) for part in parts)
 
 
 def key_of(endpoint: Endpoint, session: Session) -> str:
-    """The key of an endpoint. Raises ConfigError that names where it should be."""
+    """The key of an endpoint. Raises ConfigError, which names where it should be."""
     if endpoint.api_key_block:
         key = session.secrets.get(endpoint.api_key_block)
         if not key:

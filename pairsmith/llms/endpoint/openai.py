@@ -1,6 +1,6 @@
-"""`openai`: any endpoint that speaks OpenAI's chat completions: vLLM, SGLang, TGI, llama.cpp, Ollama, hosted ones.
+"""The `openai` backend: any endpoint with OpenAI's chat completions: vLLM, SGLang, TGI, llama.cpp, Ollama, hosted ones.
 
-Members and judges that name the same endpoint and model share an engine, and so its limits: see `engines`.
+Members and judges that name the same endpoint and model share an engine, and so its limits; see `engines`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from pairsmith.config import ModelSpec
 from pairsmith.errors import DataError
 from pairsmith.ledger.replies import Account
-from pairsmith.llms.endpoint.engine import Outcome
 from pairsmith.llms.endpoint.engines import ThreadEngine, ThreadStream, engine_for
-from pairsmith.llms.endpoint.remote_engine import Gone, RemoteEngine, RemoteStream
+from pairsmith.llms.endpoint.jobs import Outcome
+from pairsmith.llms.endpoint.remote_engine import EngineProcessEnded, RemoteEngine, RemoteStream
 from pairsmith.protocol import Finished, Identity, Request
 from pairsmith.session import Session
 
@@ -27,9 +27,9 @@ class OpenAI:
         self._spec, self._endpoint, self._session, self._account = spec, spec.endpoint, session, account
 
     def recording(self, account: Account) -> OpenAI | None:
-        """See `ledger.recording`.
+        """See `recorded.recording`. Only the engine process can: it records a reply at once, and so frees its permit.
 
-        The process that asks records at once: this one may be at work on tables, and a call keeps its place till then.
+        This process may be busy with tables, and the permit would be held until it came to record the reply.
         """
         is_remote = isinstance(self._engine(), RemoteEngine)
         return OpenAI(self._spec, self._session, account) if is_remote else None
@@ -40,24 +40,24 @@ class OpenAI:
     def stream(self, requests: Sequence[Request]) -> Iterator[Finished]:
         outcomes: queue.SimpleQueue[list[Outcome]] = queue.SimpleQueue()
         engine = self._engine()
-        left, failures = len(requests), list[BaseException]()
+        waiting, failures = len(requests), list[BaseException]()
         if self._account and isinstance(engine, RemoteEngine):
-            asked: ThreadStream | RemoteStream = engine.ask(requests, outcomes.put, self._account)
+            stream: ThreadStream | RemoteStream = engine.ask(requests, outcomes.put, self._account)
         else:
-            asked = engine.ask(requests, outcomes.put)
+            stream = engine.ask(requests, outcomes.put)
         try:
-            while left:
+            while waiting:
                 group = outcomes.get()
-                left -= len(group)
+                waiting -= len(group)
                 for item in group:
-                    if isinstance(item, Gone | DataError):  # what is asked after it could not be kept
+                    if isinstance(item, EngineProcessEnded | DataError):  # later replies could not be recorded
                         raise item
                 failures += [item for item in group if isinstance(item, BaseException)]
                 finished = [item for item in group if not isinstance(item, BaseException)]
                 if finished:
                     yield finished
-                asked.recorded(len(group))
+                stream.recorded(len(group))
         finally:
-            asked.leave()
-        if failures:  # only now: what was in flight beside it has been answered, and paid for
+            stream.cancel()
+        if failures:  # raised last: the replies to all other requests have been paid for and are worth recording
             raise failures[0]

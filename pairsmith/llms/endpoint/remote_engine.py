@@ -1,8 +1,8 @@
-"""Engines in another process, as the threads of this one see them: requests go there and outcomes come back.
+"""The client of the engine process: threads of this process send requests there and get outcomes back.
 
-That process also records replies, where it is told in which ledger: whoever asked hears of them when they are durable.
-It ends when this one does, however that ended: its standard input closes then. It holds nothing that would be lost;
-what was in flight is asked again by the next run, as after any crash.
+That process also records replies, where a message names the ledger, and reports them once they are durable. It ends
+when this one ends, for whatever reason, since its standard input closes then. Nothing is lost with it: calls that were
+in progress are sent again by the next run, as after any crash.
 """
 
 from __future__ import annotations
@@ -23,102 +23,98 @@ from pydantic import TypeAdapter
 from pairsmith.config import Endpoint
 from pairsmith.ledger.replies import Account
 from pairsmith.llms.endpoint import engine_server
-from pairsmith.llms.endpoint.engine import Deliver, Outcome
 from pairsmith.llms.endpoint.engine_server import read_outcome
+from pairsmith.llms.endpoint.jobs import Deliver, Outcome
 from pairsmith.protocol import Request
 
 GOODBYE_SECONDS = 5.0  # that the process may take to end
 
 
-class Gone(OSError):
-    """The process ended while requests were under way; a rerun of the task starts another."""
+class EngineProcessEnded(OSError):
+    """The process ended before it had answered all requests; a retry of the task starts another."""
 
 
 class RemoteEngine:
-    """An engine of the other process, as the threads of this one see it."""
+    """An engine of the engine process, as threads of this process see it."""
 
     def __init__(self, process: EngineProcess, endpoint: Endpoint, model: str, key: str) -> None:
         self._process = process
-        self._number = self._process.number()
-        self._tell("open", endpoint=endpoint.model_dump(mode="json"), model=model, key=key)
+        self._number = self._process.new_number()
+        self._send("open", endpoint=endpoint.model_dump(mode="json"), model=model, key=key)
 
     @property
-    def gone(self) -> bool:
-        return self._process.gone
+    def has_ended(self) -> bool:
+        return self._process.has_ended
 
     def divide(self, share: float) -> None:
-        """Take no more than this share of the endpoint's rates; other processes have the rest."""
-        self._tell("divide", share=share)
+        """Use no more than this share of the endpoint's rates; other processes have the rest."""
+        self._send("divide", share=share)
 
     def ask(self, requests: Sequence[Request], deliver: Deliver, account: Account | None = None) -> RemoteStream:
-        """Ask all of `requests`; outcomes go to `deliver`, from a thread that reads them, recorded in `account`."""
-        asked = RemoteStream(self._process, self._process.number(), recorded=account is not None)
+        """Send all of `requests`; a thread calls `deliver` with their outcomes, recorded if there is an `account`."""
+        stream = RemoteStream(self._process, self._process.new_number(), is_recorded=account is not None)
         samplings = {id(request.sampling): request.sampling for request in requests}
-        known = {name: place for place, name in enumerate(samplings)}
-        told = [(known[id(r.sampling)], r.messages, r.seed, r.sample, r.schema, r.choices) for r in requests]
+        numbers = {name: number for number, name in enumerate(samplings)}
+        listed = [(numbers[id(r.sampling)], r.messages, r.seed, r.sample, r.schema, r.choices) for r in requests]
         dumped = [sampling.model_dump(mode="json") for sampling in samplings.values()]
-        kept = account and {
+        recording = account and {
             "account": TypeAdapter(Account).dump_python(account, mode="json"),
             "keys": [request.key(account.identity) for request in requests],
         }
-        self._process.expect(asked.number, deliver)
-        self._tell("ask", stream=asked.number, samplings=dumped, requests=told, kept=kept)
-        return asked
+        self._process.subscribe(stream.number, deliver)
+        self._send("ask", stream=stream.number, samplings=dumped, requests=listed, recording=recording)
+        return stream
 
-    def _tell(self, what: str, **more: Any) -> None:
-        self._process.tell({"what": what, "engine": self._number, **more})
+    def _send(self, what: str, **more: Any) -> None:
+        self._process.send({"what": what, "engine": self._number, **more})
 
 
 class RemoteStream:
-    """Requests that the other process works on for one thread of this one."""
+    """Requests that the engine process works on for one thread of this process."""
 
-    def __init__(self, process: EngineProcess, number: int, recorded: bool) -> None:
-        self._process, self.number, self._recorded = process, number, recorded
+    def __init__(self, process: EngineProcess, number: int, is_recorded: bool) -> None:
+        self._process, self.number, self._is_recorded = process, number, is_recorded
 
     def recorded(self, replies: int) -> None:
-        """So many of the replies are in the ledger."""
-        if not self._recorded:
-            self._process.tell({"what": "recorded", "stream": self.number, "replies": replies})
+        """Tell the engine that so many more replies are in the ledger, unless it records them itself."""
+        if not self._is_recorded:
+            self._process.send({"what": "recorded", "stream": self.number, "replies": replies})
 
-    def leave(self) -> None:
-        """Nobody waits for what is left."""
-        self._process.forget(self.number)
-        self._process.tell({"what": "leave", "stream": self.number})
+    def cancel(self) -> None:
+        """Drop the requests that have no reply yet."""
+        self._process.unsubscribe(self.number)
+        self._process.send({"what": "cancel", "stream": self.number})
 
 
 class EngineProcess:
-    """The other process, and the thread that reads what it says."""
+    """The engine process, and the thread that reads its output."""
 
     def __init__(self) -> None:
-        self.gone = False
-        self._numbers, self._expected = itertools.count(), dict[int, Deliver]()
+        self.has_ended = False
+        self._numbers, self._subscribers = itertools.count(), dict[int, Deliver]()
         self._lock = threading.Lock()
         self._child = subprocess.Popen(
-            [
-                sys.executable,
-                "-P",
-                "-m",
-                engine_server.__name__,
-            ],  # -P: no module of the working folder stands in for ours
+            # -P: a module of the same name in the working folder is not imported instead
+            [sys.executable, "-P", "-m", engine_server.__name__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C at the terminal is for this process to deal with
+            start_new_session=True,  # Ctrl-C at the terminal reaches this process alone
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
-        threading.Thread(target=self._listen, name="endpoints", daemon=True).start()
+        threading.Thread(target=self._read, name="endpoints", daemon=True).start()
 
-    def number(self) -> int:
-        """A number that nothing else of the process has."""
+    def new_number(self) -> int:
+        """A number that no other engine or stream of the process has."""
         return next(self._numbers)
 
-    def expect(self, stream: int, deliver: Deliver) -> None:
-        self._expected[stream] = deliver
+    def subscribe(self, stream: int, deliver: Deliver) -> None:
+        self._subscribers[stream] = deliver
 
-    def forget(self, stream: int) -> None:
-        self._expected.pop(stream, None)
+    def unsubscribe(self, stream: int) -> None:
+        self._subscribers.pop(stream, None)
 
-    def tell(self, message: dict[str, Any]) -> None:
-        """Say something; what a process that is gone cannot hear is told to those who wait instead."""
+    def send(self, message: dict[str, Any]) -> None:
+        """Send a message; where the process has ended, all subscribers get that as an error."""
         line = json.dumps(message).encode() + b"\n"
         assert self._child.stdin is not None
         try:
@@ -127,12 +123,12 @@ class EngineProcess:
                 self._child.stdin.flush()
         except (OSError, ValueError):
             self._end()
-        except BaseException:  # an interrupt leaves half a line behind
+        except BaseException:  # after an interrupt, half a line may have been written
             self._end()
             raise
 
     def close(self) -> None:
-        """Let the process end; what is in flight there is given up."""
+        """End the process; calls in progress are given up."""
         assert self._child.stdin is not None
         with contextlib.suppress(OSError):
             self._child.stdin.close()
@@ -143,22 +139,22 @@ class EngineProcess:
             self._child.wait()
         self._end()
 
-    def _listen(self) -> None:
+    def _read(self) -> None:
         assert self._child.stdout is not None
         try:
             for line in self._child.stdout:
-                if not line.endswith(b"\n"):  # cut off by its end
+                if not line.endswith(b"\n"):  # cut off, since the process ended
                     break
                 outcomes: dict[int, list[Outcome]] = defaultdict(list)
-                for stream, told in json.loads(line):
-                    outcomes[stream].append(read_outcome(told))
-                for stream, some in outcomes.items():
-                    if deliver := self._expected.get(stream):
-                        deliver(some)
+                for stream, values in json.loads(line):
+                    outcomes[stream].append(read_outcome(values))
+                for stream, group in outcomes.items():
+                    if deliver := self._subscribers.get(stream):
+                        deliver(group)
         finally:
             self._end()
 
     def _end(self) -> None:
-        self.gone = True
-        for deliver in list(self._expected.values()):
-            deliver([Gone("the process that asks the endpoints ended")])
+        self.has_ended = True
+        for deliver in list(self._subscribers.values()):
+            deliver([EngineProcessEnded("the process that asks the endpoints ended")])

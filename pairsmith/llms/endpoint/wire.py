@@ -1,7 +1,7 @@
 """The chat completions protocol: a request as the body of a call, a response's body as a reply. Pure functions.
 
-Source of the protocol: https://platform.openai.com/docs/api-reference/chat, with what vLLM, SGLang, TGI, llama.cpp and
-Ollama add to it or leave out.
+The protocol is described at https://platform.openai.com/docs/api-reference/chat; vLLM, SGLang, TGI, llama.cpp and
+Ollama add to it and leave parts of it out.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ PATH = "/chat/completions"
 STOPPING = {301, 302, 303, 307, 308, 401, 402, 404, 405}  # statuses after which no other request can do better
 _THOUGHT = re.compile(r"\A\s*(?:<think>)?(.*?)</think>\s*", re.DOTALL)
 _UNFINISHED_THOUGHT = re.compile(r"\A\s*<think>(?!.*</think>)(.*)\Z", re.DOTALL)
-_NO_PROBABILITY = -1e4  # of a choice that is not among the most likely tokens
-_MOST_TOKENS = 2**31  # that a database takes; more is no count
+_NO_PROBABILITY = -1e4  # log probability of a choice that is not among the most likely tokens
+_MOST_TOKENS = 2**31  # that a database column holds; a larger number is no real count
 _ENDS = {"eos_token": "stop", "stop_sequence": "stop", "end_turn": "stop", "max_tokens": "length"}  # TGI and others
 
 
 class NoReply(ValueError):
-    """A response that is none: no JSON object, no choice, no text."""
+    """A response without a reply in it: no JSON object, no choice, no text."""
 
 
 def body_of(request: Request, model: str, max_tokens_name: str) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def body_of(request: Request, model: str, max_tokens_name: str) -> dict[str, Any
 
 
 def reply_of(response: Any, request: Request) -> Reply:
-    """The first choice of a response; what a model thought aloud is kept apart from what it answered.
+    """The first choice of a response; the model's reasoning is separated from its answer.
 
     Raises NoReply where there is no choice to read.
     """
@@ -63,10 +63,11 @@ def reply_of(response: Any, request: Request) -> Reply:
         raise NoReply(f"an answer without a choice ({type(trouble).__name__}: {trouble})") from None
     text = content if isinstance(content, str) else ""
     reason = _ENDS.get(reason, reason) if isinstance(reason, str) else None
-    quotable = any("</think>" in turn["content"] for turn in request.messages)  # then it may end no thought
-    opened = text.lstrip().startswith("<think>") or not quotable
-    thought = (_THOUGHT.match(text) or _UNFINISHED_THOUGHT.match(text)) if opened else None
-    told = message.get("reasoning_content") or message.get("reasoning")
+    # where the prompt has a </think>, one in the answer may be a quote, unless the answer begins with <think>
+    is_quotable = any("</think>" in turn["content"] for turn in request.messages)
+    may_think = text.lstrip().startswith("<think>") or not is_quotable
+    thought = (_THOUGHT.match(text) or _UNFINISHED_THOUGHT.match(text)) if may_think else None
+    reasoning = message.get("reasoning_content") or message.get("reasoning")
     error = None if reason in ("stop", "length") else f"the endpoint ended with {reason}"
     logprobs = choice_logprobs(choice, request.choices) if request.choices else None
     if request.choices and logprobs is None and error is None:
@@ -80,14 +81,14 @@ def reply_of(response: Any, request: Request) -> Reply:
         logprobs=logprobs,
         error=error,
         final=reason == "content_filter",
-        reasoning=thought[1].strip() if thought else told if isinstance(told, str) else None,
+        reasoning=thought[1].strip() if thought else reasoning if isinstance(reasoning, str) else None,
     )
 
 
 def choice_logprobs(choice: Mapping[str, Any], choices: Sequence[str]) -> dict[str, float] | None:
-    """Log probabilities of `choices` where the answer begins: at its first word, after any thought.
+    """Log probabilities of `choices` at the first word of the answer, after any reasoning.
 
-    None where the answer does not begin with one of them: what little they got there is no verdict.
+    None where the answer does not begin with one of them: the small probabilities that they have there are no verdict.
     """
     try:
         tokens = [(str(item["token"]), item) for item in choice["logprobs"]["content"]]
@@ -107,7 +108,7 @@ def choice_logprobs(choice: Mapping[str, Any], choices: Sequence[str]) -> dict[s
 
 
 def readout_hint(request: Request) -> str:
-    """What to try where an endpoint refuses a request for its readout."""
+    """Which readout to try where an endpoint refuses a request, as the end of an error."""
     if request.schema:
         return " (if the endpoint knows no json_schema, use readout text or logprobs)"
     return " (if the endpoint gives no logprobs, use readout text or json)" if request.choices else ""
@@ -120,17 +121,17 @@ def moved_hint(headers: Mapping[str, str]) -> str:
 
 
 def retry_after(headers: Mapping[str, str]) -> float:
-    """Seconds that a response asks to wait: Retry-After in seconds or as a date, or in milliseconds; 0 without."""
+    """Seconds that a response asks to wait, by retry-after-ms or Retry-After (seconds or a date); 0 without either."""
     for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
         value = headers.get(name, "").strip()
         if re.fullmatch(r"[+-]?\d+(\.\d+)?(e\d+)?", value):
             return max(float(value) / unit, 0.0)
     try:
-        told = parsedate_to_datetime(headers.get("retry-after", ""))
+        date = parsedate_to_datetime(headers.get("retry-after", ""))
     except (ValueError, TypeError, OverflowError):
         return 0.0
-    told = told if told.tzinfo else told.replace(tzinfo=UTC)  # HTTP knows no other zone
-    return max((told - datetime.now(UTC)).total_seconds(), 0.0)
+    date = date if date.tzinfo else date.replace(tzinfo=UTC)  # HTTP has no other time zone
+    return max((date - datetime.now(UTC)).total_seconds(), 0.0)
 
 
 def _count(usage: Any, name: str) -> int:

@@ -1,7 +1,7 @@
-"""Attention on a CPU where rows of a pass have unlike lengths: each span of rows sees as much as its longest row needs.
+"""Attention on a CPU over rows of different lengths: span by span, each as long as its longest row needs.
 
-In one attention over all of them, each row costs as much as the longest. Rows that are ordered by length, as sessions
-have them, need few spans.
+In one attention over all rows, each row costs as much as the longest. Rows that are ordered by length, as in a
+continuous batch, need few spans.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from contextvars import ContextVar
 from functools import cache
 from typing import Any, NamedTuple
 
-A_CALL = 100  # positions of a row that cost as much as one more span, measured with SmolLM2-135M
-MOST = 32  # places at which spans may begin: finding the best of them takes the square of it
+SPAN_COST = 100  # positions of a row that cost as much as one more span, measured with SmolLM2-135M
+MOST_STARTS = 32  # rows at which a span may begin: the time to find the best spans grows with the square
 
 
 class Span(NamedTuple):
-    """Rows from `first` on, to the next span or the end, which see `seen` positions at most."""
+    """The rows from `first` to the next span, or to the end; none of them sees more than `seen` positions."""
 
     first: int
     seen: int
@@ -27,9 +27,9 @@ _of_this_pass: ContextVar[Sequence[Span]] = ContextVar("spans", default=())
 
 
 @contextmanager
-def looking_back(these: Sequence[Span]) -> Iterator[None]:
-    """Have this thread's passes of models that `use_spans` look back so far; others see all that they are given."""
-    before = _of_this_pass.set(these)
+def looking_back(limits: Sequence[Span]) -> Iterator[None]:
+    """Limit how far this thread's passes look back, in models that `use_spans`; other models see every position."""
+    before = _of_this_pass.set(limits)
     try:
         yield
     finally:
@@ -37,26 +37,26 @@ def looking_back(these: Sequence[Span]) -> Iterator[None]:
 
 
 def spans(ends: Sequence[int]) -> list[Span]:
-    """The cheapest spans for rows that see so many positions each, in their order.
+    """The cheapest spans for rows that see so many positions each, in this order.
 
     >>> spans([900] + [300] * 4 + [290] * 4 + [120] * 16)
     [Span(first=0, seen=900), Span(first=1, seen=300), Span(first=9, seen=120)]
     """
-    grain = -(-len(ends) // MOST)
+    grain = -(-len(ends) // MOST_STARTS)
     groups = [ends[first : first + grain] for first in range(0, len(ends), grain)]
-    best: list[tuple[int, list[Span]]] = [(0, [])]  # cost and spans of the first groups, of none on
+    best: list[tuple[int, list[Span]]] = [(0, [])]  # cost and spans of the first 0, 1, ... groups
     for last in range(1, len(groups) + 1):
-        tried, rows, seen = [], 0, 0
+        options, rows, seen = [], 0, 0
         for first in range(last - 1, -1, -1):
             rows, seen = rows + len(groups[first]), max(seen, *groups[first])
-            tried.append((best[first][0] + A_CALL + rows * seen, first, seen))
-        cost, first, seen = min(tried)
+            options.append((best[first][0] + SPAN_COST + rows * seen, first, seen))
+        cost, first, seen = min(options)
         best.append((cost, [*best[first][1], Span(first * grain, seen)]))
     return best[-1][1]
 
 
 def use_spans(model: Any) -> None:
-    """Let a model that has PyTorch's attention look back by spans, in passes that are `looking_back` so."""
+    """Let a model with PyTorch's attention work span by span, in passes within `looking_back`."""
     if model.config._attn_implementation == "sdpa":
         model.set_attn_implementation(_registered())
 
@@ -69,10 +69,10 @@ def _registered() -> str:
     from transformers.masking_utils import sdpa_mask
 
     def by_spans(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **options: Any) -> Any:
-        these = _of_this_pass.get()
-        if len(these) < 2:
+        limits = _of_this_pass.get()
+        if len(limits) < 2:
             return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
-        lasts = [span.first for span in these[1:]] + [len(query)]
+        lasts = [span.first for span in limits[1:]] + [len(query)]
         parts = [
             sdpa_attention_forward(
                 module,
@@ -82,7 +82,7 @@ def _registered() -> str:
                 attention_mask[first:last, ..., :seen],
                 **options,
             )[0]
-            for (first, seen), last in zip(these, lasts, strict=True)
+            for (first, seen), last in zip(limits, lasts, strict=True)
         ]
         return torch.cat(parts), None
 

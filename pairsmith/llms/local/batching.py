@@ -1,4 +1,4 @@
-"""Rows that go through a model in batches and leave it together: scores, and texts of models that no slots fit."""
+"""Batches of rows that enter and leave a model together: for scores, and for texts of models that cannot use slots."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ R = TypeVar("R", bound=Row)
 def prepared(
     requests: Sequence[Request], row: Callable[[int, Request], R], problem: Callable[[R], str | None]
 ) -> tuple[list[R], Finished]:
-    """The rows of `requests`, and replies to those that can never be answered."""
-    rows, hopeless = list[R](), Finished()
+    """The rows of `requests`, and error replies to those that can never be answered."""
+    rows, unanswerable = list[R](), Finished()
     for index, request in enumerate(requests):
         made = row(index, request)
-        told = problem(made)
-        if told:
-            hopeless.append((index, Reply("", n_prompt_tokens=len(made.tokens), error=told, final=True)))
+        reason = problem(made)
+        if reason:
+            unanswerable.append((index, Reply("", n_prompt_tokens=len(made.tokens), error=reason, final=True)))
         else:
             rows.append(made)
-    return rows, hopeless
+    return rows, unanswerable
 
 
 def in_batches(lane: Lane, made: Sequence[list[R]], answer: Callable[[list[R]], Finished]) -> Iterator[Finished]:
-    """Replies of batches as they are done; raises the first failure when all others are."""
+    """The replies of batches as they are done; raises the first failure after all of them."""
     failure: Exception | None = None
     futures = [lane.submit(answer, batch) for batch in made]
     try:
         for future in as_completed(futures):
             try:
                 finished = future.result()
-            except Exception as error:  # the other batches' answers are worth keeping
+            except Exception as error:  # raised later: the replies of other batches are worth keeping
                 failure = failure or error
             else:
                 yield finished
@@ -51,9 +51,9 @@ def in_batches(lane: Lane, made: Sequence[list[R]], answer: Callable[[list[R]], 
 
 
 def batches(rows: Sequence[Row], size: int, workers: int) -> list[list[Row]]:
-    """Batches of rows that decode alike and share their system message, enough of them for all workers.
+    """Batches of rows with the same limits and system message, enough of them for all workers.
 
-    Rows of a batch are of similar length; the batches that take longest come first.
+    The rows of a batch have similar lengths; the batches that take longest come first.
     """
     alike: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
     for row in rows:
@@ -68,7 +68,7 @@ def batches(rows: Sequence[Row], size: int, workers: int) -> list[list[Row]]:
     return sorted(made, key=lambda batch: -len(batch) * len(batch[0].tokens))
 
 
-def generate(model: Any, vocabulary: Vocabulary, pad: int, batch: Sequence[Row]) -> Finished:
+def generate_batch(model: Any, vocabulary: Vocabulary, pad: int, batch: Sequence[Row]) -> Finished:
     """The replies of a batch by transformers' own `generate`, padded on the left."""
     import torch
     from transformers import GenerationConfig, LogitsProcessorList
@@ -77,7 +77,7 @@ def generate(model: Any, vocabulary: Vocabulary, pad: int, batch: Sequence[Row])
     padded = tokenizer.pad({"input_ids": [row.tokens for row in batch]}, return_tensors="pt").to(model.device)
     draws = [Draw(row.request, vocabulary) for row in batch]
 
-    def only_the_chosen(_: Any, scores: Any) -> Any:
+    def only_chosen_tokens(_: Any, scores: Any) -> Any:
         chosen = torch.tensor(choose(draws, scores.clone()), device=scores.device)
         return torch.full_like(scores, -math.inf).scatter_(-1, chosen[:, None], 0.0)
 
@@ -91,7 +91,7 @@ def generate(model: Any, vocabulary: Vocabulary, pad: int, batch: Sequence[Row])
                 pad_token_id=pad,
                 stop_strings=list(sampling.stop) or None,
             ),
-            logits_processor=LogitsProcessorList([only_the_chosen]),
+            logits_processor=LogitsProcessorList([only_chosen_tokens]),
             tokenizer=tokenizer,
         )
     width, ends = padded["input_ids"].shape[1], {*vocabulary.eos, pad}

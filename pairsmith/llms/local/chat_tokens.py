@@ -1,4 +1,4 @@
-"""A chat as the tokens that a model reads, whichever backend runs it."""
+"""A chat as the tokens that a model reads, for all local backends."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pairsmith.text.templating import transcript
 
 
 def encode(tokenizer: Any, messages: Sequence[Message], answered: bool = False) -> list[int]:
-    """Token ids of a chat: the template's own BOS alone, whatever the model's template.
+    """Token ids of a chat, with the prompt for an answer behind them unless it is `answered` already.
 
-    It is ready for the answer, unless it is `answered` already.
+    The tokenizer adds no BOS token where the model's template writes its own.
     """
     if tokenizer.chat_template is None:
         return list(tokenizer(transcript(messages) + "\n\nAssistant:")["input_ids"])
@@ -21,7 +21,7 @@ def encode(tokenizer: Any, messages: Sequence[Message], answered: bool = False) 
 
     try:
         return _template(tokenizer, messages, answered)
-    except TemplateError:  # a template that knows no system role
+    except TemplateError:  # as templates without a system role raise it
         return _template(tokenizer, without_system(messages), answered)
 
 
@@ -31,7 +31,7 @@ def _template(tokenizer: Any, messages: Sequence[Message], answered: bool) -> li
 
 
 def without_system(messages: Sequence[Message]) -> list[Message]:
-    """The same chat with the system message put in front of the first user message."""
+    """The same chat with the system message in front of the first user message's text."""
     system = [message["content"] for message in messages if message["role"] == "system"]
     rest = [dict(message) for message in messages if message["role"] != "system"]
     rest[0]["content"] = "\n\n".join([*system, rest[0]["content"]])
@@ -39,7 +39,7 @@ def without_system(messages: Sequence[Message]) -> list[Message]:
 
 
 def choice_tokens(tokenizer: Any, choices: Sequence[str]) -> dict[str, int]:
-    """The token of each choice; ConfigError where one has several."""
+    """The token of each choice. ConfigError where a choice has several."""
     tokens = {choice: tokenizer(choice, add_special_tokens=False)["input_ids"] for choice in choices}
     if any(len(ids) != 1 for ids in tokens.values()):
         raise ConfigError(f"readout logprobs needs choices of one token each, this tokenizer has {tokens}")

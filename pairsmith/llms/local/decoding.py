@@ -1,7 +1,8 @@
-"""Rows on their way through a model: those that wait, those that are in its slots, and the passes that move them on.
+"""Continuous batching: the rows that wait, and the batches that give each row in their slots a token per pass.
 
-A session fills slots with rows that wait, computes what they share once, then adds a token to every row in each pass.
-A row leaves as soon as it is done and its slot takes the next one, so no pass waits for the longest answer.
+A batch fills its slots with waiting rows, computes the tokens that they share once, then adds a token to every row in
+each pass. A row leaves its slot as soon as it is done and the next row takes it, so no pass waits for the longest
+answer.
 """
 
 from __future__ import annotations
@@ -14,19 +15,19 @@ from functools import cached_property
 from queue import SimpleQueue
 from typing import Any
 
-from pairsmith.llms.local.graphs import Steps
+from pairsmith.llms.local.graphs import StepRunner
 from pairsmith.llms.local.prefixes import WORTHWHILE, Piece, common, pieces, shared_prefix
 from pairsmith.llms.local.sampling import Draw, Vocabulary, choose
 from pairsmith.llms.local.slots import Slots
 from pairsmith.protocol import Finished, Reply, Request
 
-TOKENS_A_PASS = {"cpu": 256}  # when slots are filled, padding included
+TOKENS_A_PASS = {"cpu": 256}  # at most, padding included, while slots are filled
 _TOKENS_A_PASS_ELSEWHERE = 16_384
 
 
 @dataclass
 class Row:
-    """A request on its way through an engine."""
+    """A request as the tokens of its prompt."""
 
     index: int
     request: Request
@@ -34,56 +35,56 @@ class Row:
 
     @property
     def room(self) -> int:
-        """Tokens that it may need a slot to have."""
+        """The tokens that its slot must hold: prompt and answer."""
         return len(self.tokens) + self.request.sampling.max_tokens
 
 
 class Call:
-    """The rows of one call of an engine, in the order in which they are best worked on, and where their replies go."""
+    """The rows of one call of `stream`, in the order that is fastest, and the queue of their replies."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
         self.prefix = _prefix(rows)
         self.waiting = deque(_ordered(rows, len(self.prefix)))  # groups of rows that share a beginning
-        self.finished: SimpleQueue[Finished | Failure] = SimpleQueue()
-        self.left, self.dropped = len(rows), False
+        self.finished: SimpleQueue[Finished | FailedRows] = SimpleQueue()
+        self.unanswered, self.is_dropped = len(rows), False
 
     def replies(self) -> Iterator[Finished]:
-        """Replies as they come; raises the first failure when all else is done."""
+        """Replies as they are done; raises the first failure after all of them."""
         failure: BaseException | None = None
-        while self.left:
+        while self.unanswered:
             done = self.finished.get()
-            if isinstance(done, Failure):
-                self.left -= done.rows
+            if isinstance(done, FailedRows):
+                self.unanswered -= done.count
                 failure = failure or done.error
             else:
-                self.left -= len(done)
+                self.unanswered -= len(done)
                 yield done
         if failure:
             raise failure
 
 
 @dataclass(frozen=True)
-class Failure:
-    """Rows that were lost to an error."""
+class FailedRows:
+    """How many rows of a call an error ended."""
 
     error: BaseException
-    rows: int
+    count: int
 
 
-class Waiting:
-    """Calls whose rows wait, first come, first served; several sessions take from them."""
+class WaitingRows:
+    """The rows of all calls that no batch has taken yet, first come, first served. Several batches take from them."""
 
     def __init__(self) -> None:
         self._calls: deque[Call] = deque()
         self._lock = threading.Lock()
-        self._active: dict[object, int] = {}  # rows in the slots of each session
+        self._active: dict[object, int] = {}  # rows in the slots of each batch
 
     def add(self, call: Call) -> None:
         with self._lock:
             self._calls.append(call)
 
-    def take_back(self, call: Call, rows: Sequence[Row]) -> None:
-        """Let rows wait again, before all others."""
+    def put_back(self, call: Call, rows: Sequence[Row]) -> None:
+        """Put rows of a batch back, in front of all others."""
         with self._lock:
             call.waiting.extendleft([row] for row in reversed(rows))
             if call not in self._calls:
@@ -91,61 +92,61 @@ class Waiting:
 
     def drop(self, call: Call) -> None:
         with self._lock:
-            call.dropped = True
+            call.is_dropped = True
             call.waiting.clear()
 
     def room(self) -> int:
-        """The room that the first call's rows need at most; 0 where no row waits."""
+        """The most room that a row of the first call needs; 0 where no row waits."""
         with self._lock:
-            self._shed()
+            self._drop_empty_calls()
             return max((row.room for group in self._calls[0].waiting for row in group), default=0) if self._calls else 0
 
-    def lose(self, error: BaseException) -> None:
-        """Give up the rows of the first call that wait."""
+    def fail_first(self, error: BaseException) -> None:
+        """End all waiting rows of the first call with an error."""
         with self._lock:
-            self._shed()
+            self._drop_empty_calls()
             if self._calls:
                 call = self._calls.popleft()
-                call.finished.put(Failure(error, sum(map(len, call.waiting))))
+                call.finished.put(FailedRows(error, sum(map(len, call.waiting))))
                 call.waiting.clear()
 
-    def take(self, session: object, sessions: int, active: int, free: int, room: int) -> tuple[Call, list[Row]] | None:
-        """Rows of one call for a session with `active` rows and `free` slots of `room` tokens.
+    def take(self, batch: object, batches: int, active: int, free: int, room: int) -> tuple[Call, list[Row]] | None:
+        """Rows of one call for a batch with `active` rows and `free` slots of `room` tokens.
 
-        It gets no more than its share of all rows, those in the slots of the other `sessions` counted in.
+        `batches`: how many there are. Each gets no more than its share of all rows, those in slots included.
         """
         with self._lock:
-            self._active[session] = active
-            self._shed()
+            self._active[batch] = active
+            self._drop_empty_calls()
             if not self._calls:
                 return None
             call = self._calls[0]
             waiting = sum(len(group) for each in self._calls for group in each.waiting)
-            share = -(-(waiting + sum(self._active.values())) // sessions)
+            share = -(-(waiting + sum(self._active.values())) // batches)
             wanted = min(free, share - active)
-            takers = min(sessions, -(-waiting // max(1, wanted)))
+            takers = min(batches, -(-waiting // max(1, wanted)))
             taken = _deal(call.waiting, wanted, takers, room)
-            self._active[session] = active + len(taken)
+            self._active[batch] = active + len(taken)
             return (call, taken) if taken else None
 
-    def leave(self, session: object) -> None:
+    def leave(self, batch: object) -> None:
         with self._lock:
-            self._active.pop(session, None)
+            self._active.pop(batch, None)
 
-    def _shed(self) -> None:
+    def _drop_empty_calls(self) -> None:
         while self._calls and not self._calls[0].waiting:
             self._calls.popleft()
 
 
 @dataclass
-class Active:
-    """A row in a slot: `length` tokens of it are in the cache, `taken` is its answer so far."""
+class ActiveRow:
+    """A row in a slot: `length` of its tokens are in the cache, `answer` holds those of its answer so far."""
 
     row: Row
     call: Call
     vocabulary: Vocabulary
     length: int
-    taken: list[int] = field(default_factory=list)
+    answer: list[int] = field(default_factory=list)
     finish_reason: str | None = None
 
     @cached_property
@@ -153,19 +154,19 @@ class Active:
         return Draw(self.row.request, self.vocabulary)
 
 
-class SlotSession:
-    """Some slots of one model and the rows in them."""
+class ContinuousBatch:
+    """The slots of one model on one device, and the rows in them."""
 
     def __init__(self, vocabulary: Vocabulary, slots: Slots) -> None:
         self.vocabulary, self.count, self.room = vocabulary, slots.count - 1, slots.length
-        self.active: list[Active] = []  # the row in slot 0, in slot 1, ...
-        self._slots, self._steps = slots, Steps(slots)
-        self._prefix: list[int] = []  # what the last slot, which no row has, holds
+        self.active: list[ActiveRow] = []  # the row in slot 0, in slot 1, ...
+        self._slots, self._steps = slots, StepRunner(slots)
+        self._prefix: list[int] = []  # the tokens in the last slot, which is kept free of rows
         self._ends = {*vocabulary.eos}
         self._most = TOKENS_A_PASS.get(slots.model.device.type, _TOKENS_A_PASS_ELSEWHERE)
 
     def close(self) -> None:
-        """Let go of the slots' memory."""
+        """Free the memory of the slots."""
         self._slots.close()
         self._steps.close()
 
@@ -174,14 +175,14 @@ class SlotSession:
         return self.count - len(self.active)
 
     def admit(self, call: Call, rows: Sequence[Row]) -> None:
-        """Fill free slots with rows: what they share is computed once, and each gets its first token."""
-        admitted = [Active(row, call, self.vocabulary, len(row.tokens)) for row in _sorted(rows)]
+        """Fill free slots with rows: compute what they share once, and choose the first token of each."""
+        admitted = [ActiveRow(row, call, self.vocabulary, len(row.tokens)) for row in _sorted(rows)]
         first = len(self.active)
-        longest = sorted(range(len(admitted)), key=lambda n: -admitted[n].length)  # see `spans`
+        longest = sorted(range(len(admitted)), key=lambda n: -admitted[n].length)  # see `attention.spans`
         self.active += [admitted[n] for n in longest]
         slots = sorted(range(first, len(self.active)), key=lambda slot: longest[slot - first])  # of each in `admitted`
         tokens = [active.row.tokens for active in admitted]
-        known = self._hold(call.prefix) if call.prefix else 0
+        known = self._compute_prefix(call.prefix) if call.prefix else 0
         if known:
             self._slots.copy(self.count, range(first, first + len(rows)), 0, known)
         *inner, leaves = pieces(tokens, known)
@@ -197,65 +198,65 @@ class SlotSession:
 
     def step(self) -> None:
         """Add a token to every row."""
-        logits = self._steps([active.taken[-1] for active in self.active], [active.length for active in self.active])
+        logits = self._steps([active.answer[-1] for active in self.active], [active.length for active in self.active])
         for active in self.active:
             active.length += 1
         self._choose(self.active, logits)
 
-    def finished(self) -> list[Active]:
-        """Rows that are done or no longer wanted, which leave their slots to others."""
-        done = [active for active in self.active if active.finish_reason or active.call.dropped]
+    def finished(self) -> list[ActiveRow]:
+        """Rows that are done or dropped, taken out of their slots; the last rows move into the gaps."""
+        done = [active for active in self.active if active.finish_reason or active.call.is_dropped]
         if not done:
             return []
-        kept = [active for active in self.active if not (active.finish_reason or active.call.dropped)]
-        place = {id(active): slot for slot, active in enumerate(self.active)}
-        stay = [active for active in kept if place[id(active)] < len(kept)]
-        moved = [active for active in kept if place[id(active)] >= len(kept)]
-        holes = sorted(set(range(len(kept))) - {place[id(active)] for active in stay})
-        arranged: list[Active | None] = [None] * len(kept)
+        kept = [active for active in self.active if not (active.finish_reason or active.call.is_dropped)]
+        slot_of = {id(active): slot for slot, active in enumerate(self.active)}
+        stay = [active for active in kept if slot_of[id(active)] < len(kept)]
+        moved = [active for active in kept if slot_of[id(active)] >= len(kept)]
+        gaps = sorted(set(range(len(kept))) - {slot_of[id(active)] for active in stay})
+        arranged: list[ActiveRow | None] = [None] * len(kept)
         for active in stay:
-            arranged[place[id(active)]] = active
-        for hole, active in zip(holes, moved, strict=True):
-            self._slots.copy(place[id(active)], [hole], 0, active.length)
-            arranged[hole] = active
+            arranged[slot_of[id(active)]] = active
+        for gap, active in zip(gaps, moved, strict=True):
+            self._slots.copy(slot_of[id(active)], [gap], 0, active.length)
+            arranged[gap] = active
         self.active = [active for active in arranged if active]
         return done
 
-    def reply(self, active: Active) -> Reply:
-        row, tokens = active.row, active.taken
+    def reply(self, active: ActiveRow) -> Reply:
+        row, tokens = active.row, active.answer
         text, _ = self.vocabulary.text(tokens, row.request.sampling.stop)
         return Reply(text, active.finish_reason, len(row.tokens), len(tokens), active.draw.logprobs)
 
     def _fill(self, slots: Sequence[int], tokens: Sequence[list[int]], group: Sequence[Piece]) -> Any:
-        """Compute pieces, each in the slot of its first row; returns the logits at their ends."""
+        """Compute pieces, each in the slot of its first row; returns the logits after the last token of each."""
         return self._slots.extend(
             [slots[piece.first] for piece in group],
             [tokens[piece.first][piece.start : piece.end] for piece in group],
             [piece.start for piece in group],
         )
 
-    def _hold(self, prefix: list[int]) -> int:
-        """Have the last slot hold a call's prefix; returns its length."""
+    def _compute_prefix(self, prefix: list[int]) -> int:
+        """Compute a call's prefix in the last slot, unless it is there already; returns its length."""
         known = common(prefix, self._prefix)
         if known < len(prefix):
             self._slots.extend([self.count], [prefix[known:]], [known])
             self._prefix = prefix
         return len(prefix)
 
-    def _choose(self, rows: Sequence[Active], logits: Any) -> None:
+    def _choose(self, rows: Sequence[ActiveRow], logits: Any) -> None:
         for active, token in zip(rows, choose([active.draw for active in rows], logits), strict=True):
             if token in self._ends:
                 active.finish_reason = "stop"
                 continue
-            active.taken.append(token)
+            active.answer.append(token)
             sampling = active.row.request.sampling
-            if sampling.stop and self._stops(active.taken, sampling.stop):
+            if sampling.stop and self._stops(active.answer, sampling.stop):
                 active.finish_reason = "stop"
-            elif len(active.taken) == sampling.max_tokens:
+            elif len(active.answer) == sampling.max_tokens:
                 active.finish_reason = "length"
 
     def _stops(self, tokens: list[int], stops: Sequence[str]) -> bool:
-        """Whether the last token completes a stop string: each token is a byte or more of text."""
+        """Whether the last token completes a stop string. A token is at least a byte, so few tokens need a look."""
         longest = max(len(stop.encode()) for stop in stops)
         _, stop = self.vocabulary.text(tokens[-longest - 4 :], stops)
         return stop is not None
@@ -266,16 +267,16 @@ def _sorted(rows: Sequence[Row]) -> list[Row]:
 
 
 def _prefix(rows: Sequence[Row]) -> list[int]:
-    """What all rows of a call share."""
+    """The first tokens that all rows of a call share."""
     return rows[0].tokens[: shared_prefix([row.tokens for row in rows])] if rows else []
 
 
 def _ordered(rows: Sequence[Row], prefix: int) -> list[list[Row]]:
-    """Groups of rows that share more than the `prefix` tokens that all do, those with the longest rows first."""
+    """Groups of rows that share more than the `prefix` tokens of all rows, those with the longest rows first."""
     groups: list[list[Row]] = []
     for row in _sorted(rows):
-        alike = groups and common(groups[-1][-1].tokens, row.tokens) >= prefix + WORTHWHILE
-        if alike:
+        is_alike = groups and common(groups[-1][-1].tokens, row.tokens) >= prefix + WORTHWHILE
+        if is_alike:
             groups[-1].append(row)
         else:
             groups.append([row])
@@ -283,21 +284,24 @@ def _ordered(rows: Sequence[Row], prefix: int) -> list[list[Row]]:
 
 
 def _deal(groups: deque[list[Row]], wanted: int, takers: int, room: int) -> list[Row]:
-    """Take rows that fit `room` from the first groups, and leave such for each of the other sessions that take some."""
+    """Take rows that fit `room` from the first groups, and leave some of these groups to each of the other `takers`.
+
+    So each batch gets whole groups, whose rows share tokens.
+    """
     near: list[list[Row]] = []
     while len(near) < wanted * takers and groups and max(row.room for row in groups[0]) <= room:
         near.append(groups.popleft())
     taken: list[Row] = []
-    for place in sorted(range(len(near)), key=lambda place: place % takers):
+    for number in sorted(range(len(near)), key=lambda number: number % takers):
         most = wanted - len(taken)
-        taken += near[place][:most]
-        near[place] = near[place][most:]
+        taken += near[number][:most]
+        near[number] = near[number][most:]
     groups.extendleft(group for group in reversed(near) if group)
     return taken
 
 
 def _packed(level: Sequence[Piece], most: int) -> Iterator[list[Piece]]:
-    """Pieces of similar length in groups of `most` tokens, padding counted in, or of one longer piece."""
+    """Groups of pieces of similar length: up to `most` tokens with padding, or a single longer piece."""
     group: list[Piece] = []
     for piece in sorted(level, key=lambda piece: (piece.start - piece.end, piece.first)):
         if group and (len(group) + 1) * (group[0].end - group[0].start) > most:

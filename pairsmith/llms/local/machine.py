@@ -1,7 +1,7 @@
-"""What the machine at hand can do: how many passes to run side by side on its cores, and how much memory there is.
+"""The machine at hand: how many passes to run side by side on its cores, and how much memory is free.
 
-Threads of one pass meet at a barrier in every small operation, and where another process is busy they wait there for
-each other; passes side by side do not, but share Python's lock. Which is faster is measured once per machine.
+The threads of one pass wait for each other at the end of every small operation, for long where another process is
+busy. Passes with a thread each do not, but share Python's lock. Which is faster is measured once per machine.
 """
 
 from __future__ import annotations
@@ -10,15 +10,18 @@ import json
 import logging
 import os
 import platform
+import sys
 import threading
 import time
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 log = logging.getLogger(__name__)
 SECONDS = 0.3  # for each layout
-CLEARLY = 1.2  # times faster must several threads be to be worth their barriers
+CLEARLY = 1.2  # times as fast as one thread: only then is it worth that several wait for each other
 
 
 def cores() -> int:
@@ -27,7 +30,7 @@ def cores() -> int:
 
 
 @cache
-def layout() -> tuple[int, int]:
+def cpu_layout() -> tuple[int, int]:
     """How many passes to run side by side on the CPU, and with how many threads each; measured once per machine."""
     import torch
 
@@ -42,7 +45,7 @@ def layout() -> tuple[int, int]:
         known = {}
     if machine not in known:
         speeds = {threads: _passes_a_second(count // threads, threads) for threads in _divisors(count)}
-        known[machine] = best(speeds)
+        known[machine] = fastest_threads(speeds)
         log.info("%s: %d threads a pass; passes a second by threads: %s", machine, known[machine], speeds)
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -53,10 +56,10 @@ def layout() -> tuple[int, int]:
     return count // threads, threads
 
 
-def best(speeds: dict[int, float]) -> int:
-    """The number of threads a pass that is fastest; one, unless more are clearly so.
+def fastest_threads(speeds: dict[int, float]) -> int:
+    """The number of threads a pass that is fastest; one, unless more are clearly faster.
 
-    >>> best({1: 100.0, 2: 110.0}), best({1: 100.0, 2: 130.0})
+    >>> fastest_threads({1: 100.0, 2: 110.0}), fastest_threads({1: 100.0, 2: 130.0})
     (1, 2)
     """
     fastest = max(speeds, key=lambda threads: speeds[threads])
@@ -64,19 +67,14 @@ def best(speeds: dict[int, float]) -> int:
 
 
 def free_memory(device: Any) -> int:
-    """Bytes that are free on a device; on a CPU, what the system and the limits of a container leave."""
+    """Bytes that are free on a device; on a CPU, within the limits of a container."""
     import torch
 
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
-    left = [_from_file("/sys/fs/cgroup/memory.max") - _from_file("/sys/fs/cgroup/memory.current", 0)]
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        left += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")]
-    except OSError:
-        left += [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2]
-    return max(0, min(left))
+    in_container = _number_in("/sys/fs/cgroup/memory.max", 2**62) - _number_in("/sys/fs/cgroup/memory.current", 0)
+    return max(0, min(in_container, int(psutil.virtual_memory().available)))
 
 
 def used_memory(device: Any) -> int:
@@ -85,13 +83,25 @@ def used_memory(device: Any) -> int:
 
     if device.type == "cuda":
         return int(torch.cuda.memory_allocated(device))
+    return int(psutil.Process().memory_info().rss)
+
+
+def peak_memory() -> int:
+    """The most bytes that this process has had on its GPU, or in main memory where there is no GPU."""
+    import torch
+
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
     try:
-        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return 0
+        import resource
+    except ImportError:  # Windows, where psutil has the peak instead
+        return int(psutil.Process().memory_info().peak_wset)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak) if sys.platform == "darwin" else peak * 1024  # macOS alone counts in bytes
 
 
-def _from_file(name: str, otherwise: int = 2**62) -> int:
+def _number_in(name: str, otherwise: int) -> int:
+    """The number in a file of the system; `otherwise` where there is no such file, or no number in it."""
     try:
         return int(Path(name).read_text(encoding="ascii"))
     except (OSError, ValueError):
@@ -99,6 +109,7 @@ def _from_file(name: str, otherwise: int = 2**62) -> int:
 
 
 def _processor() -> str:
+    """The processor's name, from a file where the system is Linux."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(line.split(": ")[1] for line in lines if line.startswith("model name"))
@@ -114,26 +125,26 @@ def _passes_a_second(replicas: int, threads: int) -> float:
     """How many passes like those of a small model `replicas` of them make together."""
     import torch
 
-    made, over = [0] * replicas, threading.Event()
+    passes, is_over = [0] * replicas, threading.Event()
     torch.set_num_threads(threads)
     first, second = torch.randn(1536, 576), torch.randn(576, 1536)
 
-    def work(place: int) -> None:
+    def work(replica: int) -> None:
         torch.set_num_threads(threads)
         rows = torch.randn(32, 576)
         with torch.inference_mode():
-            while not over.is_set():
+            while not is_over.is_set():
                 for _ in range(10):
                     inner = torch.nn.functional.silu(torch.nn.functional.linear(rows, first))
                     torch.nn.functional.rms_norm(torch.nn.functional.linear(inner, second), (576,))
-                made[place] += 1
+                passes[replica] += 1
 
-    workers = [threading.Thread(target=work, args=(place,)) for place in range(replicas)]
+    workers = [threading.Thread(target=work, args=(replica,)) for replica in range(replicas)]
     begin = time.monotonic()
     for worker in workers:
         worker.start()
     time.sleep(SECONDS)
-    over.set()
+    is_over.set()
     for worker in workers:
         worker.join()
-    return round(sum(made) / (time.monotonic() - begin), 1)
+    return round(sum(passes) / (time.monotonic() - begin), 1)

@@ -1,7 +1,7 @@
-"""Linear layers as a CPU multiplies fastest: weights laid out once for oneDNN's blocked matrix product.
+"""Fast linear layers on a CPU: weights laid out once for oneDNN's blocked matrix product.
 
 The values are the same, and results differ by rounding alone. A pass of a few rows takes half the time, since plain
-layers lay out the weights anew for each product.
+layers lay out the weights again for each product.
 """
 
 from __future__ import annotations
@@ -15,32 +15,32 @@ log = logging.getLogger(__name__)
 def pack(model: Any) -> None:
     """Replace the plain linear layers of a model on a CPU, in place.
 
-    Where oneDNN is absent, or has no product for the model's dtype on this processor, they stay as they are.
+    They stay as they are where oneDNN is absent, or has no product for the model's dtype on this processor.
     """
     import torch
     from torch.nn import Linear
 
     if not torch.backends.mkldnn.is_available():
         return
-    packed = _packed()
+    packed_layer = _packed_layer()
     try:
-        packed(Linear(1, 1, dtype=model.dtype))
+        packed_layer(Linear(1, 1, dtype=model.dtype))
     except RuntimeError as error:
         log.info("weights stay as they are: %s", error)
         return
     for part in list(model.modules()):
         for name, layer in list(part.named_children()):
             if type(layer) is Linear:
-                setattr(part, name, packed(layer))
+                setattr(part, name, packed_layer(layer))
 
 
-def _packed() -> Any:
+def _packed_layer() -> Any:
     import torch
 
     class Packed(torch.nn.Module):  # type: ignore[misc]
         """A linear layer whose weight only oneDNN reads."""
 
-        _ROWS = 32  # for which the layout is chosen; it serves any number
+        _ROWS = 32  # for which oneDNN chooses the layout; it works for any number
 
         def __init__(self, layer: torch.nn.Linear) -> None:
             super().__init__()
@@ -51,7 +51,7 @@ def _packed() -> Any:
 
         @property
         def weight(self) -> torch.Tensor:
-            """The weight as it was, laid back anew: some models with states multiply it themselves."""
+            """The weight in its plain layout: some models with states multiply it themselves."""
             return self.blocked.to_dense()
 
         def forward(self, rows: torch.Tensor) -> torch.Tensor:

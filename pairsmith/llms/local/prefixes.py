@@ -1,7 +1,7 @@
-"""What rows of tokens share: which beginnings to compute once, and for whom.
+"""Shared prefixes: which first tokens of several rows to compute once, and for which rows.
 
-Rows in lexicographic order form a tree: those that begin alike stand next to each other. Each inner node of it is a
-piece of tokens that is computed for one row and copied to the others; each leaf is what a row has for itself.
+In lexicographic order, rows with the same first tokens are neighbours, so the rows form a tree. Each inner node is a
+piece of tokens that is computed for one row and copied to the others; each leaf holds the tokens of one row alone.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-WORTHWHILE = 32  # tokens that need not be computed again; for fewer, a pass of its own costs more than it saves
-FEWEST = 8  # tokens that many rows share
+WORTHWHILE = 32  # tokens saved; for fewer, a separate pass costs more than it saves
+FEWEST = 8  # tokens of a prefix, however many rows share it
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,13 @@ def common(one: Sequence[int], other: Sequence[int]) -> int:
     2
     """
     shorter = min(len(one), len(other))
-    return next((place for place in range(shorter) if one[place] != other[place]), shorter)
+    return next((index for index in range(shorter) if one[index] != other[index]), shorter)
 
 
 def shared_prefix(rows: Sequence[Sequence[int]]) -> int:
-    """How many first tokens all rows share, if enough to be worth a pass of their own, else 0.
+    """How many first tokens all rows share, if enough to be worth a separate pass, else 0.
 
-    At least one token of each row is left over, to predict the answer from.
+    At least one token of each row is left out, to predict the answer from.
 
     >>> shared_prefix([[7] * 8 + [row] for row in range(5)]), shared_prefix([[7] * 8 + [row] for row in range(4)])
     (8, 0)
@@ -50,10 +50,10 @@ def shared_prefix(rows: Sequence[Sequence[int]]) -> int:
 
 
 def pieces(rows: Sequence[Sequence[int]], known: int = 0) -> list[list[Piece]]:
-    """What to compute for `rows`, level by level: a piece needs those of the levels before, and none of its own.
+    """The pieces to compute for `rows`, level by level: a piece needs those of earlier levels, and none of its own.
 
-    `rows`: in lexicographic order, of which the first `known` tokens are computed already and alike. The last level
-    holds the leaves, one for each row in its order; together the pieces hold each row's tokens once.
+    `rows`: in lexicographic order; their first `known` tokens are the same and computed already. The last level holds
+    the leaves, one for each row in order; together the pieces hold each row's tokens once.
 
     >>> pieces([[7] * 40 + [1], [7] * 40 + [2]])
     [[Piece(first=0, last=2, start=0, end=40)], [Piece(first=0, last=1, start=40, end=41), \
@@ -78,12 +78,12 @@ Piece(first=1, last=2, start=40, end=41)]]
 
 
 def _runs(rows: Sequence[Sequence[int]], first: int, last: int, start: int) -> list[tuple[int, int]]:
-    """Neighbours of which each shares a worthwhile piece beyond `start` with the next, and has a token left over."""
+    """Groups of neighbours that share a worthwhile piece beyond `start`, and have a token left after it."""
 
-    def beginning(place: int) -> tuple[int, ...]:
+    def beginning(index: int) -> tuple[int, ...]:
         needed = start + WORTHWHILE
-        row = rows[place]
-        return tuple(row[start:needed]) if len(row) > needed else (-1, place)
+        row = rows[index]
+        return tuple(row[start:needed]) if len(row) > needed else (-1, index)
 
     groups = [list(group) for _, group in groupby(range(first, last), key=beginning)]
     return [(group[0], group[-1] + 1) for group in groups]

@@ -1,9 +1,9 @@
-"""`reward`: a sequence-classification model in this process that gives a conversation a score.
+"""The `reward` backend: a sequence-classification model in this process that gives a conversation a score.
 
-The conversation is laid out by the model's own chat template, with no generation prompt behind it. A tokenizer that
-has none but marks pairs of texts, as those of BERT's kin do, gets what stands before the last answer, and the answer.
-Rows of similar length run together, padded on the right: transformers takes the score from the last token that is not
-`pad_token_id`, so what pads a model that names none must be a token that ends no row. The batch changes a score only
+The conversation is written by the model's own chat template, without a generation prompt. A tokenizer that has no
+template but marks pairs of texts, as BERT's does, gets two texts: the conversation before the last answer, and that
+answer. Rows of similar length run together, padded on the right: transformers takes the score from the last token that
+is not `pad_token_id`, so a model that names none needs a pad token that ends no row. The batch changes a score only
 within floating-point error, about 1e-5 of it in float32.
 """
 
@@ -20,16 +20,16 @@ from pairsmith.errors import ConfigError
 from pairsmith.llms.local.batching import in_batches, prepared
 from pairsmith.llms.local.decoding import Row
 from pairsmith.llms.local.hub_models import resolve
-from pairsmith.llms.local.weights import Weights, shelf_of, whole
+from pairsmith.llms.local.weights import Weights, load_whole, shelf_of
 from pairsmith.protocol import Finished, Identity, Reply, Request
 from pairsmith.session import Session
 from pairsmith.text.templating import transcript
 
-_ROWS = 32  # of a batch, where the recipe names no size
+_ROWS = 32  # of a batch, if the recipe names no size
 
 
 class Reward:
-    """The backend. A reply's text is the score in JSON, or the list of them where the model has several labels."""
+    """The backend. A reply's text is the score as JSON, or a list of scores where the model has several labels."""
 
     def __init__(self, spec: Judge, session: Session) -> None:
         self._path, revision = resolve(spec.model, spec.revision)
@@ -37,35 +37,37 @@ class Reward:
         self._spec, self._session = spec, session
 
     def stream(self, requests: Sequence[Request]) -> Iterator[Finished]:
-        engine = shelf_of(self._session).take(Scorer, self._path, self._spec)
-        labels, label = engine.model.config.num_labels, self._spec.label
+        model = shelf_of(self._session).take(RewardModel, self._path, self._spec)
+        labels, label = model.model.config.num_labels, self._spec.label
         if (label is None and labels > 1) or (label or 0) >= labels:
-            told = f"{self._spec.model} has {labels} labels, {engine.model.config.id2label}"
-            raise ConfigError(f"judge {self._spec.name}: {told}; name the one that is the score, as in label: 0")
-        yield from engine.stream(requests, self._spec.local.batch_size)
+            found = f"{self._spec.model} has {labels} labels, {model.model.config.id2label}"
+            raise ConfigError(f"judge {self._spec.name}: {found}; name the one that is the score, as in label: 0")
+        yield from model.stream(requests, self._spec.local.batch_size)
 
 
 @dataclass
 class Pair(Row):
-    """A row whose tokens are of the first or the second text, for models that tell them apart."""
+    """A row of two texts; `kinds` says of each token which text it belongs to, for models that ask for it."""
 
     kinds: list[int] | None = None
 
 
-class Scorer(Weights):
-    """Loaded weights with a head that scores, and how to run them."""
+class RewardModel(Weights):
+    """Loaded weights that score conversations."""
 
     def _load(self, path: str, **options: Any) -> Any:
         from transformers import AutoModelForSequenceClassification
 
-        return whole(AutoModelForSequenceClassification, path, "reward model", **options)
+        return load_whole(AutoModelForSequenceClassification, path, "reward model", **options)
 
     def _prepare(self) -> None:
         config, tokenizer = self.model.config, self.tokenizer
         self._pairs = tokenizer.chat_template is None
         if self._pairs and (tokenizer.cls_token_id is None or tokenizer.sep_token_id is None):
             raise ConfigError(f"{config.name_or_path}: its tokenizer has no chat template; put one into its folder")
-        if self._pairs:  # RoBERTa's kin count positions from 2, which only the tokenizer's limit allows for
+        if (
+            self._pairs
+        ):  # models like RoBERTa count positions from 2, and only the tokenizer's limit takes that into account
             self.context = min(self.context, tokenizer.model_max_length)
         config.use_cache = False
         text = config.get_text_config()
@@ -73,13 +75,13 @@ class Scorer(Weights):
         if self._pads_unnamed:
             text.pad_token_id = _pad_for(tokenizer, text.vocab_size)
         self.pad = text.pad_token_id
-        _let_the_head_reckon_in_float32(self.model)
+        _compute_head_in_float32(self.model)
 
     def stream(self, requests: Sequence[Request], batch_size: int | None) -> Iterator[Finished]:
         with self.in_use():
-            rows, hopeless = prepared(requests, self._row, self._problem)
-            if hopeless:
-                yield hopeless
+            rows, unanswerable = prepared(requests, self._row, self._problem)
+            if unanswerable:
+                yield unanswerable
             yield from in_batches(self.lane, self._batches(rows, batch_size or _ROWS), self._answer)
 
     def _row(self, index: int, request: Request) -> Row:
@@ -120,20 +122,20 @@ class Scorer(Weights):
 
 def _reply(row: Row, values: list[float]) -> Reply:
     used = len(row.tokens)
-    if not all(map(math.isfinite, values)):  # not final: another dtype may help, and is no part of the key
+    if not all(map(math.isfinite, values)):  # not final: the dtype is no part of the key, so another one may help
         problem = f"the score is not finite: {values}; local.dtype float32 or bfloat16 may help"
         return Reply("", n_prompt_tokens=used, error=problem)
     return Reply(json.dumps(values if len(values) > 1 else values[0]), "stop", n_prompt_tokens=used)
 
 
 def _pad_for(tokenizer: Any, size: int) -> int:
-    """A token that pads a model which names none: one that ends no conversation, so never the end of a text."""
+    """A pad token for a model that names none: one that ends no conversation, so never the end-of-text token."""
     usual = (tokenizer.pad_token_id, len(tokenizer), tokenizer.unk_token_id, tokenizer.bos_token_id, 0, 1)
     return next(token for token in usual if token not in (None, tokenizer.eos_token_id) and token < size)
 
 
-def _let_the_head_reckon_in_float32(model: Any) -> None:
-    """Of scores with the 8 bits of bfloat16, too many would tie."""
+def _compute_head_in_float32(model: Any) -> None:
+    """Let the last layer compute in float32, since with the 8 bits of bfloat16 too many scores would be equal."""
     from torch.nn import Linear
 
     heads = [part for part in model.modules() if isinstance(part, Linear)]

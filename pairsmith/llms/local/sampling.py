@@ -1,6 +1,6 @@
-"""How the next token of each row is chosen: greedily, by its own random numbers, among choices or within a schema.
+"""The choice of the next token of each row: greedy or random, from all tokens, given choices or a schema's.
 
-A row draws from its own seed, so which rows stand beside it changes its answer only within floating-point error.
+A row draws from its own seed, so the other rows of its batch change its answer only within floating-point error.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from pairsmith.ids import canonical_json
 from pairsmith.llms.local.chat_tokens import choice_tokens
 from pairsmith.protocol import Request
 
-LEAST = -1e4  # a log probability that JSON can hold
+LEAST = -1e4  # the smallest log probability: JSON has no minus infinity
 
 
 class Vocabulary:
-    """What of a tokenizer is needed to choose tokens."""
+    """The parts of a tokenizer that choosing tokens needs."""
 
     def __init__(self, tokenizer: Any, size: int, eos: Sequence[int]) -> None:
         self.tokenizer, self.size, self.eos = tokenizer, size, list(eos)
         self._checked: set[str] = set()
 
     def check(self, request: Request) -> None:
-        """Raise ConfigError for choices or a schema that the tokenizer cannot keep to."""
-        asked = canonical_json([request.choices, request.schema])
-        if asked not in self._checked:
+        """Raise ConfigError for choices or a schema that the tokenizer cannot express."""
+        constraint = canonical_json([request.choices, request.schema])
+        if constraint not in self._checked:
             Draw(request, self)
-            self._checked.add(asked)
+            self._checked.add(constraint)
 
     def matcher(self, schema: dict[str, Any]) -> Any:
-        """What keeps a row within a JSON schema, token by token."""
+        """A matcher that keeps a row within a JSON schema, token by token."""
         from llguidance import LLMatcher
 
         matcher = LLMatcher(self._guide, LLMatcher.grammar_from_json_schema(schema))
@@ -44,7 +44,7 @@ class Vocabulary:
         return matcher
 
     def text(self, tokens: Sequence[int], stops: Sequence[str]) -> tuple[str, str | None]:
-        """What tokens say up to a stop string, and which that was."""
+        """The text of tokens up to a stop string, and that stop string."""
         text = self.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         stop = next((stop for stop in stops if stop in text), None)
         return text.split(stop)[0] if stop else text, stop
@@ -57,7 +57,7 @@ class Vocabulary:
 
 
 class Draw:
-    """One row's choices, from its first token on."""
+    """Chooses the tokens of one row, from its first on."""
 
     def __init__(self, request: Request, vocabulary: Vocabulary) -> None:
         import numpy as np
@@ -75,7 +75,7 @@ class Draw:
         return 0.0 if self._uniforms is None else float(self._uniforms[self.taken])
 
     def restrict(self, logits: Any) -> None:
-        """Leave in one row's `logits` only what may come next, and note the log probabilities of choices."""
+        """Mask the tokens that may not come next in one row's `logits`, and note the log probabilities of choices."""
         import torch
 
         if self.choices and not self.taken:
@@ -108,31 +108,31 @@ def choose(draws: Sequence[Draw], logits: Any) -> list[int]:
     import torch
 
     alike: dict[tuple[Any, ...], list[int]] = defaultdict(list)
-    for place, draw in enumerate(draws):
+    for index, draw in enumerate(draws):
         if draw.choices or draw.matcher:
-            draw.restrict(logits[place])
+            draw.restrict(logits[index])
         sampling = draw.sampling
-        alike[sampling.temperature, sampling.top_k, sampling.top_p].append(place)
+        alike[sampling.temperature, sampling.top_k, sampling.top_p].append(index)
     chosen = [0] * len(draws)
-    for places in alike.values():
-        rows = logits if len(places) == len(draws) else logits[places]
-        sampling = draws[places[0]].sampling
+    for indices in alike.values():
+        rows = logits if len(indices) == len(draws) else logits[indices]
+        sampling = draws[indices[0]].sampling
         if sampling.temperature == 0:
             tokens = rows.argmax(dim=-1)
         else:
-            uniforms = torch.tensor([draws[place].uniform for place in places], device=rows.device)
+            uniforms = torch.tensor([draws[index].uniform for index in indices], device=rows.device)
             tokens = pick(rows, sampling, uniforms)
-        for place, token in zip(places, tokens.tolist(), strict=True):
-            chosen[place] = token
-            draws[place].take(token)
+        for index, token in zip(indices, tokens.tolist(), strict=True):
+            chosen[index] = token
+            draws[index].take(token)
     return chosen
 
 
 def pick(scores: Any, sampling: Sampling, uniform: Any) -> Any:
     """Draw one token per row: temperature, then top_k, then top_p, by inverting the cumulative distribution.
 
-    Shapes: scores (rows, vocabulary), uniform (rows,) in [0, 1); returns token ids (rows,). Same distribution as
-    transformers' warpers followed by multinomial, without sorting the whole vocabulary.
+    Shapes: scores (rows, vocabulary), uniform (rows,) in [0, 1); returns token ids (rows,). The distribution is
+    that of transformers' warpers followed by multinomial, without sorting the whole vocabulary.
     """
     import torch
 

@@ -1,9 +1,9 @@
-"""The key-value cache of rows that come and go: one slot a row, written in place.
+"""The key-value cache for rows that come and go: one slot a row, written in place.
 
-A row's tokens stand at positions 0, 1, ... of its slot, so a slot can be filled, copied to another or handed to a new
-row at any time. One pass extends several slots, each from where it ends; what pads the shorter ones is written to a
-place behind each slot that nobody reads. The model is asked as transformers has it, with positions and masks of our
-own, one for each kind of layers; `tried` tells for which models that gives what a plain pass gives.
+A row's tokens are at positions 0, 1, ... of its slot, so a slot can be filled, copied to another or given to a new row
+at any time. One pass extends several slots, each from its end; the padding of shorter rows is written to a spare
+position behind each slot, which is never read. The model is called as transformers defines it, with positions and a
+mask for each kind of layers that are made here; `checked_slots` finds out for which models that is right.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any
 
 from pairsmith.llms.local.attention import Span, looking_back, spans
 
-FULL, SLIDING = "full_attention", "sliding_attention"  # transformers' names for kinds of layers
-MAKES_WINDOWS = "create_sliding_window_causal_mask"  # its function for the masks of the latter
-# Of the logits' size, by the bytes of a number: more than rounding differs, less than a wrong position or mask does.
+FULL, SLIDING = "full_attention", "sliding_attention"  # transformers' names of kinds of layers
+MAKES_WINDOWS = "create_sliding_window_causal_mask"  # its function that makes the masks of the latter
+# Share of the logits' norm, by bytes of a number: more than rounding changes, less than a wrong position or mask does.
 SOUND = {4: 0.01, 2: 0.1}
 
 
@@ -58,13 +58,13 @@ def _layer() -> Any:
 
 
 class Slots:
-    """`count` slots of `length` tokens for a model, and how to compute what goes into them."""
+    """`count` slots of `length` tokens for a model, and the passes that fill them."""
 
     def __init__(self, model: Any, count: int, length: int) -> None:
         from transformers.cache_utils import Cache
 
         self.model, self.count, self.length = model, count, length
-        self.rows: Any = None  # of the pass under way: slots and positions that it writes, and what it sees of them
+        self.rows: Any = None  # of the current pass: the slots and positions that it writes, and what it reads of them
         self.positions: Any = None
         self.window: Any = None
         self.seen = 0
@@ -73,13 +73,13 @@ class Slots:
         self._cache = Cache(layers=[_layer()(self) for _ in range(layers)])
 
     def close(self) -> None:
-        """Let go of the memory; layers and slots know each other, so they would stay until they are looked for."""
+        """Free the memory; layers and slots refer to each other, so they would stay until garbage is collected."""
         self._cache.layers.clear()
 
     def extend(self, slots: Sequence[int], tokens: Sequence[Sequence[int]], starts: Sequence[int]) -> Any:
         """Put `tokens` into `slots`, each from its start on; returns the logits after each row's last token.
 
-        Shape of the result: (rows, vocabulary). Slots that follow one another cost no copy.
+        Shape of the result: (rows, vocabulary). Slots with consecutive numbers are read without a copy.
         """
         import torch
 
@@ -97,7 +97,7 @@ class Slots:
         return self.run(padded, positions, rows, window, spans(ends))
 
     def run(self, tokens: Any, positions: Any, rows: Any, window: Any, seen: Sequence[Span]) -> Any:
-        """One pass over `tokens`, which are written to `positions` of slots `rows`, where `length` is the spare place.
+        """One pass over `tokens`, written to `positions` of slots `rows`; position `length` is the spare one.
 
         Shapes: tokens and positions (n, width), rows (n, 1). `window`: the same slots as a slice or an index. `seen`:
         how far rows look back. Returns the logits after the last column.
@@ -105,8 +105,8 @@ class Slots:
         import torch
 
         self.rows, self.positions, self.window, self.seen = rows, positions, window, max(span.seen for span in seen)
-        places = positions.masked_fill(positions == self.length, 0)  # what pads sees what nobody lacks
-        behind = places[..., None] - torch.arange(self.seen, device=tokens.device)
+        used = positions.masked_fill(positions == self.length, 0)  # padding reads position 0, which every row has
+        behind = used[..., None] - torch.arange(self.seen, device=tokens.device)
         nothing = torch.zeros(behind.shape, dtype=self.model.dtype, device=tokens.device)
         masks = {
             kind: nothing.masked_fill((behind < 0) | (behind >= reach), -math.inf)[:, None]
@@ -115,7 +115,7 @@ class Slots:
         with looking_back(seen):
             return self.model(
                 input_ids=tokens,
-                position_ids=places,
+                position_ids=used,
                 attention_mask=masks if len(masks) > 1 else next(iter(masks.values())),
                 past_key_values=self._cache,
                 use_cache=True,
@@ -123,26 +123,26 @@ class Slots:
             ).logits[:, -1]
 
     def copy(self, source: int, targets: Sequence[int], start: int, end: int) -> None:
-        """Give `targets` what `source` has at positions `start` to `end`."""
+        """Copy positions `start` to `end` of slot `source` to the slots `targets`."""
         first, last = targets[0], targets[0] + len(targets)
-        where: Any = slice(first, last) if list(targets) == list(range(first, last)) else list(targets)
+        target_index: Any = slice(first, last) if list(targets) == list(range(first, last)) else list(targets)
         for kept in self.kept():
-            kept[where, :, start:end] = kept[source, :, start:end]
+            kept[target_index, :, start:end] = kept[source, :, start:end]
 
     def kept(self) -> list[Any]:
-        """Keys and values of all layers with some of their own, each (slots, heads, length + 1, size of a head)."""
+        """The keys and values of all layers that have any, each (slots, heads, length + 1, size of a head)."""
         return [part for layer in self._cache.layers if layer.is_initialized for part in (layer.keys, layer.values)]
 
     @property
     def bytes_a_token(self) -> int:
-        """What the cache takes for one token of one row, once something was put into it."""
+        """Bytes of the cache for one token of one row; known once the cache was used."""
         return sum(int(kept[0, :, 0].nbytes) for kept in self.kept())
 
 
 def _zeros(shape: tuple[int, ...], like: Any) -> Any:
-    """Zeros like a tensor; on a CPU they take no memory before they are written to.
+    """Zeros of a tensor's type and device; on a CPU they take no memory before they are written to.
 
-    They must be zeros: what stands behind a row is masked, but a NaN there would still spoil it.
+    They must be zeros: positions behind a row are masked, but a NaN there would still spoil its result.
     """
     import numpy as np
     import torch
@@ -153,9 +153,10 @@ def _zeros(shape: tuple[int, ...], like: Any) -> Any:
 
 
 def windows(model: Any) -> dict[str, float]:
-    """How many positions each kind of a model's layers sees; {} where it cannot be told, or some keep more than these.
+    """How many positions each kind of a model's layers sees; {} where that is unknown, or layers keep other states.
 
-    Windows are told for models that have transformers make their masks; others may see more or less than they say.
+    A sliding window is known only for models whose masks transformers makes; others may see more or less than their
+    configuration says.
     """
     from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
@@ -172,10 +173,11 @@ def windows(model: Any) -> dict[str, float]:
     return {kind: math.inf if window is None else window for kind, window in found if kind}
 
 
-def tried(model: Any) -> Slots | None:
-    """Slots that gave what a plain pass gives; None for models with states, biases by position, windows of their own.
+def checked_slots(model: Any) -> Slots | None:
+    """Slots for a model, after a test that they give what a plain pass gives; None where they do not.
 
-    Tried on two rows of different length, the second of which is extended in two steps.
+    They do not for models with states, biases by position or windows of their own. The test has two rows of different
+    length, one of which is copied, and extends them in two steps.
     """
     import torch
 

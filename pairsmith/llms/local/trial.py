@@ -1,4 +1,4 @@
-"""A process of its own in which a model is tried: how fast it answers, and what a device is good for."""
+"""A separate process in which a model is tried: how fast it answers, and which dtypes suit a device."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from multiprocessing import get_context
 from typing import Protocol
 
 from pairsmith.config import ModelSpec
+from pairsmith.llms.local.machine import peak_memory
 from pairsmith.llms.local.weights import device_for, lane_of
 from pairsmith.llms.registry import open_llm
 from pairsmith.protocol import Request
 from pairsmith.session import process_session
 
-SLOWER = 1.5  # a dtype whose matrix products take that much longer than another's is not tried
+SLOWER = 1.5  # a dtype is not tried if its matrix products take so many times as long as the fastest one's
 
 
 @dataclass(frozen=True)
 class Took:
-    """`tokens`: read and generated. `megabytes`: the most that the process has had, or its GPU."""
+    """What a trial took. `tokens`: read and generated. `megabytes`: the peak of the GPU, or else of the process."""
 
     seconds: float
     tokens: int
@@ -30,14 +31,14 @@ class Took:
 
 @dataclass(frozen=True)
 class Device:
-    """What a device is good for: dtypes that are worth trying, and batches that run beside each other."""
+    """What suits a device: the dtypes worth trying, and how many batches run at the same time."""
 
     dtypes: tuple[str, ...]
     at_a_time: int
 
 
 class Ended(Exception):
-    """The process with the model is no more, or the model found no memory."""
+    """The process with the model ended, or its memory ran out."""
 
 
 class Trier(Protocol):
@@ -49,7 +50,7 @@ class Trier(Protocol):
 
 
 class TrialProcess:
-    """A process of its own, which keeps its models until it is closed. Another takes its place if it ends before."""
+    """A process that keeps its models until it is closed. If it ends earlier, another takes its place."""
 
     def __init__(self) -> None:
         self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
@@ -59,7 +60,7 @@ class TrialProcess:
 
     def tried(self, spec: ModelSpec, requests: Sequence[Request]) -> Took:
         try:
-            return self._pool.submit(answer, spec, requests).result()
+            return self._pool.submit(time_answers, spec, requests).result()
         except BrokenProcessPool:
             self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
             raise Ended("ended by the system, as it does where memory runs out") from None
@@ -68,10 +69,8 @@ class TrialProcess:
         self._pool.shutdown()
 
 
-def answer(spec: ModelSpec, requests: Sequence[Request]) -> Took:
-    """Ask a model in this process."""
-    import resource
-
+def time_answers(spec: ModelSpec, requests: Sequence[Request]) -> Took:
+    """Ask a model in this process, and measure time and memory."""
     import torch
 
     llm, tokens, begun = open_llm(spec, process_session()), 0, time.perf_counter()
@@ -80,15 +79,15 @@ def answer(spec: ModelSpec, requests: Sequence[Request]) -> Took:
             tokens += sum(reply.n_prompt_tokens + reply.n_tokens for _, reply in group)
     except (MemoryError, torch.OutOfMemoryError):
         raise Ended("out of memory") from None
-    seconds, most = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return Took(seconds, tokens, (torch.cuda.max_memory_allocated() if torch.cuda.is_available() else most) / 1e6)
+    seconds = time.perf_counter() - begun
+    return Took(seconds, tokens, peak_memory() / 1e6)
 
 
 def look_at(device: str) -> Device:
     """Time a matrix product in each dtype, and keep those that are not much slower than the fastest.
 
-    A CPU without instructions for bfloat16 is many times slower in it; old GPUs know float16 alone. Of these two, the
-    one that does not overflow is enough.
+    A CPU without instructions for bfloat16 is many times slower in it; old GPUs have float16 alone. Where both are
+    fast, bfloat16 is enough, since it does not overflow.
     """
     import torch
 

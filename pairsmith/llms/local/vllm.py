@@ -1,8 +1,8 @@
-"""`vllm`: a model in this process, run by vLLM; for GPUs.
+"""The `vllm` backend: a model in this process, run by vLLM; for GPUs.
 
 One thread runs the engine, and the requests of all members, judges and shards that name the same weights are in its
-one continuous batch. An answer is handed over as soon as it is there. vLLM shares the key-value cache of common
-beginnings by itself. Each request has a seed of its own; a batch's make-up still changes numbers within floating-point
+continuous batch. Each answer is handed over as soon as it is done. vLLM itself shares the key-value cache of common
+prefixes. Each request has its own seed, so the other requests of a batch change its answer only within floating-point
 error.
 """
 
@@ -26,7 +26,7 @@ from pairsmith.session import Session
 
 
 class VLLM:
-    """The backend; the engine with the weights is shared by all members and judges that name the same ones."""
+    """The backend. Members and judges that name the same weights share the engine that has them."""
 
     def __init__(self, spec: ModelSpec, session: Session) -> None:
         self._path, revision = resolve(spec.model, spec.revision)
@@ -35,23 +35,23 @@ class VLLM:
 
     def stream(self, requests: Sequence[Request]) -> Iterator[Finished]:
         if requests:
-            engines = self._session.keep("vllm", Engines, Engines.close)
+            engines = self._session.keep("vllm", VLLMEngines, VLLMEngines.close)
             yield from engines.take(self._path, self._spec).stream(requests)
 
 
-class Engines:
+class VLLMEngines:
     """The engines of a session, one for each set of weights."""
 
     def __init__(self) -> None:
-        self._loaded: dict[tuple[Any, ...], Engine] = {}
+        self._loaded: dict[tuple[Any, ...], VLLMEngine] = {}
         self._loading = threading.Lock()
 
-    def take(self, path: str, spec: ModelSpec) -> Engine:
-        """The engine with the weights that `spec` names, loaded once, and again where it broke."""
+    def take(self, path: str, spec: ModelSpec) -> VLLMEngine:
+        """The engine with the weights that `spec` names, loaded once, and again after it has failed."""
         weights = (path, spec.revision, spec.local)
         with self._loading:
             if weights not in self._loaded or self._loaded[weights].failure:
-                self._loaded[weights] = Engine(_load(path, spec.revision, spec.local))
+                self._loaded[weights] = VLLMEngine(_load(path, spec.revision, spec.local))
             return self._loaded[weights]
 
     def close(self) -> None:
@@ -81,7 +81,7 @@ def _load(path: str, revision: str | None, options: LocalOptions) -> Any:
 
 
 def _limits(options: LocalOptions) -> dict[str, Any]:
-    """What the recipe says of rows at a time and of memory; the rest is vLLM's own choice."""
+    """The recipe's limits on rows at a time and on memory; vLLM chooses the rest itself."""
     import torch
 
     limits: dict[str, Any] = {}
@@ -94,8 +94,8 @@ def _limits(options: LocalOptions) -> dict[str, Any]:
 
 
 @dataclass
-class Asked:
-    """A request on its way. `begun`: its first token, where that had to be one of some choices."""
+class VLLMRequest:
+    """A request that the engine works on. `begun`: its first token, where that had to be one of some choices."""
 
     index: int
     request: Request
@@ -107,47 +107,49 @@ class Asked:
     logprobs: dict[str, float] | None = None
 
 
-class Engine:
-    """vLLM's engine, the thread that runs it, and what is asked of it."""
+class VLLMEngine:
+    """vLLM's engine, the thread that runs it, and the requests that wait for it."""
 
     def __init__(self, engine: Any) -> None:
         self.failure: Exception | None = None
         self.tokenizer = engine.get_tokenizer()
         self._engine, self._context = engine, engine.model_config.max_model_len
-        self._names, self._inbox = itertools.count(), queue.SimpleQueue[Asked | set[str] | None]()
-        self._waiting: dict[str, Asked] = {}
+        self._names, self._inbox = itertools.count(), queue.SimpleQueue[VLLMRequest | set[str] | None]()
+        self._waiting: dict[str, VLLMRequest] = {}
         threading.Thread(target=self._run, name="vllm", daemon=True).start()
 
     def close(self) -> None:
-        """End the thread; the weights go with the engine."""
+        """End the thread, and with it the engine and its weights."""
         self._inbox.put(None)
 
     def stream(self, requests: Sequence[Request]) -> Iterator[Finished]:
         answers = queue.SimpleQueue[tuple[int, Reply] | Exception]()
-        asked = [self._asked(index, request, answers) for index, request in enumerate(requests)]
-        hopeless = [(one.index, reply) for one in asked if (reply := self._refused(one))]
-        known = {index for index, _ in hopeless}
-        left = {one.index: one for one in asked if one.index not in known}
-        if hopeless:
-            yield hopeless
-        for one in left.values():
+        made = [self._request(index, request, answers) for index, request in enumerate(requests)]
+        unanswerable = [(one.index, reply) for one in made if (reply := self._refused(one))]
+        refused = {index for index, _ in unanswerable}
+        pending = {one.index: one for one in made if one.index not in refused}
+        if unanswerable:
+            yield unanswerable
+        for one in pending.values():
             self._inbox.put(one)
         try:
-            while left:
+            while pending:
                 group = _all_in(answers)
                 for index, _ in group:
-                    del left[index]
+                    del pending[index]
                 yield group
         finally:
-            if left:
-                self._inbox.put({one.name for one in left.values()})
+            if pending:
+                self._inbox.put({one.name for one in pending.values()})
 
-    def _asked(self, index: int, request: Request, answers: Any) -> Asked:
+    def _request(self, index: int, request: Request, answers: Any) -> VLLMRequest:
         choices = choice_tokens(self.tokenizer, request.choices) if request.choices else {}
-        return Asked(index, request, encode(self.tokenizer, request.messages), choices, answers, str(next(self._names)))
+        return VLLMRequest(
+            index, request, encode(self.tokenizer, request.messages), choices, answers, str(next(self._names))
+        )
 
-    def _refused(self, one: Asked) -> Reply | None:
-        """Why a request can never be answered; None where it can."""
+    def _refused(self, one: VLLMRequest) -> Reply | None:
+        """The reply to a request that can never be answered; None where it can."""
         most, size = one.request.sampling.max_tokens, len(one.tokens)
         if size + most <= self._context:
             return None
@@ -159,37 +161,37 @@ class Engine:
                 for output in self._engine.step():
                     if output.finished and output.request_id in self._waiting:
                         self._note(self._waiting.pop(output.request_id), output.outputs[0])
-        except Exception as error:  # whoever waits, or still asks, has to hear of it in a thread of their own
+        except Exception as error:  # raised in the threads of all streams, also of those that ask from now on
             self.failure = error
             for one in self._waiting.values():
                 one.answers.put(error)
             while (item := self._inbox.get()) is not None:
-                if isinstance(item, Asked):
+                if isinstance(item, VLLMRequest):
                     item.answers.put(error)
 
     def _take(self) -> bool:
-        """All that has been asked; waits for something where nothing is under way. False once it is to end."""
+        """Take what is in the inbox, and wait for it where the engine is idle. False when the engine is to end."""
         while not self._waiting or not self._inbox.empty():
             item = self._inbox.get()
             if item is None:
                 return False
-            if isinstance(item, Asked):
+            if isinstance(item, VLLMRequest):
                 self._add(item)
                 continue
-            gone = [name for name in item if self._waiting.pop(name, None)]
-            self._engine.abort_request(gone)
+            cancelled = [name for name in item if self._waiting.pop(name, None)]
+            self._engine.abort_request(cancelled)
         return True
 
-    def _add(self, one: Asked) -> None:
+    def _add(self, one: VLLMRequest) -> None:
         prompt = {"prompt_token_ids": [*one.tokens, *one.begun]}
         try:
             self._engine.add_request(one.name, prompt, _sampling(one))
-        except ValueError as error:  # such as a schema that it cannot keep
+        except ValueError as error:  # such as a schema that vLLM does not support
             one.answers.put((one.index, Reply("", n_prompt_tokens=len(one.tokens), error=str(error), final=True)))
         else:
             self._waiting[one.name] = one
 
-    def _note(self, one: Asked, output: Any) -> None:
+    def _note(self, one: VLLMRequest, output: Any) -> None:
         reason, tokens, text = output.finish_reason, list(output.token_ids), output.text
         size = len(one.tokens)
         if reason not in ("stop", "length"):
@@ -202,14 +204,15 @@ class Engine:
                 self._add(one)
                 return
             tokens, text = [], ""
-        ended = reason == "stop" and not isinstance(output.stop_reason, str) and tokens  # by a token that is no text
+        # the last token is then the end of the text, which is no part of the answer
+        has_end = reason == "stop" and not isinstance(output.stop_reason, str) and tokens
         answer = self.tokenizer.decode(one.begun) + text
-        n_tokens = len(one.begun) + len(tokens) - bool(ended)
+        n_tokens = len(one.begun) + len(tokens) - bool(has_end)
         one.answers.put((one.index, Reply(answer, reason, size, n_tokens, one.logprobs)))
 
 
 def _all_in(answers: queue.SimpleQueue[tuple[int, Reply] | Exception]) -> Finished:
-    """The answers that are there; waits for the first."""
+    """The answers that have arrived; waits for the first."""
     group, item = Finished(), answers.get()
     while True:
         if isinstance(item, Exception):
@@ -221,8 +224,8 @@ def _all_in(answers: queue.SimpleQueue[tuple[int, Reply] | Exception]) -> Finish
             return group
 
 
-def _sampling(one: Asked) -> Any:
-    """vLLM's parameters for a request, or for the first token or the rest of one with choices."""
+def _sampling(one: VLLMRequest) -> Any:
+    """vLLM's parameters for a request; one with choices is sent twice, for its first token and for the rest."""
     from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 
     request = one.request
@@ -244,7 +247,7 @@ def _sampling(one: Asked) -> Any:
 
 
 def _of_choices(found: Any, choices: dict[str, int]) -> dict[str, float]:
-    """The choices' log probabilities among themselves; vLLM's are among all tokens."""
+    """Log probabilities of the choices among themselves, from vLLM's, which are those among all tokens."""
     logprobs = {choice: found[token].logprob if token in found else -math.inf for choice, token in choices.items()}
     most = max(logprobs.values())
     total = most + math.log(math.fsum(math.exp(value - most) for value in logprobs.values()))

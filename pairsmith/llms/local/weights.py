@@ -1,4 +1,4 @@
-"""Weights and tokenizers: where they run, loaded once in a session, shared by all who name the same, and let go."""
+"""Weights and tokenizers: loaded once in a session, shared by all models that name them, freed to make room."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pairsmith.config import LocalOptions, ModelSpec
 from pairsmith.errors import ConfigError, ModelNotFound
 from pairsmith.llms.local.chat_tokens import encode
 from pairsmith.llms.local.hub_models import CARRIED
-from pairsmith.llms.local.machine import free_memory, layout
+from pairsmith.llms.local.machine import cpu_layout, free_memory
 from pairsmith.memory import give_back
 from pairsmith.protocol import Message
 from pairsmith.session import Session
@@ -30,10 +30,10 @@ T = TypeVar("T")
 
 
 class Shelf:
-    """The weights that a session has loaded; those that rest make room for others."""
+    """The weights that a session has loaded. Idle ones are dropped to make room for others."""
 
     def __init__(self) -> None:
-        self.loaded: dict[tuple[Any, ...], Weights] = {}  # the one used last is last
+        self.loaded: dict[tuple[Any, ...], Weights] = {}  # ordered by last use
         self._loading = threading.Lock()
 
     def take(self, kind: type[W], path: str, spec: ModelSpec) -> W:
@@ -49,31 +49,32 @@ class Shelf:
             return cast("W", found)
 
     def _make_room(self, path: str, options: LocalOptions) -> None:
-        """Let go of weights that nobody uses, those used longest ago first, until new ones fit beside what stays."""
+        """Drop idle weights, those used longest ago first, until the new ones fit in memory."""
         needed, device = 1.2 * _size_of(path, dtype_for(device_for(options.device), options.dtype)), None
         for name, weights in list(self.loaded.items()):
             device = device or device_for(options.device)
             if free_memory(device) >= needed:
                 return
-            if weights.device == device and weights.idle:
+            if weights.device == device and weights.is_idle:
                 log.info("%s: let go to make room for %s", name[0], path)
                 del self.loaded[name], weights
-                release(device)
+                free_unused_memory(device)
 
     def clear(self) -> None:
-        """Let go of all weights, and give their memory back."""
+        """Drop all weights, and give their memory back."""
         devices = {weights.device for weights in self.loaded.values()}
         self.loaded.clear()
         for device in devices:
-            release(device)
+            free_unused_memory(device)
 
 
 def shelf_of(session: Session) -> Shelf:
+    """The shelf of a session, which drops its weights when the session is closed."""
     return session.keep("weights", Shelf, Shelf.clear)
 
 
-def release(device: Any) -> None:
-    """Give memory that nothing refers to any more back to the device."""
+def free_unused_memory(device: Any) -> None:
+    """Give memory that nothing refers to any more back to the system and the device."""
     import torch
 
     give_back()
@@ -82,7 +83,7 @@ def release(device: Any) -> None:
 
 
 def _size_of(path: str, dtype: Any) -> float:
-    """Bytes that the weights in a folder take in memory; 0 for those that are elsewhere."""
+    """Bytes that the weights in a folder take in memory; 0 where the path is no folder."""
     import torch
 
     files = [file for pattern in ("*.safetensors", "*.bin") for file in Path(path).glob(pattern)]
@@ -111,10 +112,10 @@ def dtype_for(device: Any, name: str) -> Any:
     return getattr(torch, name)
 
 
-def whole(kind: Any, path: str, what: str, spare: str | None = None, **options: Any) -> Any:
-    """A model of which all weights are in its files. ConfigError where some would be made up at random.
+def load_whole(kind: Any, path: str, what: str, spare: str | None = None, **options: Any) -> Any:
+    """A model from its files. ConfigError where they lack weights, which transformers would fill with random numbers.
 
-    `what` it is to be, for the error; `spare`: what is in the names of weights that are not used.
+    `what` the model is, for the error; `spare`: a part of the names of weights that are not needed.
     """
     model, loaded = kind.from_pretrained(path, output_loading_info=True, **options)
     missing = sorted(key for key in loaded["missing_keys"] if spare is None or spare not in key)
@@ -124,7 +125,7 @@ def whole(kind: Any, path: str, what: str, spare: str | None = None, **options: 
 
 
 class Lane:
-    """Where passes of all models on a device wait for their turn: one at a time, on a CPU one for each replica."""
+    """The queue for a device, shared by all models on it: one pass at a time, on a CPU `width` passes."""
 
     def __init__(self, width: int) -> None:
         self.width, self.waiting = width, 0
@@ -144,11 +145,12 @@ class Lane:
 
 @cache
 def lane_of(device: Any) -> Lane:
+    """The lane of a device, of which this process has one."""
     import torch
 
     if device.type != "cpu":
         return Lane(1)
-    replicas, threads = layout()
+    replicas, threads = cpu_layout()
     torch.set_num_threads(threads)
     return Lane(replicas)
 
@@ -182,7 +184,7 @@ class Weights(ABC):
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """Keep the weights for as long as something is asked of them."""
+        """Keep the weights from being dropped while the block runs."""
         with self._lock:
             self._users += 1
         try:
@@ -192,8 +194,8 @@ class Weights(ABC):
                 self._users -= 1
 
     @property
-    def idle(self) -> bool:
-        """Whether nothing is asked of it at this moment."""
+    def is_idle(self) -> bool:
+        """Whether nothing uses the weights at this moment."""
         return self._users == 0
 
     @abstractmethod
@@ -202,8 +204,8 @@ class Weights(ABC):
 
     @abstractmethod
     def _prepare(self) -> None:
-        """What is left to do once all is loaded."""
+        """Set up what the model needs, once it is loaded and on its device."""
 
     def encode(self, messages: Sequence[Message], answered: bool = False) -> list[int]:
-        """Token ids of a chat, ready for the answer, unless it is `answered` already."""
+        """Token ids of a chat, with the prompt for an answer behind them unless it is `answered` already."""
         return encode(self.tokenizer, messages, answered)

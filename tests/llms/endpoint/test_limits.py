@@ -8,53 +8,53 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pairsmith.config import Sampling
-from pairsmith.llms.endpoint.limits import Adaptive, Breaker, Rates, tokens_at_most
+from pairsmith.llms.endpoint.limits import AdaptiveConcurrency, Breaker, Rates, tokens_at_most
 from pairsmith.protocol import Request
 
 
 def test_places_shrink_under_overload_and_grow_again() -> None:
-    places = Adaptive(64)
+    concurrency = AdaptiveConcurrency(64)
     for number in range(2000):
-        places.note(overloaded=True, now=number / 20)
-    assert places.now == 1
+        concurrency.note(overloaded=True, now=number / 20)
+    assert concurrency.limit == 1
     for number in range(2000):
-        places.note(overloaded=False, now=100 + number / 20)
-    assert places.now == 64
+        concurrency.note(overloaded=False, now=100 + number / 20)
+    assert concurrency.limit == 64
 
 
 def test_a_burst_of_refusals_counts_once() -> None:
-    places = Adaptive(64)
+    concurrency = AdaptiveConcurrency(64)
     for number in range(500):
-        places.note(overloaded=True, now=number / 1000)
-    assert places.now == 32
+        concurrency.note(overloaded=True, now=number / 1000)
+    assert concurrency.limit == 32
 
 
 def test_a_few_refusals_are_taken_for_chance() -> None:
-    places = Adaptive(50)
+    concurrency = AdaptiveConcurrency(50)
     for number in range(5000):
-        places.note(overloaded=number % 20 == 0, now=number / 20)
-    assert places.now == 50
+        concurrency.note(overloaded=number % 20 == 0, now=number / 20)
+    assert concurrency.limit == 50
 
 
 def test_how_long_many_are_refused_is_told_and_ends_with_it() -> None:
-    places = Adaptive(64)
+    concurrency = AdaptiveConcurrency(64)
     for number in range(3):
-        places.note(overloaded=True, now=number)
-    assert places.refusing(3) == 0  # few may be chance
+        concurrency.note(overloaded=True, now=number)
+    assert concurrency.refusing(3) == 0  # few may be chance
     for number in range(3, 40):
-        places.note(overloaded=number % 3 > 0, now=number)  # two thirds
-    assert 30 < places.refusing(40) < 38
+        concurrency.note(overloaded=number % 3 > 0, now=number)  # two thirds
+    assert 30 < concurrency.refusing(40) < 38
     for number in range(40, 70):
-        places.note(overloaded=False, now=number)
-    assert places.refusing(70) == 0
+        concurrency.note(overloaded=False, now=number)
+    assert concurrency.refusing(70) == 0
 
 
 @given(st.lists(st.booleans(), max_size=400), st.integers(1, 40))
 def test_places_stay_within_bounds(answers: list[bool], most: int) -> None:
-    places = Adaptive(most)
+    concurrency = AdaptiveConcurrency(most)
     for number, overloaded in enumerate(answers):
-        places.note(overloaded, number / 10)
-        assert 1 <= places.now <= most
+        concurrency.note(overloaded, number / 10)
+        assert 1 <= concurrency.limit <= most
 
 
 def test_the_breaker_pauses_probes_and_gives_up() -> None:

@@ -14,7 +14,7 @@ from pairsmith.config import Endpoint, ModelSpec, Recipe, Sampling
 from pairsmith.errors import ConfigError
 from pairsmith.ledger.ledger import Ledger
 from pairsmith.llms.echo import Echo
-from pairsmith.llms.endpoint import engine as backend
+from pairsmith.llms.endpoint import attempts as backend
 from pairsmith.llms.endpoint import wire
 from pairsmith.llms.recorded import Recorded
 from pairsmith.llms.registry import open_llm

@@ -19,7 +19,7 @@ from pairsmith.ledger.ledger import Ledger
 from pairsmith.ledger.replies import Account, Entry, checksum_of
 from pairsmith.llms.budget import Budgeted, Purse
 from pairsmith.llms.endpoint.engines import MANY_CALLS, engine_for
-from pairsmith.llms.endpoint.remote_engine import Gone, RemoteEngine
+from pairsmith.llms.endpoint.remote_engine import EngineProcessEnded, RemoteEngine
 from pairsmith.llms.recorded import Recorded
 from pairsmith.llms.registry import open_llm
 from pairsmith.protocol import Identity, Reply, Request
@@ -206,7 +206,7 @@ def test_files_of_the_working_folder_stand_in_for_no_module(
     engine._process._child.kill()
     engine._process._child.wait()
     deadline = time.monotonic() + 5
-    while not engine.gone and time.monotonic() < deadline:
+    while not engine.has_ended and time.monotonic() < deadline:
         time.sleep(0.01)
     assert len(generate(open_llm(spec(endpoint), process_session()), requests(5))) == 5
 
@@ -258,7 +258,7 @@ def test_when_the_process_dies_it_is_said_and_another_one_takes_over(endpoint: F
     engine = engine_for(spec(endpoint).endpoint, "m", process_session())  # type: ignore[arg-type]
     assert isinstance(engine, RemoteEngine)
     engine._process._child.kill()
-    with pytest.raises(Gone):
+    with pytest.raises(EngineProcessEnded):
         list(stream)
     assert all(reply.error is None for reply in generate(llm, requests(5)))
 
@@ -306,6 +306,6 @@ def test_it_ends_with_the_last_session_that_asks_through_it(endpoint: FakeEndpoi
     engines = [engine_for(spec(endpoint).endpoint, "m", session) for session in (one, other)]  # type: ignore[arg-type]
     assert engines[0] is engines[1]
     one.close()
-    assert not engines[0].gone  # type: ignore[union-attr]
+    assert not engines[0].has_ended  # type: ignore[union-attr]
     other.close()
-    assert engines[0].gone  # type: ignore[union-attr]
+    assert engines[0].has_ended  # type: ignore[union-attr]

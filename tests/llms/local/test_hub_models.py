@@ -67,7 +67,7 @@ def test_a_stored_model_comes_before_the_hub_and_has_its_own_revision(
 
 def test_only_known_models_are_fetched() -> None:
     with pytest.raises(ConfigError, match="SmolLM2"):
-        hub_models.fetch(["some/other"])
+        hub_models.fetch_models(["some/other"])
 
 
 def test_the_system_message_goes_before_the_first_user_message() -> None:
@@ -108,7 +108,7 @@ def test_pick_over_a_flat_distribution_larger_than_its_first_look() -> None:
 def test_batches_give_the_text_of_plain_generate(name: str) -> None:
     import torch
 
-    llm = Transformers(ModelSpec(model=model_id(name)))
+    llm = Transformers(ModelSpec(model=model_id(name)), process_session())
     replies = generate(llm, [request(text, "You are a careful assistant. " * 12) for text in QUESTIONS])
     engine = _engine(llm)
     for text, reply in zip(QUESTIONS, replies, strict=True):
@@ -180,7 +180,7 @@ def test_choices_and_schemas_are_kept() -> None:
 
 @pytest.mark.model
 def test_the_tokenizers_split_digits_and_add_no_second_bos() -> None:
-    engine = _engine(Transformers(ModelSpec(model=model_id("smollm2"))))
+    engine = _engine(Transformers(ModelSpec(model=model_id("smollm2")), process_session()))
     assert len(engine.tokenizer("2026", add_special_tokens=False)["input_ids"]) == 4
     tokens = engine.encode(request("Hi").messages)
     assert tokens.count(engine.tokenizer.bos_token_id) == 3  # <|im_start|> of system, user, assistant
@@ -194,10 +194,11 @@ def test_a_model_that_is_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _engine(llm: Transformers) -> Any:
-    from pairsmith.llms.local import weights
+    from pairsmith.llms.local.weights import shelf_of
 
     generate(llm, [request("Hi", sampling={"max_tokens": 1})])
-    return next(engine for key, engine in weights._loaded.items() if key[0] == llm._path)
+    shelf = shelf_of(process_session())
+    return next(engine for key, engine in shelf.loaded.items() if key[0] == llm._path)
 
 
 def test_the_default_models_are_named_in_one_place() -> None:

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from pairsmith.config import LocalOptions, ModelSpec, Sampling
 from pairsmith.errors import ConfigError
-from pairsmith.llms.local import attention, decoding, machine, slots, weights
+from pairsmith.llms.local import attention, decoding, machine, scheduling, slots, weights
 from pairsmith.llms.local import transformers as backend
-from pairsmith.llms.local.slots import Slots, tried
+from pairsmith.llms.local.slots import Slots, checked_slots
 from pairsmith.llms.registry import open_llm
 from pairsmith.protocol import Message, Reply, Request
 from pairsmith.session import process_session
@@ -79,7 +79,7 @@ def test_greedy_texts_are_those_of_plain_generate(tmp_path: Path, kind: str, row
     folder = model_at(tmp_path, kind, head="CausalLM", max_position_embeddings=512, head_dim=8, **settings)
     asked = [request(text, {"max_tokens": 3 + number}) for number, text in enumerate(ASKED)]
     replies = generate(open_llm(spec(folder, batch_size=rows), process_session()), asked)
-    assert only_engine().in_slots
+    assert only_engine().scheduler
     for one, reply in zip(asked, replies, strict=True):
         tokens, text = plain(folder, one)
         assert reply.text == text
@@ -96,7 +96,7 @@ def test_rows_of_unlike_lengths_look_back_by_spans(llama: Path, monkeypatch: pyt
         return looking_back(these)
 
     monkeypatch.setattr(slots, "looking_back", noted)
-    monkeypatch.setattr(backend, "FEW", 1)
+    monkeypatch.setattr(scheduling, "FEW", 1)
     asked = [request(f"{number}" + " word" * (number * number // 8)) for number in range(26)]
     replies = generate(open_llm(spec(llama, batch_size=26), process_session()), asked)
     assert max(looked) > 1
@@ -107,7 +107,7 @@ def test_rows_of_unlike_lengths_look_back_by_spans(llama: Path, monkeypatch: pyt
 def test_spans_are_the_cheapest(ends: list[int]) -> None:
     def cost(begins: Sequence[int]) -> int:
         parts = [ends[first:last] for first, last in pairwise([*begins, len(ends)])]
-        return sum(attention.A_CALL + len(part) * max(part) for part in parts)
+        return sum(attention.SPAN_COST + len(part) * max(part) for part in parts)
 
     found = attention.spans(ends)
     ways = [(0, *rest) for count in range(len(ends)) for rest in combinations(range(1, len(ends)), count)]
@@ -127,7 +127,7 @@ def test_rows_are_dealt_to_sessions_each_once_and_the_long_ones_evenly(
     lengths: list[int], sessions: int, free: int
 ) -> None:
     rows = [decoding.Row(n, request("", {"max_tokens": 1}), [n] * length) for n, length in enumerate(lengths)]
-    waiting = decoding.Waiting()
+    waiting = decoding.WaitingRows()
     waiting.add(decoding.Call(rows))
     first = [waiting.take(place, sessions, 0, free, 100) for place in range(sessions)]
     taken = [part[1] if part else [] for part in first]
@@ -160,7 +160,7 @@ def test_layers_that_see_a_window_see_no_more(tmp_path: Path, kind: str, rows: i
     folder = model_at(tmp_path, kind, head="CausalLM", **settings)
     asked = [request(text, {"max_tokens": 3 + 2 * number}) for number, text in enumerate(ASKED)]
     replies = generate(open_llm(spec(folder, batch_size=rows), process_session()), asked)
-    assert only_engine().in_slots
+    assert only_engine().scheduler
     assert [reply.text for reply in replies] == [plain(folder, one)[1] for one in asked]
 
 
@@ -174,7 +174,7 @@ def test_models_with_states_and_windows_of_their_own_are_left_to_generate(
     folder = model_at(tmp_path, kind, head="CausalLM", max_position_embeddings=512, **settings)
     asked = [request(text) for text in ASKED]
     replies = generate(open_llm(spec(folder, batch_size=3), process_session()), asked)
-    assert not only_engine().in_slots
+    assert not only_engine().scheduler
     assert [reply.text for reply in replies] == [plain(folder, one)[1] for one in asked]
 
 
@@ -190,7 +190,7 @@ def test_slots_are_filled_copied_and_extended_in_any_order(llama: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(llama).eval()
-    assert tried(model)
+    assert checked_slots(model)
     rows = [[5, 6, 7, 8, 9, 10], [20, 21, 22], [5, 6, 7, 30]]
     slots = Slots(model, 4, 8)
     with torch.inference_mode():
@@ -239,7 +239,7 @@ def test_a_model_that_does_not_write_is_refused(tmp_path: Path) -> None:
 
 def test_a_model_whose_end_is_token_0_ends_there(tmp_path: Path) -> None:
     folder = model_at(tmp_path, head="CausalLM", max_position_embeddings=512, eos_token_id=0)
-    engine = weights.shelf_of(process_session()).take(backend.Engine, str(folder), spec(folder))
+    engine = weights.shelf_of(process_session()).take(backend.TextModel, str(folder), spec(folder))
     assert engine.tokenizer.eos_token_id == 1
     assert engine.vocabulary.eos == [0]
 
@@ -289,15 +289,15 @@ def test_calls_of_several_threads_share_slots_and_get_what_is_theirs(llama: Path
 
 
 def test_running_out_of_memory_halves_the_rows_and_loses_none(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    admitted, step = list[int](), decoding.SlotSession.step
+    admitted, step = list[int](), decoding.ContinuousBatch.step
 
-    def tight(self: decoding.SlotSession) -> None:
+    def tight(self: decoding.ContinuousBatch) -> None:
         admitted.append(self.count)
         if self.count > 2:
             raise MemoryError
         step(self)
 
-    monkeypatch.setattr(decoding.SlotSession, "step", tight)
+    monkeypatch.setattr(decoding.ContinuousBatch, "step", tight)
     asked = [request(text) for text in ASKED]
     replies = generate(open_llm(spec(llama, batch_size=8), process_session()), asked)
     assert {8, 2} <= {*admitted}
@@ -307,26 +307,26 @@ def test_running_out_of_memory_halves_the_rows_and_loses_none(llama: Path, monke
 def test_a_row_that_no_memory_is_enough_for_is_an_error_to_try_again(
     llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_room(self: decoding.SlotSession) -> None:
+    def no_room(self: decoding.ContinuousBatch) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(decoding.SlotSession, "step", no_room)
+    monkeypatch.setattr(decoding.ContinuousBatch, "step", no_room)
     (reply,) = generate(open_llm(spec(llama), process_session()), [request("x")])
     assert "out of memory" in (reply.error or "")
     assert not reply.final
 
 
 def test_an_error_in_a_pass_is_raised_and_the_engine_goes_on(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    step = decoding.SlotSession.step
+    step = decoding.ContinuousBatch.step
 
-    def broken(self: decoding.SlotSession) -> None:
+    def broken(self: decoding.ContinuousBatch) -> None:
         raise ValueError("broken")
 
-    monkeypatch.setattr(decoding.SlotSession, "step", broken)
+    monkeypatch.setattr(decoding.ContinuousBatch, "step", broken)
     llm = open_llm(spec(llama), process_session())
     with pytest.raises(ValueError, match="broken"):
         generate(llm, [request(text) for text in ASKED])
-    monkeypatch.setattr(decoding.SlotSession, "step", step)
+    monkeypatch.setattr(decoding.ContinuousBatch, "step", step)
     assert [reply.text for reply in generate(llm, [request("x")])] == [plain(llama, request("x"))[1]]
 
 
@@ -343,13 +343,13 @@ def test_a_call_that_is_given_up_leaves_its_slots(llama: Path) -> None:
 
 
 def test_the_bound_of_memory_decides_how_many_rows_go_together(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backend, "used_memory", lambda device: 1.0e9)
+    monkeypatch.setattr(scheduling, "used_memory", lambda device: 1.0e9)
     engine = loaded(llama, memory_gb=1.251)
     room, row = 64, 64 * 2 * 2 * 2 * 8 * 4  # layers, keys and values, heads, size of a head, bytes
     fitting = int(1e6 / engine.lane.width / row - 1)
-    assert engine._count(engine.model, engine.lane, 10_000, room) == fitting
-    assert engine._count(engine.model, engine.lane, 2, room) == 2
-    assert loaded(llama, memory_gb=0.1)._count(engine.model, engine.lane, 8, room) == 1
+    assert engine.scheduler.slots_that_fit(engine.model, engine.lane, 10_000, room) == fitting
+    assert engine.scheduler.slots_that_fit(engine.model, engine.lane, 2, room) == 2
+    assert loaded(llama, memory_gb=0.1).scheduler.slots_that_fit(engine.model, engine.lane, 8, room) == 1
 
 
 def test_weights_that_rest_make_room_for_others(llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -375,14 +375,14 @@ def test_the_layout_is_measured_once_per_machine(tmp_path: Path, monkeypatch: py
         machine, "_passes_a_second", lambda replicas, threads: measured.append((replicas, threads)) or 1.3 * threads
     )
     for _ in range(2):
-        machine.layout.cache_clear()
-        assert machine.layout() == (1, 4)
+        machine.cpu_layout.cache_clear()
+        assert machine.cpu_layout() == (1, 4)
     assert measured == [(4, 1), (2, 2), (1, 4)]
-    machine.layout.cache_clear()
+    machine.cpu_layout.cache_clear()
 
 
-def loaded(folder: Path, **local: Any) -> backend.Engine:
-    return weights.shelf_of(process_session()).take(backend.Engine, str(folder), spec(folder, **local))
+def loaded(folder: Path, **local: Any) -> backend.TextModel:
+    return weights.shelf_of(process_session()).take(backend.TextModel, str(folder), spec(folder, **local))
 
 
 def only_engine() -> Any:

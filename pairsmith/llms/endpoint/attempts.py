@@ -1,0 +1,190 @@
+"""The attempts to get a reply for one request from an endpoint, and what each answer or failure means.
+
+After a passing failure (429, 5xx, a broken connection) the request is sent again with jitter, never earlier than
+Retry-After says and only within the deadline. A wrong key, model or URL stops the run. Any other refusal is an error of
+that request alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pairsmith.config import Endpoint
+from pairsmith.errors import ConfigError
+from pairsmith.llms.endpoint.keys import without
+from pairsmith.llms.endpoint.limits import Limits
+from pairsmith.llms.endpoint.wire import PATH, STOPPING, body_of, moved_hint, readout_hint, reply_of, retry_after
+from pairsmith.protocol import Reply, Request
+
+PASSING = {408, 409, 425, 429}  # statuses, with all of 500 and above
+OVERLOADED = {429, 503}
+LONGEST_WAIT = 5.0  # seconds until the next attempt, unless the endpoint asks for more
+
+WaitWithoutPermit = Callable[[float, asyncio.Future[None] | None], Coroutine[Any, Any, None]]
+
+
+class PassingFailure(Exception):
+    """An attempt that failed where another may succeed.
+
+    `wait`: seconds that the endpoint asks to wait. `noted`: whether the limits have counted this failure.
+    """
+
+    def __init__(self, problem: str, wait: float = 0.0, overloaded: bool = False, noted: bool = True) -> None:
+        super().__init__(problem)
+        self.wait, self.overloaded, self.noted = wait, overloaded, noted
+
+
+def backoff(failing: float) -> float:
+    """Seconds until the next attempt at an endpoint that has been failing for so many seconds, with jitter.
+
+    The wait doubles with each attempt while the endpoint answers nobody, or refuses many calls for overload. A single
+    call that failed at an endpoint that answers others is sent again soon, within the same limit on concurrent calls.
+    """
+    return min(failing, LONGEST_WAIT) * random.uniform(1.0, 1.25) + random.uniform(0.01, 0.1)
+
+
+@dataclass(frozen=True)
+class SentCall:
+    """When a call was sent, and whether it is the probe that finds out whether the endpoint is back."""
+
+    at: float
+    is_probe: bool
+
+
+class Attempts:
+    """Sends the requests for one model to one endpoint, and notes in its limits how each call ended.
+
+    Belongs to the engine's event loop. `wait` waits without holding a permit for a call, and returns with one;
+    `start_jobs` starts what changed limits allow.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        model: str,
+        key: str,
+        loop: asyncio.AbstractEventLoop,
+        limits: Limits,
+        wait: WaitWithoutPermit,
+        start_jobs: Callable[[], None],
+    ) -> None:
+        from pairsmith.llms.endpoint.client import Client
+
+        self._endpoint, self._model, self._key, self._loop = endpoint, model, key, loop
+        self._client = Client(endpoint.base_url, key, endpoint.headers)
+        self._concurrency, self._breaker, self._rates = limits.concurrency, limits.breaker, limits.rates
+        self._wait, self._start_jobs = wait, start_jobs
+        self._has_answered = False
+        self._reopened: asyncio.Future[None] = loop.create_future()  # done when the breaker's pause ends
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+    def down(self) -> Reply:
+        """The reply to a request that is not sent, since the endpoint was given up."""
+        return Reply("", error=f"not asked, the endpoint is down: {self._breaker.problem}")
+
+    async def ask(self, request: Request, probe: bool) -> Reply:
+        """One reply within the deadline, after as many attempts as the recipe allows."""
+        await self._rates.take(request)  # before the deadline begins: this is no wait for the endpoint
+        deadline, begun = self._endpoint.deadline, self._loop.time()
+        ends, last = begun + deadline, PassingFailure("none was answered", noted=False)
+        try:
+            async with asyncio.timeout_at(ends):
+                for remaining in reversed(range(self._endpoint.attempts)):
+                    try:
+                        return await self._attempt(request, probe)
+                    except PassingFailure as failure:
+                        probe, last = False, failure
+                    if self._loop.time() + last.wait > ends:
+                        raise TimeoutError
+                    if remaining:
+                        await self._wait(max(last.wait, backoff(self._failing_for(self._loop.time()))), None)
+                        await self._rates.take(request)
+            problem = f"{self._endpoint.attempts} attempts failed; the last: {last}"
+        except TimeoutError:
+            late = f"no answer within {deadline:g} s; last problem: {last}"
+            problem = f"told to wait {last.wait:g} s, longer than the deadline: {last}" if last.wait else late
+        if last.overloaded or not last.noted:
+            self._breaker.failed(problem, self._loop.time() if last.noted else begun, self._loop.time(), probe)
+            if self._breaker.given_up:
+                self._reopen()
+        return Reply("", error=problem)
+
+    async def _attempt(self, request: Request, probe: bool) -> Reply:
+        """A reply. Raises PassingFailure where another attempt may help, ConfigError where none can."""
+        while not probe and (pause := self._breaker.pause(self._loop.time())) and not self._breaker.given_up:
+            await self._wait(pause, self._reopened)
+        if self._breaker.given_up:
+            return self.down()
+        sent = SentCall(self._loop.time(), probe or self._breaker.let_out(self._loop.time()))
+        body = body_of(request, self._model, self._endpoint.max_tokens_name)
+        try:
+            status, headers, content = await self._client.post(PATH, body)
+            if not 200 <= status < 300:
+                return self._refused(status, headers, content, request, sent)
+            reply = reply_of(json.loads(content), request)
+        except (ConnectionError, ValueError, RecursionError) as error:  # a broken connection, or a body that is no JSON
+            problem = f"{type(error).__name__}: {self._clean(error)}"
+            self._note_failure(problem, sent)
+            raise PassingFailure(problem) from None
+        self._has_answered = True
+        self._note_answer()
+        return reply
+
+    def _refused(
+        self, status: int, headers: Mapping[str, str], content: bytes, request: Request, sent: SentCall
+    ) -> Reply:
+        """What a status means: send again, stop the run, or an error of this request alone.
+
+        Only a prompt that is too large is refused for good; any other request may succeed in a later run, with another
+        setting.
+        """
+        problem = self._clean(f"status {status}: {content.decode(errors='replace')}")
+        if status in PASSING or status >= 500:
+            overloaded = status in OVERLOADED
+            self._note_failure(problem, sent, overloaded)
+            raise PassingFailure(problem, retry_after(headers), overloaded)
+        if status in STOPPING or (status == 403 and not self._has_answered):  # some use 403 for a prompt they dislike
+            hint = self._clean(moved_hint(headers))
+            raise ConfigError(f"endpoint {self._endpoint.base_url}, model {self._model}: {problem}{hint}")
+        self._note_answer()
+        too_large = status == 413 or "context length" in problem.lower()
+        return Reply("", error=f"refused: {problem}{readout_hint(request)}", final=too_large)
+
+    def _failing_for(self, now: float) -> float:
+        """Seconds for which the endpoint has answered nobody, or refused many calls for overload."""
+        return max(self._breaker.failing(now), self._concurrency.refusing(now))
+
+    def _note_answer(self) -> None:
+        """Count an answer in the limits."""
+        self._concurrency.note(False, self._loop.time())
+        if self._breaker.answered():
+            self._reopen()
+
+    def _note_failure(self, problem: str, sent: SentCall, overloaded: bool = False) -> None:
+        """Count a failed call in the limits.
+
+        Overload lowers the concurrency; the breaker counts it only when it ended all attempts of a request.
+        """
+        self._concurrency.note(overloaded, self._loop.time())
+        counts = sent.is_probe or not overloaded
+        self._breaker.failed(problem, sent.at, self._loop.time(), sent.is_probe, counts=counts)
+        if self._breaker.given_up:
+            self._reopen()
+
+    def _reopen(self) -> None:
+        """Wake the requests that wait for the breaker's pause to end."""
+        self._reopened.set_result(None)
+        self._reopened = self._loop.create_future()
+        self._start_jobs()
+
+    def _clean(self, error: object) -> str:
+        """An error's text, which may quote the request, without the key."""
+        return without(self._key, error)[:500]
