@@ -5,7 +5,7 @@ PairsmithError
 │   ├── ModelNotFound weights or tokenizer cannot be found or read
 │   └── NoConditionalWrites  a storage does not support conditional writes
 ├── DataError         input or stored data is not what it should be
-│   └── TableError    a stored table is damaged, was not written by pairsmith, or does not fit its schema
+│   └── TableError    a stored table is damaged, of another kind, or does not fit its schema
 └── RunError          a run ended without finishing its work
     └── BudgetSpent   the budget allows no further request
 """
@@ -32,7 +32,7 @@ class DataError(PairsmithError):
 
 
 class TableError(DataError):
-    """A stored table is damaged, was not written by pairsmith, or does not fit its schema."""
+    """A stored table is damaged, of another kind, or does not fit its schema."""
 
 
 class RunError(PairsmithError):
