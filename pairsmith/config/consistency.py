@@ -40,7 +40,7 @@ def _check_aspects(pairing: Pairing, rating: Rating | None, needs_scores: bool) 
 
 
 def check_given(prompts: Prompts, pool: Pool, rating: Rating | None) -> None:
-    """Refuse completions or ratings from sources that nothing uses, and members or judges that stand for missing ones."""
+    """Refuse given completions or ratings that nothing uses, and members or judges that stand for missing ones."""
     brought = [source.completions for source in prompts.sources if source.completions]
     if bool(brought) != bool(pool.given):
         raise ValueError(
