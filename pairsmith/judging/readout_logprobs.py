@@ -12,7 +12,7 @@ _MOST_LOGPROB = 0.01  # certainty has log probability 0; slightly more can come 
 
 
 def read_logprobs(reply: Reply, sheet: Sheet) -> Read:
-    """The rating with the largest probability; its score is the mean of all ratings, weighted by their probabilities."""
+    """The rating with the largest probability; the score is the mean of all ratings, weighted by probability."""
     logprobs, numbers = reply.logprobs or {}, range(sheet.scale.low, sheet.scale.high + 1)
     if any(not -math.inf < logprobs.get(str(number), math.nan) <= _MOST_LOGPROB for number in numbers):
         return Read(error="the reply has no probability for some rating")

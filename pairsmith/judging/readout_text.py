@@ -56,7 +56,7 @@ _LABEL = re.compile(rf"^{_DECORATION}{_REASON}{_DECORATION}(?::|：)[\s*_`]*+", 
 
 @dataclass(frozen=True)
 class _RatingLine:
-    """A line that gives a rating, and the mark of its text. `rationale`: the reason, if the same table row holds one."""
+    """A line that gives a rating, and the mark of its text. `rationale`: the reason, if the table's row holds one."""
 
     number: int
     value: str

@@ -109,7 +109,7 @@ def _checked(name: str, aggregate: Aggregate) -> Aggregate:
 
 
 def log_length(text: str) -> float:
-    """The natural log of a text's number of characters: judges favour length by ratio, not by a number of characters."""
+    """The natural log of a text's number of characters, because what counts for judges is the ratio of two lengths."""
     return math.log(max(1, len(text)))
 
 
