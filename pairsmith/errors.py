@@ -3,11 +3,11 @@
 PairsmithError
 ├── ConfigError       a recipe, template or option is wrong: fix it, a retry cannot help
 │   ├── ModelNotFound weights or tokenizer cannot be found or read
-│   └── NoConditionalWrites  a storage cannot write on a condition
+│   └── NoConditionalWrites  a storage does not support conditional writes
 ├── DataError         input or stored data is not what it should be
-│   └── TableError    a stored table is damaged, foreign or fails its schema
+│   └── TableError    a stored table is damaged, of another kind, or does not fit its schema
 └── RunError          a run ended without finishing its work
-    └── BudgetSpent   nothing more can be asked within the budget
+    └── BudgetSpent   the budget allows no further request
 """
 
 
@@ -24,7 +24,7 @@ class ModelNotFound(ConfigError):
 
 
 class NoConditionalWrites(ConfigError):
-    """A storage cannot write a file on the condition that it is absent, or as it was."""
+    """A storage cannot make a write depend on the file being absent or unchanged."""
 
 
 class DataError(PairsmithError):
@@ -32,12 +32,12 @@ class DataError(PairsmithError):
 
 
 class TableError(DataError):
-    """A stored table is damaged, foreign or fails its schema."""
+    """A stored table is damaged, of another kind, or does not fit its schema."""
 
 
 class RunError(PairsmithError):
-    """A run ended without finishing its work; what it finished is kept."""
+    """A run ended before all its work was done; the finished part is kept."""
 
 
 class BudgetSpent(RunError):
-    """Nothing more can be asked within the budget."""
+    """The budget allows no further request."""

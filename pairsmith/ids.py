@@ -1,7 +1,7 @@
 """Content hashes: the identity of prompts, completions, requests and tables.
 
-Everything that must survive a restart is named by what it holds, never by a counter or a position, so the same
-content has the same name in every process and on every machine.
+Whatever must survive a restart is named by a hash of its content, never by a counter or a position, so the same content
+has the same name in every process and on every machine.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_asci
 
 
 def canonical_json(value: Any) -> str:
-    """Serialise `value` in the one form that is hashed: sorted keys, no spaces, no NaN, UTF-8 as it is.
+    """Serialise `value` in the form that is hashed: sorted keys, no spaces, no NaN, characters not escaped.
 
     Raises ValueError for NaN or infinity and TypeError for anything that JSON cannot hold.
     """
@@ -28,7 +28,10 @@ def canonical_json(value: Any) -> str:
 
 
 def no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """`object_pairs_hook` for json.loads: a key that stands twice in an object is an error, not a silent choice."""
+    """`object_pairs_hook` for json.loads that raises ValueError where an object has the same key twice.
+
+    Without it, json.loads silently takes the last value.
+    """
     value = dict(pairs)
     if len(value) != len(pairs):
         raise ValueError("a key stands twice in one object")
@@ -36,7 +39,7 @@ def no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def strict_json(text: str) -> Any:
-    """What a text of JSON says. ValueError where it is none by the standard (so no NaN), or a key stands twice."""
+    """Parse JSON. Raises ValueError where the text breaks the standard (NaN does) or an object has a key twice."""
     return json.loads(text, object_pairs_hook=no_doubles, parse_constant=_no_constant)
 
 
@@ -55,12 +58,12 @@ def short_id(*parts: Any) -> str:
 
 @lru_cache(maxsize=64)
 def source_hash(*modules: ModuleType) -> str:
-    """Hash of the modules' source: what they made is made again after their code has changed."""
+    """Hash of the modules' source. A table whose fingerprint includes it is made again after the code has changed."""
     return fingerprint([inspect.getsource(module) for module in modules])
 
 
 def draw(*parts: Any) -> float:
-    """A number in [0, 1) that depends on `parts` alone: the only source of randomness outside the models.
+    """A pseudo-random number in [0, 1) that depends on `parts` alone. Outside the models, all randomness comes from it.
 
     >>> draw("seed", "a") == draw("seed", "a")
     True
@@ -69,27 +72,27 @@ def draw(*parts: Any) -> float:
 
 
 def seed_of(*parts: Any) -> int:
-    """A 31-bit seed that depends on `parts` alone (31 bits: the largest that every backend takes)."""
+    """A seed that depends on `parts` alone. It has 31 bits, the most that every backend accepts."""
     return int(fingerprint(*parts)[:8], 16) & 0x7FFFFFFF
 
 
 def normalised(text: str) -> str:
-    """The form of a text that decides whether two are the same: NFC, `\\n` line ends, no outer white space."""
+    """A text in the form in which two texts are compared: NFC, `\\n` line ends, no white space at either end."""
     return unicodedata.normalize("NFC", text).replace("\r\n", "\n").replace("\r", "\n").strip()
 
 
 def text_id(text: str) -> str:
-    """Identity of a text, whoever wrote it for whatever prompt: 128 bits of the hash of its normalised form."""
+    """Identity of a text, independent of its author and prompt: a 128-bit hash of its normalised form."""
     form = normalised(text).encode("utf-8", "surrogatepass")
     return hashlib.blake2b(form, digest_size=16, person=b"text").hexdigest()
 
 
 def prompt_id(messages: Sequence[Mapping[str, str]], system_prompt: str | None) -> str:
-    """Identity of a prompt: its chat and system prompt after normalisation, wherever it was read from."""
+    """Identity of a prompt: a hash of its chat and system prompt after normalisation, whatever source it came from."""
     chat = [[message["role"], normalised(message["content"])] for message in messages]
     return short_id("prompt", chat, normalised(system_prompt or ""))
 
 
 def completion_id(prompt_id: str, member: str, sample: int, evolution: int, parent_id: str | None, text: str) -> str:
-    """Identity of a completion: who wrote it, for what, after which parent, and what it says."""
+    """Identity of a completion: a hash of its prompt, its author, the completion it was evolved from, and its text."""
     return short_id("completion", prompt_id, member, sample, evolution, parent_id or "", text)

@@ -1,7 +1,7 @@
-"""Progress of long work, from the steps that do it to whoever listens to the session (the terminal, a test).
+"""Progress of long work: events that the steps send to the listener of a session, such as the terminal or a test.
 
-Every stage counts in prompts, so all stages have the same total and a rate means the same everywhere: a reply is
-worth the share of a prompt that it completes.
+Every stage counts in prompts: a reply counts as the share of a prompt that it completes. So all stages have the same
+total, and prompts per second can be compared between them.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ Tell = Callable[["Progress"], None]
 
 @dataclass(frozen=True)
 class Progress:
-    """`prompts` more prompts of `stage` are done; `total` more are expected.
+    """What has changed since the last event of a stage.
 
-    `replies` more came, of a model or the ledger, with `tokens` generated.
+    `prompts`: further prompts that are done. `total`: further prompts that are expected. `replies`: further replies,
+    from a model or the ledger. `tokens`: tokens generated in them.
     """
 
     stage: str
@@ -29,11 +30,14 @@ class Progress:
 
 
 def nobody(_: Progress) -> None:
-    """The listener where nobody listens."""
+    """The default listener: it ignores every event."""
 
 
 def ask(llm: LLM, requests: Sequence[Request], stage: str, prompts: float, tell: Tell = nobody) -> list[Reply]:
-    """All replies, in the order of `requests`, with progress to `tell`; together they complete `prompts` prompts."""
+    """Send all requests to a model; returns the replies in the order of `requests`.
+
+    `tell` is called with the progress. `prompts`: how many prompts all the requests together complete.
+    """
     replies: list[Reply | None] = [None] * len(requests)
     tell(Progress(stage))
     for finished in llm.stream(requests):

@@ -1,8 +1,9 @@
 """The protocol between pairsmith and a model: what a request, a reply and a model are.
 
-A model answers a list of requests and hands over replies as they finish, so that each can be made durable at once. One
-bad item is a `Reply` with an `error`; only a wrong configuration raises. Behaviour that is not the model's own (the
-ledger, limits, budgets) is added by wrapping a model, never by a flag in it."""
+A model takes a list of requests and yields each reply as soon as it is finished, so that it can be made durable at
+once. A request that fails gives a `Reply` with an `error`; only a wrong configuration raises. Whatever is not the
+model's own behaviour (the ledger, limits, budgets) is added by wrapping a model, never by a flag in it.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ Message = dict[str, str]
 
 @dataclass(frozen=True)
 class Identity:
-    """Which model answers: part of every request's key."""
+    """Which model answers. It is part of every request's key."""
 
     backend: str
     model: str
@@ -29,8 +30,9 @@ class Identity:
 class Request:
     """One question to a model.
 
-    `schema`: JSON schema that the answer must fit. `choices`: strings of which the answer must begin with one; the
-    reply then carries their log probabilities. `sample` tells apart several answers to the same question.
+    `schema`: JSON schema that the answer must fit. `choices`: the answer must begin with one of these strings, and the
+    reply carries their log probabilities. `sample`: number of the answer, where the same question is asked several
+    times.
     """
 
     messages: tuple[Message, ...]
@@ -42,7 +44,7 @@ class Request:
     _keys: dict[Identity, str] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def key(self, identity: Identity) -> str:
-        """The ledger's key: sha256 over the model and every field that can change the answer."""
+        """The key in the ledger: sha256 of the model and of every field that can change the answer."""
         if identity not in self._keys:
             self._keys[identity] = self._key(identity)
         return self._keys[identity]
@@ -54,10 +56,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """A model's answer. `finish_reason`: stop, length, or None with `error` set and no text.
+    """A model's answer.
 
-    `reasoning`: what the model thought aloud, no part of its answer. `final`: the same request would fail in the same
-    way again, so it is not asked again.
+    `finish_reason`: stop or length; None where `error` is set and there is no text. `reasoning`: the model's thinking,
+    which is no part of its answer. `final`: the same request would fail in the same way again, so it is not repeated.
     """
 
     text: str
@@ -77,5 +79,5 @@ class LLM(Protocol):
     identity: Identity
 
     def stream(self, requests: Sequence[Request]) -> Iterator[Finished]:
-        """Yield `(index, reply)` groups as they finish: each index once, in any order, none left out."""
+        """Yield lists of `(index, reply)` as replies finish: every index exactly once, in any order."""
         ...

@@ -1,10 +1,10 @@
 """A recipe: everything that decides what a run does, as frozen pydantic models.
 
-`loading.load_recipe` reads one from YAML; the same models are the parameters of the Prefect flow, so a server refuses a
-wrong value before a run exists. Unknown fields are errors. A file for each part of a recipe: `sources`, `generating`,
-`models`, `judging`, `check_kinds`, `selecting`, `recipe`, and `consistency` for what they need of each other. `plugins`
-and `modules` find code of others that a recipe names, `renamed` keeps old names of fields, `reference` writes the
-documentation. May import about, ids, errors, memory, session and text.
+`loading.load_recipe` reads one from YAML. The same models are the parameters of the Prefect flow, so a server refuses a
+wrong value before a run exists. Unknown fields are errors. Each part of a recipe has a file: `sources`, `generating`,
+`models`, `judging`, `check_kinds`, `selecting`, `recipe`; `consistency` holds the rules between parts. `plugins` and
+`modules` load the user's own code that a recipe names, `renamed` accepts the old names of fields, `reference` writes
+the documentation. It may import about, ids, errors, memory, session and text.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 
 
 class Config(BaseModel):
-    """A part of a recipe: frozen, and without fields that nobody knows."""
+    """A part of a recipe. It is frozen, and an unknown field is an error."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=(), hide_input_in_errors=True
@@ -25,14 +25,14 @@ class Config(BaseModel):
 
 
 def unique(where: str, names: Iterable[str]) -> None:
-    """Refuse names that come more than once."""
+    """Raise ValueError if a name occurs more than once."""
     doubles = [name for name, count in Counter(names).items() if count > 1]
     if doubles:
         raise ValueError(f"{where}: {doubles} named more than once")
 
 
 def compiles(template: str, where: str) -> None:
-    """Refuse a template that cannot be read."""
+    """Raise ValueError if a template cannot be compiled."""
     try:
         compile_text(template, where)
     except ConfigError as error:
@@ -40,19 +40,19 @@ def compiles(template: str, where: str) -> None:
 
 
 def known(where: str, names: Iterable[str], there: Iterable[str]) -> None:
-    """Refuse names of what is not there."""
+    """Raise ValueError if one of `names` is not among those in `there`."""
     unknown = [name for name in names if name not in set(there)]
     if unknown:
         raise ValueError(f"{where}: unknown {unknown}; known are {sorted(there)}")
 
 
 def without_password(where: str, url: str) -> None:
-    """Refuse a database URL with a password in it: recipes are stored and shown."""
+    """Raise ValueError if a database URL holds a password, since recipes are stored and shown."""
     address = urlsplit(url)
     if address.password or "password" in parse_qs(address.query):
         raise ValueError(f"{where}: a password in it would be stored and shown; use PGPASSWORD or a password file")
 
 
 def names_a_file(text: str) -> bool:
-    """Whether a template is given as the name of a file rather than as text."""
+    """Whether a recipe gives a template as the name of a file rather than as text."""
     return text.endswith((".jinja", ".txt")) and "\n" not in text

@@ -1,4 +1,4 @@
-"""Judges that are programs."""
+"""Programmatic checks: judges that are programs rather than models."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from pairsmith.config.plugins import Kind
 CHECK = Kind(
     "check", "pairsmith.checks", (("", ("messages", "text", "reference")),), by_keyword=True, needs_source=False
 )
-MOST_PATTERN = 2_000_000  # characters with its repeats written out: some 500 MB in the `regex` module
+MOST_PATTERN = 2_000_000  # characters with all repeats written out; that takes some 500 MB in the `regex` module
 
 
 class CheckConfig(Config):
-    """What all programmatic judges share."""
+    """The fields that all checks share."""
 
     name: Name = Field(description="the aspect under which its results are rated")
     gate: bool = Field(False, description="a text that fails can never be a candidate")
 
 
 class ExactMatch(CheckConfig):
-    """Whether a text is the prompt's reference, or ends in the same number."""
+    """Whether a text is the same as the prompt's reference, or its last number is the same."""
 
     kind: Literal["exact-match"] = Field(description="compare with the prompt's reference")
     casefold: bool = Field(False, description="upper and lower case are the same")
@@ -35,7 +35,7 @@ class ExactMatch(CheckConfig):
 
 
 class Regex(CheckConfig):
-    """Whether a pattern of the `regex` module, which reads those of Python's `re`, is found in a text."""
+    """Whether a pattern is found in a text. The `regex` module reads it, which also accepts the patterns of `re`."""
 
     kind: Literal["regex"] = Field(description="search for a pattern")
     pattern: str = Field(min_length=1, max_length=10_000, description="the pattern that is searched for in the text")
@@ -52,7 +52,7 @@ class Regex(CheckConfig):
 
 
 class JsonSchema(CheckConfig):
-    """Whether a text, bare or in a fence, is JSON that fits a schema. `format` is not looked at."""
+    """Whether a text is JSON that fits a schema; it may be in a fence. The keyword `format` is not checked."""
 
     # In Python the field cannot be called schema: pydantic's models have a method of that name.
     model_config = ConfigDict(validate_by_name=True, serialize_by_alias=True)
@@ -82,15 +82,16 @@ class JsonSchema(CheckConfig):
             for ref in sorted(refs):
                 resolver.lookup(ref)
         except (SchemaError, Unresolvable, RecursionError) as error:
-            told = error.message if isinstance(error, SchemaError) else f"{type(error).__name__}: {error}"
-            raise ValueError(f"{where}: not a valid JSON schema: {told[:500]}") from None
+            mistake = error.message if isinstance(error, SchemaError) else f"{type(error).__name__}: {error}"
+            raise ValueError(f"{where}: not a valid JSON schema: {mistake[:500]}") from None
         return self
 
 
 class IfEval(CheckConfig):
-    """Whether a text follows its prompt's verifiable instructions, and which share of them; needs the extra `ifeval`.
+    """Whether a text follows its prompt's verifiable instructions, and which share of them. It needs the extra
+    `ifeval`.
 
-    They stand in the prompt's extras: `{"instructions": [{"id": "punctuation:no_comma", "kwargs": {}}]}`.
+    The instructions are in the prompt's extras: `{"instructions": [{"id": "punctuation:no_comma", "kwargs": {}}]}`.
     Source: Zhou et al. 2023, https://arxiv.org/abs/2311.07911; the prompt-level strict measure.
     """
 
@@ -98,9 +99,10 @@ class IfEval(CheckConfig):
 
 
 class PythonCheck(CheckConfig):
-    """A function of one's own, called with the keywords messages, text and reference: a bool, or 0 to 1.
+    """A function of your own. It is called with the keywords messages, text and reference, and returns a bool or a
+    number from 0 to 1.
 
-    It must be pure, and nothing bounds its time.
+    It must be pure. Its running time is not limited.
     """
 
     kind: Literal["python"] = Field(description="call a function of your own")
@@ -111,8 +113,8 @@ Check = Annotated[ExactMatch | Regex | JsonSchema | IfEval | PythonCheck, Field(
 
 
 def _is_pattern(pattern: str, where: str) -> None:
-    """Refuse what the `regex` module cannot compile within bounds: it writes counted repeats out, and nested ones
-    multiply."""
+    """Refuse a pattern that the `regex` module cannot compile within bounds: it writes counted repeats out, and nested
+    ones multiply."""
     import regex  # type: ignore[import-untyped]
 
     counts = [max(int(count), 1) for count in re.findall(r"\{([0-9]{1,9})", pattern)]
@@ -125,7 +127,7 @@ def _is_pattern(pattern: str, where: str) -> None:
 
 
 def _refs(schema: JsonValue, where: str) -> Iterator[str]:
-    """The references of a JSON schema; refuses what could reach a network or run without a bound on its time."""
+    """The references in a JSON schema. Refuses whatever could access the network or run for an unbounded time."""
     if isinstance(schema, list):
         for part in schema:
             yield from _refs(part, where)

@@ -1,4 +1,4 @@
-"""What the sections of a recipe need of each other. Each function raises ValueError that names the fields."""
+"""Rules between the sections of a recipe. Each function raises ValueError that names the fields."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pairsmith.config.sources import Prompts
 
 
 def check_pairing(pairing: Pairing, rating: Rating | None, evolution: Evolution | None, needs_scores: bool) -> None:
-    """Refuse a way of pairing that lacks what it selects by."""
+    """Refuse a pairing strategy whose inputs the recipe does not provide."""
     if pairing.strategy == "evolved-vs-original" and not evolution:
         raise ValueError("pairing.strategy evolved-vs-original needs an evolution section")
     if pairing.strategy == "member-order":
@@ -25,7 +25,7 @@ def check_pairing(pairing: Pairing, rating: Rating | None, evolution: Evolution 
 
 
 def _check_aspects(pairing: Pairing, rating: Rating | None, needs_scores: bool) -> None:
-    """Refuse weights of aspects that nobody rates, and those that leave nothing to score by."""
+    """Refuse weights for aspects that nobody rates, and weights that leave no aspect to score by."""
     counted = [check.name for check in rating.checks if not check.gate] if rating else []
     judged = rating.judged_aspects if rating else []
     known("pairing.aspect_weights", pairing.aspect_weights, [*judged, *counted])
@@ -40,7 +40,7 @@ def _check_aspects(pairing: Pairing, rating: Rating | None, needs_scores: bool) 
 
 
 def check_given(prompts: Prompts, pool: Pool, rating: Rating | None) -> None:
-    """Refuse given completions or ratings that would come to nothing, and those named but not brought."""
+    """Refuse given completions or ratings that nothing uses, and members or judges that stand for missing ones."""
     brought = [source.completions for source in prompts.sources if source.completions]
     if bool(brought) != bool(pool.given):
         raise ValueError(
@@ -56,7 +56,7 @@ def check_given(prompts: Prompts, pool: Pool, rating: Rating | None) -> None:
 
 
 def check_names(prompts: Prompts, pool: Pool, pairing: Pairing, evolution: Evolution | None) -> None:
-    """Refuse names of members that nobody has. Labels of given completions may stand in the data alone."""
+    """Refuse names that no member has. Where labels are read from the data, they cannot be known yet and all pass."""
     brought = [source.completions for source in prompts.sources if source.completions]
     names = [*(member.name for member in pool.members), *(label for given in brought for label in given.columns)]
     if not any(given.member for given in brought):
@@ -69,7 +69,7 @@ def check_names(prompts: Prompts, pool: Pool, pairing: Pairing, evolution: Evolu
 
 
 def check_places(name: str, workspace: str, ledger: str | None) -> None:
-    """Refuse places where ledger and data set cannot stand beside each other."""
+    """Refuse a name, workspace or ledger with which the ledger and the data set could not exist side by side."""
     without_password("ledger", ledger or "")
     if name.startswith("ledger.sqlite"):
         raise ValueError("name: the workspace's ledger has that name")

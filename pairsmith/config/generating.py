@@ -1,4 +1,4 @@
-"""The pool that answers, and how answers are evolved."""
+"""The pool of models that answer, and the evolution of their completions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def principle_texts() -> dict[str, list[str]]:
 
 
 class Principles(Config):
-    """UltraFeedback's principles: a system prompt drawn per completion, weighted by the prompt's source.
+    """UltraFeedback's principles: for each completion a system prompt is drawn, with weights by the prompt's source.
 
     Source: Cui et al. 2023, https://arxiv.org/abs/2310.01377, section 2 and appendix.
     """
@@ -45,9 +45,9 @@ class Principles(Config):
 
 
 class Member(ModelSpec):
-    """An entry of the pool: a model with its own way of answering, or the completions that the sources bring.
+    """An entry of the pool: a model with settings of its own or, with `backend: given`, the sources' completions.
 
-    Those stand under the labels that the sources give them, and under the member's name where they give none.
+    Completions from sources have the labels that the sources give them, and the member's name where they give none.
     """
 
     name: Name = Field(description="the member's name in tables, reports and other fields of the recipe")
@@ -67,7 +67,7 @@ class Member(ModelSpec):
 
 
 class Pool(Config):
-    """Who answers the prompts: all members, or some that are drawn for each prompt."""
+    """The members that answer the prompts: all of them, or some that are drawn for each prompt."""
 
     members: tuple[Member, ...] = Field(min_length=1, description="the models that answer, and what the sources bring")
     draw: int | None = Field(
@@ -87,12 +87,12 @@ class Pool(Config):
 
     @property
     def asked(self) -> list[Member]:
-        """The members that a model answers for."""
+        """The members that are models, unlike the one that stands for completions from sources."""
         return [member for member in self.members if not member.is_given]
 
     @property
     def given(self) -> Member | None:
-        """The member that stands for the completions that the sources bring."""
+        """The member that stands for completions from sources, if there is one."""
         return next((member for member in self.members if member.is_given), None)
 
     def member(self, name: str) -> Member:
@@ -106,7 +106,7 @@ class Evolver(ModelSpec):
 
 
 class Evolution(Config):
-    """EvolQuality: a model rewrites completions to be better in one respect a round.
+    """EvolQuality: in each round, a model rewrites completions to be better in one respect.
 
     Source: Liu et al. 2023 (Deita), https://arxiv.org/abs/2312.15685, section 3.
     """

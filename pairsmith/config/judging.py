@@ -1,4 +1,4 @@
-"""Judges, aspects, and how ratings are put together."""
+"""Judges, aspects, and how the ratings of several judges are aggregated."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ASPECTS = ("helpfulness", "honesty", "instruction-following", "truthfulness", "o
 
 
 class Judge(ModelSpec):
-    """A model that rates; with `backend: reward`, one that gives each text a number instead of reading instructions."""
+    """A model that rates. With `backend: reward`, it reads no instructions and gives each text a number."""
 
     is_judge: ClassVar[bool] = True
 
@@ -87,7 +87,7 @@ class Judge(ModelSpec):
 
 
 class Rubric(Config):
-    """An aspect of one's own: what is rated, and on which scale."""
+    """An aspect of your own: what is rated, and on which scale."""
 
     criterion: str = Field(min_length=1, description="what is rated and what the numbers mean, as text or a file")
     low: int = Field(1, ge=0, le=100, description="the worst rating")
@@ -109,7 +109,7 @@ class Rubric(Config):
         return (0, len(self.items)) if self.items else (self.low, self.high)
 
 
-CHECKS = "checks"  # the judge that programmatic checks stand under
+CHECKS = "checks"  # the name under which the results of all checks appear as those of one judge
 
 
 class Rating(Config):
@@ -162,7 +162,8 @@ class Rating(Config):
         return self
 
     def _rewards_fit_in(self) -> None:
-        """Refuse what would average numbers of different scales, or leave an aspect out for some texts."""
+        """Refuse judges whose scores are on different scales and would be averaged, or that would leave texts without
+        a rating in some aspect."""
         rewards = [judge for judge in self.judges if judge.is_reward]
         default = ["overall"] if rewards else []
         unrated = [aspect for aspect in self.aspects if aspect not in (*self.judged_aspects, *default)]
@@ -179,22 +180,22 @@ class Rating(Config):
             raise ValueError("rating.own_family skip needs judges that all rate the same aspects")
 
     def aspects_of(self, judge: Judge) -> tuple[str, ...]:
-        """What a judge rates: those that it names, else all, or, of a reward model, overall."""
+        """The aspects that a judge rates: those that it names; if it names none, all, or overall for a reward model."""
         return judge.aspects or (("overall",) if judge.is_reward else self.aspects)
 
     @property
     def judged_aspects(self) -> list[str]:
-        """The aspects that some judge rates."""
+        """The aspects that at least one judge rates."""
         return list(dict.fromkeys(aspect for judge in self.judges for aspect in self.aspects_of(judge)))
 
     @property
     def raters(self) -> list[str]:
-        """Names of all who rate: the judges, and the checks together."""
+        """Names of all that rate: the judges, and one name for all checks."""
         return [judge.name for judge in self.judges] + ([CHECKS] if self.checks else [])
 
     @property
     def unasked(self) -> list[str]:
-        """Names of those who rate without a model."""
+        """Names of the raters that ask no model."""
         return [judge.name for judge in self.judges if judge.is_given] + ([CHECKS] if self.checks else [])
 
     def scale_of(self, aspect: str) -> tuple[int, int]:
@@ -204,9 +205,10 @@ class Rating(Config):
         return self.rubrics[aspect].scale if aspect in self.rubrics else (1, 5)
 
     def rates(self, judge: Judge, family: str, pool: Collection[str]) -> bool:
-        """Whether a judge is to rate texts of a family, `pool` being the families of all members.
+        """Whether a judge rates texts of a family. `pool`: the families of all members.
 
-        Under `auto` all or none: were a judge to leave out some texts of a prompt, the leniency of others would decide.
+        With `auto`, a judge rates all texts or none: if it rated only some texts of a prompt, the others' scores would
+        depend on how lenient their judges are.
         """
         if self.own_family == "auto":
             neutral = [other for other in self.judges if other.family_name not in pool and not other.is_given]

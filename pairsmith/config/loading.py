@@ -1,7 +1,7 @@
-"""Read a recipe: YAML and overrides -> a `Recipe`, with its files found and every mistake named.
+"""Read a recipe: YAML and overrides -> a validated `Recipe`.
 
-Whatever a recipe refers to on disk is made absolute (data) or read in (templates) here, so a recipe means the same on
-another machine's worker.
+Paths of data are made absolute and template files are replaced by their text, so a recipe means the same wherever it is
+used later, such as in a worker with another working directory.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from pairsmith.config import Recipe, format_of, is_local, names_a_file
 from pairsmith.config.plugins import references, verify_plugins
 from pairsmith.errors import ConfigError
 
-SECRET_FIELDS = {"endpoint", "ledger", "hub", "sql", "http"}  # values that may hold one are not repeated
+SECRET_FIELDS = {"endpoint", "ledger", "hub", "sql", "http"}  # may hold a secret, so errors do not repeat their values
 
 
 def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     """Read a recipe from YAML and apply `key=value` overrides (dotted keys, YAML values).
 
-    Raises ConfigError that names the file, the field and what is wrong with it.
+    Raises ConfigError that names the file, the field and the mistake.
     """
     path = Path(path)
     try:
@@ -45,9 +45,9 @@ def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
 
 
 def parse_recipe(data: Mapping[str, Any], base: Path, where: str = "recipe") -> Recipe:
-    """Validate a recipe, read in the templates it names and make its paths absolute.
+    """Validate a recipe, read the template files that it names and make its paths absolute.
 
-    Paths are looked for in `base`, then in the working directory.
+    Paths are looked up in `base`, then in the working directory.
     """
     try:
         recipe = Recipe.model_validate(_with_templates(data, base))
@@ -84,7 +84,7 @@ def parse_recipe(data: Mapping[str, Any], base: Path, where: str = "recipe") -> 
 
 
 def _sources_in(data: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """The sources in a recipe's dumped data, each with the field that it stands in."""
+    """The sources in a recipe's dumped data, each with the name of its field."""
     against = (data["prompts"]["decontaminate"] or {"against": []})["against"]
     return [
         *(("prompts.sources", source) for source in data["prompts"]["sources"]),
@@ -135,7 +135,7 @@ def _override(data: dict[str, Any], override: str) -> None:
 
 
 def _place(path: str, base: Path) -> Path | None:
-    """Where a path leads, seen from `base`; None where no file or folder can have that name."""
+    """A path resolved against `base`; None where no file or folder can have that name."""
     try:
         found = base / Path(path).expanduser()
         os.lstat(found)
@@ -159,13 +159,13 @@ def _resolve(path: str, base: Path, field: str) -> str:
 
 
 def _absolute(url: str | None, base: Path) -> str | None:
-    """A database URL; one of SQLite with a path that is seen from the recipe made absolute."""
+    """A database URL. In a SQLite URL, a path relative to the recipe's folder is made absolute."""
     head, is_sqlite, path = (url or "").partition("sqlite:///")
     return url if not is_sqlite or head or not path else f"sqlite:///{(base / path).absolute()}"
 
 
 def _with_templates(data: Mapping[str, Any], base: Path) -> Mapping[str, Any]:
-    """The recipe with the text of each template file in place of the file's name."""
+    """The recipe's data with each name of a template file replaced by the file's text."""
     evolution, rating = data.get("evolution"), data.get("rating")
     templates = evolution.get("templates") if isinstance(evolution, Mapping) else None
     if isinstance(evolution, Mapping) and isinstance(templates, Mapping):
@@ -194,7 +194,8 @@ def _read_in(text: Any, base: Path, where: str) -> Any:
 
 
 def _unshared(value: Any) -> Any:
-    """A copy in which nothing stands twice: a YAML anchor gives one object to several places."""
+    """A deep copy in which no object is shared: with a YAML anchor, several places hold the same object, and an
+    override of one would change all."""
     if isinstance(value, dict):
         return {key: _unshared(part) for key, part in value.items()}
     return [_unshared(part) for part in value] if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""Models: how they sample, where they run, what they cost."""
+"""Models: how they sample, where they run, and what they cost."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SECRET_VALUE = re.compile(r"\s*(bearer|basic|token|digest)\s", re.IGNORECASE)
 
 
 class Sampling(Config):
-    """How an answer is sampled; every field is part of a request's identity."""
+    """How an answer is sampled. Every field is part of a request's key in the ledger."""
 
     temperature: float = Field(
         0.7, ge=0, le=5, description="how much chance decides: at 0 the likeliest token is always taken"
@@ -45,7 +45,7 @@ class Sampling(Config):
 
 
 class LocalOptions(Config):
-    """How a model runs in this process; none of it is part of a request's identity."""
+    """How a model runs in this process. No field is part of a request's key in the ledger."""
 
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
@@ -64,7 +64,7 @@ class LocalOptions(Config):
 
 
 class Endpoint(Config):
-    """Where and how the `openai` backend asks; none of it is part of a request's identity.
+    """Where and how the `openai` backend sends requests. No field is part of a request's key in the ledger.
 
     Members and judges that name the same endpoint and model share its limits, in all task runs of a process.
     """
@@ -111,7 +111,7 @@ class Endpoint(Config):
 
 
 class Price(Config):
-    """What a model costs per million tokens, in any currency that all prices of a recipe share."""
+    """What a model costs per million tokens. The currency is free, but all prices of a recipe must be in the same."""
 
     prompt: float = Field(0.0, ge=0, description="for a million tokens of prompts")
     completion: float = Field(0.0, ge=0, description="for a million tokens of replies")
@@ -170,17 +170,17 @@ class ModelSpec(Config):
 
     @property
     def is_given(self) -> bool:
-        """Whether it stands for what the sources bring, and there is no model to ask."""
+        """Whether it stands for completions or ratings from sources, so that no model is asked."""
         return self.backend == "given"
 
     @property
     def family_name(self) -> str:
-        """The family, as told or as the model's name begins: `Qwen/Qwen2.5-7B` is of `qwen`."""
+        """The family that the recipe names; else the one that the model's name tells (see `family_of`)."""
         return self.family or family_of(self.model)
 
 
 def family_of(model: str) -> str:
-    """How a model's name begins.
+    """The letters with which a model's name begins, in lower case.
 
     >>> family_of("Qwen/Qwen2.5-7B")
     'qwen'
@@ -189,7 +189,7 @@ def family_of(model: str) -> str:
 
 
 def differ(where: str, those: Mapping[str, ModelSpec]) -> None:
-    """Refuse models, by name, that would be asked the same and give the same answers."""
+    """Raise ValueError if two models would be asked the same and so give the same answers. `those`: name -> model."""
     alike: dict[str, str] = {}
     elsewhere = {"name", "samples", "local", "endpoint", "price", "weight", "family"}
     for name, one in those.items():

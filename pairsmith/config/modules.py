@@ -1,9 +1,9 @@
-"""Modules that a recipe names: where they stand, how they are imported, and which sources they are made of.
+"""Modules that a recipe names: finding them, importing them, and reading the sources they consist of.
 
-A module in the recipe's folder is never imported under its own name, but within a package whose name holds a hash of
-the sources. So a file of a recipe takes the place of no library, two recipes may have modules of the same name, an
-edited file is a new module, and `sys.path` stays as it is. Within such a module, `import helper` finds a `helper.py`
-beside it first, whatever else has that name.
+A module in the recipe's folder is never imported under its own name, but inside a package whose name contains a hash of
+the sources. So a recipe's file never shadows a library, two recipes can have modules of the same name, an edited file
+is a new module, and `sys.path` is not changed. Within such a module, `import helper` prefers a `helper.py` beside it to
+any other module of that name.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from typing import Any
 
 from pairsmith.ids import fingerprint
 
-PACKAGE = "pairsmith_recipe_"  # how the package begins that modules of a recipe's folder are imported in
+PACKAGE = "pairsmith_recipe_"  # prefix of the packages in which modules of a recipe's folder are imported
 
 
 def file_of(name: str, folder: str | None) -> Path | None:
-    """The file of a module in a folder; None where it, or the package it is in, does not stand there."""
+    """The file of a module in a folder; None if the module, or the package that it is in, is not there."""
     if folder is None:
         return None
     top, dot, _ = name.partition(".")
@@ -36,7 +36,7 @@ def file_of(name: str, folder: str | None) -> Path | None:
 
 
 def import_module(name: str, folder: str | None) -> ModuleType:
-    """Import a module from a folder, or from Python's path where it does not stand there."""
+    """Import a module from a folder, or from Python's path if it is not there."""
     if folder is None or file_of(name, folder) is None:
         return importlib.import_module(name)
     package = PACKAGE + fingerprint(folder, _sources_below(name, folder))[:16]
@@ -49,9 +49,10 @@ def import_module(name: str, folder: str | None) -> ModuleType:
 
 
 def sources_of(name: str, folder: str | None) -> dict[str, str]:
-    """Module -> its source: of a module, and of those beside it that it imports. Empty where there is no source.
+    """Module -> its source, for a module and the modules beside it that it imports. Empty where there is no source.
 
-    Which those are is read from its import statements. Beside a module on Python's path are those of its own package.
+    The imported ones are found by reading the import statements. For a module on Python's path, the modules beside it
+    are those of its own package.
     """
     if folder is not None and file_of(name, folder):
         return _sources_below(name, folder)
@@ -68,12 +69,12 @@ def sources_of(name: str, folder: str | None) -> dict[str, str]:
 
 
 def _file(folder: str, name: str) -> Path | None:
-    path = os.path.join(folder, *name.split("."))  # not pathlib: it takes most of the time, for each text of a check
+    path = os.path.join(folder, *name.split("."))  # pathlib would take most of a check's time: this runs for each text
     return next((Path(file) for file in (f"{path}/__init__.py", f"{path}.py") if os.path.isfile(file)), None)
 
 
 def _sources_below(name: str, folder: str, within: str | None = None) -> dict[str, str]:
-    """The sources of a module in a folder and of all that it imports there. `within`: of that package alone."""
+    """The sources of a module in a folder and of all that it imports there. `within`: only those of that package."""
     found: dict[str, str] = {}
     left = [name]
     while left:
@@ -91,10 +92,10 @@ def _sources_below(name: str, folder: str, within: str | None = None) -> dict[st
 
 @lru_cache(maxsize=256)
 def _imported(source: str, package: str) -> tuple[str, ...]:
-    """What may be a module in the import statements of a module of `package`, seen from the folder of all."""
+    """All names in a module's import statements that may be modules, as absolute names. `package`: the module's own."""
     try:
         tree = ast.parse(source)
-    except (SyntaxError, ValueError):  # told when it is imported
+    except (SyntaxError, ValueError):  # importing the module reports it
         return ()
     found: set[str] = set()
     for node in ast.walk(tree):
@@ -120,7 +121,7 @@ class _Finder:
 
 
 class _Loader(SourceFileLoader):
-    """Runs a module's source, never a compiled file, which may be the old one after an edit within the same second."""
+    """Runs a module's source, never a compiled file, which can be out of date after an edit within the same second."""
 
     def get_code(self, fullname: str) -> CodeType:
         return self.source_to_code(self.get_data(self.path), self.path)
@@ -139,7 +140,7 @@ def _import(
     fromlist: Sequence[str] = (),
     level: int = 0,
 ) -> ModuleType:
-    """What import statements call in a module of a recipe's folder: `__import__` that looks beside the module first."""
+    """Stands in for `__import__` in modules of a recipe's folder: looks beside the importing module first."""
     top = name.partition(".")[0]
     if level or not file_of(top, sys.modules[package].__path__[0]):
         return __import__(name, globals, locals, fromlist, level)

@@ -1,8 +1,9 @@
-"""Code of others in a recipe: the kinds that can be one's own, how a recipe names them, and how they are loaded.
+"""The user's own code in a recipe: which kinds there are, how a recipe names them, and how they are loaded.
 
-Where the name of something built in stands, `module:function` may stand too, or the name under which an installed
-package offers it as an entry point. To read a recipe's fields imports nothing; `load` does, and `verify`, which
-`load_recipe` calls for all that a recipe names. Nothing else is imported: of entry points only names are looked up.
+Wherever a recipe can name something built in, it can also give `module:function`, or the name under which an installed
+package offers its code as an entry point. Reading a recipe's fields imports no such code. `load_plugin` does, and
+`verify_plugins`, which `load_recipe` calls for each name in the recipe. Only code that the recipe names is imported: of
+all other entry points just the names are read.
 """
 
 from __future__ import annotations
@@ -28,17 +29,17 @@ from pairsmith.errors import ConfigError, PairsmithError
 from pairsmith.ids import fingerprint
 
 PATH = r"^[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*$"
-_MOST_SAID = 300  # characters of an error of code that is not ours
+_MAX_ERROR_TEXT = 300  # characters of an error from code that is not ours
 _folder: ContextVar[str | None] = ContextVar("folder", default=None)
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What can be one's own, as the type of a recipe's field: `Annotated[str, kind]`.
+    """A kind of code that users can write, such as a strategy. It types a recipe's field: `Annotated[str, kind]`.
 
-    `calls`: the functions that it is made of, each with its arguments; the name is empty where it is one function.
-    `by_keyword`: they are called with keywords. `needs_source`: what is not written in Python is refused, since nobody
-    could tell when it changes.
+    `calls`: the functions that the code must have, as (name, arguments); the name is empty where the code is itself the
+    function. `by_keyword`: they are called with keyword arguments. `needs_source`: code that is not written in Python
+    is refused, since a change of it would not be noticed.
     """
 
     name: str
@@ -49,7 +50,7 @@ class Kind:
     needs_source: bool = True
 
     def named(self, text: str) -> str:
-        """What a recipe's field says: a built-in name as it is, any other as a `Reference`."""
+        """The value of a recipe's field: a built-in name unchanged, any other as a `Reference`."""
         if text in self.built_in:
             return text
         if ":" in text:
@@ -71,7 +72,7 @@ class Kind:
         return f"{names} of your own is named as module:function, or as an installed package offers it ({self.group})"
 
     def offered(self) -> list[str]:
-        """The names that installed packages offer; none of them is loaded."""
+        """The names that installed packages offer; their code is not loaded."""
         return sorted(entry_points(group=self.group).names)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
@@ -79,15 +80,15 @@ class Kind:
         return core_schema.no_info_after_validator_function(self.named, core_schema.str_schema(), serialization=as_text)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """One of the names that there are, or `module:function`: so a server's form refuses any other."""
+        """Allows the known names and `module:function`, so that a server's form refuses anything else."""
         names, path = [*self.built_in, *self.offered()], {"pattern": PATH, "type": "string"}
         return {"anyOf": [{"enum": names, "type": "string"}, path]} if names else path
 
 
 class Reference(str):
-    """A recipe's name for code that is not pairsmith's. As text, and so in every table and hash, it is that name alone.
+    """A recipe's name for code that is not pairsmith's. In tables and hashes it counts as this name, a plain string.
 
-    `target`: the module and function that it means; `folder`: where modules are looked for before Python's path.
+    `target`: the module and function that it refers to. `folder`: searched for modules before Python's path is.
     """
 
     kind: Kind
@@ -108,14 +109,14 @@ class Reference(str):
 
     @property
     def file(self) -> str | None:
-        """The module's file, where it stands in the recipe's folder; found without running anything."""
+        """The module's file if it is in the recipe's folder, else None; found without importing the module."""
         found = file_of(self.module, self.folder)
         return str(found) if found else None
 
 
 @contextmanager
 def modules_in(folder: str | None) -> Iterator[None]:
-    """Let what is read within the block look for its modules in a folder."""
+    """References that are read within the block look for their modules in a folder."""
     token = _folder.set(folder)
     try:
         yield
@@ -124,7 +125,7 @@ def modules_in(folder: str | None) -> Iterator[None]:
 
 
 def references(config: Any, where: str = "") -> Iterator[tuple[str, Reference]]:
-    """All code of others that a recipe or a part of it names, each with its field."""
+    """All references in a recipe or a part of it, each with the path of its field."""
     if isinstance(config, Reference):
         yield where, config
     items: Mapping[Any, Any] = {}
@@ -137,7 +138,7 @@ def references(config: Any, where: str = "") -> Iterator[tuple[str, Reference]]:
 
 
 def load_plugin(reference: str) -> Any:
-    """What a reference means. Raises ConfigError where it cannot be had."""
+    """Import the object that a reference names. Raises ConfigError where that fails."""
     assert isinstance(reference, Reference)
     found: Any = (module := _module(reference))
     for attribute in reference.target.partition(":")[2].strip().split("."):
@@ -152,7 +153,7 @@ def load_plugin(reference: str) -> Any:
 
 
 def verify_plugins(reference: Reference) -> None:
-    """Raise ConfigError unless a reference can be loaded, has a source and can be called as its kind is."""
+    """Raise ConfigError unless a reference can be loaded, takes its kind's arguments, and has a source if needed."""
     found, kind = load_plugin(reference), reference.kind
     for part, arguments in kind.calls:
         function = getattr(found, part, None) if part else found
@@ -160,7 +161,7 @@ def verify_plugins(reference: Reference) -> None:
             raise ConfigError(f"{reference}: it has no function {part}; a {kind.name} needs one")
         try:
             signature = inspect.signature(function)
-        except (TypeError, ValueError):  # of one that is not written in Python
+        except (TypeError, ValueError):  # a function that is not written in Python may have no signature
             continue
         try:
             signature.bind(**dict.fromkeys(arguments)) if kind.by_keyword else signature.bind(*arguments)
@@ -173,26 +174,26 @@ def verify_plugins(reference: Reference) -> None:
 
 
 def code_hash(reference: str) -> str:
-    """Hash of the sources that a reference's code is made of: its module, what that imports beside it, and the module
-    that defines the function where that is another."""
+    """Hash of the sources behind a reference: its module, the modules beside it that this imports, and the module that
+    defines the function, if that is another one."""
     assert isinstance(reference, Reference)
     return fingerprint(reference.target, sources_of(reference.module, reference.folder), _defined(reference))
 
 
 def code_hashes(config: Any) -> list[str]:
-    """The hashes of all code of others that a recipe or a part of it names."""
+    """The code hashes of all references in a recipe or a part of it."""
     return [code_hash(reference) for _, reference in references(config)]
 
 
 def failed(reference: str, error: BaseException) -> ConfigError:
-    """The error for code of others that raised one."""
+    """The ConfigError to raise where the user's own code raised an error."""
     return ConfigError(f"{reference} failed: {said(error)}")
 
 
 def said(error: BaseException) -> str:
-    """An error of code that is not ours, on one line; whatever it does when it is asked for its text."""
+    """The text of an error from code that is not ours, on one line. Its type alone if even str() of it fails."""
     try:
-        return " ".join(f"{type(error).__name__}: {error}"[:_MOST_SAID].split())
+        return " ".join(f"{type(error).__name__}: {error}"[:_MAX_ERROR_TEXT].split())
     except Exception:
         return type(error).__name__
 
@@ -207,12 +208,12 @@ def _module(reference: Reference) -> ModuleType:
             places = f"{reference.folder} or on Python's path" if reference.folder else "Python's path"
             raise ConfigError(f"{reference}: there is no module {reference.module} in {places}") from error
         raise ConfigError(f"{reference}: importing {reference.module} failed: {said(error)}") from error
-    except (Exception, SystemExit) as error:  # whatever a module does while it is imported
+    except (Exception, SystemExit) as error:  # a module can raise anything while it is imported
         raise ConfigError(f"{reference}: importing {reference.module} failed: {said(error)}") from error
 
 
 def _defined(reference: Reference) -> list[str]:
-    """The source of the module that defines what a reference means; an empty one where it has none."""
+    """The source of the module that defines the referenced object, as a list of one; an empty text if it has none."""
     function = inspect.unwrap(load_plugin(reference))
     name = getattr(function, "__module__", None) or type(function).__module__
     try:

@@ -1,4 +1,4 @@
-"""The whole recipe, with what becomes of its data set."""
+"""The whole recipe, and its sections on publishing, gates and budget."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pairsmith.config.renamed import with_new_names
 from pairsmith.config.selecting import Pairing
 from pairsmith.config.sources import Prompts
 
-FORMAT = 1  # of recipes; it rises with a change that an older pairsmith would misunderstand
+FORMAT = 1  # of recipes; raised by every change that an older pairsmith would misunderstand
 
 
 class Hub(Config):
@@ -51,9 +51,9 @@ class Publishing(Config):
 
 
 class Gates(Config):
-    """What a data set must be like to be published; a run whose data set is not fails, with the numbers.
+    """What a data set must be like to be published. Otherwise the run fails, and the error gives the numbers.
 
-    What is absent is not looked at.
+    A gate that is absent is not checked.
     """
 
     min_pairs: int | None = Field(None, ge=1, description="least number of pairs")
@@ -70,7 +70,7 @@ class Gates(Config):
 
 
 class Budget(Config):
-    """What a data set may cost in all its runs together; nothing is asked that could exceed it."""
+    """What a data set may cost in all its runs together. A request that could exceed it is not sent."""
 
     tokens: int | None = Field(None, ge=0, description="prompt and completion tokens at most; no bound when absent")
     cost: float | None = Field(
@@ -113,7 +113,7 @@ class Recipe(Config):
     @model_validator(mode="before")
     @classmethod
     def _of_today(cls, data: Any) -> Any:
-        """The recipe with the names that its fields have today. Refuses a newer format, whose fields are unknown."""
+        """Replace old names of fields by the current ones. Refuses a newer format, since its fields are unknown."""
         number = data.get("format") if isinstance(data, Mapping) else None
         if isinstance(number, int) and number > FORMAT:
             raise ValueError(
@@ -124,7 +124,7 @@ class Recipe(Config):
     @model_validator(mode="wrap")
     @classmethod
     def _with_code(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        """Let every name of code in the recipe know the folder that its module is looked for in."""
+        """Validate with `code_folder` known, so that references to the user's own code look for modules there."""
         folder = data.get("code_folder") if isinstance(data, Mapping) else None
         with modules_in(folder if isinstance(folder, str) else None):
             return handler(data)
@@ -149,7 +149,7 @@ class Recipe(Config):
 
     @property
     def families(self) -> dict[str, str]:
-        """Member or evolver -> the family of its model. What is given is of none."""
+        """Member or evolver -> the family of its model. Given completions have no family."""
         return {spec.name: spec.family_name for spec in self.specs if not spec.is_judge and not spec.is_given}
 
     @property
@@ -167,7 +167,7 @@ class Recipe(Config):
 
     @property
     def needs_survey(self) -> bool:
-        """Whether pairs depend on more than their own shard, and so wait until all shards are rated."""
+        """Whether the pairs of a shard depend on other shards too, and so wait until all shards are rated."""
         return self.pairing.length_control or self.pairing.guard.repeated is not None
 
     @property

@@ -1,6 +1,6 @@
-"""The reference of a recipe, made from the schema of its model: a JSON schema for editors, and docs/recipe.md.
+"""The reference of recipes, made from the schema of their model: a JSON schema for editors, and docs/recipe.md.
 
-Nothing here names a field. What is added to a model is in both, with its type, its default and its description.
+Nothing here names a field, so a field that is added to a model appears in both, with its type, default and description.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ YAML language server complete and check a recipe whose first line says where the
 
 
 def editor_schema(schema: Schema) -> str:
-    """The text of docs/recipe.schema.json. It has no `$id`, since no address on the web leads to it."""
+    """The text of docs/recipe.schema.json. It has no `$id`, since it is published at no web address."""
     dialect = "https://json-schema.org/draft/2020-12/schema"
     return json.dumps({"$schema": dialect, **schema, "title": "pairsmith recipe"}, indent=2, ensure_ascii=False) + "\n"
 
@@ -54,7 +54,7 @@ def markdown(schema: Schema) -> str:
 
 
 def _places(parts: Mapping[str, Schema], root: str) -> dict[str, list[str]]:
-    """Part -> the paths at which it can stand, in the order of a recipe's fields."""
+    """Part -> the paths at which it can occur, in the order of a recipe's fields."""
     found: dict[str, list[str]] = {}
 
     def visit(name: str, path: str) -> None:
@@ -71,7 +71,7 @@ def _places(parts: Mapping[str, Schema], root: str) -> dict[str, list[str]]:
 
 
 def _refs(value: Schema) -> Iterator[tuple[str, str]]:
-    """The parts that a field's value can be or hold, each with the rest of the path to it."""
+    """The parts that a field's value can be or contain, each with the rest of the path to it."""
     if part := _ref(value):
         yield part, ""
     for choice in _choices(value):
@@ -82,13 +82,13 @@ def _refs(value: Schema) -> Iterator[tuple[str, str]]:
 
 @dataclass(frozen=True)
 class _Reference:
-    """The parts of a schema by their names in it, and the paths at which each can stand."""
+    """The parts of a schema by their names in it, and the paths at which each can occur."""
 
     parts: Mapping[str, Schema]
     places: Mapping[str, list[str]]
 
     def section(self, name: str) -> str:
-        """A part: what it is, where else it can stand, and a table of its fields."""
+        """The section on a part: what it is, where else it can occur, and a table of its fields."""
         part, others = self.parts[name], self.places[name][1:]
         required = part.get("required", ())
         rows = [
@@ -101,7 +101,7 @@ class _Reference:
         return "\n".join([f"## {self.heading(name)}", "", part["description"], "", *also, *lines, ""])
 
     def heading(self, name: str) -> str:
-        """The path of a part; and its kind, where parts of several kinds have that path."""
+        """The path of a part, and its kind if it has one: parts of several kinds can have the same path."""
         path, kind = self.places[name][0], self.kind(name)
         return (f"`{path}`" if path else "The recipe") + (f", kind `{kind}`" if kind else "")
 
@@ -113,7 +113,7 @@ class _Reference:
         return f"[`{self.kind(name) or self.places[name][0]}`](#{_anchor(self.heading(name))})"
 
     def type_of(self, value: Schema) -> str:
-        """What a field takes, in words."""
+        """The type of a field, in words."""
         if part := _ref(value):
             return self.link(part) if part in self.parts else "any JSON value"
         if choices := _choices(value):
@@ -127,12 +127,12 @@ class _Reference:
         return _simple(value)
 
     def many(self, value: Schema) -> str:
-        """The type of what a list or a mapping holds."""
+        """The type of the items of a list or the entries of a mapping, in the plural."""
         words = self.type_of(value)
         return re.sub(r"^(text|name|integer|number|list|mapping)\b", r"\1s", words)
 
     def default_of(self, value: Schema, required: bool) -> str:
-        """What a field is when it is left out; of a part, only what differs from that part's own defaults."""
+        """The value of a field that is left out; for a part, only the fields that differ from its own defaults."""
         if required:
             return "required"
         default = value["default"]
@@ -143,7 +143,7 @@ class _Reference:
 
 
 def _ref(value: Schema) -> str:
-    """The name of what a value refers to; empty if it refers to nothing."""
+    """The name of the definition that a value refers to; empty if it refers to none."""
     return str(value.get("$ref", "")).rpartition("/")[2]
 
 
@@ -152,18 +152,18 @@ def _choices(value: Schema) -> list[Schema]:
 
 
 def _items(value: Schema) -> list[Schema]:
-    """The schema of a list's items; none where the value is no list of like items."""
+    """The schema of a list's items; an empty list if the value is no list with one type of items."""
     return [value["items"]] if "items" in value else []
 
 
 def _entries(value: Schema) -> list[Schema]:
-    """The schema of a mapping's entries; none where the value is no mapping."""
+    """The schemas of a mapping's entries; an empty list if the value is no mapping."""
     entries = value.get("additionalProperties")
     return [*value.get("patternProperties", {}).values(), *([entries] if isinstance(entries, Mapping) else [])]
 
 
 def _simple(value: Schema) -> str:
-    """A type that holds no others: a text, a number, a choice."""
+    """The words for a type that contains no other: a text, a number, a choice."""
     if "const" in value or ("minimum" in value and value["minimum"] == value.get("maximum")):
         return f"`{value.get('const', value.get('minimum'))}`"
     if "enum" in value:
@@ -194,5 +194,5 @@ def _anchor(heading: str) -> str:
 
 
 def _in_cell(text: str) -> str:
-    """Text as it may stand in a cell of a table."""
+    """Text made fit for a cell of a table: on one line, with `|` escaped."""
     return " ".join(text.split()).replace("|", "\\|")

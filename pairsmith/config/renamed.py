@@ -1,18 +1,18 @@
-"""Fields of a recipe that have a new name.
+"""Renamed fields of recipes: the old name still works for a while.
 
-The rule: the old name of a field works for one minor version, with a warning. A field that got its new name in version
-0.3 may have its old one in every 0.3.x, and no longer in 0.4. To rename a field, change it in its model and add a line
-to RENAMED; take the line out when the version has come in which the old name goes.
+The rule: the old name of a field works for one minor version, with a warning. If a field is renamed in version 0.3, its
+old name works in every 0.3.x, and no longer in 0.4. To rename a field, change it in its model and add a line to
+RENAMED. Remove the line in the version in which the old name stops working.
 
-`Recipe` puts the new names in place before it is validated. So the rule holds for a recipe's file, for `--set`, for
-recipes made in Python and for those that a Prefect server keeps with a deployment. Two places know the new names alone:
+`Recipe` replaces old names before it is validated. So the rule holds for a recipe's file, for `--set`, for recipes made
+in Python and for those that a Prefect server keeps with a deployment. Two places know only the new names:
 
-- the schema, so editors mark an old name, and so does the form of a deployment that was made since;
-- the reading in of template files, which comes before: whoever renames `evolution.templates`, `rating.rubrics` or
-  `rating.rubrics.*.criterion` has to let `parse_recipe` look for both names.
+- the schema: editors, and the form of a deployment that was made after the change, mark an old name as wrong;
+- the reading of template files, which happens before: to rename `evolution.templates`, `rating.rubrics` or
+  `rating.rubrics.*.criterion`, let `parse_recipe` look for both names.
 
-The warning is a FutureWarning, since Python shows that to whoever runs a program, and a DeprecationWarning only to
-whoever writes it. It is given once for a field, however many judges or members have the field.
+The warning is a FutureWarning, because Python shows those to the users of a program, and a DeprecationWarning only to
+its developers. It is given once for a field, however many judges or members have the field.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Renamed:
     """A field that is called `new` since version `since`.
 
     `old` is its dotted path with the old name last. `*` stands for every item of a list and every entry of a mapping.
-    The names before the last are those of today, or those that an earlier line of the table puts in place.
+    The names before the last are the current ones, or those that an earlier line of the table has put in place.
     """
 
     old: str  # such as rating.judges.*.old_name
@@ -37,7 +37,7 @@ class Renamed:
 
     @property
     def until(self) -> str:
-        """The version in which the old name goes: the next minor one.
+        """The version in which the old name stops working: the next minor one.
 
         >>> Renamed("pairing.margin", "min_margin", since="0.3").until
         '0.4'
@@ -54,7 +54,7 @@ class RenamedFieldWarning(FutureWarning):
 
 
 def with_new_names(recipe: Any, table: Sequence[Renamed] = RENAMED) -> Any:
-    """A recipe's data, as read and not yet validated, with new names in place of old ones.
+    """Replace old names of fields by the new ones in a recipe's data, as read and not yet validated.
 
     Raises ValueError where a field is given under both names.
     """
@@ -73,7 +73,7 @@ def with_new_names(recipe: Any, table: Sequence[Renamed] = RENAMED) -> Any:
 
 
 def _renamed(data: Any, parents: Sequence[str], old: str, new: str, place: str) -> Any:
-    """A copy of `data` with the field renamed wherever `parents` lead, or `data` itself if it stands nowhere there."""
+    """A copy of `data` with the field renamed at every place that `parents` match; `data` itself if it has none."""
     if not parents:
         if not isinstance(data, Mapping) or old not in data:
             return data

@@ -23,7 +23,7 @@ STRATEGY = Kind("strategy", "pairsmith.strategies", (("", ("candidates", "pairin
 
 
 class Guard(Config):
-    """What becomes of completions that speak to a judge, hold what only a template should, or stand at many prompts."""
+    """What happens to completions that address a judge, contain parts of a template, or repeat for many prompts."""
 
     on_flag: Literal["report", "not-chosen", "drop"] = Field(
         "report", description="only count them; or never choose them; or let them be no candidates at all"

@@ -1,4 +1,4 @@
-"""Where prompts come from, and what their rows bring."""
+"""Where prompts are read from, and which completions and ratings come with them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "cs
 
 
 class Columns(Config):
-    """Where the parts of a prompt stand in a row.
+    """Where to find the parts of a prompt in a row.
 
     Each is a column's name, a dotted path into nested values (`instances.0.input`), or a Jinja template over the
     row (`"{{ instruction }}\\n\\n{{ instances[0].input }}"`). Without a mapping, columns of the usual names are used:
@@ -48,10 +48,10 @@ class Columns(Config):
 
 
 class Written(Config):
-    """Where one completion stands, and what was said of it: columns' names, dotted paths or templates, as in a
-    source's `columns`.
+    """Where to find one completion and its ratings: columns' names, dotted paths or templates, as in a source's
+    `columns`.
 
-    Ratings are whole numbers on their aspect's scale, scores may lie between two; both may be text that holds one.
+    A rating is a whole number on its aspect's scale, a score need not be whole. Both may be text that holds the number.
     """
 
     text: str | None = Field(None, description="its text, or a chat whose last message of the assistant it is")
@@ -74,15 +74,16 @@ class Written(Config):
 
     @property
     def rated(self) -> dict[str, str]:
-        """Aspect -> where its rating or score stands."""
+        """Aspect -> where to find its rating or score."""
         return self.ratings | self.scores
 
 
 class Given(Written):
     """Completions that a source brings, in one of three layouts.
 
-    `columns`: each in columns of its own. `items`: in a list within the row; all other places are then seen from an
-    item of it. Neither: each row is one completion, and the rows of a prompt may stand anywhere in the sources.
+    `columns`: each completion has columns of its own. `items`: they are in a list within the row; all other places are
+    then relative to an item of it. Neither: each row is one completion, and the rows of a prompt may be anywhere in the
+    sources.
     """
 
     columns: dict[str, Written | str] = Field(
@@ -106,19 +107,19 @@ class Given(Written):
 
     @property
     def by_label(self) -> dict[str, Written]:
-        """Label -> where its completion stands, in the layout with columns."""
+        """Label -> where to find its completion, in the layout with `columns`."""
         return {
             label: Written(text=where) if isinstance(where, str) else where for label, where in self.columns.items()
         }
 
     @property
     def rated_anywhere(self) -> set[str]:
-        """The aspects of which the source brings ratings or scores."""
+        """The aspects for which the source brings ratings or scores."""
         return {aspect for written in (self, *self.by_label.values()) for aspect in written.rated}
 
 
 class Sql(Config):
-    """Rows that a database gives for a query; nothing is written there."""
+    """Rows that a database returns for a query. Nothing is written to the database."""
 
     url: str | None = Field(None, description="SQLAlchemy URL without a password, such as postgresql://me@host/base")
     url_env: str | None = Field(None, description="name of an environment variable that holds the URL, instead")
@@ -184,7 +185,8 @@ class Source(Config):
 
 
 class Decontamination(Config):
-    """Benchmarks that no prompt may come from: one that shares `n` words in a row with an item of theirs is rejected.
+    """Benchmarks that no prompt may come from: a prompt that shares `n` words in a row with one of their items is
+    rejected.
 
     Source: GPT-3's rule, Brown et al. 2020, https://arxiv.org/abs/2005.14165, appendix C.
     """
@@ -219,19 +221,19 @@ class Prompts(Config):
 
 
 def is_local(path: str) -> bool:
-    """Whether `path` is meant as something on disk rather than a data set's id."""
+    """Whether `path` means a file or folder on disk rather than a data set's id."""
     return path.startswith((".", "/", "~")) or format_of(path) is not None or glob.has_magic(path)
 
 
 def format_of(path: str) -> str | None:
-    """The format that a file's name tells, that of JSON lines also where they are compressed."""
+    """The format that a file's name ends in, if it is known. Of compressed files, only JSON lines are known."""
     name = Path(urlsplit(path).path if "://" in path else path).name.lower()
     kind = _SUFFIXES.get(Path(name.removesuffix(".gz")).suffix)
     return kind if kind == "jsonl" or not name.endswith(".gz") else None
 
 
 def _fetchable(address: str) -> None:
-    """Refuse an address that holds a secret or leads nowhere."""
+    """Raise ValueError if an address holds a secret or cannot be that of a file."""
     parts = urlsplit(address)
     if parts.username or parts.password or any(map(SECRET_HEADER.search, parse_qs(parts.query))):
         raise ValueError("path: a secret in it would be stored and shown; send it by http.headers_env")

@@ -1,11 +1,12 @@
-"""Generation: prompts -> completions, by the models of a pool, and by evolving what they wrote.
+"""Generation: prompts -> completions, written by the members of a pool, and evolved by rewriting them.
 
 It offers:
 
-- `pool.generate`: one member answers the prompts that it is drawn for; `completion_requests`: its requests
-- `evolution.evolve`: completions rewritten to be better in one respect a round, with what is wrong with a rewrite
+- `pool.generate`: one member answers the prompts for which it is drawn; `pool.completion_requests`: its requests
+- `evolution.evolve`: in each round, completions are rewritten to be better in one respect; `evolution.flaw`: what is
+  wrong with a rewrite
 - `templates/`: a file for each method of evolution, and the request around it
 
-It may import about, ids, errors, memory, session, text, config, protocol, storage, ledger and progress. It knows a
-model by `protocol` alone, never a backend.
+It may import about, ids, errors, memory, session, text, config, protocol, storage, ledger and progress. It knows models
+only through `protocol`, never a backend.
 """

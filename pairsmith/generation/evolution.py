@@ -1,7 +1,7 @@
-"""EvolQuality: completions -> completions, each rewritten to be better in one respect a round.
+"""EvolQuality: completions -> completions, each rewritten in every round to be better in one respect.
 
-A rewrite that is blank, unchanged, a refusal, or that leaks the request's own words is kept with its error and is
-never a candidate; the chain goes on from the last good text. Source of the method: Liu et al. 2023 (Deita),
+A rewrite that is blank, unchanged or a refusal, or that leaks words of the request, is kept with an error and is never
+a candidate. The next round then starts from the last good text. Source of the method: Liu et al. 2023 (Deita),
 https://arxiv.org/abs/2312.15685, section 3.
 """
 
@@ -24,7 +24,7 @@ from pairsmith.text.templating import nonces, render, render_text, transcript
 
 STAGE = "evolve"
 WING = "pairsmith.generation"
-RUN_OF_WORDS = 6  # that many words in a row, taken from the request, are no coincidence
+RUN_OF_WORDS = 6  # so many words in a row that also stand in the request are no coincidence
 _NEW_ANSWER = r"(?:(?:the|an?|my) )?(?:new|improved|rewritten|revised|better|updated) (?:answer|version|response)\b"
 _LEAKS = re.compile(
     r"\[(?:PROMPT|ANSWER|END)\b|\bprompt and (?:(?:the|an?|its) )?answer\b|\bmarker lines?\b"
@@ -42,9 +42,9 @@ _REFUSALS = re.compile(
 def evolve(
     prompts: pd.DataFrame, completions: pd.DataFrame, evolution: Evolution, llm: LLM, tell: Tell = nobody
 ) -> pd.DataFrame:
-    """Evolve the completions of the members named in the recipe; returns the rows of all rounds.
+    """Evolve the completions of the members that the recipe names; returns the rows of all rounds.
 
-    With `keep: last`, earlier rounds of a chain stay in the table, marked as superseded.
+    With `keep: last`, the rows of earlier rounds stay in the table with the error `superseded`.
     """
     by_id = {prompt["prompt_id"]: prompt for prompt in rows_as(PromptRow, prompts)}
     parents = [row for row in rows_as(CompletionRow, completions) if _evolvable(row, evolution)]
@@ -73,17 +73,17 @@ def evolve(
 
 
 def method_for(evolution: Evolution, completion_id: str, number: int) -> str:
-    """The method of a round, drawn per completion."""
+    """The method of round `number`, drawn for each completion."""
     return evolution.methods[seed_of("method", evolution.seed, completion_id, number) % len(evolution.methods)]
 
 
 def question_of(prompt: PromptRow) -> str:
-    """A prompt's whole chat as one text, with its system prompt."""
+    """A prompt's chat and system prompt as one text."""
     return transcript(json.loads(prompt["messages"]), prompt["system_prompt"])
 
 
 def request_for(prompt: PromptRow, parent: CompletionRow, method: str, number: int, evolution: Evolution) -> Request:
-    """The request to rewrite `parent` by a method, in the round `number`."""
+    """The request to rewrite `parent` by `method` in round `number`."""
     question = question_of(prompt)
     prompt_mark, answer_mark = _marks(parent["completion_id"], method, question, parent["text"])
     values = {
@@ -114,7 +114,7 @@ def rewrite_row(
     evolution: Evolution,
     identity: Identity,
 ) -> CompletionRow:
-    """The row of a rewrite of `parent`; one that cannot be used says why in `error`."""
+    """The row for a rewrite of `parent`. If the rewrite cannot be used, `error` says why."""
     name, text = evolution.evolver.name, reply.text
     error = trouble(reply) or flaw(parent["text"], text, request.messages[-1]["content"], question)
     return {
@@ -139,10 +139,10 @@ def rewrite_row(
 
 
 def flaw(parent: str, text: str, asked: str, question: str) -> str | None:
-    """What is wrong with a rewrite of `parent`, as the value of `error`; None where it is sound.
+    """What is wrong with a rewrite of `parent`, as the value of `error`; None where nothing is.
 
-    `asked` is the whole request for it: a run of words that stands there, but not in the question or the parent, is
-    a leak.
+    `asked`: the text of the request. The rewrite leaks if it has a run of words in common with the request that is
+    neither in the question nor in the parent.
     """
     problem = None
     if _squeezed(text) == _squeezed(parent):
@@ -169,7 +169,7 @@ def _leaks(text: str, parent: str, asked: str, question: str) -> bool:
 
 
 def _runs(text: str) -> set[tuple[str, ...]]:
-    """All runs of consecutive words of a text, without case and punctuation."""
+    """All runs of `RUN_OF_WORDS` consecutive words in a text, without case and punctuation."""
     words = re.findall(r"\w+", text.casefold())
     return {tuple(words[start : start + RUN_OF_WORDS]) for start in range(len(words) - RUN_OF_WORDS + 1)}
 

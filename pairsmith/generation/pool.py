@@ -1,8 +1,9 @@
 """Pooled generation: prompts x pool -> completions.
 
-Answers differ because the pool does: models, sampling, system prompts, and UltraFeedback's principles drawn per
-completion. Every draw depends on the prompt's id and the recipe's seeds alone, so order, batches and restarts change
-nothing. Source of the method: Cui et al. 2023 (UltraFeedback), https://arxiv.org/abs/2310.01377.
+Completions differ because the members of the pool do: in model, sampling, system prompt, and in UltraFeedback's
+principles, which are drawn for each completion. Every draw depends only on the prompt's id and the recipe's seeds, so
+order, batches and restarts change nothing. Source of the method: Cui et al. 2023 (UltraFeedback),
+https://arxiv.org/abs/2310.01377.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ STAGE = "generate"
 
 @dataclass(frozen=True)
 class Planned:
-    """A request, and the completion that its reply will become."""
+    """A request, with what the row of its completion needs beside the reply."""
 
     prompt: PromptRow
     system_prompt: str | None
@@ -35,14 +36,14 @@ class Planned:
 
 
 def generate(prompts: pd.DataFrame, pool: Pool, member: Member, llm: LLM, tell: Tell = nobody) -> pd.DataFrame:
-    """Let one member answer those of `prompts` that it is drawn for; returns its rows of completions."""
+    """Let one member answer the prompts for which it is drawn; returns its rows of the completions table."""
     planned = completion_requests(rows_as(PromptRow, prompts), pool, member)
     replies = ask(llm, [item.request for item in planned], STAGE, len(prompts) / len(pool.members), tell)
     return frame("completions", completion_rows(planned, replies, member, llm.identity))
 
 
 def completion_requests(prompts: Sequence[PromptRow], pool: Pool, member: Member) -> list[Planned]:
-    """The requests of one member, `samples` for each prompt that it is drawn for."""
+    """The requests of one member: as many as its `samples` for each prompt for which it is drawn."""
     planned = []
     for prompt in prompts:
         if member.name not in drawn(pool, prompt["prompt_id"]):
@@ -62,7 +63,7 @@ def completion_requests(prompts: Sequence[PromptRow], pool: Pool, member: Member
 
 
 def drawn(pool: Pool, prompt_id: str) -> set[str]:
-    """Names of the members that are asked to answer a prompt: all, or `pool.draw` of them."""
+    """Names of the members that answer a prompt: all, or `pool.draw` of them."""
     names = [member.name for member in pool.asked]
     if pool.draw is None:
         return set(names)
@@ -70,14 +71,14 @@ def drawn(pool: Pool, prompt_id: str) -> set[str]:
 
 
 def with_system(chat: Sequence[Message], system_prompt: str | None) -> list[Message]:
-    """A chat that begins with its system prompt, where it has one."""
+    """A chat with the system prompt, if there is one, as its first message."""
     return ([{"role": "system", "content": system_prompt}] if system_prompt else []) + list(chat)
 
 
 def completion_rows(
     planned: Sequence[Planned], replies: Sequence[Reply], member: Member, identity: Identity
 ) -> list[CompletionRow]:
-    """Rows of the completions table; an answer that failed or is blank says so in `error`."""
+    """Rows of the completions table. If a reply failed or is blank, `error` says so."""
     return [
         {
             "completion_id": completion_id(
@@ -102,7 +103,7 @@ def completion_rows(
 
 
 def trouble(reply: Reply) -> str | None:
-    """Why a reply cannot be a candidate whatever it says; None where it can."""
+    """Why a reply cannot be used at all, as the value of `error`: it failed or is blank. None where it can."""
     if reply.error:
         return f"{Reason.REFUSED if reply.final else Reason.FAILED}: {reply.error}"
     return None if reply.text.strip() else str(Reason.EMPTY)
@@ -117,9 +118,9 @@ def _extra_system_prompt(member: Member, prompt: PromptRow, sample: int) -> str 
 def principle_text(principles: Principles, source: str, *who: Any) -> str:
     """Draw a principle by the source's weights, then one of its texts."""
     weights, texts = principles.weights.get(source, principles.weights["default"]), principle_texts()
-    mark = draw("principle", principles.seed, *who) * sum(weights.values())
+    remaining = draw("principle", principles.seed, *who) * sum(weights.values())
     for name in sorted(weights):
-        mark -= weights[name]
-        if mark < 0:
+        remaining -= weights[name]
+        if remaining < 0:
             break
     return texts[name][seed_of("text", principles.seed, *who) % len(texts[name])]

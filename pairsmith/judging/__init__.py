@@ -2,16 +2,16 @@
 
 It offers:
 
-- `rating.rate`: one judge rates completions aspect by aspect; `rating.check`: what programs say of them
-- `readouts`: the sheet that a judge fills in, and beside it a reader for each form of reply: `readout_text`,
-  `readout_json`, `readout_logprobs` and `readout_reward`. They share `readout_values`, which reads one rating as it is
-  written, and `wrapping`, which takes off what models put around an answer
-- `prompts`: a judge's prompt of one's own, with its parser
+- `rating.rate`: one judge rates completions aspect by aspect; `rating.check`: the checks rate them
+- `readouts`: the sheet that a judge fills in. A module for each form of reply reads it: `readout_text`, `readout_json`,
+  `readout_logprobs` and `readout_reward`. They share `readout_values`, which reads a single rating, and `wrapping`,
+  which removes what models put around an answer
+- `own_prompt`: a recipe's own prompt for a judge, with its parser
 - `checks`: judges that are programs
 - `scoring.scores`: the ratings of several judges and aspects as one score, by one of `scoring.AGGREGATIONS`
-- `scoring.stopped`: gates not passed
-- `guard.flagged`: completions that speak to a judge, or hold what only a template should
+- `scoring.stopped`: which completions did not pass a gate
+- `guard.flagged`: completions that address a judge, or contain what only a template should
 - `templates/`: a file for each aspect, and the request around it
 
-It may import generation, and what generation may. It knows a model by `protocol` alone, never a backend.
+It may import generation, and what generation may. It knows models only through `protocol`, never a backend.
 """

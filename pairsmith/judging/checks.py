@@ -1,8 +1,8 @@
 """Programmatic judges: pure functions that judge a text without a model.
 
-`judge_text` is total: any text gives exactly one `Read`, with a score in [0, 1] (1 is best) and a rating of 1 where all
-is passed and 0 elsewhere, or neither and an error that says why there is no verdict. Only what is wrong in the recipe
-or the installation raises (ConfigError). Whatever a text can drive into the ground is bounded, in time or in length.
+`judge_text` gives exactly one `Read` for any text. It has a score in [0, 1] (1 is best) and a rating (1 if the text
+passes entirely, else 0), or neither and an error that says why there is no verdict. Only mistakes in the recipe or the
+installation raise (ConfigError). Whatever a text could make very slow is bounded, in time or in length.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from pairsmith.protocol import Message
 
 SECONDS = 1.0  # of processor time, for one text's patterns or schema
 MOST_JSON = 1_000_000  # characters
-MOST_IFEVAL = 30_000  # characters: some of its patterns take time with the square of a text's length, here seconds
-_MOST_TOLD = 200  # characters of a rationale or error
+MOST_IFEVAL = 30_000  # characters: the time of some patterns grows with the square of the length, here to seconds
+_MAX_RATIONALE = 200  # characters of a rationale or error
 _NEEDS = {
     "regex": ("regex",),
     "json-schema": ("jsonschema", "regex"),
@@ -50,9 +50,9 @@ _loading = Lock()
 def judge_text(
     check: Check, text: str, messages: Sequence[Message], reference: str | None, extras: Mapping[str, Any]
 ) -> Read:
-    """What `check` says of `text`, an answer to `messages`.
+    """The verdict of `check` on `text`, an answer to `messages`.
 
-    `reference` and `extras` are the prompt's. Raises ConfigError where a check's function or package cannot be had.
+    `reference` and `extras` are the prompt's. Raises ConfigError if the check's function or package cannot be imported.
     """
     try:
         match check:
@@ -68,13 +68,14 @@ def judge_text(
                 return _python(check, text, messages, reference)
     except PairsmithError:
         raise
-    except (Exception, SystemExit) as error:  # of a library or of a recipe's own function
+    except (Exception, SystemExit) as error:  # from a library or from the user's own function
         return Read(error=_short(said(error)))
 
 
 def check_hash(check: Check) -> str:
-    """Hash of all that decides a verdict but the text and its prompt: the check, our code, the version of the package
-    that it needs, and for a function the source of its modules. Raises ConfigError as `judge_text` does."""
+    """Hash of all that decides a verdict apart from the text and its prompt: the check, this module, the version of the
+    package that the check needs, and the sources of the user's own function. Raises ConfigError as `judge_text` does.
+    """
     if isinstance(check, IfEval):
         _ifeval_checkers()
     code: list[str] = [source_hash(sys.modules[__name__]), *(version(name) for name in _NEEDS.get(check.kind, ()))]
@@ -88,9 +89,9 @@ def _verdict(score: float, rationale: str) -> Read:
 
 
 def _short(text: str) -> str:
-    """On one line, of bounded length, and such that any table can hold it."""
-    line = " ".join(text[: 2 * _MOST_TOLD].split()).encode("utf-8", "replace").decode()
-    return line if len(line) <= _MOST_TOLD else f"{line[: _MOST_TOLD - 1]}…"
+    """A text made fit for a table: on one line, of bounded length, and valid Unicode."""
+    line = " ".join(text[: 2 * _MAX_RATIONALE].split()).encode("utf-8", "replace").decode()
+    return line if len(line) <= _MAX_RATIONALE else f"{line[: _MAX_RATIONALE - 1]}…"
 
 
 def _exact_match(check: ExactMatch, text: str, reference: str | None) -> Read:
@@ -100,8 +101,8 @@ def _exact_match(check: ExactMatch, text: str, reference: str | None) -> Read:
         wanted, given = _last_number(reference or ""), _last_number(text)
         if wanted is None:
             return Read(error="no number in the reference")
-        said = "no number" if given is None else f"ends in {given}"
-        return _verdict(given == wanted, f"{said}, the reference in {wanted}")
+        answer = "no number" if given is None else f"ends in {given}"
+        return _verdict(given == wanted, f"{answer}, the reference in {wanted}")
     wanted_text, given_text = _compared(check, reference or ""), _compared(check, text)
     if not wanted_text:
         return Read(error="the reference is nothing but punctuation")
@@ -119,7 +120,7 @@ def _compared(check: ExactMatch, text: str) -> str:
 
 
 def _last_number(text: str) -> Decimal | None:
-    """The last number written in digits. A dash behind a word or another number is no sign.
+    """The last number written in digits. A dash after a word or another number does not count as a minus sign.
 
     >>> _last_number("5-3 is 2, so #### $1,234.50.")
     Decimal('1234.50')
@@ -140,7 +141,7 @@ def _regex(check: Regex, text: str) -> Read:
 
 
 def _unfenced(text: str) -> str:
-    """What stands in a text that is one fence; else the text itself."""
+    """The content of the fence if the whole text is one; otherwise the text itself."""
     body = text.strip()
     first, _, rest = body.partition("\n")
     fenced = first.rstrip().lower() in ("```", "```json") and rest.endswith("```")
@@ -163,7 +164,7 @@ def _json_schema(check: JsonSchema, text: str) -> Read:
     try:
         validator = _validator(str(check.schema_.get("$schema", "")))(
             schema, registry=Registry()
-        )  # jsonschema's own asks the network
+        )  # jsonschema's default registry would access the network
         # Some keywords report in an order that differs between processes.
         wrong = min(validator.iter_errors(value), key=lambda e: (len(e.path), e.json_path, e.message), default=None)
     except TimeoutError:
@@ -175,7 +176,8 @@ def _json_schema(check: JsonSchema, text: str) -> Read:
 
 @lru_cache(maxsize=16)
 def _validator(dialect: str) -> Any:
-    """A draft's validator, the keywords of which that can take forever are bounded: all recursion is by reference."""
+    """A draft's validator in which the keywords that can take forever are bounded in time. References are among them,
+    since all recursion goes through them."""
     from jsonschema import Draft202012Validator, ValidationError, validators  # type: ignore[import-untyped]
 
     def left() -> float:
@@ -205,7 +207,7 @@ def _validator(dialect: str) -> Any:
 
 
 def _whole(value: Any) -> Any:
-    """JSON in which 1.0 is 1, as for a schema they are the same."""
+    """A JSON value with 1.0 replaced by 1, since JSON schema treats them as the same."""
     if isinstance(value, dict):
         return {key: _whole(part) for key, part in value.items()}
     if isinstance(value, list):
@@ -231,10 +233,10 @@ def _ifeval(text: str, extras: Mapping[str, Any]) -> Read:
                 missed.append(name)
         except Exception as error:
             absent = "NLTK's data: python -m nltk.downloader punkt_tab"
-            told = f"needs {absent}" if type(error) is LookupError else said(error)
-            return Read(error=_short(f"{name}: {told}"))
-    told = f"not {', '.join(missed)}" if missed else "all instructions followed"
-    return _verdict(1 - len(missed) / len(asked), told)
+            problem = f"needs {absent}" if type(error) is LookupError else said(error)
+            return Read(error=_short(f"{name}: {problem}"))
+    rationale = f"not {', '.join(missed)}" if missed else "all instructions followed"
+    return _verdict(1 - len(missed) / len(asked), rationale)
 
 
 def _follows(checker: Any, settings: Mapping[str, Any], text: str) -> bool:
@@ -242,7 +244,7 @@ def _follows(checker: Any, settings: Mapping[str, Any], text: str) -> bool:
     checker.build_description(**given)
     taken, keys = checker.get_instruction_args() or {}, sorted(checker.get_instruction_args_keys())
     drawn = [key for key in keys if key not in given or _plain(taken.get(key)) != _plain(given[key])]
-    if drawn:  # what is absent or unfit it silently draws at random, such as another letter for an exclamation mark
+    if drawn:  # the library silently replaces an absent or unfit setting by a random one, such as a letter for a "!"
         raise ValueError(f"no usable {', '.join(drawn)}")
     return bool(text.strip() and checker.check_following(text))
 
@@ -252,7 +254,8 @@ def _plain(value: Any) -> str:
 
 
 def _literal(key: str, value: Any) -> Any:
-    """The checkers take these words for patterns; what a prompt's row says must not run for hours."""
+    """A setting with pattern characters escaped, where a checker would use its words as a pattern: one from a prompt's
+    row could run for hours."""
     if isinstance(value, list):
         return [_literal(key, item) for item in value]
     if key not in ("keyword", "keywords", "forbidden_words", "section_spliter", "postscript_marker"):
@@ -267,8 +270,8 @@ def _ifeval_checkers() -> dict[str, Any]:
         langdetect = importlib.import_module("langdetect.detector_factory")
     except ImportError as error:
         raise ConfigError(f"check ifeval needs the extra: pip install 'pairsmith[ifeval]' ({error})") from error
-    with _loading:  # its profiles are loaded on first use, which two threads must not do at once
-        langdetect.DetectorFactory.seed = 0  # else it draws anew each time
+    with _loading:  # langdetect loads its profiles on first use, which two threads must not do at once
+        langdetect.DetectorFactory.seed = 0  # without a seed, its results vary from call to call
         langdetect.init_factory()
     return dict(registry.INSTRUCTION_DICT)
 

@@ -1,8 +1,8 @@
-"""A guard against injection: completions that speak to a judge, or hold what only a template should.
+"""A guard against injection: flags completions that address a judge, or contain what only a template should.
 
-A pure function from a text to its flags. It reads English and the tokens of common chat templates; what it misses
-still cannot give itself a rating, since each text is fenced and ratings bind by marks (`templating.nonces`, `rating`).
-Repeats within a pattern are bounded, so the time grows with the length of a text and no faster.
+`flags_of` is a pure function from a text to its flags. It knows English and the tokens of common chat templates. A text
+that it misses still cannot give itself a rating: each text is fenced, and only marks tie a rating to a text
+(`templating.nonces`, `rating`). Repeats within a pattern are bounded, so the time is linear in the length of a text.
 Why: Raina et al. 2024, https://arxiv.org/abs/2402.14016; Shi et al. 2024, https://arxiv.org/abs/2403.17710.
 """
 
@@ -18,16 +18,16 @@ import regex  # type: ignore[import-untyped]
 
 from pairsmith.ids import text_id
 
-JUDGE = "judge instructions"  # speaks to a judge, demands a rating, or takes earlier instructions back
-RATING = "rating lines"  # holds what a judge's own rating looks like
-TEMPLATE = "template delimiters"  # holds tokens of a chat template, or fences of a judge's request
-TURNS = "fake turns"  # holds a turn of a system, user or assistant
-REPEATED = "repeated"  # the same text was given to many prompts; found by `survey`
+JUDGE = "judge instructions"  # addresses a judge, demands a rating, or revokes earlier instructions
+RATING = "rating lines"  # contains what looks like a judge's own rating
+TEMPLATE = "template delimiters"  # contains tokens of a chat template, or the fences of a judge's request
+TURNS = "fake turns"  # contains a turn of a system, user or assistant
+REPEATED = "repeated"  # the same text answers many prompts; found by `pairing.survey`
 KINDS = (JUDGE, RATING, TEMPLATE, TURNS, REPEATED)
-AROUND = 80  # characters of a text that are quoted before and after what was found
+AROUND = 80  # characters of a text that are quoted before and after the match
 
-# Patterns read a text in lower case. Each stands behind words of which a text must hold one, since a look for a plain
-# word is some fifty times as fast.
+# The patterns match a text in lower case. The key of each group holds words, and the patterns are tried only if the
+# text contains one of them, since searching for a plain word is some fifty times as fast.
 _WHO = r"(?:judge|grader|rater|evaluator|assessor)s?\b"
 _WORKS = ("text", "answer", "response", "completion", "output", "reply", "submission", "essay")
 _TEXT = rf"(?:{'|'.join(_WORKS)})s?\b"
@@ -50,7 +50,7 @@ _TAKE_BACK = (
 _OURS = r"(?:above|previous|prior|preceding|earlier|foregoing|initial|original|given|system|judging|grading|rating)"
 _JUDGES = ("judge", "grader", "rater", "evaluator", "assessor")
 _JUDGE = {
-    # what came before counts no more
+    # earlier instructions are revoked
     ("ignor", "disregard", "forget", "override", "bypass", "overrule", "not follow", "n't follow", "stop follow"): [
         rf"{_TAKE_BACK}(?:(?:all|any|every|of|the|your|my|these|those|this|other)\s+){{0,4}}(?:{_OURS}\s+){{1,2}}"
         rf"{_RULES_OF_OURS}",
@@ -63,7 +63,7 @@ _JUDGE = {
     ("instruction",): [
         r"\b(?:new|updated|revised|real)\s+(?:system\s+)?instructions?\s{0,3}(?::|for\s+the\s+(?:judge|grader|model))",
     ],
-    # a judge is spoken to
+    # a judge is addressed
     _JUDGES: [
         rf"^\W{{0,10}}(?:(?:note|message|attention|dear|hello|hi|hey|important|instructions?)\W{{1,3}}){{0,2}}"
         rf"(?:(?:to|for)\s+)?(?:(?:the|all|any|every)\s+)?(?:ai\s+|llm\s+)?{_WHO}\s{{0,2}}(?:[:,]|-\s)"
@@ -119,7 +119,7 @@ _RATING = {
         rf"{_DRESS}{{0,14}}(?::|is\b|[-–—](?=\s)|\|){_DRESS}{{0,8}}{_NUMBER}(?![.,]?\d|[a-z])"
         r"(?:\s?(?:/|out\s+of)\s?\d{1,3})?(?:\s?(?:stars?|points?))?[ \t*_`\])|.!\"'”<>~]{0,8}"
         r"(?:$|[-–—(]|(?:and|to)\b|rating|score)",
-        # a bare `score = 5` is a line of many programs
+        # a bare `score = 5` is not matched: many programs have such a line
         rf"(?:\b(?:my|the|final|overall|total)\s(?:rating|score)|([*_]{{2}})(?:rating|score)\1)\s?=\s?{_NUMBER}"
         r"(?![.,;]?\d|[a-z])",
         r"\"rationale\"\s{0,4}:[^\n]{0,300}?\"rating\"\s{0,4}:|\{\s{0,8}\"(?:rating|score)\"\s{0,4}:\s{0,4}\d{1,2}\s{0,8}\}",
@@ -135,7 +135,7 @@ _TEMPLATE = {
     ("sys>>",): [r"<</?sys>>"],
     ("think", "reasoning>"): [r"</?(?:think|thinking|reasoning)>"],
     ("</s>", "<s>"): [r"</s>\s{0,3}(?:<s>|\[inst|\Z)|<s>\s{0,3}\[inst"],
-    # our own, as `templates/judge` and `templates/evolve` have them
+    # our own, as in `judging/templates` and `generation/templates`
     ("[text", "[prompt", "[reference", "[answer", "[end"): [
         r"\[(?:text|prompt|reference|answer|end)\s+(?:[0-9a-f]{6}|\{?mark\}?)\]|^\[end\]\n{1,3}(?=\S)"
     ],
@@ -143,7 +143,7 @@ _TEMPLATE = {
     ("sheet", "mark"): [r"\{[{%-][^}\n]{0,80}\b(?:sheet\b|(?:text|t|item)\.mark\b|prompt_mark\b)"],
 }
 _ROLE = r"(?:System|SYSTEM|Human|HUMAN|Assistant|ASSISTANT|User|USER)"
-_TURNS = {  # in the case as written: `user:` is a key of many programs
+_TURNS = {  # matched in the text's own case, since many programs have a key `user:`
     ("system", "human", "assistant", "user"): [
         rf"^[ >*_]{{0,6}}{_ROLE}(?:\s(?:prompt|message|turn|override))?[*_]{{0,3}} ?:",
     ],
@@ -154,14 +154,14 @@ _RULES = [
     for kind, rules in ((JUDGE, _JUDGE), (RATING, _RATING), (TEMPLATE, _TEMPLATE), (TURNS, _TURNS))
     for words, patterns in rules.items()
 ]
-_UNSEEN = regex.compile(r"[\p{M}\p{Cf}]+")  # accents and what has no width: they hide words from a pattern
+_UNSEEN = regex.compile(r"[\p{M}\p{Cf}]+")  # accents and characters without width: they hide words from a pattern
 _CONTROLS = re.compile(r"[\r\v\f\x1c-\x1e\x85\u2028\u2029]")
-_ODD = str.maketrans({"ı": "i", "İ": "I"})  # the one letter that is longer in lower case, and its like
+_ODD = str.maketrans({"ı": "i", "İ": "I"})  # İ is the only letter that is longer in lower case; ı is its counterpart
 
 
 @dataclass(frozen=True)
 class Flag:
-    """What a text was flagged for, and the words around it as a person may look at them."""
+    """Why a text was flagged, and an excerpt around the match for a person to look at."""
 
     kind: str
     excerpt: str
@@ -188,7 +188,7 @@ def flags_of(text: str) -> tuple[Flag, ...]:
 def flagged(
     completions: Iterable[Mapping[str, Any]], repeated: frozenset[str] = frozenset()
 ) -> dict[str, tuple[Flag, ...]]:
-    """completion_id -> its flags, of those that have any. `repeated`: ids of texts that too many prompts were given."""
+    """completion_id -> its flags, if it has any. `repeated`: ids of texts that were given to too many prompts."""
     found = {}
     for row in completions:
         flags = () if row["error"] else flags_of(row["text"])
@@ -200,17 +200,17 @@ def flagged(
 
 
 def kinds_text(flags: Sequence[Flag]) -> str:
-    """The kinds of some flags, as a person reads them."""
+    """The kinds of some flags, as text for people."""
     return ", ".join(flag.kind for flag in flags)
 
 
 def excerpt(text: str, start: int = 0, end: int = 0) -> str:
-    """The words around a place of a text."""
+    """The part of a text around a match."""
     return text[max(0, start - AROUND) : min(end, start + 2 * AROUND) + AROUND]
 
 
 def _plain(text: str) -> str:
-    """A text as a reader sees it: without marks and signs that do not show, its letters in their plain form."""
+    """A text as a reader sees it: without accents and invisible characters, with letters in their plain form."""
     if not text.isascii():
         text = _UNSEEN.sub("", unicodedata.normalize("NFKC", _UNSEEN.sub("", text))).translate(_ODD)
     return _CONTROLS.sub("\n", text).replace("\t", " ")

@@ -1,7 +1,7 @@
-"""A judge's prompt of one's own: what it is asked, and how its replies are read.
+"""A user's own prompt for a judge: the messages to send, and the parser for the replies.
 
-What is read is held against the sheet: a rating counts only under a mark of the sheet and on its scale. Everything else
-is null, with an error that says why, and the reply is kept as it is in the table.
+What the parser returns is checked against the sheet: a rating counts only under a mark of the sheet and on its scale.
+Everything else is null with an error that says why. The table keeps the reply unchanged.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ ROLES = {"system", "user", "assistant"}
 
 @dataclass(frozen=True)
 class JudgeSheet(Sheet):
-    """What one request asks a judge, beside the texts, the scale and whether an aspect may not apply.
+    """A sheet with all that a user's own prompt may need.
 
-    `prompt`: the conversation that the texts answer, with the system prompt in it. `instructions`: what pairsmith's own
-    prompt tells a judge about the aspect. `rationale`: whether the recipe wants the reason of each rating.
+    `prompt`: the chat that the texts answer, with the system prompt in it. `instructions`: what pairsmith's own prompt
+    tells a judge about the aspect. `rationale`: whether the recipe asks for the reason of each rating.
     """
 
     prompt: str = ""
@@ -34,25 +34,25 @@ class JudgeSheet(Sheet):
 
 
 class JudgePrompt(Protocol):
-    """A prompt and its parser, as a recipe's `prompt` names them: an object or a class with these two functions."""
+    """A prompt and its parser: the object, module or class with these two functions that a judge's `prompt` names."""
 
     def messages(self, sheet: JudgeSheet) -> Sequence[Message]:
-        """The messages of one request; the last is the user's."""
+        """The messages of one request; the last one must be the user's."""
         ...
 
     def read(self, reply: str, sheet: JudgeSheet) -> Mapping[str, Read]:
-        """Mark of a text -> what a reply says of it. Texts that are left out have no rating."""
+        """Mark of a text -> what the reply says about it. A text that is left out has no rating."""
         ...
 
 
 def prompt_of(name: str | None) -> JudgePrompt | None:
-    """The prompt of one's own that a judge names; None where it has none."""
+    """Load the user's own prompt that a judge names; None where it names none."""
     found: JudgePrompt | None = load_plugin(name) if name else None
     return found
 
 
 def messages_of(name: str, prompt: JudgePrompt, sheet: JudgeSheet) -> tuple[Message, ...]:
-    """The messages of a request. Raises ConfigError where the prompt gives none that can be sent."""
+    """The messages of a request. Raises ConfigError where the prompt fails or its messages cannot be sent."""
     try:
         made: Any = [dict(message) for message in prompt.messages(sheet)]
     except PairsmithError:
@@ -71,7 +71,7 @@ def messages_of(name: str, prompt: JudgePrompt, sheet: JudgeSheet) -> tuple[Mess
 def read_own(name: str, prompt: JudgePrompt, sheet: JudgeSheet, reply: Reply) -> dict[str, Read]:
     """Exactly one `Read` for each text of the sheet, whatever the parser does.
 
-    The last line of a reply that was cut counts for nothing: a 1 may have been a 10.
+    The last line of a reply that was cut is ignored: a 1 may have been the beginning of a 10.
     """
     body = reply.text.rpartition("\n")[0] if reply.finish_reason == "length" else reply.text
     marks = [text.mark for text in sheet.texts]
@@ -89,7 +89,7 @@ def read_own(name: str, prompt: JudgePrompt, sheet: JudgeSheet, reply: Reply) ->
 
 
 def _checked(read: object, sheet: Sheet) -> Read:
-    """What a parser read of a text, if it is a rating on the scale; else null with the reason."""
+    """What a parser returned for a text, if it is a rating on the scale; otherwise null with the reason."""
     if read is None:
         return Read(error="no rating")
     if not isinstance(read, Read):

@@ -1,7 +1,7 @@
 """UltraFeedback rating: completions -> ratings by judges, with rationales, and critiques.
 
-Each text stands in the request between lines that carry a mark of its own, which no text can know; a rating binds
-to a text by that mark alone. Source of the method: Cui et al. 2023, https://arxiv.org/abs/2310.01377; of the
+In the request, each text stands between lines with a mark of its own, which the text's author cannot know. Only this
+mark ties a rating to a text. Source of the method: Cui et al. 2023, https://arxiv.org/abs/2310.01377; of the
 probability-weighted readout: Liu et al. 2023 (G-Eval), https://arxiv.org/abs/2303.16634.
 """
 
@@ -38,15 +38,15 @@ WING = "pairsmith.judging"
 CRITIQUE = "critique"
 SCALES = {CRITIQUE: Scale(1, 10)}
 MAY_BE_NA = {"honesty", "truthfulness"}
-REWARD = "reward"  # protocol and readout of a reward model
-NOTHING = Sampling(temperature=0.0, max_tokens=1)  # a reward model samples nothing
+REWARD = "reward"  # name of a reward model's protocol and readout
+NOTHING = Sampling(temperature=0.0, max_tokens=1)  # a reward model does not sample
 
 
 @dataclass(frozen=True)
 class JudgeRequest:
-    """One request to a judge: the sheet it fills in, with the texts in their order, and how it is read.
+    """One request to a judge: the sheet that it fills in, with the texts in their order, and how the reply is read.
 
-    `reader`: reads the reply instead, where the judge has a prompt of one's own.
+    `reader`: reads the reply in place of `readout`, where the recipe gives the judge a prompt of its own.
     """
 
     prompt_id: str
@@ -68,10 +68,10 @@ def rate(
     families: Mapping[str, str] | None = None,
     tell: Tell = nobody,
 ) -> pd.DataFrame:
-    """Let one judge rate the sound completions of `prompts` in every aspect; returns its rows of ratings.
+    """Let one judge rate in every aspect all completions without an error; returns its rows of the ratings table.
 
-    `families`: the family of each member, for the judges that do not rate their own; that of a text which was given is
-    told by its model's name.
+    `families`: member -> its family, for judges that do not rate their own family. The family of a given completion is
+    derived from its model's name.
     """
     asked = list(
         judge_requests(rows_as(PromptRow, prompts), rows_as(CompletionRow, completions), rating, judge, families)
@@ -98,7 +98,7 @@ def rate(
 
 
 def check(prompts: pd.DataFrame, completions: pd.DataFrame, rating: Rating) -> pd.DataFrame:
-    """What the checks say of all sound completions; returns their rows of ratings. Never asks a model."""
+    """Run all checks on all completions without an error; returns their rows of the ratings table. Asks no model."""
     by_id = {prompt["prompt_id"]: prompt for prompt in rows_as(PromptRow, prompts)}
     extras = {name: json.loads(prompt["extras"] or "{}") for name, prompt in by_id.items()}
     sound = [row for row in rows_as(CompletionRow, completions) if row["error"] is None]
@@ -127,25 +127,26 @@ def _checked(one: Check, row: CompletionRow, prompt: PromptRow, extras: Mapping[
 
 
 def is_open(row: RatingRow) -> bool:
-    """Whether a judge gave a reply, but no rating that could be read in it."""
+    """Whether a judge replied, but no rating could be read from its reply."""
     error = row["error"]
     return error is not None and error != NOT_APPLICABLE and not error.startswith((Reason.FAILED, Reason.REFUSED))
 
 
 def unread(item: JudgeRequest, made: Sequence[RatingRow]) -> bool:
-    """Whether to ask again. Digit probabilities and rewards are what they are."""
+    """Whether to ask again. That makes no sense for digit probabilities and rewards, which would be the same."""
     return item.readout not in ("logprobs", REWARD) and any(is_open(row) for row in made)
 
 
 def asked_again(
     item: JudgeRequest, made: Sequence[RatingRow], latest: Sequence[RatingRow], number: int = 0
 ) -> JudgeRequest:
-    """The same sheet, with the judge's latest reply and what is wrong with it, for the time `number` again."""
+    """The same request, followed by the judge's latest reply and what is wrong with it. `number`: how many times before
+    the judge was asked again."""
     rows_of = zip(item.sheet.texts, made, latest, strict=True)
     wrong = [(text.mark, new["error"] or old["error"]) for text, old, new in rows_of if is_open(old)]
     replied = latest[0]["reply"] or made[0]["reply"]
-    told = render(WING, "_again.jinja", wrong=wrong)
-    more = ({"role": "assistant", "content": replied}, {"role": "user", "content": told})
+    complaint = render(WING, "_again.jinja", wrong=wrong)
+    more = ({"role": "assistant", "content": replied}, {"role": "user", "content": complaint})
     request = replace(item.request, messages=(*item.request.messages, *more), sample=number)
     return replace(item, request=request)
 
@@ -157,9 +158,10 @@ def judge_requests(
     judge: Judge,
     families: Mapping[str, str] | None = None,
 ) -> Iterator[JudgeRequest]:
-    """The requests of one judge: per prompt and aspect one for all completions and order, or one each.
+    """The requests of one judge.
 
-    A reward model gets one per completion.
+    A listwise judge gets one for each prompt, aspect and order, with all completions; a pointwise judge one for each
+    completion and aspect; a reward model one for each completion.
     """
     by_prompt: dict[str, list[CompletionRow]] = defaultdict(list)
     pool = set((families or {}).values())
@@ -188,7 +190,7 @@ def judge_requests(
 
 
 def shuffled(group: Sequence[CompletionRow], judge: Judge, aspect: str, order: int = 0) -> list[CompletionRow]:
-    """The order in which a listwise judge sees the texts: drawn per prompt, aspect and judge."""
+    """The order in which a listwise judge sees the texts: drawn for each prompt, aspect and judge."""
     seed = [judge.seed, judge.name, aspect, *([order] if order else [])]
     return sorted(group, key=lambda row: draw("order", *seed, row["completion_id"]))
 
@@ -239,11 +241,13 @@ def _asked(
 def _sheet(
     prompt: PromptRow, group: Sequence[CompletionRow], aspect: str, judge: Judge, rubric: Rubric | None
 ) -> tuple[JudgeSheet, str]:
-    """What a judge is asked to fill in, and the mark of the prompt in it."""
+    """The sheet that a judge is asked to fill in, and the prompt's mark."""
     question = transcript(json.loads(prompt["messages"]), prompt["system_prompt"])
     reference, ids = prompt["reference"], [row["completion_id"] for row in group]
     everything = [question, reference or "", *(row["text"] for row in group)]
-    (prompt_mark,) = nonces(1, everything, "judge", prompt["prompt_id"])  # alike for all texts: see `llms/prefixes`
+    # The same for all requests about a prompt: so they begin alike, and that part is computed once (see
+    # `llms.local.prefixes`).
+    (prompt_mark,) = nonces(1, everything, "judge", prompt["prompt_id"])
     marks = nonces(len(group), [*everything, prompt_mark], "judge", aspect, prompt["prompt_id"], ids)
     sheet = JudgeSheet(
         texts=tuple(Text(row["completion_id"], mark, row["text"]) for row, mark in zip(group, marks, strict=True)),
@@ -277,7 +281,8 @@ def _messages(sheet: JudgeSheet, prompt_mark: str, readout: str) -> tuple[Messag
 
 
 def _to_score(prompt: PromptRow, row: CompletionRow, rating: Rating, judge: Judge) -> JudgeRequest:
-    """The conversation as it would stand with this answer; a reward model sees no instructions and no reference."""
+    """A request to a reward model: the chat with this completion as its last message, without instructions and without
+    the reference."""
     chat = with_system(json.loads(prompt["messages"]), prompt["system_prompt"])
     request = Request((*chat, {"role": "assistant", "content": row["text"]}), NOTHING, seed=0)
     (aspect,) = rating.aspects_of(judge)
@@ -286,7 +291,7 @@ def _to_score(prompt: PromptRow, row: CompletionRow, rating: Rating, judge: Judg
 
 
 def to_rows(item: JudgeRequest, reply: Reply, judge: Judge, identity: Identity) -> list[RatingRow]:
-    """Exactly one row of the ratings table for each text of a request, whatever the reply says."""
+    """Rows of the ratings table: exactly one for each text of a request, whatever the reply says."""
     failure = {text.mark: Read(error=trouble(reply)) for text in item.sheet.texts}
     found = failure if reply.error else read(item, reply, judge.label)
     return [
@@ -310,7 +315,7 @@ def to_rows(item: JudgeRequest, reply: Reply, judge: Judge, identity: Identity) 
 
 
 def read(item: JudgeRequest, reply: Reply, label: int | None = None) -> dict[str, Read]:
-    """Mark -> what the reply says of that text. `label`: which of a reward model's outputs counts."""
+    """Mark -> what the reply says about that text. `label`: which of a reward model's outputs is the score."""
     if item.reader:
         return item.reader(reply)
     if item.readout == REWARD:

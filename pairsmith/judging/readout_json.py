@@ -1,4 +1,4 @@
-"""Read a judge's JSON object, keyed by marks -> one rating or null for each text; and the schema asked for."""
+"""Read a judge's JSON object, keyed by marks, into one rating or null for each text; and the schema to ask for."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ANY_MARK = re.compile(rf"\b{MARK}\b", re.IGNORECASE)
 
 
 def read_json(reply: str, sheet: Sheet) -> dict[str, Read]:
-    """Ratings from the one JSON object of a reply, keyed by mark, bare or in a fence, with or without prose around."""
+    """Mark -> rating, from the only JSON object in a reply; it may be in a fence and have prose around it."""
     reply = reply.lstrip("\ufeff")
     body = reply if reply.lstrip().startswith("{") or not sheet.thoughts else without_thoughts(reply)
     try:
@@ -30,7 +30,7 @@ def read_json(reply: str, sheet: Sheet) -> dict[str, Read]:
 
 
 def _may_rate(line: str, mark: str) -> bool:
-    """Whether a line names a text and some number."""
+    """Whether a line contains the text's mark and some number."""
     if mark not in line.lower():
         return False
     rest = _ANY_MARK.sub("", line)
@@ -48,7 +48,7 @@ def _read_entry(entry: Any, sheet: Sheet) -> Read:
 
 
 def schema_for(sheet: Sheet, rationale: bool) -> dict[str, Any]:
-    """JSON schema of an object keyed by mark; the rationale comes first, so that the rating follows from it."""
+    """JSON schema of an object keyed by mark. The rationale comes first, so that the rating follows from it."""
     ratings: list[int | None] = list(range(sheet.scale.low, sheet.scale.high + 1))
     properties: dict[str, Any] = {"rationale": {"type": "string"}} if rationale else {}
     properties["rating"] = {"enum": [*ratings, None] if sheet.may_be_na else ratings}

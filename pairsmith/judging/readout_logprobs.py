@@ -1,4 +1,4 @@
-"""Read how probable each digit is as a judge's first token -> the likeliest rating, and the mean as its score."""
+"""Read the probabilities of digits as a judge's first token: the likeliest is the rating, their mean the score."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import re
 from pairsmith.judging.readouts import NOT_APPLICABLE, Read, Sheet
 from pairsmith.protocol import Reply
 
-_MOST_LOGPROB = 0.01  # that of certainty is 0; a little more is rounding
+_MOST_LOGPROB = 0.01  # certainty has log probability 0; slightly more can come from rounding
 
 
 def read_logprobs(reply: Reply, sheet: Sheet) -> Read:
-    """The rating with the largest probability, and as score the mean of all ratings weighted by theirs."""
+    """The rating with the largest probability; the score is the mean of all ratings, weighted by probability."""
     logprobs, numbers = reply.logprobs or {}, range(sheet.scale.low, sheet.scale.high + 1)
     if any(not -math.inf < logprobs.get(str(number), math.nan) <= _MOST_LOGPROB for number in numbers):
         return Read(error="the reply has no probability for some rating")

@@ -1,4 +1,4 @@
-"""Read what a reward model gives: a number, or one of several -> a score on no scale, without a whole rating."""
+"""Read the output of a reward model: a number, or one of several, as a score without a scale and without a rating."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pairsmith.judging.readouts import Read
 
 
 def read_reward(reply: str, label: int | None) -> Read:
-    """The score that a reward model gave: a number, or one of a list of them, on no scale; there is no whole rating."""
+    """The score that a reward model gave: a number, or item `label` of a list. It has no scale; the rating is null."""
     try:
-        told = json.loads(reply)
+        output = json.loads(reply)
     except (ValueError, RecursionError) as error:
         return Read(error=f"not a score: {error}")
-    scores = told if isinstance(told, list) else [told]
+    scores = output if isinstance(output, list) else [output]
     if label is None and len(scores) > 1:
         return Read(error=f"the model has {len(scores)} labels, and the judge names none")
     if (label or 0) >= len(scores):

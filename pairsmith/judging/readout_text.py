@@ -1,4 +1,4 @@
-"""Read a judge's free text: sections headed by marks, rating lines, tables -> one rating or null for each text."""
+"""Read a judge's free text (sections headed by marks, rating lines, tables) into one rating or null for each text."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pairsmith.judging.readouts import MARK, Read, Sheet
 from pairsmith.judging.wrapping import table_rows, without_thoughts
 
 _DECORATION = r"[\s>#*_`\-•\[\]()【】]*+(?:\d{1,2}[.)]\s++)?[*_`]*+"
-_DRESSING = r"[\s*_`\[\]()【】\"“”]*+"  # around a value; a minus sign is not dressing
+_DRESSING = r"[\s*_`\[\]()【】\"“”]*+"  # signs around a value; a minus sign is part of the value
 _SEPARATOR = r"(?::|：|=|\bis\b|[-–—](?=\s))"
 _LABEL_OF_RATING = r"(?:(?:my|the|final|overall|revised|updated|corrected|new)\s+){0,3}(?:rating|score)"
-_MARK = rf"(?P<mark>{MARK})"  # any text's; which of them is ours is looked at afterwards
+_MARK = rf"(?P<mark>{MARK})"  # anything that looks like a mark; whether it is one of the sheet's is checked later
 _HEADER = re.compile(
     rf"^{_DECORATION}(?:text|answer|response)?{_DECORATION}{_MARK}\b[\s\])*_`#]*(?P<rest>.*)$", re.IGNORECASE
 )
@@ -23,7 +23,7 @@ _PLAIN = re.compile(rf"^{_DECORATION}{_LABEL_OF_RATING}{_VALUE}", re.IGNORECASE)
 _BOUND = re.compile(
     rf"^{_DECORATION}{_LABEL_OF_RATING}(?:\s+(?:for|of))?(?:\s+text)?\W{{0,8}}{_MARK}{_VALUE}", re.IGNORECASE
 )
-# `Text <mark>, rating: 4` and `<mark>: 4/5`: certain only where no text could be quoted so.
+# `Text <mark>, rating: 4` and `<mark>: 4/5`: trusted only where this cannot be a quotation from a text.
 _MARK_FIRST = re.compile(
     rf"^{_DECORATION}(?:text|answer|response)?\W{{0,8}}{_MARK}\W{{0,8}}{_LABEL_OF_RATING}{_VALUE}", re.IGNORECASE
 )
@@ -36,13 +36,13 @@ _CELL_OF_MARK = re.compile(rf"(?:text|answer|response)?{_DECORATION}{_MARK}[\s\]
 _OF_TEXTS = re.compile(r"(?:text|answer|response|completion)?s?\s*(?:id|mark|name|label)?|#|no\.?")  # a column's name
 _ANY_MARK = re.compile(rf"\b{MARK}\b", re.IGNORECASE)
 _MISWRITTEN = re.compile(r"\W{0,8}([0-9a-f]{4,8})\W{0,8}", re.IGNORECASE)
-# A line that may head another text's section, though its mark is written wrong or not at all.
+# A line that may head another text's section although its mark is misspelt or missing.
 _OTHER_HEADER = re.compile(
     rf"^(?:\s*#+\s*+(?!{_DECORATION}(?:{_LABEL_OF_RATING}|rationale|reason|explanation|feedback|critique|justification))"
     r"|\W{0,8}(?:text|answer|response|completion|option)\b\W{0,8}\w{0,12}\W{0,8}$)",
     re.IGNORECASE,
 )
-# Anything that, quoted by a judge, could be taken for the judge's own rating, and any rating that we cannot place.
+# Whatever would look like a judge's own rating if the judge quoted it, and any rating that cannot be tied to a text.
 _COULD_BE_A_RATING = re.compile(
     r"(?:rating|score)(?:\s+(?:for|of)\b[^\n:]{0,40})?[\s\W_]{0,100}+(?:is\b[\s\W_]{0,100}+)?"
     r"(?:\d|(?:one|two|three|four|five|six|seven|eight|nine|ten)\b|n/?\.?a\b|not applicable)",
@@ -56,7 +56,7 @@ _LABEL = re.compile(rf"^{_DECORATION}{_REASON}{_DECORATION}(?::|：)[\s*_`]*+", 
 
 @dataclass(frozen=True)
 class _RatingLine:
-    """A line that gives a rating, and the mark that it binds it to. `rationale`: what a row of a table says beside."""
+    """A line that gives a rating, and the mark of its text. `rationale`: the reason, if the table's row holds one."""
 
     number: int
     value: str
@@ -67,9 +67,9 @@ class _RatingLine:
 def read_text(reply: str, sheet: Sheet, cut: bool = False) -> dict[str, Read]:
     """Ratings from free text. A section runs from the line that begins with a text's mark to the next such line.
 
-    `Rating <mark>:` lines and rows of tables count wherever they stand; only where a text has none, the plain
-    `Rating:` lines of its section do, and only where there are none of these, `<mark>: 4`. Lines that disagree make the
-    rating null. The last line of a reply that was `cut` counts for nothing: a 1 may have been a 10.
+    `Rating <mark>:` lines and rows of tables count wherever they are. Only if a text has none of these, the plain
+    `Rating:` lines of its section count; and only if it has none of these either, `<mark>: 4`. Lines that disagree make
+    the rating null. The last line of a reply that was `cut` is ignored: a 1 may have been the beginning of a 10.
     """
     body = reply.replace("\r\n", "\n").replace("\r", "\n").translate(_INVISIBLE)
     if sheet.thoughts:
@@ -85,14 +85,14 @@ def read_text(reply: str, sheet: Sheet, cut: bool = False) -> dict[str, Read]:
 
 
 def could_be_quoted(text: str) -> bool:
-    """Whether a text holds something that, quoted by a judge, would look like the judge's own rating."""
+    """Whether a text contains something that would look like a judge's own rating if the judge quoted it."""
     return bool(_COULD_BE_A_RATING.search(text))
 
 
 def _sections(lines: Sequence[str], marks: Sequence[str]) -> dict[str, list[str] | None]:
-    """Mark -> the lines of its sections, the first being what its header says beside the mark; None without any.
+    """Mark -> the lines of its sections, beginning with the rest of its header line; None if it has no section.
 
-    A single text without a header owns the whole reply.
+    If there is a single text and no header, the whole reply is its section.
     """
     sections: dict[str, list[str] | None] = dict.fromkeys(marks)
     current: str | None = None
@@ -100,7 +100,7 @@ def _sections(lines: Sequence[str], marks: Sequence[str]) -> dict[str, list[str]
         found = _HEADER.match(line)
         if found and found["mark"].lower() in sections:
             rest = found["rest"]
-            heads = not rest or rest[0] in ":：-–—("  # else it is prose that begins with a mark
+            heads = not rest or rest[0] in ":：-–—("  # otherwise it is prose that begins with a mark
             current = found["mark"].lower() if heads else None
             if current is not None:
                 sections[current] = [*(sections[current] or []), rest.lstrip(":：-–— \t*_`")]
@@ -114,7 +114,8 @@ def _sections(lines: Sequence[str], marks: Sequence[str]) -> dict[str, list[str]
 
 
 def _is_of_another(line: str, mark: str, marks: Sequence[str]) -> bool:
-    """Whether a line names another text, or what looks like a mark and is none of ours, or heads something else."""
+    """Whether a line does not belong to the section of `mark`: it names another text or an unknown mark, or is another
+    header."""
     named = {found.lower() for found in _ANY_MARK.findall(line)} - {mark}
     alone = _MISWRITTEN.fullmatch(line)
     named |= {alone[1].lower()} - {mark} if alone else set()
@@ -150,10 +151,10 @@ def _read_text(
 
 
 def _rating_lines(lines: Sequence[str], pattern: re.Pattern[str]) -> list[_RatingLine]:
-    """The lines that give a rating; a label alone on its line takes the next line that says something.
+    """The lines that give a rating. For a label alone on its line, the value is the next line that is not blank.
 
-    Not where several labels or several values stand one below the other: which belongs to which is not certain. Nor is
-    the first item of a list a rating.
+    That is not done where several labels or several values stand one below the other, since it is not certain which
+    belongs to which. The first item of a list is no rating either.
     """
     found = []
     for number, line in enumerate(lines):
@@ -173,7 +174,7 @@ def _rating_lines(lines: Sequence[str], pattern: re.Pattern[str]) -> list[_Ratin
 
 
 def _marks_with_values(lines: Sequence[str]) -> list[_RatingLine]:
-    """Lines such as `<mark>: 4/5`; without the scale only below a line that speaks of ratings, or below none."""
+    """Lines such as `<mark>: 4/5`. Without the `/5`, they count only at the start or after a line about ratings."""
     found, speaks = [], True
     for number, line in enumerate(lines):
         match = _MARK_AND_VALUE.match(line)
@@ -185,7 +186,7 @@ def _marks_with_values(lines: Sequence[str]) -> list[_RatingLine]:
 
 
 def _ratings_in_tables(lines: Sequence[str]) -> list[_RatingLine]:
-    """The rows of tables that hold one mark, and a rating in the one column of that name."""
+    """The rows of tables that contain exactly one mark, and a rating in the only column for ratings."""
     found = []
     for number, row in table_rows(lines):
         marks = [cell for name, cell in row.items() if _OF_TEXTS.fullmatch(name) and _CELL_OF_MARK.fullmatch(cell)]
@@ -199,16 +200,16 @@ def _ratings_in_tables(lines: Sequence[str]) -> list[_RatingLine]:
 
 
 def _bare_rating(line: str) -> str:
-    """A line that is nothing but a rating; no first item of a list, no sentence."""
+    """A line if it is nothing but a rating, otherwise an empty text: for a sentence or an item of a list."""
     bare = line.strip().strip("*_`[]() \t")
     return line.strip() if re.fullmatch(r"\w++(?:\s*+/\s*+\d++)?", bare) else ""
 
 
 def _rationale(section: Sequence[str], plain: Sequence[_RatingLine], sheet: Sheet) -> str | None:
-    """What a section says beside its ratings: what stands before the first of them, else all that follows.
+    """A section's text without its ratings: what comes before the first of them or, if that is blank, all the rest.
 
-    So what a judge says at the end of its reply is no part of the last rationale, unless that follows its rating:
-    there nothing tells the two apart, and the rationale is kept whole with what comes after it.
+    So a judge's closing remark is no part of the last rationale, except where the rationale follows its rating. There
+    the two cannot be told apart, and both are kept.
     """
     marks = {text.mark for text in sheet.texts}
     patterns = (_BOUND, _MARK_FIRST) if sheet.unbound else (_BOUND,)
@@ -220,6 +221,6 @@ def _rationale(section: Sequence[str], plain: Sequence[_RatingLine], sheet: Shee
 
 
 def _joined_rationale(lines: Sequence[str]) -> str | None:
-    """Lines as one text without the label before it; None where they say nothing."""
+    """Lines as one text, without a label such as `Rationale:` at its start; None if nothing is left."""
     text = "\n".join(lines).strip()
     return _LABEL.sub("", text, count=1).strip(" \n*_`#") or None

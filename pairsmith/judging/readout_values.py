@@ -1,4 +1,4 @@
-"""Read one rating as it is written, by a judge or in data -> a number on the scale, or the error that says why not."""
+"""Read a single rating, written by a judge or found in data: a number on the scale, or an error that says why not."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _NUMBER = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _PLAIN_NUMBER = re.compile(r"[+-]?[0-9]{1,20}(?:\.[0-9]{1,30})?")
-# What may follow a rating on its line: nothing, or a remark that is set apart from it and holds no other number.
+# What may follow a rating on its line: nothing, or a remark that is separated from it and contains no other number.
 _REMARK = re.compile(r"\s*+(?:stars?|points?)?[\s\])>*_`\"']*+(?:[-–—]\s++(?=\S)\D*|[.;:!(\[,]\D*)?", re.IGNORECASE)
 _WORDS = {word: n for n, word in enumerate("zero one two three four five six seven eight nine ten".split())}
 _SPELT = rf"(\d{{1,6}}(?:\.0)?|{'|'.join(_WORDS)})"
-# `four`, `4 (four)`, `four out of five`: whole texts alone, since `one` begins many a sentence.
+# `four`, `4 (four)`, `four out of five`: only as the whole text, since many sentences begin with `one`.
 _SPELT_OUT = re.compile(
     rf"{_SPELT}(?:\s*[(\[]\s*{_SPELT}\s*[)\]])?(?:\s*(?:/|(?:out )?of)\s*{_SPELT})?[\s.*_`\])】\"”]*",
     re.IGNORECASE,
 )
-# One number more than the rating, as far as English and Unicode tell: then it is not clear which counts.
+# A second number beside the rating, as far as English words and Unicode show; it is then not clear which one counts.
 _OTHER_NUMBER = re.compile(
     rf"\b(?:{'|'.join(word for word in _WORDS if word != 'one')}|eleven|twelve|half|halves|quarter|minus|plus)\b"
     r"|(?:[(\[]|\b(?:that|actually|or|rather|to|say|is))\s*\bone\b|\b(?-i:[IVX]{2,})\b",
@@ -32,7 +32,7 @@ _OTHER_NUMBER = re.compile(
 
 
 def read_given(value: Any, sheet: Sheet, fractions: bool = False) -> Read:
-    """A rating as it stands in data: a number, or text that holds one, as in a judge's reply.
+    """A rating from data: a number, or text that holds one, read by the rules for a judge's reply.
 
     `fractions`: whether it may be between two whole numbers.
     """
@@ -47,7 +47,7 @@ def read_given(value: Any, sheet: Sheet, fractions: bool = False) -> Read:
 
 
 def written_rating(text: str, sheet: Sheet, fractions: bool = False) -> float | str:
-    """A rating on the scale, or the error that says why there is none."""
+    """A rating in a text as a number on the scale, or the error that says why there is none."""
     if _NA.match(text):
         return not_applicable(sheet)
     match = _NUMBER.fullmatch(_in_digits(text))
@@ -61,19 +61,19 @@ def written_rating(text: str, sheet: Sheet, fractions: bool = False) -> float | 
 
 
 def number_on_scale(value: object, scale: Scale, fractions: bool = False) -> float | str:
-    """A value of JSON as a rating on the scale, or the error that says why it is none."""
+    """A JSON value as a rating on the scale, or the error that says why it is none."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return f"the rating is a {type(value).__name__}, not a number"
     return _on_scale(value, scale, fractions)
 
 
 def holds_a_number(remark: str) -> bool:
-    """Whether a remark holds a number in any form, so that the digits before it may not be the rating."""
+    """Whether a remark contains a number in any form. The digits before it may then not be the rating."""
     return bool(_OTHER_NUMBER.search(remark)) or any(category(letter) in ("No", "Nl") for letter in remark)
 
 
 def _in_digits(text: str) -> str:
-    """A rating that is spelt out, as `four`, `4 (four)` or `four out of five`, in digits; any other text as it is."""
+    """Turn a rating that is spelt out (`four`, `4 (four)`, `four out of five`) into digits; leave other texts as is."""
     spelt = _SPELT_OUT.fullmatch(text)
     if not spelt:
         return text
@@ -84,7 +84,7 @@ def _in_digits(text: str) -> str:
 
 
 def not_applicable(sheet: Sheet) -> str:
-    """The error of a rating that a judge calls not applicable, which not every aspect allows."""
+    """The error for a rating that a judge calls not applicable; not every aspect allows that."""
     return NOT_APPLICABLE if sheet.may_be_na else "not applicable is no answer to this aspect"
 
 
@@ -97,7 +97,7 @@ def _on_scale(number: float, scale: Scale, fractions: bool = False) -> float | s
 
 
 def as_read(value: float | str, rationale: str | None = None) -> Read:
-    """A rating, or the error instead of one, as what was read of a text."""
+    """A `Read` made from a rating, or from the error that stands in its place."""
     if isinstance(value, str):
         return Read(rationale=rationale, error=value)
     return Read(int(value) if value == int(value) else None, float(value), rationale)

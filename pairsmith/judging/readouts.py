@@ -1,11 +1,10 @@
-"""What a judge fills in, and what is read of it: a sheet of texts with marks -> one rating or null for each of them.
+"""The sheet that a judge fills in, and the result of reading its reply: one rating or null for each text.
 
-A judge answers in one of four forms, and each form has a reader of its own beside this module: free text
-(`readout_text`), a JSON object (`readout_json`), the probabilities of digits (`readout_logprobs`), a reward model's
-score (`readout_reward`); `readout_values` reads one rating as it is written. The readers are total: any reply gives
-exactly one `Read` per text, and a rating is taken only where it is bound to its text by the text's mark and is
-unambiguous, whole and on the scale. Everything else is null with an error that says why; nothing is clamped, rounded or
-guessed.
+A judge replies in one of four forms, and a module for each form reads it: free text (`readout_text`), a JSON object
+(`readout_json`), the probabilities of digits (`readout_logprobs`), a reward model's score (`readout_reward`);
+`readout_values` reads a single rating. Whatever a reply says, reading it gives exactly one `Read` for each text. A
+rating is taken only if the text's mark ties it to the text and if it is unambiguous, whole and on the scale. Otherwise
+it is null, with an error that says why. Nothing is clamped, rounded or guessed.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ class Scale:
     high: int
 
     def digits(self, may_be_na: bool) -> tuple[str, ...]:
-        """The first tokens that a logprobs reply can begin with; N stands for not applicable."""
+        """The tokens with which a logprobs reply can begin; N stands for not applicable."""
         return tuple(str(n) for n in range(self.low, self.high + 1)) + (("N",) if may_be_na else ())
 
 
 @dataclass(frozen=True)
 class Text:
-    """A completion as a judge sees it."""
+    """A completion as a judge sees it: under a mark."""
 
     completion_id: str
     mark: str
@@ -39,9 +38,12 @@ class Text:
 
 @dataclass(frozen=True)
 class Sheet:
-    """What a judge was asked to fill in. `unbound`: whether a rating line without a mark can be trusted, which it
-    cannot where a text or the prompt holds such a line itself, since the judge may be quoting it. `thoughts`: whether
-    a `</think>` in the reply ends a thought, which it may not where a text holds one, for the same reason."""
+    """What a judge was asked to fill in.
+
+    `unbound`: whether a rating line without a mark can be trusted. It cannot if a text or the prompt contains such a
+    line, since the judge may be quoting it. `thoughts`: whether a `</think>` in the reply ends a thought. It may not if
+    a text contains one, for the same reason.
+    """
 
     texts: tuple[Text, ...]
     scale: Scale
@@ -52,8 +54,11 @@ class Sheet:
 
 @dataclass(frozen=True)
 class Read:
-    """What a reply says of one text. Both numbers are null where `error` is set; `rating` also where a score need not
-    be whole: a reward, or one that was given."""
+    """What a reply says about one text.
+
+    `rating` and `score` are null where `error` is set. `rating` is also null for a score that is not a whole number,
+    such as a reward model's or one that a source gave.
+    """
 
     rating: int | None = None
     score: float | None = None

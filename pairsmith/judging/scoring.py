@@ -1,8 +1,8 @@
-"""Ratings -> scores: what several judges say in several aspects, put together for each completion.
+"""Ratings -> scores: the ratings of several judges in several aspects become one score for each completion.
 
-Every score is put on the scale 1 to 5 first (where an aspect's own scale is 1 to 5, it stays what it is); then the
-orders of a listwise judge are averaged, then the judges, then the aspects. A reward model's scores are put on it by the
-judge's `scale`, going on in a line beyond its ends; without one they stay what they are.
+First, every rating is converted to the scale 1 to 5 (unchanged if that is its aspect's scale). Then the orders of a
+listwise judge are averaged, then the judges are aggregated, then the aspects. A reward model's scores are converted
+linearly by the judge's `scale`, also beyond its ends; without a `scale` they are unchanged.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from pairsmith.storage.row_types import RatingRow
 
 OVERALL = "overall"
 LOW, HIGH = 1.0, 5.0
-_TRIMMED_FROM = 3  # judges, from which on the highest and the lowest are left out
+_TRIMMED_FROM = 3  # judges; with fewer, `trimmed` leaves none out
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What the judges together say of a completion, in all, and by aspect; null where unknown.
+    """A completion's scores from all judges together: in total and by aspect; null where unknown.
 
-    On the scale 1 to 5, or in the units of a reward model that judges alone, or of z-scores.
+    They are on the scale 1 to 5, in the units of a reward model that is the only judge, or z-scores.
     """
 
     total: float | None = None
@@ -37,59 +37,59 @@ class Scores:
 
 
 Aggregate = Callable[[Sequence[float], Sequence[float]], float | None]
-Told = dict[str, float | None]  # judge -> its score of one completion in one aspect; null where it gave none
+ByJudge = dict[str, float | None]  # judge -> its score for one completion in one aspect; null where it gave none
 
 
 def scores(ratings: Sequence[RatingRow], pairing: Pairing, rating: Rating | None = None) -> dict[str, Scores]:
     """completion_id -> its scores. Critiques do not count.
 
-    An aspect that a judge called not applicable is left out; one that a judge failed to rate makes the score null,
-    since a mean over fewer aspects cannot be compared.
+    An aspect that a judge called not applicable is left out. An aspect that a judge failed to rate makes the score
+    null, since a mean over fewer aspects cannot be compared with others.
     """
-    told, prompts = _by_judge(ratings, rating), {row["completion_id"]: row["prompt_id"] for row in ratings}
+    judged, prompts = _by_judge(ratings, rating), {row["completion_id"]: row["prompt_id"] for row in ratings}
     if rating and rating.aggregation == "z-scored":
-        told = _z_scored(told, prompts)
+        judged = _z_scored(judged, prompts)
     weights = {judge.name: judge.weight for judge in rating.judges} if rating else {}
     how = aggregation_of(rating.aggregation if rating else "mean")
     table = {}
-    for completion, aspects in told.items():
-        found = {aspect: _together(judges, weights, how) for aspect, judges in sorted(aspects.items()) if judges}
+    for completion, aspects in judged.items():
+        found = {aspect: _aggregated(judges, weights, how) for aspect, judges in sorted(aspects.items()) if judges}
         table[completion] = Scores(_total(found, pairing), found)
     return table
 
 
 def mean(scores: Sequence[float], weights: Sequence[float]) -> float:
-    """The mean by the judges' weights."""
+    """The mean, weighted by the judges' weights."""
     return sum(score * weight for score, weight in zip(scores, weights, strict=True)) / sum(weights)
 
 
 def median(scores: Sequence[float], weights: Sequence[float]) -> float:
-    """The median; weights do not count."""
+    """The median; weights are ignored."""
     return statistics.median(scores)
 
 
 def trimmed(scores: Sequence[float], weights: Sequence[float]) -> float:
-    """The mean without the lowest and the highest, where there are enough."""
+    """The mean without the lowest and the highest score, if there are at least three."""
     within = slice(1, -1) if len(scores) >= _TRIMMED_FROM else slice(None)
     return mean(scores[within], weights[within])
 
 
-# Of the scores of a text's judges in one aspect, lowest first, and the judges' weights.
+# Each takes the scores that a text got in one aspect, lowest first, and the weights of the judges that gave them.
 AGGREGATIONS: dict[str, Aggregate] = {
     "mean": mean,
     "median": median,
     "trimmed": trimmed,
-    "z-scored": mean,  # of scores that `scores` has put in each judge's standard deviations
+    "z-scored": mean,  # `scores` has converted each judge's scores to z-scores before
 }
 
 
 def aggregation_of(name: str) -> Aggregate:
-    """The aggregation that a recipe names, built in or one's own."""
+    """The aggregation that a recipe names: a built-in one or the user's own."""
     return AGGREGATIONS[name] if name in AGGREGATIONS else _checked(name, load_plugin(name))
 
 
 def _checked(name: str, aggregate: Aggregate) -> Aggregate:
-    """One's own aggregation: raises ConfigError where it fails, or gives neither a finite number nor None."""
+    """Wrap a user's own aggregation: raises ConfigError where it fails or returns neither a finite number nor None."""
 
     def checked(scores: Sequence[float], weights: Sequence[float]) -> float | None:
         try:
@@ -109,17 +109,17 @@ def _checked(name: str, aggregate: Aggregate) -> Aggregate:
 
 
 def log_length(text: str) -> float:
-    """The natural log of a text's characters: what judges favour is twice the length, not so many characters more."""
+    """The natural log of a text's number of characters, because what counts for judges is the ratio of two lengths."""
     return math.log(max(1, len(text)))
 
 
 def gates_of(rating: Rating | None) -> set[str]:
-    """The checks that are gates: they bar a text, and count for no score."""
+    """Names of the checks that are gates: a text that fails one is barred, and gates are no part of a score."""
     return {check.name for check in rating.checks if check.gate} if rating else set()
 
 
 def stopped(ratings: Iterable[RatingRow], rating: Rating | None) -> dict[str, str]:
-    """completion_id -> the first gate that it did not pass, for those that did not."""
+    """completion_id -> the first gate that it failed (by name), for completions that failed one."""
     gates, found = gates_of(rating), dict[str, str]()
     for row in sorted(ratings, key=lambda row: str(row["aspect"])):
         if row["aspect"] in gates and row["rating"] != 1 and row["error"] != NOT_APPLICABLE:
@@ -136,10 +136,10 @@ def in_conflict(chosen: Scores, rejected: Scores) -> bool:
     return (others - their_others) * (overall - their_overall) < 0  # type: ignore[operator]
 
 
-def _by_judge(ratings: Iterable[RatingRow], rating: Rating | None) -> dict[str, dict[str, Told]]:
-    """completion_id -> aspect -> judge -> score, the mean over the judge's orders."""
+def _by_judge(ratings: Iterable[RatingRow], rating: Rating | None) -> dict[str, dict[str, ByJudge]]:
+    """completion_id -> aspect -> judge -> score. The score is the mean over the judge's orders."""
     found: dict[tuple[str, str, str], list[float | None]] = defaultdict(list)
-    table: dict[str, dict[str, Told]] = defaultdict(dict)
+    table: dict[str, dict[str, ByJudge]] = defaultdict(dict)
     gates = gates_of(rating)
     rewards = {judge.name: judge.scale or (LOW, HIGH) for judge in rating.judges if judge.is_reward} if rating else {}
     for row in ratings:
@@ -157,7 +157,7 @@ def _by_judge(ratings: Iterable[RatingRow], rating: Rating | None) -> dict[str, 
 
 
 def moved(score: float, scale: tuple[float, float], to: tuple[float, float]) -> float:
-    """A score on another scale; what lies beyond the ends of the one lies as far beyond those of the other.
+    """Convert a score linearly from one scale to another. A score beyond the ends of the one stays beyond the other's.
 
     >>> moved(0.0, (-10, 10), (1, 5)), moved(20.0, (-10, 10), (1, 5)), moved(0.1, (1, 5), (1, 5))
     (3.0, 7.0, 0.1)
@@ -167,18 +167,21 @@ def moved(score: float, scale: tuple[float, float], to: tuple[float, float]) -> 
     return to[0] + (score - scale[0]) * (to[1] - to[0]) / (scale[1] - scale[0])
 
 
-def _together(told: Told, weights: Mapping[str, float], how: Aggregate) -> float | None:
-    """One score of several judges'; null where one of them failed to rate."""
-    if None in told.values():
+def _aggregated(judges: ByJudge, weights: Mapping[str, float], how: Aggregate) -> float | None:
+    """One score from those of several judges; null where one of them failed to rate."""
+    if None in judges.values():
         return None
-    pairs = sorted((float(score or 0.0), weights.get(judge, 1.0)) for judge, score in told.items())
+    pairs = sorted((float(score or 0.0), weights.get(judge, 1.0)) for judge, score in judges.items())
     return how([score for score, _ in pairs], [weight for _, weight in pairs])
 
 
-def _z_scored(told: dict[str, dict[str, Told]], prompts: Mapping[str, str]) -> dict[str, dict[str, Told]]:
-    """Scores less the judge's mean over the prompt's texts, in its standard deviations; 0 where all are equal."""
+def _z_scored(judged: dict[str, dict[str, ByJudge]], prompts: Mapping[str, str]) -> dict[str, dict[str, ByJudge]]:
+    """Replace scores by z-scores: the distance from the judge's mean over the prompt's texts, in standard deviations.
+
+    It is 0 where all of them are equal.
+    """
     groups: dict[tuple[str, str, str], list[float]] = defaultdict(list)
-    for completion, aspects in told.items():
+    for completion, aspects in judged.items():
         for aspect, judges in aspects.items():
             for judge, score in judges.items():
                 if score is not None:
@@ -196,7 +199,7 @@ def _z_scored(told: dict[str, dict[str, Told]], prompts: Mapping[str, str]) -> d
             aspect: {judge: standard(score, (prompts[completion], aspect, judge)) for judge, score in judges.items()}
             for aspect, judges in aspects.items()
         }
-        for completion, aspects in told.items()
+        for completion, aspects in judged.items()
     }
 
 

@@ -1,6 +1,6 @@
-"""What models put around an answer: thoughts, fences, prose before and after, commas too many, tables.
+"""Removes what models put around an answer: thoughts, fences, prose before and after, surplus commas, tables.
 
-What stands in them is taken only where there is one way to read it. Leaves: text in, plain values out.
+An answer is taken only if there is exactly one way to read it. All functions are pure: text in, plain values out.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from pairsmith.ids import no_doubles
 
-# A string, even one that never ends, is passed over whole, so that no comma of a text is touched.
+# A string is matched as a whole, even one that never ends, so that no comma inside a text is changed.
 _STRING_OR_COMMA = re.compile(r'("(?:[^"\\]|\\.)*+"?)|,(?=\s*[}\]])', re.DOTALL)
 _FENCE = re.compile(r"(?:```|~~~)\w*")
 # A thought before the answer, closed (whether or not it was opened in the reply) or never ended.
@@ -29,15 +29,15 @@ def without_thoughts(reply: str) -> str:
 
 
 def ends_a_thought(text: str) -> bool:
-    """Whether a text holds what, quoted by a judge, would look like the end of the judge's own thought."""
+    """Whether a text contains something that would look like the end of a judge's thought if the judge quoted it."""
     return bool(_END_OF_THOUGHT.search(text))
 
 
 def only_object(text: str) -> tuple[dict[str, Any], str]:
-    """The one JSON object of a text, bare or in a fence, and the prose around it.
+    """The only JSON object in a text, bare or in a fence, and the prose around it.
 
-    A comma after the last entry and line breaks in strings are forgiven. ValueError (or RecursionError) says why there
-    is no object, or not one alone: a second one, or what may be the rest of a broken one, is not chosen from.
+    A comma after the last entry and line breaks in strings are accepted. Raises ValueError (or RecursionError) that
+    says why there is no object or more than one: none is chosen from several, nor from the remains of a broken one.
 
     >>> only_object('Here it is:\\n{"a": [1, 2,],}')
     ({'a': [1, 2]}, 'Here it is:\\n\\n')
@@ -59,7 +59,7 @@ def only_object(text: str) -> tuple[dict[str, Any], str]:
 
 
 def table_rows(lines: Sequence[str]) -> Iterator[tuple[int, Mapping[str, str]]]:
-    """The rows of markdown tables: number of the line, and the text below each name of the head, in lower case.
+    """The rows of markdown tables, each as the number of its line and {column's name in lower case: cell}.
 
     A row with more or fewer cells than the head, and a table with two columns of one name, are left out.
     """

@@ -2,12 +2,12 @@
 
 It offers:
 
-- `select.pair`: the pairs of all prompts, `select.select` those of one
-- `strategies.STRATEGIES`: in what order of preference candidates make pairs; a new one is a function and a line there;
-  `own_strategy`: those that a recipe names as code of its own
-- `candidates`: which completions can be in a pair, and `Evidence`, all that is known of them when pairs are selected
-- `survey.survey`: what a shard tells of the whole data set (the worth of length, repeated texts); `survey_merge.merge`:
-  what all surveys together tell each shard
+- `select.pair`: the pairs of all prompts; `select.select`: those of one
+- `strategies.STRATEGIES`: the built-in strategies, which put possible pairs in order of preference; a new one is a
+  function and a line there. `own_strategy`: strategies that a recipe names as the user's own code
+- `candidates`: which completions can be in a pair, and `Evidence`, all that is known about them when pairs are selected
+- `survey.survey`: what a shard contributes to facts about the whole data set (the worth of length, repeated texts);
+  `survey_merge.merge`: the surveys of all shards merged into one result for each shard
 
 It may import judging, and what judging may.
 """

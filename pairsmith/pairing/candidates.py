@@ -1,4 +1,4 @@
-"""The completions that a pair can be made of, and what is known of them: scores, gates, flags, length."""
+"""The completions that can be part of a pair, and what is known about them: scores, gates, flags, length."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ from pairsmith.judging.scoring import Scores, log_length, scores, stopped
 from pairsmith.storage.row_types import CompletionRow, RatingRow, rows_as
 from pairsmith.storage.schemas import Reason
 
-TOTAL = ""  # beside the names of aspects, that of the score in all
-SLOPE_STEP = 1e-4  # of what length is worth, in points for each unit of log length
+TOTAL = ""  # stands for the total score where others are listed by the name of their aspect
+SLOPE_STEP = 1e-4  # slopes are rounded to multiples of this; in points per unit of log length
 
 Similarity = Callable[[str, str], float]  # of two texts, 0 to 1
 
 
 def by_characters(one: str, other: str) -> float:
-    """Indel similarity: the share of characters that stay when one text is turned into the other."""
+    """Indel similarity: the share of characters that are kept when one text is turned into the other."""
     return fuzz.ratio(one, other) / 100
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of completions when pairs are selected, by completion_id.
+    """What is known about completions when pairs are selected, by completion_id.
 
-    `stopped_by`: the gate that a completion did not pass. `flags`: what the guard found in it. `slopes`: what log
-    length is worth, in all (`TOTAL`) and by aspect. `needs_scores`: whether a completion without a score is left out.
+    `stopped_by`: the gate that a completion did not pass. `flags`: what the guard found in it. `slopes`: points per
+    unit of log length, for the total score (`TOTAL`) and by aspect. `needs_scores`: whether a completion without a
+    score is left out.
     """
 
     scores: Mapping[str, Scores] = field(default_factory=dict)
@@ -41,17 +42,17 @@ class Evidence:
 
 
 def evidence_of(ratings: pd.DataFrame, pairing: Pairing, rating: Rating | None = None) -> Evidence:
-    """What ratings tell of completions. `rating`: the scales, and how the scores of several judges become one."""
+    """The evidence from ratings: scores and gates. `rating`: the scales, and how several judges' scores become one."""
     rated = rows_as(RatingRow, ratings)
     return Evidence(scores(rated, pairing, rating), stopped(rated, rating))
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A completion that may be chosen or rejected. `root`: the completion that it was evolved from, or itself.
+    """A completion that may be chosen or rejected.
 
-    `worth`: what its length is worth in points, which is taken off where the recipe has length control. `flagged`: it
-    may not be chosen.
+    `root`: the original completion that it was evolved from, or itself. `worth`: how many points of its score are due
+    to its length; they are subtracted if the recipe has length control. `flagged`: it must not be chosen.
     """
 
     row: CompletionRow
@@ -70,11 +71,11 @@ class Candidate:
 
     @property
     def controlled(self) -> float | None:
-        """The score that counts: less what the length is worth."""
+        """The score that counts in pairing: the score minus the worth of the length."""
         return None if self.score is None else self.score - self.worth
 
     def margin_over(self, other: Candidate) -> float | None:
-        """By how much its score is above another's; null where one of them has none."""
+        """By how much the controlled score is above another candidate's; null if one of them has none."""
         if self.controlled is None or other.controlled is None:
             return None
         return self.controlled - other.controlled
@@ -83,7 +84,7 @@ class Candidate:
 def candidates_of(
     completions: Sequence[CompletionRow], pairing: Pairing, evidence: Evidence
 ) -> tuple[list[Candidate], dict[str, tuple[Reason, str]]]:
-    """The completions of one prompt that pairs can be made of; for each of the others the reason, with its detail."""
+    """The candidates among one prompt's completions, and for each other completion the reason and a detail."""
     candidates, barred = [], {}
     parents = {row["completion_id"]: row["parent_id"] for row in completions}
     for row in sorted(completions, key=lambda row: row["completion_id"]):
@@ -99,12 +100,12 @@ def candidates_of(
 
 
 def worth_of_length(text: str, slope: float | None) -> float:
-    """What the length of a text is worth, in points."""
+    """How many points of a text's score are due to its length."""
     return slope * log_length(text) if slope else 0.0
 
 
 def unusable(row: CompletionRow, pairing: Pairing) -> Reason | None:
-    """Why a completion can be no candidate, whatever judges say of it."""
+    """Why a completion can be no candidate, whatever its ratings are; None if it can."""
     if row["error"]:
         return Reason(row["error"].split(":")[0])
     if not row["text"].strip():
@@ -115,7 +116,7 @@ def unusable(row: CompletionRow, pairing: Pairing) -> Reason | None:
 
 
 def _barred(row: CompletionRow, pairing: Pairing, evidence: Evidence, flags: str | None) -> tuple[Reason, str] | None:
-    """Why a completion is no candidate, with the detail."""
+    """Why a completion is no candidate, and a detail; None if it is one."""
     name, reason = row["completion_id"], unusable(row, pairing)
     gate = evidence.stopped_by.get(name)
     if not reason and evidence.needs_scores and evidence.scores.get(name, Scores()).total is None:

@@ -1,6 +1,6 @@
-"""A strategy of one's own: a function of the candidates of one prompt and the recipe's `pairing`, like those built in.
+"""A user's own strategy: a function of the candidates of one prompt and the recipe's `pairing`, like the built-in ones.
 
-What it yields is held against what it was given, so that no pair holds a text or a score that nobody gave.
+The candidates that it yields are replaced by the original ones, so that no pair has a text or score that it made up.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from pairsmith.pairing.candidates import Candidate
 
 
 def pairs_of(name: str, candidates: Sequence[Candidate], pairing: Pairing) -> Iterator[tuple[Candidate, Candidate]]:
-    """The pairs that the strategy of that name forms, the one that it prefers first. Raises ConfigError where it fails
-    or yields what is no pair of candidates."""
+    """The pairs that the strategy of that name yields, in order of preference. Raises ConfigError if it fails or yields
+    anything but a pair of two different candidates."""
     strategy: Callable[[Sequence[Candidate], Pairing], Iterable[object]] = load_plugin(name)
     by_id = {candidate.id: candidate for candidate in candidates}
     copies = tuple(replace(candidate, row=candidate.row.copy()) for candidate in candidates)

@@ -1,8 +1,8 @@
-"""Pair selection: completions and what is known of them -> pairs and rejections.
+"""Pair selection: completions and evidence about them -> pairs and rejections.
 
-Every prompt leaves with at least one pair or with exactly one rejection that says why. A strategy puts the pairs it may
-form in order of preference; the first that passes all checks is taken, so a pair that is too alike gives way to the
-next best. Nothing depends on the order of rows.
+Every prompt ends with at least one pair, or with exactly one rejection of the prompt that says why. A strategy puts the
+possible pairs in order of preference. The first that passes all checks is taken, so if its two texts are too alike, the
+next best pair takes its place. Nothing depends on the order of rows.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from pairsmith.storage.row_types import CompletionRow, PairRow, RejectionRow, ro
 from pairsmith.storage.schemas import Reason, Stage, frame
 
 STAGE = "pair"
-EPSILON = 1e-9  # scores nearer than this are a tie
+EPSILON = 1e-9  # scores closer than this are a tie
 
 
 @dataclass
 class Selection:
-    """What became of one prompt. `passed_over`: for which reasons, and how often, two candidates made no pair."""
+    """The result for one prompt. `passed_over`: how often two candidates made no pair, by reason."""
 
     prompt_id: str
     pairs: list[PairRow] = field(default_factory=list)
@@ -37,7 +37,7 @@ class Selection:
     passed_over: Counter[Reason] = field(default_factory=Counter)
 
     def reject(self, reason: Reason, detail: str, completion_id: str | None = None) -> None:
-        """Say why a completion, or with none the whole prompt, went no further."""
+        """Record why a completion was rejected or, without `completion_id`, the whole prompt."""
         self.rejections.append(
             {
                 "prompt_id": self.prompt_id,
@@ -49,7 +49,7 @@ class Selection:
         )
 
     def add(self, chosen: Candidate, rejected: Candidate, similarity: float, strategy: str) -> None:
-        """Keep a pair, unless it is there already."""
+        """Add a pair, unless the prompt has it already."""
         if not any((pair["chosen_id"], pair["rejected_id"]) == (chosen.id, rejected.id) for pair in self.pairs):
             self.pairs.append(_pair(self.prompt_id, chosen, rejected, similarity, strategy))
 
@@ -88,7 +88,7 @@ def select(prompt_id: str, completions: Sequence[CompletionRow], pairing: Pairin
 def _orders(
     candidates: Sequence[Candidate], pairing: Pairing, slopes: Mapping[str, float]
 ) -> Iterator[tuple[str, PairsInOrder, int]]:
-    """Strategy, pairs in order of preference, and how many of them are wanted; per-aspect, once for each aspect."""
+    """(strategy, its pairs in order of preference, how many of them are wanted). Per-aspect has one for each aspect."""
     if pairing.strategy not in STRATEGIES:
         yield pairing.strategy, pairs_of(pairing.strategy, candidates, pairing), pairing.max_pairs or 1
         return
@@ -112,7 +112,7 @@ def _orders(
 def _take(
     selection: Selection, strategy: str, ordered: PairsInOrder, most: int, pairing: Pairing, evidence: Evidence
 ) -> None:
-    """Take the first `most` pairs that pass all checks, and note why those before them did not."""
+    """Take the first `most` pairs that pass all checks, and record why others did not."""
     taken = 0
     for chosen, rejected in ordered:
         if chosen.flagged:
@@ -130,12 +130,12 @@ def _take(
 
 
 def _unfit(chosen: Candidate, rejected: Candidate, pairing: Pairing, evidence: Evidence) -> tuple[Reason | None, float]:
-    """Why two candidates make no pair, and how alike their texts are (measured only where nothing else bars them)."""
+    """Why two candidates make no pair, and how alike their texts are (NaN if another reason was found before)."""
     if normalised(chosen.row["text"]) == normalised(rejected.row["text"]):
         return Reason.IDENTICAL, 1.0
     margin = chosen.margin_over(rejected)
     if evidence.needs_scores and margin is not None:
-        # texts between which the judges see no difference are no pair, whatever their lengths are worth
+        # A tie in the judges' own scores is a tie, even if length control makes a difference.
         if min(abs(margin) - _rounding(chosen, rejected, pairing), abs(chosen.score - rejected.score)) <= EPSILON:  # type: ignore[operator]
             return Reason.TIE, math.nan
         if margin < max(pairing.min_margin - EPSILON, 0):
@@ -147,7 +147,7 @@ def _unfit(chosen: Candidate, rejected: Candidate, pairing: Pairing, evidence: E
 
 
 def _rounding(chosen: Candidate, rejected: Candidate, pairing: Pairing) -> float:
-    """By how much a controlled margin may be off, since slopes are rounded: less than that is no difference."""
+    """By how much a margin may be off because slopes are rounded. A smaller margin is a tie."""
     if not pairing.length_control:
         return 0.0
     return SLOPE_STEP / 2 * abs(log_length(chosen.row["text"]) - log_length(rejected.row["text"]))
@@ -156,7 +156,8 @@ def _rounding(chosen: Candidate, rejected: Candidate, pairing: Pairing) -> float
 def _why(
     completions: Sequence[CompletionRow], candidates: Sequence[Candidate], barred: Counter[Reason], selection: Selection
 ) -> tuple[Reason, str]:
-    """The one reason for which a prompt has no pair: what stopped most of its pairs, else most of its texts."""
+    """The main reason why a prompt has no pair, with a detail: the most frequent one among its possible pairs or, if it
+    had none, what its completions lack."""
     if not completions:
         return Reason.NO_COMPLETION, "no member answered"
     passed_over = selection.passed_over

@@ -1,8 +1,8 @@
-"""Strategies: in what order of preference candidates make pairs.
+"""Strategies: each puts the possible pairs of candidates in order of preference.
 
-A strategy is a function of the candidates of one prompt and the recipe's `pairing`. It yields pairs (chosen, rejected),
-the one that it prefers first; `select` takes the first that passes all checks. Nothing may depend on the order of the
-candidates: ties are broken by a draw on their ids. `STRATEGIES` is the one list of what a recipe can name.
+A strategy is a function of the candidates of one prompt and the recipe's `pairing`. It yields pairs (chosen, rejected)
+in order of preference, and `select` takes the first that passes all checks. Nothing may depend on the order of the
+candidates: ties are broken by a draw on their ids. `STRATEGIES` lists all that a recipe can name.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ StrategyFunction = Callable[[Sequence[Candidate], Pairing], PairsInOrder]
 
 
 def _rank(candidate: Candidate, pairing: Pairing) -> float:
-    """The score that a candidate is ranked by: less for each thousand characters, where the recipe says so."""
+    """The score by which a candidate is ranked: the controlled score minus the recipe's penalty for length."""
     return (candidate.controlled or 0.0) - pairing.length_penalty * len(candidate.row["text"]) / 1000
 
 
 def _ranked(candidates: Sequence[Candidate], pairing: Pairing) -> list[Candidate]:
-    """Best first; equal scores in an order drawn by the recipe's seed."""
+    """Candidates with the best first; equal ones in an order drawn with the recipe's seed."""
     return sorted(candidates, key=lambda c: (-_rank(c, pairing), draw("tie", pairing.seed, c.id)))
 
 
@@ -35,7 +35,7 @@ def _in_order(ranked: Sequence[Candidate]) -> PairsInOrder:
 
 
 def best_vs_worst(candidates: Sequence[Candidate], pairing: Pairing) -> PairsInOrder:
-    """Widest margin first; among equal margins the better chosen first."""
+    """The pair with the widest margin first; among equal margins, the one with the better chosen text."""
     ranked = _ranked(candidates, pairing)
     places = {candidate.id: place for place, candidate in enumerate(ranked)}
     yield from sorted(
@@ -58,7 +58,7 @@ def best_vs_random(candidates: Sequence[Candidate], pairing: Pairing) -> PairsIn
 
 
 def best_vs_low(candidates: Sequence[Candidate], pairing: Pairing) -> PairsInOrder:
-    """The best against the text whose score is nearest to the mean less some standard deviations.
+    """The best against the text whose score is nearest to the mean minus `low_deviations` standard deviations.
 
     The very worst of many samples teaches less than one a little below the rest: https://arxiv.org/abs/2502.16825.
     """
@@ -74,7 +74,7 @@ def best_vs_low(candidates: Sequence[Candidate], pairing: Pairing) -> PairsInOrd
 
 
 def evolved_vs_original(candidates: Sequence[Candidate], pairing: Pairing) -> PairsInOrder:
-    """An evolved text against the one it came from, latest round first."""
+    """An evolved text against the original that it came from, the latest round first."""
     originals = {c.id: c for c in candidates if c.row["evolution"] == 0}
     evolved = [c for c in candidates if c.row["evolution"] > 0 and c.root in originals]
     evolved.sort(key=lambda c: (-c.row["evolution"], -(c.controlled or 0.0), draw("tie", pairing.seed, c.id)))

@@ -1,9 +1,9 @@
-"""What pairs need to know of the whole data set: how much length is worth, and which texts stand at many prompts.
+"""What pairing needs to know about the whole data set: how much length is worth, and which texts answer many prompts.
 
-A shard's survey holds whole numbers and digests, so that surveys add up to the same result however the prompts are laid
-out in shards. The slope is that of a regression of score on the log of characters with an effect for each prompt, so
-only differences among the texts of a prompt count. The idea is that of length-controlled AlpacaEval, Dubois et al.
-2024, https://arxiv.org/abs/2404.04475, which regresses out length where it compares two models.
+Each shard has a survey of whole numbers and digests, so surveys add up to the same result however the prompts are
+distributed over shards. The slope comes from a regression of the score on the log of the number of characters, with an
+effect for each prompt, so only differences among the texts of a prompt count. The idea is that of length-controlled
+AlpacaEval, Dubois et al. 2024, https://arxiv.org/abs/2404.04475, which regresses out length to compare two models.
 """
 
 from __future__ import annotations
@@ -24,16 +24,18 @@ from pairsmith.pairing.candidates import SLOPE_STEP, TOTAL, unusable
 from pairsmith.storage.row_types import CompletionRow, RatingRow, rows_as
 
 STAGE = "survey"
-STEP = 10**9  # scores and log lengths enter as whole billionths, which add up exactly
-# Of a slope (`SLOPE_STEP`). Coarse, so that a few prompts more often leave it and all pairs as they were; fine, since
-# a text twice as long as another gets 0.00007 points more or less by it.
+STEP = 10**9  # scores and log lengths are counted in whole billionths, so that sums are exact
+# Decimals of a slope (see `SLOPE_STEP`). Few enough that a few new prompts often leave the slope, and so all pairs,
+# unchanged. Enough that a step of the slope changes the margin between a text and one twice as long by 0.00007 points.
 DECIMALS = round(-math.log10(SLOPE_STEP))
 
 
 @dataclass
 class Survey:
-    """What one shard tells, or several. `squares`, `products`: by aspect or `TOTAL`, those of deviations from the
-    prompt's mean, of log length and of log length and score. `texts`: a text's id -> the prompts that it was given to.
+    """The sums over one shard, or over several.
+
+    `squares`: by aspect or `TOTAL`, squared deviations of log length from the prompt's mean. `products`: those of log
+    length times those of the score. `texts`: a text's id -> the number of prompts that it answers.
     """
 
     squares: Counter[str] = field(default_factory=Counter)
@@ -45,14 +47,14 @@ class Survey:
         self.products.update(other.products)
 
     def slopes(self) -> dict[str, float]:
-        """What a unit of log length is worth, in points; 0 where a prompt's texts are all as long as each other."""
+        """Points per unit of log length, by aspect or `TOTAL`; 0 if the texts of each prompt are equally long."""
         return {
             name: round(self.products[name] / squares, DECIMALS) if squares else 0.0
             for name, squares in sorted(self.squares.items())
         }
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON; sums are text, since many readers of JSON round whole numbers beyond 2^53."""
+        """The survey as JSON. Sums become text, since many readers of JSON round whole numbers beyond 2^53."""
         sums = {name: [str(self.squares[name]), str(self.products[name])] for name in sorted(self.squares)}
         return {"sums": sums, "texts": dict(sorted(self.texts.items()))}
 
@@ -65,7 +67,7 @@ class Survey:
 
 @dataclass(frozen=True)
 class SurveyResult:
-    """What the surveys of all shards tell one of them: slopes, and which of its texts are repeated."""
+    """The result of all surveys for one shard: the slopes, and which of its texts are repeated."""
 
     slopes: Mapping[str, float] = field(default_factory=dict)
     repeated: frozenset[str] = frozenset()
@@ -83,7 +85,7 @@ class SurveyResult:
 
 
 def survey(completions: pd.DataFrame, ratings: pd.DataFrame, pairing: Pairing, rating: Rating | None) -> Survey:
-    """What the completions of a shard tell: those that can be candidates, as far as a recipe needs them."""
+    """The survey of one shard, over the completions that can be candidates. Only what the recipe needs is counted."""
     usable = [row for row in rows_as(CompletionRow, completions) if not unusable(row, pairing)]
     made = Survey()
     if pairing.length_control:
@@ -99,7 +101,7 @@ def survey(completions: pd.DataFrame, ratings: pd.DataFrame, pairing: Pairing, r
 
 
 def _add_lengths(made: Survey, usable: Iterable[CompletionRow], table: Mapping[str, Scores]) -> None:
-    """Add the sums over a shard's prompts. A prompt is in one shard alone, so its sums may be rounded by themselves."""
+    """Add the sums of each prompt to a survey. All texts of a prompt are in one shard, so its sums can be rounded."""
     groups: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
     for row in usable:
         found, length = table.get(row["completion_id"], Scores()), round(log_length(row["text"]) * STEP)
@@ -112,6 +114,6 @@ def _add_lengths(made: Survey, usable: Iterable[CompletionRow], table: Mapping[s
 
 
 def _deviations(points: Sequence[tuple[int, int]]) -> int:
-    """The sum of products of deviations from the means of both."""
+    """The sum of the products of both coordinates' deviations from their means, rounded down."""
     count, products = len(points), sum(x * y for x, y in points)
     return (count * products - sum(x for x, _ in points) * sum(y for _, y in points)) // count

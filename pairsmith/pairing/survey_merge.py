@@ -1,7 +1,7 @@
-"""Merge the surveys of all shards into the result that pairs depend on, a shard at a time.
+"""Merge the surveys of all shards into a result for each shard, on which its pairs depend.
 
-Which texts are repeated is counted in a SQLite file in the store's scratch folder, not in memory. A shard's result
-is written only where it is new, and names nothing of other shards: what does not concern a shard leaves it fresh.
+Repeated texts are counted in a SQLite file in the store's scratch folder, not in memory. A shard's result is written
+only if it has changed, and lists only texts of that shard. So whatever does not concern a shard leaves it fresh.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pairsmith.storage.tables import facts_name, survey_name
 
 
 def merge(store: Store, shards: Iterable[str], repeated: int | None) -> None:
-    """Write what all surveys together tell each shard. `repeated`: the prompts from which on a text is flagged."""
+    """Write the merged result for each shard. `repeated`: a text that answers so many prompts or more is flagged."""
     names, whole = list(shards), Survey()
     with _counting(store) as texts:
         for shard in names:
@@ -35,7 +35,7 @@ def read_survey(store: Store, shard: str) -> Survey:
 
 
 def read_result(store: Store, shard: str) -> SurveyResult | None:
-    """What all surveys told a shard; None where that is not there or damaged."""
+    """The merged result for a shard; None if it is absent or damaged."""
     try:
         return SurveyResult.from_json(store.read_json(facts_name(shard)))
     except (OSError, ValueError, KeyError, TypeError):
@@ -48,7 +48,7 @@ def write_result(store: Store, shard: str, result: SurveyResult) -> None:
 
 
 class _Texts:
-    """How many prompts each text was given to, on disk."""
+    """Counts on disk how many prompts each text answers."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -65,12 +65,12 @@ class _Texts:
         self._connection.execute("COMMIT")
 
     def keep(self, least: int) -> bool:
-        """Leave out the texts of fewer prompts; returns whether there are others."""
+        """Drop texts that answer fewer than `least` prompts; returns whether any are left."""
         self._connection.execute("DELETE FROM texts WHERE prompts < ?", (least,))
         return bool(self._connection.execute("SELECT EXISTS (SELECT 1 FROM texts)").fetchone()[0])
 
     def of(self, survey: Survey) -> frozenset[str]:
-        """Those texts of a survey that are kept."""
+        """The texts of a survey that were kept."""
         query = "SELECT value FROM json_each(?) WHERE value IN (SELECT id FROM texts)"
         return frozenset(row[0] for row in self._connection.execute(query, (json.dumps(list(survey.texts)),)))
 

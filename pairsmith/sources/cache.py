@@ -1,9 +1,9 @@
-"""What earlier loads made of each source file, so that a file that is as it was is not parsed again.
+"""Notes on the rows of each source file, so that an unchanged file is not parsed again.
 
-Of every row the place is kept, and the digest of its prompt, whose text stands in a shard, or why it was refused. A
-file is as it was where its size, times and inode are, or else its sha256. Whatever is in doubt is read again: a file
-that changed while it was read, one whose notes are damaged or of another recipe or code, one that brings a prompt that
-no shard holds any more.
+For every row, the notes hold its place and the digest of its prompt (whose text is in a shard), or why it was refused.
+A file is unchanged if its size, times and inode are the same, or else if its sha256 is. In doubt, a file is read again:
+if it changed while it was read, if its notes are damaged or were made by another recipe or code, or if it has a prompt
+that no shard holds any more.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from pairsmith.storage.schemas import Reason
 from pairsmith.storage.store import Store, TableRef
 from pairsmith.storage.tables import notes_ref
 
-SMALLEST = 16_384  # bytes of a file that is worth notes; a smaller one is parsed as fast
-RECENT_NS = 2 * 10**9  # a file that changed so shortly before it was looked at may change unseen once more
+SMALLEST = 16_384  # bytes from which on a file is worth notes; a smaller one is parsed as fast
+RECENT_NS = 2 * 10**9  # after a change so shortly before, another one could leave the file's times the same
 BATCH = 8192
 _ABOUT = b"pairsmith.file"
 _NOTES = pa.schema([(name, pa.string()) for name in ("place", "prompt_id", "digest", "reason", "detail")])
 
 
 class Notes:
-    """The notes of one load: those of the load before, and those that it makes.
+    """The notes of one load: it reads those of earlier loads and writes new ones.
 
-    `known`: digests of the prompts that shards hold; `code`: of all that turns rows into prompts.
+    `known`: digests of the prompts that shards hold. `code`: hash of all code that turns rows into prompts.
     """
 
     def __init__(self, store: Store, known: Container[str], code: str) -> None:
@@ -48,10 +48,10 @@ class Notes:
     def rows(
         self, path: Path, name: str, plan: str, seen: Container[str], read: Callable[[], Iterator[Placed]]
     ) -> Iterator[Placed]:
-        """What `read` gives for a file, in the same order; of a known prompt only its id and digest.
+        """Yield what `read` would for a file, in the same order. From notes, a prompt is only its id and digest.
 
-        `name`: how its rows are placed; `plan`: of all in the recipe that decides what becomes of a row; `seen`: ids of
-        prompts that this load has had already.
+        `name`: the file's name in the places of its rows. `plan`: hash of all in the recipe that decides what a row
+        becomes. `seen`: ids of the prompts that this load has already met.
         """
         stamp = _stamp(path)
         if stamp is None or stamp["size"] < SMALLEST:
@@ -75,14 +75,14 @@ class Notes:
         self._write(ref, pa.Table.from_batches(parts), path, stamp)
 
     def tidy(self) -> None:
-        """Drop the notes of files that this load did not have."""
+        """Delete the notes on files that this load did not read."""
         folder = notes_ref("").path.rpartition("/")[0]
         for file in self._store.names_in(folder):
             if file.startswith("notes.") and file not in self._used:
                 self._store.files.remove(f"{folder}/{file}")
 
     def _recalled(self, ref: TableRef, path: Path, stamp: dict[str, int]) -> pa.Table | None:
-        """The notes about a file, if it is as it was."""
+        """The notes on a file, if it is unchanged; else None."""
         if not self._store.exists(ref.path):
             return None
         try:
@@ -101,7 +101,7 @@ class Notes:
         return found
 
     def _suffices(self, found: pa.Table, seen: Container[str]) -> bool:
-        """Whether every prompt of a file that counts stands in a shard: one that comes again does not count."""
+        """Whether every prompt of a file is in a shard. Repeated prompts do not matter: they are refused anyway."""
         here: set[str] = set()
         for batch in found.to_batches(max_chunksize=BATCH):
             for name, digest in zip(
@@ -117,7 +117,7 @@ class Notes:
     def _write(
         self, ref: TableRef, table: pa.Table, path: Path, stamp: dict[str, int], digest: str | None = None
     ) -> None:
-        """Note what a file gave, unless it changed while it was read."""
+        """Write the notes on a file, unless it changed while it was read."""
         about: dict[str, Any] = {"stamp": stamp, "sha256": digest or file_digest(path)}
         about["settled"] = max(stamp["mtime_ns"], stamp["ctime_ns"]) < time.time_ns() - RECENT_NS
         if stamp == _stamp(path):
@@ -140,7 +140,7 @@ def _placed(name: str, found: pa.Table) -> Iterator[Placed]:
 
 
 def _stamp(path: Path) -> dict[str, int] | None:
-    """What changes when a file does; None where there is none, or it is no regular file."""
+    """The size, inode and times of a file, which show whether it changed; None if there is no regular file."""
     try:
         found = os.stat(path)
     except OSError:

@@ -1,8 +1,9 @@
-"""Completions and ratings that the sources bring: rows -> what a prompt carries -> rows of the tables. Asks no model.
+"""Completions and ratings that the sources bring: read from rows into prompts, then made rows of the tables.
 
-A prompt carries them in its extras, as `{"completions": [{member, model, text, error, ratings}]}`, each aspect with
-all that was said of it. Two that have the same label and text are one, with the ratings of both; the list is sorted,
-so the order of rows changes nothing. Scales are looked at when ratings are made, by the rules for a judge's reply.
+No model is asked. A prompt carries its completions in its extras, as `{"completions": [{member, model, text, error,
+ratings}]}`, where `ratings` has a list of values for each aspect. Two completions with the same label and text become
+one, with the ratings of both. The list is sorted, so the order of rows changes nothing. Whether a value is on its scale
+is checked later, when rows of ratings are made, by the rules for a judge's reply.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ from pairsmith.sources.row_fields import Refused, lookup
 from pairsmith.storage.schemas import Reason, frame, rows
 
 LONGEST_LABEL = 200  # characters
-Item = dict[str, Any]  # one completion as a prompt carries it; what is null is left out
+Item = dict[str, Any]  # one completion as a prompt carries it; fields that are null are left out
 
 
 def read_completions(row: Mapping[str, Any], given: Given) -> list[Item]:
-    """The completions that a row brings. One that cannot be used says why in `error`.
+    """The completions that a row brings. If one cannot be used, its `error` says why.
 
-    Raises Refused where the list of them is none, and where the row is to be a completion and brings none.
+    Raises Refused if the list of completions is no list, or if the row should be a completion and is none.
     """
     if given.columns:
         return united(_item(row, written, label) for label, written in given.by_label.items())
@@ -50,24 +51,25 @@ def read_completions(row: Mapping[str, Any], given: Given) -> list[Item]:
 
 
 def united(items: Iterable[Item]) -> list[Item]:
-    """Items of the same label and text made one, with all that was said of it; in an order of their own."""
+    """Merge items that have the same label and text, with the ratings of all; sorted by their content."""
     groups: dict[str, list[Item]] = defaultdict(list)
     for item in items:
         groups[canonical_json([item.get(name) for name in ("member", "text", "error")])].append(item)
-    return [_one(group) for _, group in sorted(groups.items())]
+    return [_merged(group) for _, group in sorted(groups.items())]
 
 
 def completions_of(prompts: pd.DataFrame, member: Member) -> pd.DataFrame:
-    """The given completions of all prompts; `member`: whose name those have that came without a label."""
+    """The given completions of all prompts, as a table. Those without a label get the name of `member`."""
     return frame("completions", [row for prompt in rows(prompts) for row in _completions(prompt, member)])
 
 
 def ratings_of(
     prompts: pd.DataFrame, completions: pd.DataFrame, rating: Rating, judge: Judge, member: Member
 ) -> pd.DataFrame:
-    """The ratings that came with the given completions, as those of `judge`: a rating or null with the reason.
+    """The ratings that came with given completions, as a table of ratings by `judge`. Unusable ones are null with the
+    reason.
 
-    A text for which none could come has a row only in aspects that no other judge rates: there, null.
+    A completion without a given rating gets a row, with null, only in aspects that no other judge rates.
     """
     texts: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows(completions):
@@ -89,7 +91,7 @@ def ratings_of(
 
 
 def _item(row: Any, written: Written, label: str | None = None) -> Item:
-    """What stands in a row, or in an item of its list, at the places that `written` names."""
+    """The completion in a row, or in an item of its list, read from the places that `written` names."""
     fields = row if isinstance(row, Mapping) else {}
     if written.text is None:
         text, error = _text(row, "the list's item")
@@ -107,7 +109,7 @@ def _item(row: Any, written: Written, label: str | None = None) -> Item:
 
 
 def _text(value: Any, where: str) -> tuple[str, str | None]:
-    """A completion's text, and what is wrong with it."""
+    """A completion's text, and what is wrong with it, if anything."""
     if value is None:
         return "", f"{Reason.MISSING}: {where} is absent or null"
     if isinstance(value, list | tuple):
@@ -121,19 +123,19 @@ def _text(value: Any, where: str) -> tuple[str, str | None]:
 
 
 def _label(value: Any, where: str | None) -> tuple[str | None, str | None]:
-    """Who wrote a completion, and what is wrong with it. A whole number is a label too."""
+    """A completion's label, and what is wrong with it, if anything. A whole number is a label too."""
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if value is None or value == "":
         return None, f"{Reason.MISSING}: the label in column {where} is absent or null"
     if not isinstance(value, str) or not value.strip() or len(value) > LONGEST_LABEL:
-        told = "blank or longer than a name" if isinstance(value, str) else type(value).__name__
-        return None, f"{Reason.WRONG_TYPE}: the label in column {where} is {told}"
+        problem = "blank or longer than a name" if isinstance(value, str) else type(value).__name__
+        return None, f"{Reason.WRONG_TYPE}: the label in column {where} is {problem}"
     return value, None
 
 
 def _said(fields: Mapping[str, Any], written: Written, aspect: str) -> dict[str, Any]:
-    """What stands in a row of one aspect: a value that JSON can hold, as it was, and the reason for it."""
+    """A row's rating in one aspect: its value in JSON, not yet checked, and its rationale if there is one."""
     rationale = lookup(fields, written.rationales[aspect]) if aspect in written.rationales else None
     if rationale is not None and not isinstance(rationale, str):
         rationale = json.dumps(rationale, ensure_ascii=False, default=str)
@@ -148,20 +150,20 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else str(value)
     if isinstance(value, list | tuple | Mapping):
-        return {} if isinstance(value, Mapping) else []  # wrong whatever is in it
+        return {} if isinstance(value, Mapping) else []  # no rating, whatever it contains
     return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
-def _one(group: Sequence[Item]) -> Item:
-    """Completions that are the same, as one."""
+def _merged(group: Sequence[Item]) -> Item:
+    """One completion from several with the same label and text."""
     ratings: dict[str, dict[str, Any]] = defaultdict(dict)
     for item in group:
         for aspect, said in item.get("ratings", {}).items():
             ratings[aspect].update({canonical_json(one): one for one in said})
-    told = {aspect: [one for _, one in sorted(said.items())] for aspect, said in sorted(ratings.items())}
+    combined = {aspect: [one for _, one in sorted(said.items())] for aspect, said in sorted(ratings.items())}
     models = sorted({item["model"] for item in group if "model" in item})
     merged = {name: value for name, value in group[0].items() if name not in ("model", "ratings")}
-    return merged | ({"model": models[0]} if models else {}) | ({"ratings": told} if told else {})
+    return merged | ({"model": models[0]} if models else {}) | ({"ratings": combined} if combined else {})
 
 
 def carried(prompt: Mapping[str, Any]) -> list[Item]:
@@ -170,7 +172,7 @@ def carried(prompt: Mapping[str, Any]) -> list[Item]:
 
 
 def _id(prompt_id: str, item: Item, member: Member) -> str:
-    """Identity of a given completion; another than that of the same text from a model of the same name."""
+    """Identity of a given completion. It differs from that of the same text if a member of that name had written it."""
     return short_id("given", prompt_id, item.get("member", member.name), item["text"], item.get("error", ""))
 
 
@@ -216,7 +218,7 @@ def _rating(
 
 
 def _read(said: Sequence[dict[str, Any]], sheet: Sheet) -> Read:
-    """One rating of all that was said of a text in an aspect; null where it is not the same."""
+    """One rating from all that were given to a text in an aspect; null if they contradict each other."""
     rationale = "\n\n".join(dict.fromkeys(one["rationale"].strip() for one in said if "rationale" in one)) or None
     reads = {read_given(one["value"], sheet, one.get("fractions", False)) for one in said if one["value"] is not None}
     if len(reads) > 1:

@@ -1,7 +1,7 @@
-"""Fetch source files over HTTP, and only where they changed: what was fetched is kept with its ETag.
+"""Fetch source files over HTTP. A fetched body is kept with its ETag, and is fetched again only if it has changed.
 
-A body goes to disk as it comes, and takes the place of the one before once it is whole. Passing faults are tried again.
-A redirect is followed without the headers that hold secrets, and never from https to http.
+A body is written to disk while it arrives, and replaces the previous one once it is complete. Temporary failures are
+tried again. A redirect is followed without the headers that hold secrets, and never from https to http.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _WAIT = tenacity.wait_exponential_jitter(initial=1, max=30)
 
 
 class Passing(Exception):
-    """A fault that may have gone at the next try."""
+    """A temporary failure: the next try may succeed."""
 
 
 @contextmanager
 def fetched(prompts: Prompts, folder: Path | None = None) -> Iterator[dict[str, Path]]:
-    """`fetch_all`, into a folder that goes when the block ends where none is given."""
+    """`fetch_all`, into `folder` or, without one, into a temporary folder that is deleted when the block ends."""
     if folder is not None:
         yield fetch_all(prompts, folder)
         return
@@ -45,10 +45,11 @@ def fetched(prompts: Prompts, folder: Path | None = None) -> Iterator[dict[str, 
 
 
 def fetch_all(prompts: Prompts, folder: Path) -> dict[str, Path]:
-    """Address -> file, for all sources of a recipe that are fetched. Bodies are kept in `folder`, the next time too.
+    """Fetch all remote sources of a recipe; returns address -> file.
 
-    Raises ConfigError for a header without its variable, DataError for what is not there or too large, RunError for
-    what could not be reached.
+    Files stay in `folder` for the next time; those of addresses that the recipe no longer names are deleted.
+    Raises ConfigError if the variable for a header is not set, DataError if a file is not there or too large, RunError
+    if it could not be fetched.
     """
     against = prompts.decontaminate.against if prompts.decontaminate else ()
     remote = [source for source in (*prompts.sources, *against) if source.is_remote]
@@ -60,7 +61,7 @@ def fetch_all(prompts: Prompts, folder: Path) -> dict[str, Path]:
 
 
 def fetch(source: Source, folder: Path) -> Path:
-    """The file at a source's address, as it is now."""
+    """Fetch the file at a source's address, unless the kept one is current; returns its path."""
     folder.mkdir(parents=True, exist_ok=True)
     name = hashlib.sha256(source.path.encode()).hexdigest()[:24]
     body, about = folder / f"{name}.body", folder / f"{name}.json"
@@ -96,14 +97,15 @@ def _fetch(address: str, settings: Http, body: Path, about: Path) -> None:
             raise Passing(f"status {error.code}") from None
         moved = f", after a redirect to {_host(error.url)}" if _host(error.url) != _host(address) else ""
         raise DataError(f"{address}: status {error.code} {error.reason}{moved}") from None
-    except (OSError, http.client.HTTPException) as error:  # URLError and time-outs are of the system's
+    except (OSError, http.client.HTTPException) as error:  # URLError and time-outs are OSErrors
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         raise Passing(f"{type(error).__name__}: {reason}") from None
 
 
 def _keep(address: str, response: IO[bytes], headers: Message, settings: Http, body: Path, about: Path) -> None:
-    """Write the body beside its place, then move it there; its ETag last, so that it is never of another body."""
-    coding, told = headers.get("Content-Encoding", "identity"), headers.get("Content-Length", "")
+    """Write the body to a file beside `body`, then move it there. The ETag is written last, so it never belongs to
+    another body."""
+    coding, length = headers.get("Content-Encoding", "identity"), headers.get("Content-Length", "")
     if coding != "identity":
         raise DataError(f"{address}: sent as {coding}, which was not asked for")
     size, digest, part = 0, hashlib.sha256(), body.with_suffix(".part")
@@ -117,8 +119,8 @@ def _keep(address: str, response: IO[bytes], headers: Message, settings: Http, b
                 file.write(chunk)
             file.flush()
             os.fsync(file.fileno())
-        if told.isdecimal() and size != int(told):
-            raise Passing(f"{size} bytes of {told} came")
+        if length.isdecimal() and size != int(length):
+            raise Passing(f"{size} bytes of {length} came")
         about.unlink(missing_ok=True)
         os.replace(part, body)
     finally:
@@ -128,7 +130,7 @@ def _keep(address: str, response: IO[bytes], headers: Message, settings: Http, b
 
 
 def _conditions(body: Path, about: Path) -> dict[str, str]:
-    """The headers that ask for a body only where it is another than the one that is kept, if that is whole."""
+    """The headers that ask for a body only if it differs from the kept one; none if there is no complete kept one."""
     try:
         kept: dict[str, Any] = json.loads(about.read_text(encoding="utf-8"))
         if body.stat().st_size != kept["size"]:
@@ -152,7 +154,7 @@ def _host(address: str | None) -> str:
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, but none that leaves https, nor with headers that hold secrets: those are not copied."""
+    """Follows redirects, except from https to http. Headers that hold secrets are not copied to the new request."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         before, after = urlsplit(req.full_url).scheme, urlsplit(newurl).scheme

@@ -1,7 +1,7 @@
-"""Rows that bring completions of one prompt, wherever they stand in the sources -> one prompt with all of them.
+"""Merge the rows that bring completions of the same prompt, wherever they are in the sources, into one prompt.
 
-Rows wait in a scratch SQLite database, which goes to disk where it grows beyond SQLite's own cache, so memory does not
-grow with the texts; SQLite deletes it when it is closed, and with the process.
+Rows are collected in a scratch SQLite database. SQLite moves it to disk when it outgrows its cache, so memory does not
+grow with the texts, and deletes it when it is closed or the process ends.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from pairsmith.sources.given_completions import united
 from pairsmith.sources.row_fields import Refused
 from pairsmith.storage.schemas import Reason
 
-MOST_LABELS = 256  # tables by member, and by two of them, are kept in memory and drawn in the report
-Placed = tuple[str, dict[str, Any] | Refused]  # where a row stands, and the prompt in it or why there is none
+MOST_LABELS = 256  # bounded since tables by member and by pairs of members are kept in memory and shown in the report
+Placed = tuple[str, dict[str, Any] | Refused]  # a row's place, and its prompt or why there is none
 
 
 def gather(found: Iterable[Placed]) -> Iterator[Placed]:
-    """Refused rows as they come; then each prompt once, in the order of its first row, at whose place it stands.
+    """Yield refused rows as they come, then each prompt once, with the place and in the order of its first row.
 
-    A prompt of several rows says in `rows` how many they were. A row that adds nothing is refused as a duplicate.
-    Raises RunError where the scratch database cannot be written, DataError where the labels cannot be meant as such.
+    A prompt from several rows has their number in `rows`. A row that adds nothing is refused as a duplicate.
+    Raises RunError if the scratch database cannot be written, DataError if there are too many labels to be those of
+    members.
     """
     labels = set[str]()
     try:
@@ -47,19 +48,19 @@ def gather(found: Iterable[Placed]) -> Iterator[Placed]:
                     if isinstance(prompt, dict):
                         labels.update(item.get("member", "") for item in _extras(prompt).get("completions", []))
                     if len(labels) > MOST_LABELS:
-                        told = f"{place}: more than {MOST_LABELS} different labels of completions"
-                        raise DataError(f"{told}; is completions.member the column of who wrote them?")
+                        problem = f"{place}: more than {MOST_LABELS} different labels of completions"
+                        raise DataError(f"{problem}; is completions.member the column of who wrote them?")
                     yield place, prompt
     except sqlite3.Error as error:
-        told = f"the scratch database for given completions, in {tempfile.gettempdir()}: {error}"
-        raise RunError(f"{told}; SQLITE_TMPDIR names another folder for it") from error
+        problem = f"the scratch database for given completions, in {tempfile.gettempdir()}: {error}"
+        raise RunError(f"{problem}; SQLITE_TMPDIR names another folder for it") from error
 
 
 def _together(group: Sequence[tuple[str, dict[str, Any]]]) -> Iterator[Placed]:
-    """The rows of one prompt as one, after those that repeat an earlier one or bring nothing."""
+    """Yield the rows of one prompt that repeat an earlier one or add nothing, as refused; then the others, merged."""
     extras = [_extras(row) for _, row in group]
     brought = [canonical_json(each.get("completions", [])) for each in extras]
-    kept = {what: number for number, what in reversed(list(enumerate(brought)))}  # the first row that brings it
+    kept = {completions: number for number, completions in reversed(list(enumerate(brought)))}  # -> their first row
     if len(kept) > 1:
         kept.pop("[]", None)
     first = group[min(kept.values())][0]
@@ -71,7 +72,7 @@ def _together(group: Sequence[tuple[str, dict[str, Any]]]) -> Iterator[Placed]:
 
 
 def _merged(prompts: Sequence[dict[str, Any]], extras: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """One prompt of several that differ in what they bring. Where they differ in more, the least value counts."""
+    """One prompt from rows that bring different completions. If other fields differ too, the least value is taken."""
     instructions = [each["instructions"] for each in extras if "instructions" in each]
     whole = {
         "completions": united(item for each in extras for item in each.get("completions", [])),

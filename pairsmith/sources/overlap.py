@@ -2,9 +2,9 @@
 
 Decontamination: a prompt that shares n words in a row with a benchmark is taken to be one of its items, as in GPT-3
 (Brown et al. 2020, https://arxiv.org/abs/2005.14165, appendix C: words without punctuation and case, n = 13 at most).
-Near duplicates: two texts are alike as far as their sets of word pairs overlap (Jaccard; Broder 1997, "On the
-resemblance and containment of documents"). MinHash finds candidates; each is then compared exactly. Pairs, because
-with longer runs a short prompt and itself with one word changed would look different.
+Near duplicates: the similarity of two texts is the overlap of their sets of word pairs (Jaccard; Broder 1997, "On the
+resemblance and containment of documents"). MinHash finds candidates, and each is then compared exactly. Word pairs are
+used because with longer runs, a short prompt and the same prompt with one word changed would look different.
 
 Nothing here depends on the machine, the process or the hash seed: words are hashed with BLAKE2b, and sketches have a
 fixed seed.
@@ -23,17 +23,16 @@ import numpy as np
 import rensa  # type: ignore[import-untyped]
 
 SEED = 1
-MISSED = 1e-3  # chance that LSH misses a pair exactly at the threshold, where so many bands can give it:
+MISSED = 1e-3  # chance that LSH misses a pair exactly at the threshold, unless that takes more than MOST_BANDS
 MOST_BANDS = 128
 QUOTE = 100  # characters of shared words that are quoted
 
-# Scripts without spaces between words: each character counts as a word of half the length. Kana, Han, Thai, Lao, Khmer,
-# Burmese.
+# Scripts without spaces between words (Kana, Han, Thai, Lao, Khmer, Burmese): each character counts as half a word.
 _CHARACTERS = (
     "\u3005\u3007\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
     "\U00020000-\U000323af\u0e01-\u0e3a\u0e40-\u0e4e\u0e50-\u0e59\u0e81-\u0edf\u1000-\u1049\u1780-\u17d3\u17e0-\u17e9"
 )
-_MARKS = "\u0300-\u036f\u0591-\u05bd\u064b-\u065f\u0900-\u0963\u0966-\u0dff"  # parts of words that \w leaves out
+_MARKS = "\u0300-\u036f\u0591-\u05bd\u064b-\u065f\u0900-\u0963\u0966-\u0dff"  # belong to words, but \w misses them
 _CHARACTER = re.compile(f"[{_CHARACTERS}]")
 _WORDS = re.compile(rf"[{_CHARACTERS}]|[^\W{_CHARACTERS}]+(?:[{_MARKS}]+[^\W{_CHARACTERS}]*)*")
 _BETWEEN = re.compile(f"(?<=[{_CHARACTERS}]) (?=[{_CHARACTERS}])")
@@ -45,7 +44,8 @@ Similarities = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 
 def words(text: str) -> list[str]:
-    """The words of a text without case, punctuation and compatibility forms; characters where a script has no spaces.
+    """The words of a text without case, punctuation and compatibility forms; single characters in scripts without
+    spaces.
 
     >>> words("Don't PANIC: ２ 日本語!")
     ['don', 't', 'panic', '2', '日', '本', '語']
@@ -57,21 +57,21 @@ def words(text: str) -> list[str]:
 
 
 def user_texts(chat: Iterable[Mapping[str, str]]) -> tuple[str, ...]:
-    """What a chat's user wrote: all turns as one text and, where there are more, the opening turn by itself.
+    """The user's texts in a chat: all user turns as one text and, if there are several, also the first turn alone.
 
-    Only user turns count: a benchmark's items are what is asked, a system prompt is often the same in every row and
-    would make all of them alike, and what an assistant said in a prompt is a model's, which differs between copies of
-    an item. A later turn by itself does not count, since "Why?" or "Go on." says nothing about where a chat is from.
+    Only user turns count. A benchmark's items are questions; a system prompt is often the same in every row and would
+    make all rows alike; an assistant's turn is written by a model and differs between copies of an item. A later turn
+    alone does not count, since "Why?" or "Go on." says nothing about where a chat comes from.
     """
     turns = [message["content"] for message in chat if message["role"] == "user"]
     return tuple(turns) if len(turns) < 2 else ("\n\n".join(turns), turns[0])
 
 
 def grams(tokens: Sequence[str], n: int) -> list[str]:
-    """All runs of `n` words, a character of a script without spaces counting as half a word; a shorter text is one run.
+    """All runs of `n` words; a shorter text is one run. A character of a script without spaces counts as half a word.
 
-    Half a word: of 13 in a row, characters would be common phrases (in IFEval's Japanese version, 129 of 172 prompts
-    share 13 with another one, 52 share 26; in the English one, 55 of 541 share 13 words).
+    As whole words, 13 characters in a row would often be a common phrase (in IFEval's Japanese version, 129 of 172
+    prompts share 13 with another one, 52 share 26; in the English one, 55 of 541 share 13 words).
 
     >>> grams(["a", "b", "c"], 2), grams(["a"], 2), grams([], 2)
     (['a b', 'b c'], ['a'], [])
@@ -93,7 +93,7 @@ def _runs(tokens: Sequence[str], n: int) -> Iterator[str]:
 
 
 def _digests(runs: Iterable[str]) -> list[bytes]:
-    """8 bytes each: 10^7 runs of benchmarks and 10^8 of prompts have a chance of 10^-4 of one false hit."""
+    """Digests of 8 bytes: with 10^7 runs of benchmarks and 10^8 of prompts, the chance of one false hit is 10^-4."""
     return [blake2b(run.encode(), digest_size=8).digest() for run in runs]
 
 
@@ -102,9 +102,9 @@ def _hashes(digests: Sequence[bytes]) -> Hashes:
 
 
 class Benchmarks:
-    """The n-grams of benchmarks: 12 bytes each, a 64-bit hash and the row that had it first.
+    """The n-grams of benchmarks. Each takes 12 bytes: a 64-bit hash, and the number of the first row that had it.
 
-    `rows`: (place, text) of each item. `n`: words.
+    `rows`: (place, text) of each item. `n`: words in an n-gram.
     """
 
     def __init__(self, rows: Iterable[tuple[str, str]], n: int) -> None:
@@ -119,7 +119,7 @@ class Benchmarks:
         self._owners = owners[firsts]
 
     def find(self, text: str) -> tuple[str, str] | None:
-        """Place of a benchmark's row, and the first run of words that `text` shares with it, shortened to `QUOTE`."""
+        """The first run of words that `text` shares with a benchmark: (place of its row, the run cut to `QUOTE`)."""
         runs = grams(words(text), self._n)
         if not runs or not len(self._hashes):
             return None
@@ -134,11 +134,11 @@ class Benchmarks:
 
 
 class NearDuplicates:
-    """The texts kept so far, to be asked for one that is like another.
+    """The texts kept so far, in which near duplicates of a new text can be found.
 
-    `threshold`: Jaccard similarity, above 0 to 1. A pair is never reported by mistake; one that is exactly as alike as
-    the threshold is missed with a chance of about `MISSED`, a more alike one with less, but for thresholds under 0.06,
-    where more are missed. A text without a word, such as one of emoji, is like no other.
+    `threshold`: least Jaccard similarity, above 0 and up to 1. A pair is never reported by mistake. A pair exactly at
+    the threshold is missed with a chance of about `MISSED`, a more similar one with less; for thresholds under 0.06,
+    more are missed. A text without words, such as one of emoji, has no near duplicates.
     """
 
     def __init__(self, threshold: float) -> None:
@@ -150,7 +150,7 @@ class NearDuplicates:
         self._sets: list[Hashes] = []
 
     def find_or_keep(self, text: str, place: str) -> tuple[str, float] | None:
-        """Place and similarity of the first text kept that is as alike as the threshold; where none is, keep `text`."""
+        """Place and similarity of the first kept text that reaches the threshold; if there is none, keep `text`."""
         tokens = words(text)
         if not tokens:
             return None
@@ -169,7 +169,7 @@ class NearDuplicates:
 
 
 def _jaccard(one: Hashes, others: Sequence[Hashes]) -> Similarities:
-    """Intersection by union of a sorted set with each of the others; none is empty."""
+    """Jaccard similarity of a sorted set with each of the others; none may be empty."""
     sizes = np.array([len(other) for other in others])
     members = np.concatenate(others)
     found = one[np.minimum(np.searchsorted(one, members), len(one) - 1)] == members
@@ -179,9 +179,10 @@ def _jaccard(one: Hashes, others: Sequence[Hashes]) -> Similarities:
 
 
 def layout(threshold: float) -> tuple[int, int]:
-    """(rows, bands) of LSH: the most rows up to 4, with the fewest bands of which (1 - t^rows)^bands <= `MISSED`.
+    """(rows, bands) of LSH: the most rows, up to 4, for which at most `MOST_BANDS` bands suffice, and the fewest bands
+    with (1 - threshold^rows)^bands <= `MISSED`.
 
-    Fewer bands take less memory, more rows give fewer candidates.
+    Fewer bands take less memory; more rows give fewer candidates.
 
     >>> layout(0.8), layout(0.5), layout(0.3)
     ((4, 14), (4, 108), (2, 74))

@@ -1,7 +1,7 @@
-"""Read prompts: from rows in files or data sets to validated, deduplicated prompts in shards.
+"""Read prompts: rows of the sources -> validated and deduplicated prompts.
 
-Every row read becomes a prompt or a rejection that says where it stood and why it was refused. A prompt's text is
-kept to the byte; only its id is made from a normalised form, so that two copies that differ in line ends count as one.
+Every row that is read becomes a prompt, or a rejection that names its place and the reason. A prompt's text is kept
+byte for byte. Only its id is made from a normalised form, so that two copies that differ in line ends count as one.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def read_prompts(
 ) -> Iterator[dict[str, Any]]:
     """Yield a row of the prompts table or of the rejections table for each row read, in the order of the sources.
 
-    Rows that bring completions of one prompt become one; its key `rows`, which is no column, tells how many they were.
-    `fetched`: http(s) address -> file. With `recall`, a prompt that a shard holds may be told by its `prompt_id` and
-    `digest` alone. Raises ConfigError where a source or column cannot be found, DataError where one cannot be read.
+    Rows that bring completions of the same prompt become one; its key `rows`, which is no column, is their number.
+    `fetched`: http(s) address -> file. With `recall`, a prompt that a shard holds may have only its `prompt_id` and
+    `digest`. Raises ConfigError if a source or column cannot be found, DataError if one cannot be read.
     """
     fetched, seen = fetched or {}, dict[str, str]()
     against = config.decontaminate
@@ -57,7 +57,7 @@ def read_prompts(
 
 
 def _read_each(config: Prompts, fetched: Bodies, recall: Recall | None, seen: Container[str]) -> Iterator[Placed]:
-    """Each row's place, and the prompt in it or why there is none."""
+    """Yield each row's place with its prompt, or with why it has none."""
     found = (_read_one(source, config.max_chars, fetched, recall, seen) for source in config.sources)
     return islice(chain.from_iterable(found), config.limit)
 
@@ -92,7 +92,7 @@ def _judged(source: Source, max_chars: int, located: Iterable[Located]) -> Itera
 
 
 def _no_overlap(prompt: dict[str, Any], place: str, benchmarks: Benchmarks | None, kept: NearDuplicates | None) -> None:
-    """Refuse a prompt of a benchmark or one like an earlier one; `kept` has those accepted, and gets this one."""
+    """Refuse a prompt that comes from a benchmark or is like one in `kept`, to which it is added otherwise."""
     if not benchmarks and not kept:
         return
     texts = user_texts(json.loads(prompt["messages"]))
@@ -105,10 +105,10 @@ def _no_overlap(prompt: dict[str, Any], place: str, benchmarks: Benchmarks | Non
 
 
 def _items(config: Decontamination, fetched: Bodies) -> Iterator[tuple[str, str]]:
-    """Place and text of each item of the benchmarks, of a list of turns the first and all.
+    """Place and text of each item of the benchmarks; for a list of turns, both the first turn and all together.
 
-    Blank rows are passed over. Raises DataError for any other that cannot be read, and for a benchmark without items:
-    to hold prompts against less than was asked for would look the same as prompts that are clean.
+    Blank rows are skipped. Raises DataError for any other row that cannot be read, and for a benchmark without items:
+    otherwise, prompts that were compared with too little would look as if they were clean.
     """
     for source in config.against:
         none = True
@@ -133,7 +133,7 @@ def _items(config: Decontamination, fetched: Bodies) -> Iterator[tuple[str, str]
 
 
 def to_prompt(row: Mapping[str, Any], source: Source, max_chars: int, file: str = "") -> dict[str, Any]:
-    """Turn one row of `file` into a row of the prompts table; raises Refused.
+    """Turn one row of `file` into a row of the prompts table. Raises Refused if it cannot be a prompt.
 
     >>> to_prompt({"prompt": "Hi"}, Source(path="x.jsonl"), 100)["messages"]
     '[{"role": "user", "content": "Hi"}]'
@@ -199,7 +199,7 @@ def _chat(value: Iterable[Any], mapped: str) -> tuple[str | None, list[dict[str,
 
 
 def _optional_text(row: Mapping[str, Any], mapped: str | None, name: str) -> str | None:
-    """Text at a mapped place, or in the column called `name` where nothing is mapped and it holds text."""
+    """The text at a mapped place or, without a mapping, in the column called `name`, if that holds text."""
     value = lookup(row, mapped) if mapped else row.get(name)
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
@@ -211,7 +211,7 @@ def _optional_text(row: Mapping[str, Any], mapped: str | None, name: str) -> str
 
 
 def _extras(row: Mapping[str, Any], source: Source) -> str | None:
-    """The verifiable instructions and the completions that a row brings, as JSON; None where it has neither."""
+    """The verifiable instructions and the completions that a row brings, as JSON; None if it brings neither."""
     found = {"instructions": _instructions(row, source.columns)}
     if source.completions:
         found["completions"] = read_completions(row, source.completions)
@@ -220,7 +220,7 @@ def _extras(row: Mapping[str, Any], source: Source) -> str | None:
 
 
 def _instructions(row: Mapping[str, Any], columns: Columns) -> list[dict[str, Any]]:
-    """The verifiable instructions of a row, if any. Refuses lists that do not fit together."""
+    """The verifiable instructions of a row, if any. Raises Refused if names and settings differ in number."""
     names = lookup(row, columns.instructions or "instruction_id_list")
     if not names:
         return []

@@ -1,7 +1,7 @@
-"""Read rows: from files, folders, databases and data sets to dicts, each with its place and one by one.
+"""Read rows from files, folders, databases and data sets, one by one, as dicts with their places.
 
-A row that cannot be read is told with its place and the reason, as one that can; a file or data set that cannot be read
-at all is an error that names it.
+A row that cannot be read is yielded too, with its place and the reason. If a whole file or data set cannot be read, an
+error names it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ LONGEST_LINE = 2**28  # bytes of a line of JSON
 
 @dataclass(frozen=True)
 class Located:
-    """A row, or why it could not be read, and its place as `file:line`."""
+    """A row, or why it could not be read, with its place as `file:line`."""
 
     place: str
     row: dict[str, Any] | None
@@ -48,7 +48,7 @@ class Located:
 
 @dataclass(frozen=True)
 class File:
-    """A file to read, the name that its rows are placed by, and its format, if that is known."""
+    """A file to read. `name`: how the places of its rows call it. `kind`: its format, if that is known."""
 
     path: Path
     name: str
@@ -56,11 +56,11 @@ class File:
 
 
 Bodies = Mapping[str, Path]  # http(s) address -> the file that was fetched from there
-Placed = tuple[str, dict[str, Any] | Refused]  # where a row stands, and the prompt in it or why there is none
+Placed = tuple[str, dict[str, Any] | Refused]  # a row's place, and its prompt or why there is none
 
 
 class Recall(Protocol):
-    """Stands between a file and what is made of its rows: see `recalling.Notes`."""
+    """Yields the prompts of a file from notes if they are current, else by reading it: see `cache.Notes`."""
 
     def rows(
         self, path: Path, name: str, plan: str, seen: Container[str], read: Callable[[], Iterator[Placed]]
@@ -68,7 +68,7 @@ class Recall(Protocol):
 
 
 def read_source(source: Source, fetched: Bodies) -> Iterator[Located]:
-    """All rows of a source, after its draw and limit."""
+    """The rows of a source: all, or those within its `sample` and `limit`."""
     located = _read_all(source, fetched)
     if source.sample:
         keyed = ((draw("row", source.seed, number), number, row) for number, row in enumerate(located))
@@ -90,7 +90,7 @@ def _read_all(source: Source, fetched: Bodies) -> Iterator[Located]:
 
 
 def files_of(source: Source, fetched: Bodies) -> list[File] | None:
-    """The files of a source, in their order; None where it is a database or a data set that its library reads."""
+    """The files of a source, in order; None if it is a database, or a data set to read with the `datasets` library."""
     if source.sql or source.format == "dataset":
         return None
     if source.is_remote:
@@ -118,7 +118,7 @@ def read_file(file: File) -> Iterator[Located]:
 
 
 def _is_dataset(source: Source) -> bool:
-    """Whether to leave a source to the `datasets` library: hub ids, saved data sets, folders with a card or splits."""
+    """Whether the `datasets` library must read a source: hub ids, saved data sets, folders with a card or splits."""
     folder = Path(source.path)
     if not folder.is_dir():
         return not folder.exists() and not is_local(source.path)
@@ -127,7 +127,7 @@ def _is_dataset(source: Source) -> bool:
 
 
 def _paths(source: Source) -> list[Path]:
-    """The files of a source: itself, or all that a glob or a folder holds, sorted."""
+    """The files of a source: the path itself, or all files that a glob or a folder contains, sorted."""
     path = Path(source.path)
     if path.is_dir():
         found = sorted(file for file in path.rglob("*") if file.is_file())
@@ -141,7 +141,7 @@ def _read_jsonl(file: File) -> Iterator[Located]:
     packed = file.path.suffix == ".gz" or urlsplit(file.name).path.lower().endswith(".gz")
     with gzip.open(file.path, "rb") if packed else open(file.path, "rb") as lines:
         number = 0
-        while line := lines.readline(LONGEST_LINE):  # by \n bytes: str.splitlines would break texts at U+2028
+        while line := lines.readline(LONGEST_LINE):  # splits at \n bytes; str.splitlines would also split at U+2028
             number += 1
             if len(line) == LONGEST_LINE:
                 raise DataError(f"{file.name}:{number}: a line of {LONGEST_LINE} bytes or more")
@@ -166,7 +166,7 @@ def _read_json(file: File) -> Iterator[Located]:
 
 def _read_csv(file: File) -> Iterator[Located]:
     csv.field_size_limit(sys.maxsize)
-    # Records are told apart in Latin-1, which any bytes are, then decoded one by one: a bad byte spoils one record.
+    # Records are split in Latin-1, which any bytes are valid in, then decoded one by one: a bad byte spoils only one.
     text = file.path.read_bytes().removeprefix(b"\xef\xbb\xbf").decode("latin-1")
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     header: list[str] | None = None
@@ -245,10 +245,10 @@ def _read_dataset(source: Source) -> Iterator[Located]:
             )
         for number, row in enumerate(data, start=1):
             yield _row(f"{source.path}:row {number}", _as_it_is, row)
-    except Exception as error:  # the library raises many kinds: connection, config, split, format
+    except Exception as error:  # the library raises many kinds of errors: connection, config, split, format
         missing = "" if Path(source.path).exists() else "; there is no file or folder of that name either"
-        told = f"data set {source.path}, split {source.split}: {type(error).__name__}: {error}{missing}"
-        raise DataError(told) from error
+        problem = f"data set {source.path}, split {source.split}: {type(error).__name__}: {error}{missing}"
+        raise DataError(problem) from error
 
 
 _READERS: dict[str, Callable[[File], Iterator[Located]]] = {
@@ -260,6 +260,7 @@ _READERS: dict[str, Callable[[File], Iterator[Located]]] = {
 
 
 def _row(place: str, make: Callable[..., Any], *parts: Any) -> Located:
+    """The row that `make` builds from `parts`, or why it refused."""
     try:
         row = make(*parts)
         if not isinstance(row, dict):

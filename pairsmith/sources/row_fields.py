@@ -1,4 +1,4 @@
-"""The fields of a row that was read: by a column's name, a dotted path or a template, and why a row is refused."""
+"""Look up the fields of a row by a column's name, a dotted path or a template; and the exception for refused rows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pairsmith.errors import ConfigError
 from pairsmith.storage.schemas import Reason
 from pairsmith.text.templating import render_text
 
-# Where nothing is mapped, columns of these names are looked for, in this order.
+# Without a mapping, columns of these names are tried in this order.
 PROMPT_NAMES = ("prompt", "instruction", "question", "query", "turns")
 CHAT_NAMES = ("messages", "conversation")
 
@@ -23,7 +23,7 @@ class Refused(Exception):
 
 
 def lookup(row: Mapping[str, Any], mapped: str) -> Any:
-    """The value at a column name, a dotted path or a Jinja template over the row; None where there is none."""
+    """The value at a column's name, a dotted path or a Jinja template over the row; None if there is none."""
     if "{{" in mapped or "{%" in mapped:
         try:
             return render_text(mapped, "prompts.columns", {str(key): value for key, value in row.items()})

@@ -1,8 +1,8 @@
-"""Which shards hold the prompts of a run: immutable, named by their content, appended to and never rewritten.
+"""Write the prompts of a run to shards. A shard is immutable and named by its content.
 
-A run that reads the same prompts gets the same shards; one that reads a few more gets those and one more shard, so
-it costs what is new. Where prompts have gone, the shards that held them are left out and what remains of them is put
-into new ones; the ledger still has every reply.
+A run that reads the same prompts uses the same shards. A run that reads a few more uses those and one new shard, so
+only what is new costs anything. If prompts have disappeared, the shards that held them are not used, and their other
+prompts are put into new shards; the ledger still has every reply.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _INDEX = pa.schema([("shard", pa.string()), ("file", pa.string()), ("prompts", p
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a run works on: shard name -> number of prompts, in the order of the input.
+    """What a run works on. `shards`: shard name -> number of prompts, in the order of the input.
 
-    `merged`: rows that brought more completions of a prompt that an earlier row had.
+    `merged`: number of rows that brought further completions for the prompt of an earlier row.
     """
 
     shards: dict[str, int]
@@ -41,9 +41,9 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Known:
-    """Which prompts the shards hold, by digest: shard -> its prompts, and prompt -> its shard.
+    """Which prompts, by digest, the existing shards hold. `shards`: shard -> its prompts. `homes`: prompt -> its shard.
 
-    `files`: shard -> digest of its file; `noted`: whether all that stands in the index.
+    `files`: shard -> digest of its file. `noted`: whether the index agrees with all of this.
     """
 
     shards: dict[str, list[str]]
@@ -53,7 +53,7 @@ class Known:
 
 
 def known_prompts(store: Store) -> Known:
-    """The prompts of all shards, read from an index where that is of the very files that are there."""
+    """The prompts of all shards. They are read from the index where it was made from the files that are there now."""
     index, shards = _index(store), {}
     files = {shard: store.file_digest(prompts_ref(shard).path) for shard in store.shards()}
     for shard, file in files.items():
@@ -64,9 +64,9 @@ def known_prompts(store: Store) -> Known:
 
 
 def shard_prompts(read: Iterable[dict[str, Any]], store: Store, size: int, known: Known | None = None) -> Loaded:
-    """Write prompts that are new to `store` in shards of `size`; returns the shards that hold exactly those read.
+    """Write prompts that are new to `store` in shards of `size`; returns the shards that hold exactly the prompts read.
 
-    `read`: rows as `prompts.read_prompts` yields them. Raises DataError when not one prompt was accepted.
+    `read`: rows as `prompts.read_prompts` yields them. Raises DataError if no prompt was accepted.
     """
     known = known or known_prompts(store)
     homes = known.homes
@@ -106,13 +106,13 @@ def shard_prompts(read: Iterable[dict[str, Any]], store: Store, size: int, known
 
 
 def no_prompts(rejected: Sequence[dict[str, Any]]) -> DataError:
-    """The error for sources of which not one row was accepted."""
+    """The error for sources in which no row was accepted."""
     reasons = "; ".join(row["detail"] for row in rejected[:3]) or "the sources hold no rows"
     return DataError(f"no prompts: {len(rejected)} rows read, none accepted. {reasons}")
 
 
 def _whole(known: dict[str, list[str]], order: dict[str, int]) -> dict[str, list[str]]:
-    """Known shards of which every prompt was read, the largest first, none that overlaps one already taken."""
+    """The known shards whose prompts were all read. The largest are taken first, and none that overlaps one taken."""
     taken: set[str] = set()
     whole = {}
     for shard, digests in sorted(known.items(), key=lambda item: (-len(item[1]), item[0])):
@@ -123,7 +123,7 @@ def _whole(known: dict[str, list[str]], order: dict[str, int]) -> dict[str, list
 
 
 def _index(store: Store) -> dict[str, tuple[str, list[str]]]:
-    """Shard -> digest of its file, and of its prompts, as they were noted; nothing where the notes are damaged."""
+    """The index: shard -> digest of its file, and digests of its prompts. Empty if it is absent or damaged."""
     if not store.exists(SHARD_INDEX.path):
         return {}
     try:
@@ -134,7 +134,7 @@ def _index(store: Store) -> dict[str, tuple[str, list[str]]]:
 
 
 def _write_index(store: Store, known: Known, made: dict[str, list[str]]) -> None:
-    """Note which prompts the shards hold, those that were just made among them; not of damaged ones."""
+    """Write the index of all shards, with those in `made`, without damaged ones."""
     files = known.files | {shard: store.file_digest(prompts_ref(shard).path) for shard in made}
     held = sorted((shard, prompts) for shard, prompts in (known.shards | made).items() if prompts)
     rows = [{"shard": shard, "file": files[shard], "prompts": prompts} for shard, prompts in held]
@@ -142,13 +142,13 @@ def _write_index(store: Store, known: Known, made: dict[str, list[str]]) -> None
 
 
 def _prompts(store: Store, shard: str) -> list[dict[str, Any]]:
-    """The prompts of a shard; none where its table is damaged: they are then new again, and cost no call."""
+    """The prompts of a shard; none if its table is damaged. They then count as new, which costs no call to a model."""
     stored = store.fresh(prompts_ref(shard), shard)
     return rows(stored.data) if stored else []
 
 
 def digest_of_row(row: dict[str, Any]) -> str:
-    """Identity of a row of the prompts table; a row that is known tells it."""
+    """Identity of a row of the prompts table: its own `digest` if it has one, otherwise a hash of its values."""
     return row.get("digest") or fingerprint({key: value for key, value in row.items() if value is not None})
 
 

@@ -1,4 +1,4 @@
-"""Read rows from a database: a query's result, streamed, by a connection that may not write."""
+"""Read rows from a database: the result of a query, streamed over a read-only connection."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ BATCH = 1000  # rows that the server hands over at a time
 
 
 def query_rows(source: Sql) -> Iterator[dict[str, Any]]:
-    """Each row of the query, column -> value, with values that JSON has.
+    """Yield each row of the query as column -> value, with values that JSON can hold.
 
-    Raises ConfigError for a URL that cannot be used, DataError for whatever goes wrong then, with the first row that
-    did not come. No error tells a password.
+    Raises ConfigError if the URL cannot be used, DataError if anything fails later; that names the first row that was
+    not read. No error shows a password.
     """
     url = _url(source)
     number = 0
@@ -46,8 +46,8 @@ def query_rows(source: Sql) -> Iterator[dict[str, Any]]:
         hint = "; install pairsmith[postgres]" if url.get_backend_name() == "postgresql" else ""
         raise ConfigError(f"sql: not a usable database URL: {error}{hint}") from None
     except (sa.exc.SQLAlchemyError, UnicodeDecodeError) as error:
-        told = str(error.orig if isinstance(error, sa.exc.DBAPIError) else error).strip()
-        shown = told.replace(str(url.password), "***") if url.password else told
+        message = str(error.orig if isinstance(error, sa.exc.DBAPIError) else error).strip()
+        shown = message.replace(str(url.password), "***") if url.password else message
         raise DataError(f"sql:row {number + 1} or later: {url.render_as_string()}: {shown}") from None
 
 
@@ -66,14 +66,14 @@ def _url(source: Sql) -> sa.URL:
 
 
 def _no_doubles(names: list[str]) -> None:
-    """Refuse a result of which a column would be lost."""
+    """Raise DataError if two columns have the same name, since one of them would be lost."""
     doubles = sorted({name for name in names if names.count(name) > 1})
     if doubles:
         raise DataError(f"sql: the query names {doubles} more than once; give each column a name of its own")
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON has it; what it has not, as text."""
+    """A value converted to one that JSON can hold."""
     if isinstance(value, Decimal):
         return int(value) if value.is_finite() and value == value.to_integral_value() else float(value)
     if isinstance(value, datetime | date | time):

@@ -1,7 +1,7 @@
-"""Where the templates of recipes run: values, conditions, loops and filters, all bounded in size and time.
+"""The Jinja environment for templates from recipes: values, conditions, loops and filters, bounded in size and time.
 
-Jinja's sandbox keeps a template from reaching Python; it bounds neither memory nor time. Here nothing is called or
-assigned, every filter's result is measured, every step of a loop looks at the clock.
+Jinja's own sandbox keeps a template from reaching Python, but bounds neither memory nor time. Here a template cannot
+call or assign anything, the size of every filter's result is checked, and every step of a loop checks the time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 MAX_RENDERED = 4_000_000  # characters
 _SECONDS = 1.0  # of processor time
 _deadline: ContextVar[float] = ContextVar("deadline")
-# What a recipe's templates may use; all of it takes time and memory in proportion to what it is given.
+# The filters that a recipe's templates may use. Each takes time and memory in proportion to its input.
 _FILTERS = (
     "abs capitalize count d default dictsort e escape first float int items join last length list lower map max min "
     "reject rejectattr replace reverse round select selectattr sort string striptags title tojson trim truncate unique "
@@ -31,8 +31,8 @@ _FILTERS = (
 _NODES = (nodes.Template, nodes.Output, nodes.TemplateData, nodes.For, nodes.If, nodes.Expr, nodes.Helper)
 
 
-def _spend(size: float = 0) -> None:
-    """Go on only within the bounds of a rendering."""
+def _check_bounds(size: float = 0) -> None:
+    """Raise SecurityError if `size` is too large or the rendering has taken too long."""
     if size > MAX_RENDERED:
         raise SecurityError(f"more than {MAX_RENDERED} characters or items")
     if time.thread_time() > _deadline.get(math.inf):
@@ -45,35 +45,35 @@ def _size(value: Any) -> float:
 
 def _counted(values: Iterable[Any]) -> Iterator[Any]:
     for value in values:
-        _spend()
+        _check_bounds()
         yield value
 
 
 def _join(values: Iterable[Any], by: str = "", attribute: str | int | None = None) -> str:
     parts = [str(value if attribute is None else value[attribute]) for value in _counted(values)]
-    _spend(sum(map(len, parts)) + len(by) * len(parts))
+    _check_bounds(sum(map(len, parts)) + len(by) * len(parts))
     return by.join(parts)
 
 
 def _replace(text: str, old: str, new: str) -> str:
-    _spend(len(str(text)) + str(text).count(old) * len(new))
+    _check_bounds(len(str(text)) + str(text).count(old) * len(new))
     return str(text).replace(old, new)
 
 
 def _bounded(apply: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(apply)
     def bounded(*args: Any, **words: Any) -> Any:
-        _spend()
+        _check_bounds()
         result = apply(*args, **words)
         if isinstance(result, str | list | tuple):
-            _spend(len(result))
+            _check_bounds(len(result))
         return result
 
     return bounded
 
 
 class _Environment(ImmutableSandboxedEnvironment):
-    """Jinja's sandbox for the templates of recipes: values, conditions and loops, nothing that calls or assigns."""
+    """Jinja's sandbox without calls and assignments: only values, conditions, loops and filters."""
 
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 
@@ -85,7 +85,7 @@ class _Environment(ImmutableSandboxedEnvironment):
             raise SecurityError("% formats texts without bounds; it is for numbers")
         one, other = _size(left), _size(right)
         sizes = {"+": one + other if hasattr(left, "__len__") else 0, "*": one * other, "%": 0}
-        _spend(sizes.get(operator, max(one, other)))
+        _check_bounds(sizes.get(operator, max(one, other)))
         if operator == "**" and other > 64:
             raise SecurityError("** with an exponent that large is not allowed in a template")
         return super().call_binop(context, operator, left, right)
@@ -95,17 +95,17 @@ class _Environment(ImmutableSandboxedEnvironment):
         for node in list(tree.find_all(nodes.Node)):
             if not isinstance(node, _NODES) or (isinstance(node, nodes.For) and node.recursive):
                 raise jinja2.TemplateSyntaxError(f"{type(node).__name__} is not allowed here", node.lineno)
-        _tame(tree)
+        _bound_loops_and_texts(tree)
         return tree
 
 
-def _tame(node: nodes.Node) -> None:
-    """Let loops be counted, and texts be put together with `+`, which is bounded."""
+def _bound_loops_and_texts(node: nodes.Node) -> None:
+    """Rewrite a template so that each step of a loop is checked, and texts are joined with `+`, which is bounded."""
     for field, value in node.iter_fields():
         for place, child in enumerate(value) if isinstance(value, list) else [(None, value)]:
             if not isinstance(child, nodes.Node):
                 continue
-            _tame(child)
+            _bound_loops_and_texts(child)
             if isinstance(child, nodes.For):
                 child.iter = nodes.Filter(child.iter, "counted", [], [], None, None, lineno=child.lineno)
             if isinstance(child, nodes.Concat):
@@ -121,7 +121,7 @@ def _tame(node: nodes.Node) -> None:
 
 @lru_cache(maxsize=1)
 def sandbox() -> _Environment:
-    """The environment that recipes' templates are compiled in."""
+    """The environment in which templates from recipes are compiled."""
     made = _Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     made.globals.clear()
     known = {name: made.filters[name] for name in _FILTERS} | {"join": _join, "replace": _replace}
@@ -131,7 +131,7 @@ def sandbox() -> _Environment:
 
 @contextmanager
 def time_bound() -> Iterator[None]:
-    """Let what is rendered within the block take no more than a second."""
+    """Limit all rendering within the block to one second of processor time."""
     token = _deadline.set(time.thread_time() + _SECONDS)
     try:
         yield

@@ -1,7 +1,8 @@
 """Jinja templates: sandboxed, strict, and bounded in size.
 
-What prompts and completions say is only ever a value, never a template. In a request such texts stand between lines
-with a nonce that does not occur in them, so that no text can pretend to end and to speak for pairsmith.
+The text of a prompt or a completion is only ever a value, never a template. In a request, each such text stands between
+two lines with a nonce that does not occur in it. So no text can pretend that it ends and that what follows comes from
+pairsmith.
 """
 
 from __future__ import annotations
@@ -31,17 +32,17 @@ def _environment(wing: str) -> ImmutableSandboxedEnvironment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=False,
-        auto_reload=False,  # to look at the files at each use took a twelfth of a run's processor time
+        auto_reload=False,  # checking the files at each use took a twelfth of a run's processor time
     )
 
 
 def render(wing: str, name: str, **values: Any) -> str:
-    """Render a template that ships with a wing, such as `helpfulness.jinja` of `pairsmith.judging`."""
+    """Render a template that ships with a wing, such as `helpfulness.jinja` in `pairsmith.judging`."""
     return _environment(wing).get_template(name).render(values).strip()
 
 
 def render_text(template: str, where: str, values: Mapping[str, Any]) -> str:
-    """Render a template of a recipe, bounded in size; raises ConfigError that names `where` it stands."""
+    """Render a template from a recipe, bounded in size and time. Raises ConfigError that names its field, `where`."""
     parts, size = [], 0
     try:
         with time_bound():
@@ -52,7 +53,7 @@ def render_text(template: str, where: str, values: Mapping[str, Any]) -> str:
                 parts.append(part)
     except ConfigError:
         raise
-    except Exception as error:  # whatever an expression does with the values that it meets
+    except Exception as error:  # an expression can raise anything, depending on the values
         raise ConfigError(f"{where}: {type(error).__name__}: {error}") from error
     return "".join(parts).strip()
 
@@ -67,15 +68,15 @@ def compile_text(template: str, where: str) -> jinja2.Template:
 
 @lru_cache
 def template_hash(wing: str) -> str:
-    """Hash of the sources of all templates of a wing: changes when any of them does."""
+    """Hash of the sources of all templates of a wing; it changes when any of them does."""
     files = sorted(Path(str(resources.files(wing)), "templates").iterdir())
     return fingerprint([[path.name, path.read_text(encoding="utf-8")] for path in files])
 
 
 def nonces(count: int, texts: Iterable[str], *seed: Any) -> list[str]:
-    """`count` different hex marks, decided by `seed`, none of which occurs in any of `texts`.
+    """`count` different hex marks that depend on `seed` and `texts`; none of them occurs in any of the texts.
 
-    The seed includes ids made from the texts themselves, so whoever writes a text cannot know its mark.
+    The seed should include ids made from the texts, so that the author of a text cannot know its mark.
     """
     everything, found, attempt = "\n".join(texts).lower(), list[str](), 0
     while len(found) < count:
@@ -87,7 +88,7 @@ def nonces(count: int, texts: Iterable[str], *seed: Any) -> list[str]:
 
 
 def transcript(messages: Iterable[dict[str, str]], system_prompt: str | None = None) -> str:
-    """A chat as readable text; a single user turn is just its content."""
+    """A chat as readable text. A single message without a system prompt is just its content."""
     chat = ([{"role": "system", "content": system_prompt}] if system_prompt else []) + list(messages)
     if len(chat) == 1:
         return chat[0]["content"]
