@@ -1,6 +1,7 @@
 """The Prefect settings that pairsmith makes, as environment variables.
 
-Prefect reads them once, when it is imported, so this module imports nothing of it. What the user has set in the environment stays, except for a service's address, login and folder.
+Prefect reads them once, when it is imported, so this module imports nothing of it. What the user has set in the
+environment stays, except for a service's address, login and folder.
 """
 
 from __future__ import annotations
