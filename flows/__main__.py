@@ -1,4 +1,4 @@
-"""The command line: `pairsmith run recipe.yaml`, and what goes with it. `cli.exits` says its exit codes."""
+"""The command line: `pairsmith run recipe.yaml` and the other commands. `cli.exits` lists the exit codes."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""The release gate: a run whose version needs approval asks a person in the Prefect UI, and ends until it is answered.
+"""Approval of versions: a run whose version needs approval asks a person in the Prefect UI, and is suspended meanwhile.
 
-The run is suspended, not paused: no process waits, no lock and no place of the deployment is held, so a question may
-stand for days and through restarts of everything. Once it is answered Prefect starts the run anew; it finds the answer
-and does nothing but what was decided. There is one question at a time for a data set: a newer candidate, or a decision
-from elsewhere, takes the place of the older question.
+The run is suspended, not paused: no process waits, and no lock and no slot of the deployment is held, so a question may
+stay open for days and through restarts of everything. After the answer Prefect starts the run again; it finds the
+answer and only carries out the decision. A data set has one question at a time: a newer candidate, or a decision made
+elsewhere, replaces the older question.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Filled = dict[str, Any]
 
 
 class Answer(RunInput):
-    """What a person says about a version that waits."""
+    """A person's decision about a version that waits."""
 
     decision: Literal["release", "reject"] = Field(
         description="release: latest moves to it; reject: latest stays where it is"
@@ -51,9 +51,10 @@ class Answer(RunInput):
 
 
 def ask_person(recipe: Recipe, published: Filled, days: float) -> None:
-    """Suspend this run until a person has decided about its candidate; returns where none can be asked or was before.
+    """Suspend this run until a person has decided about its candidate.
 
-    After so many days without an answer the server fails the run; the candidate waits on.
+    Returns at once where another run asks about it already, or where this run has no deployment and so cannot ask.
+    After so many days without an answer the server fails the run; the candidate still waits.
     """
     log, store, version = get_run_logger(), open_store(recipe), published["version"]
     command = f"pairsmith release {shlex.quote(published['folder'].rpartition('/versions/')[0])} --reason ..."
@@ -62,8 +63,8 @@ def ask_person(recipe: Recipe, published: Filled, days: float) -> None:
             if asked_about(run) == version:
                 log.info("%s waits for a decision already: %s asks for it; or `%s`", version, run.name, command)
                 return
-            told = f"{version} has taken the place of {asked_about(run)}, which nobody had decided about."
-            client.set_flow_run_state(run.id, Cancelled(message=told), force=True)
+            message = f"{version} has taken the place of {asked_about(run)}, which nobody had decided about."
+            client.set_flow_run_state(run.id, Cancelled(message=message), force=True)
     if deployment.id is None:
         log.info("%s waits for a decision: `%s`, or reject", version, command)
         return
@@ -73,15 +74,15 @@ def ask_person(recipe: Recipe, published: Filled, days: float) -> None:
 
 
 def answer_given() -> tuple[str, Answer] | None:
-    """The version that this run asked about before it was suspended, and what was said; None where it has no answer."""
+    """The version that this run asked about before it was suspended, and the answer; None where there is none."""
     questions = asked_before()
     if not questions:
         return None
     try:
-        said: Any = Answer.load(cast("Keyset", questions[-1].run_input_keyset))
-    except ValidationError:  # it was never answered: somebody retries a run that waited for too long
+        answer: Any = Answer.load(cast("Keyset", questions[-1].run_input_keyset))
+    except ValidationError:  # it was never answered: somebody retries a run whose time to answer is over
         return None
-    return about(questions[-1]), said
+    return about(questions[-1]), answer
 
 
 def asked_before() -> list[StateDetails]:
@@ -94,21 +95,21 @@ def asked_before() -> list[StateDetails]:
     return [state.state_details for state in sorted(asked, key=lambda state: state.timestamp)]
 
 
-def carry_out(recipe: Recipe, version: str, said: Answer) -> Filled:
-    """Do what was decided; returns what a run that publishes does."""
-    done = decide_version(recipe, version, said.decision, by=said.name, reason=said.reason)
+def carry_out(recipe: Recipe, version: str, answer: Answer) -> Filled:
+    """Carry out the decision; returns the same as a run that publishes."""
+    done = decide_version(recipe, version, answer.decision, by=answer.name, reason=answer.reason)
     store = open_store(recipe)
-    past, found = versions.history(store), versions.version_at(store, version)
+    all_versions, found = versions.history(store), versions.version_at(store, version)
     assert found is not None
-    state = past.state(version)
+    state = all_versions.state(version)
     get_run_logger().info("%s: %s by %s: %s", version, done["verdict"], done["by"], done["reason"])
     announce(store, str(state), version, done)
     fields = {"folder": found.folder, "version": version, "pairs": found.pairs, "digest": found.digest}
-    return fields | {"new": False, "state": state, "latest": past.latest, "decision": done}
+    return fields | {"new": False, "state": state, "latest": all_versions.latest, "decision": done}
 
 
 def question_about(published: Filled, days: float, command: str) -> str:
-    """What a person needs to know before deciding, as markdown of names and numbers alone."""
+    """What a person needs to know before deciding, as markdown that holds only names and numbers."""
     latest = f"`latest` leads to {published['latest']}" if published["latest"] else "there is no `latest` yet"
     report = markdown_text(f"{published['folder']}/report.html")
     bounded = [gate for gate in published["gates"] if gate["wanted"]]
@@ -140,7 +141,7 @@ def about(question: StateDetails) -> str:
 
 
 def pass_on(store: Store, decision: Decision) -> list[str]:
-    """Let runs that wait for a decision go on that was made elsewhere, as on the command line; returns their names."""
+    """Resume the runs that wait for a decision that was made elsewhere, as on the command line; returns their names."""
     with get_client(sync_client=True) as client:
         waiting = [run for run in asking(client, store) if asked_about(run) == decision.version]
         for run in waiting:
@@ -150,7 +151,7 @@ def pass_on(store: Store, decision: Decision) -> list[str]:
 
 
 def announce(store: Store, what: str, version: str, payload: Filled) -> None:
-    """An event about a version, for the UI's feed and for automations: `pairsmith.version.released` and others."""
+    """Emit an event about a version, for the UI's feed and automations: `pairsmith.version.released` and others."""
     dataset = store.url("").rstrip("/")
     emit_event(
         event=f"pairsmith.version.{what}",

@@ -1,4 +1,4 @@
-"""Progress of a run in the Prefect UI: an artifact per stage that moves with its tasks, and a line now and then."""
+"""Progress of a run in the Prefect UI: an artifact per stage that is updated while its tasks run, and log lines."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from pairsmith.progress import Progress
 from pairsmith.session import Session
 from pairsmith_tasks.publish import artifact_key
 
-EVERY_SECONDS = 5.0  # an update costs the server about 50 ms
-SAID_EVERY_SECONDS = 60.0  # a line in the log
+EVERY_SECONDS = 5.0  # between updates of an artifact; one costs the server about 50 ms
+SAID_EVERY_SECONDS = 60.0  # between lines in the log
 
 
 @contextmanager
 def progress_artifacts(name: str, stages: Iterable[str], prompts: int, session: Session) -> Iterator[None]:
-    """Show each stage's share of a recipe's prompts for as long as the block runs, and say how fast it goes."""
+    """While the block runs, show the share of prompts that each stage has done, and log the rates."""
     artifacts = {
         stage: create_progress_artifact(0.0, key=artifact_key(name, stage), description=f"{stage}: {prompts} prompts")
         for stage in stages
@@ -38,12 +38,12 @@ def progress_artifacts(name: str, stages: Iterable[str], prompts: int, session: 
                 shown[stage] = percent
 
     def keep_updating() -> None:
-        said = time.monotonic()
+        last_line = time.monotonic()
         while not over.wait(EVERY_SECONDS):
             update()
-            if time.monotonic() - said >= SAID_EVERY_SECONDS:
-                said = time.monotonic()
-                log.info("%s", done.told(artifacts, prompts, said - begun))
+            if time.monotonic() - last_line >= SAID_EVERY_SECONDS:
+                last_line = time.monotonic()
+                log.info("%s", done.told(artifacts, prompts, last_line - begun))
 
     updater = threading.Thread(target=copy_context().run, args=(keep_updating,), daemon=True)
     with session.listening(done.note):
@@ -57,7 +57,7 @@ def progress_artifacts(name: str, stages: Iterable[str], prompts: int, session: 
 
 
 class StageCounts:
-    """What was done of each stage, and how fast."""
+    """How much of each stage is done."""
 
     def __init__(self) -> None:
         self.prompts: Counter[str] = Counter()
@@ -70,7 +70,7 @@ class StageCounts:
         self.replies[progress.stage] += progress.replies
 
     def told(self, stages: Iterable[str], prompts: int, seconds: float) -> str:
-        """A line about all stages: how far each is, rates, and about how long the slowest still takes."""
+        """A line about all stages: the progress of each, rates, and an estimate of the time that the slowest needs."""
         parts, left = [], 0.0
         for stage in stages:
             done = min(self.prompts[stage], prompts)
@@ -83,7 +83,7 @@ class StageCounts:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
+    """Seconds as a short text in seconds, minutes or hours."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

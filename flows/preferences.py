@@ -1,4 +1,4 @@
-"""The main flow: a recipe -> a preference data set. `task_runs` submits the work; `building.runs` decides its order."""
+"""The main flows: a recipe -> a preference data set. `task_runs` submits the work; `building.runs` orders it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from pairsmith_tasks.sessions import run_session
 
 
 def run_name() -> str:
-    """Recipe and time, as a person looks for a run; one that is resumed keeps its name."""
+    """The name of a flow run: the recipe's name and the time. A resumed run keeps its name."""
     recipe = flow_run.parameters.get("recipe") or {}
     name = recipe.get("name") if isinstance(recipe, dict) else recipe.name
     if re.fullmatch(rf"{re.escape(str(name))} \d{{4}}-\d\d-\d\d [\d:]+", str(flow_run.name)):
@@ -36,9 +36,9 @@ def run_name() -> str:
     return f"{name} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
 
 
-# What both flows have in common. Tasks wait for each other in the runner's threads; how many batches run at a time is
-# for the models to decide. No result is kept, but Prefect always writes the error of a flow run that failed: as JSON
-# here, where it would choose a pickle.
+# The options of all flows. Tasks wait for each other in the runner's threads, and the models limit how many batches run
+# at a time. No result is kept, but Prefect always stores the error of a failed flow run: here as JSON, by default as a
+# pickle.
 FLOW: dict[str, Any] = {
     "flow_run_name": run_name,
     "task_runner": ThreadPoolTaskRunner(max_workers=256),
@@ -55,7 +55,7 @@ APPROVAL_DAYS = 7.0
 def build_preference_dataset(recipe: Recipe, approval_days: Days = APPROVAL_DAYS) -> dict[str, Any]:
     """Build the data set that `recipe` describes and publish its next version.
 
-    Returns counts, the version and where it stands. Raises RunError when a stage failed for good.
+    Returns counts, the version and its folder. Raises RunError when a stage failed for good.
 
     Args:
         recipe: Everything that decides what a run does.
@@ -66,24 +66,24 @@ def build_preference_dataset(recipe: Recipe, approval_days: Days = APPROVAL_DAYS
 
 @flow(name="rate preference dataset", **FLOW)
 def rate_preference_dataset(recipe: Recipe) -> dict[str, Any]:
-    """Let the judges of `recipe` rate what completions there are, and generate none.
+    """Let the judges of `recipe` rate the completions that exist, and generate none.
 
-    Returns counts, and under `lacking` what has no completions yet. Raises RunError where nothing has.
+    Returns counts, and under `lacking` what has no completions yet. Raises RunError where there are none at all.
     """
     return run_recipe(recipe, RATING)
 
 
 @flow(name="pair preference dataset", **FLOW)
 def pair_preference_dataset(recipe: Recipe) -> dict[str, Any]:
-    """Select pairs from what completions and ratings there are, and publish the next version of the data set.
+    """Select pairs from the completions and ratings that exist, and publish the next version of the data set.
 
-    No task that could ask a model is ever submitted. Raises RunError that says what is lacking.
+    No task that asks a member, evolver or judge is submitted. Raises RunError that says what is lacking.
     """
     return ask_about(recipe, run_recipe(recipe, PAIRING), APPROVAL_DAYS)
 
 
 def decided(recipe: Recipe) -> dict[str, Any] | None:
-    """Carry out what a person answered to this run's question; None where it has asked none yet."""
+    """Carry out a person's answer to this run's question; None where the run has no answer yet."""
     found = approval.answer_given()
     if found is None:
         return None
@@ -94,14 +94,14 @@ def decided(recipe: Recipe) -> dict[str, Any] | None:
 
 
 def ask_about(recipe: Recipe, result: dict[str, Any], days: float) -> dict[str, Any]:
-    """Suspend the run where its version waits for a person; without a deployment, only say so."""
+    """Suspend the run where its version waits for a person; without a deployment, only log that it waits."""
     if result["state"] == State.CANDIDATE:
         approval.ask_person(recipe, result, days)
     return result
 
 
 def run_recipe(recipe: Recipe, only: str | None = None, full: bool = False) -> dict[str, Any]:
-    """All stages of a recipe, or `only` that of rating or pairing, within a flow run; `full`: all sources afresh."""
+    """Run all stages of a recipe, or `only` rating or pairing, within a flow run; `full`: read all sources again."""
     check_code(recipe)
     log = get_run_logger()
     if warning := warn_of_open_server():
@@ -119,7 +119,7 @@ def run_recipe(recipe: Recipe, only: str | None = None, full: bool = False) -> d
 
 
 def announced(recipe: Recipe, release: Release) -> dict[str, Any]:
-    """Tell of a version in the log, as an event and on the Hub; returns what a flow run says of it."""
+    """Announce a version in the log and as an event, and push it to the Hub; returns its part of the flow's result."""
     published = release.published
     found: dict[str, Any] = asdict(published) | {
         "funnel": release.funnel, "passed_over": release.passed_over, "gates": release.gates
@@ -135,7 +135,7 @@ def announced(recipe: Recipe, release: Release) -> dict[str, Any]:
 
 
 def show_usage(recipe: Recipe, usage: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What a run asked of models, also as an artifact."""
+    """Make an artifact of the calls to models; returns them."""
     create_table_artifact(usage, key=artifact_key(recipe.name, "usage"), description="What this run asked of models")
     if failed := sum(row["failed"] for row in usage):
         get_run_logger().warning("%d requests failed and are asked again on the next run", failed)

@@ -1,7 +1,7 @@
-"""The work of a run as Prefect tasks: one task run for a stage and shard, and member or judge.
+"""The work of a run as Prefect tasks: one task run per stage, shard, and member or judge.
 
-Several shards are under way at a time, so a shard can be rated while the next is generated. When a task fails for good,
-the shards under way are finished before the flow fails; a run after that repeats nothing that was done.
+Several shards are under way at a time, so one shard can be rated while the next is generated. When a task fails for
+good, the shards under way are finished before the flow fails; the next run repeats nothing that was done.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _ONE_AT_A_TIME = {GENERATE, RATE}  # their tasks take the name of one member or 
 
 
 class TaskRuns:
-    """Who does the work of a run within a flow: Prefect's tasks. See `building.runs.Workers`."""
+    """Does the work of a run within a flow, as Prefect tasks. See `building.runs.Workers`."""
 
     def __init__(self, recipe: Recipe, session: Session) -> None:
         self._recipe, self._session = recipe, session
@@ -106,18 +106,18 @@ class TaskRuns:
 
 
 def untracked(recipe: Recipe) -> Recipe:
-    """The recipe as a parameter in which Prefect does not look for what tasks returned.
+    """The recipe as a parameter that Prefect does not search for results of other tasks.
 
-    It looks by the address in memory, and so finds tasks that have nothing to do with it.
+    Prefect recognises results by their address in memory, and so finds tasks that have nothing to do with the recipe.
     """
     return cast("Recipe", quote(recipe))
 
 
 def _finish(futures: Futures, done: list[StageResult], failures: list[BaseException]) -> None:
-    """Wait for a shard, and add what was done and what failed."""
+    """Wait for the tasks of a shard, and add their results and failures."""
     for future in futures:
         future.wait()
         if future.state.is_completed():
             done.append(StageResult(**future.result()))
-        elif not future.state.is_pending():  # pending: never ran, since one before it failed
+        elif not future.state.is_pending():  # pending: it never ran, since a task before it failed
             failures.append(cast("BaseException", future.result(raise_on_failure=False)))

@@ -1,6 +1,6 @@
-"""What a run would do and cost, without doing it: calls, how many the ledger knows, tokens and money at most.
+"""What a run would do and cost, without doing it: its calls, those that the ledger knows, and tokens and cost at most.
 
-Prompt tokens are reckoned at four characters each; what is generated, at max_tokens.
+Prompt tokens are estimated at four characters each, generated tokens at max_tokens.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from pairsmith.sources.sharding import no_prompts
 from pairsmith.storage.row_types import PromptRow
 
 CHARS_A_TOKEN = 4
-EVOLVING, JUDGING = 150, 300  # tokens of our own words in a request
+EVOLVING, JUDGING = 150, 300  # tokens of our own prompt text in a request
 
 
 @dataclass(frozen=True)
 class PlanLine:
-    """One line of a plan. `calls`, `max_tokens` and `cost` are upper bounds; `known` is exact where it is given.
+    """One line of a plan. `calls`, `max_tokens` and `cost` are upper bounds; `known` is exact, or None if not counted.
 
-    `prompt_tokens` is an estimate, `cost` null where the model has no price.
+    `prompt_tokens` is an estimate; `cost` is None where the model has no price.
     """
 
     stage: str
@@ -92,7 +92,7 @@ def plan_run(recipe: Recipe) -> Plan:
 
 
 def _judge_line(settings: Rating, judge: Judge, prompts: int, candidates: int, question: int, answer: int) -> PlanLine:
-    """A judge of so many candidates; `question` and `answer`: tokens of a prompt, and of a text."""
+    """The line of a judge; `question` and `answer`: tokens of a prompt, and of a completion."""
     if judge.is_given:
         return _given_line(rating.STAGE, judge)
     if judge.is_reward:
@@ -115,7 +115,7 @@ def _line(
     known: int | None = None,
     each: int | None = None,
 ) -> PlanLine:
-    """`each`: tokens that a call generates at most, where that is not told by its sampling."""
+    """A line; `each`: the most tokens that a call generates, where its sampling does not say so."""
     new = calls - (known or 0)
     prompt_tokens = prompt_tokens * new // calls if calls else 0
     most = new * (spec.sampling.max_tokens if each is None else each)
@@ -141,6 +141,6 @@ def _pool_line(recipe: Recipe, member: Member, prompts: Sequence[PromptRow], led
 
 
 def _has_ledger(recipe: Recipe) -> bool:
-    """A dry run makes no file: a SQLite ledger that is not there yet knows nothing."""
+    """Whether there is a ledger to ask. A dry run must not create a SQLite file, and an absent one knows nothing."""
     _, is_sqlite, path = recipe.ledger_url.partition("sqlite:///")
     return not is_sqlite or Path(path).exists()

@@ -1,4 +1,4 @@
-"""What a workspace holds: its datasets, how far each is, their versions, and the calls in its ledger."""
+"""What a workspace holds: its data sets and their progress, their versions, and the calls in its ledger."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pairsmith.storage.versions import history, latest_version, version_at
 
 
 def datasets_of(workspace: Path) -> list[dict[str, Any]]:
-    """One row per dataset: shards, shards that have each kind of table, latest version and its pairs."""
+    """One row per data set: its shards, the shards with each kind of table, the latest version and its pairs."""
     found = []
     for folder in sorted(path.parent for path in workspace.glob("*/tables")):
         store = Store(str(folder))
@@ -36,19 +36,19 @@ def datasets_of(workspace: Path) -> list[dict[str, Any]]:
 
 
 def versions_of(store: Store) -> list[dict[str, Any]]:
-    """One row per version, the oldest first: its size and changes, what became of it, and who decided that and why."""
-    past, found = history(store), []
-    for name in past.names:
-        version, decision = version_at(store, name), past.last_decision(name)
+    """One row per version, the oldest first: its size and changes, its state, and who decided that and why."""
+    all_versions, found = history(store), []
+    for name in all_versions.names:
+        version, decision = version_at(store, name), all_versions.last_decision(name)
         changed = version.about.get("changelog", {}) if version else {}
-        state = str(past.state(name)) if version else "damaged"
+        state = str(all_versions.state(name)) if version else "damaged"
         found.append(
             {
                 "version": name,
                 "made": version.made_at if version else None,
                 "pairs": version.pairs if version else None,
                 **{what: changed.get(what) for what in ("added", "removed", "changed")},
-                "state": f"{state}, latest" if name == past.latest else state,
+                "state": f"{state}, latest" if name == all_versions.latest else state,
                 "by": decision.by if decision else None,
                 "reason": decision.reason if decision else None,
             }
@@ -57,6 +57,6 @@ def versions_of(store: Store) -> list[dict[str, Any]]:
 
 
 def ledger_of(workspace: Path) -> list[dict[str, Any]]:
-    """Calls and tokens by model, from the workspace's own ledger; nothing where it has none."""
+    """Calls and tokens by model, from the workspace's own ledger; empty where it has none."""
     file = workspace / "ledger.sqlite"
     return Ledger(f"sqlite:///{file}").spending.totals() if file.exists() else []

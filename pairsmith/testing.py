@@ -1,4 +1,4 @@
-"""Rehearse a recipe at no cost: a fake endpoint on the loopback address that answers like `echo` and fails as told.
+"""Rehearse a recipe at no cost: a fake endpoint on the loopback address that answers like `echo`, and fails on demand.
 
 In a test or a notebook:
 
@@ -9,8 +9,8 @@ From a shell, to rehearse a recipe whose members name `base_url: http://127.0.0.
 
     python -m pairsmith.testing --port 8900 --latency 0.2 --spread 0.5 --errors 0.3 --journal calls.jsonl
 
-An answer depends on the request alone, and which calls meet a fault of the `Weather` depends on the request, how often
-it was asked and the seed, so a rehearsal can be repeated. The journal has a line for each call that arrived.
+An answer depends only on the request. Which calls meet a fault of the `Weather` depends on the request, how often it
+was sent and the seed, so a rehearsal can be repeated. The journal has a line for each call that arrived.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from pairsmith.protocol import Request
 
 @dataclass(frozen=True)
 class Fault:
-    """An answer that is none, or a bad one.
+    """A missing or bad answer.
 
-    `hang`: seconds before anything is said. `cut`: bytes after which the connection is broken. `drip`: seconds between
-    one byte and the next. `size`: bytes of a body that is nothing but blanks.
+    `hang`: seconds before anything is sent. `cut`: bytes after which the connection is broken. `drip`: seconds between
+    one byte and the next. `size`: bytes of a body made only of blanks.
     """
 
     status: int = 500
@@ -64,10 +64,10 @@ KINDS: dict[str, Fault] = {
 
 @dataclass(frozen=True)
 class Weather:
-    """How an endpoint behaves when nothing else is told.
+    """How an endpoint behaves when its list of faults is empty.
 
     `latency` in seconds, drawn evenly from latency * (1 - spread) to latency * (1 + spread). `errors`: share of calls
-    that fail, in one of `kinds`. For the last `storm` seconds of every `storm_every`, every call gets a 429.
+    that fail, each in one of `kinds`. For the last `storm` seconds of every `storm_every`, every call gets a 429.
     """
 
     latency: float = 0.0
@@ -79,10 +79,11 @@ class Weather:
     seed: int = 0
 
     def seconds(self, mark: str) -> float:
+        """The latency of a call; `mark` identifies it by its request and how often that was sent."""
         return self.latency * (1 + self.spread * (2 * draw("latency", self.seed, mark) - 1))
 
     def fault(self, mark: str, elapsed: float) -> Fault | None:
-        """What befalls the call `mark` that comes `elapsed` seconds after the endpoint was opened."""
+        """The fault, if any, of the call `mark` that arrives `elapsed` seconds after the endpoint was opened."""
         if self.storm and elapsed % self.storm_every > self.storm_every - self.storm:
             return KINDS["429"]
         if self.errors and draw("error", self.seed, mark) < self.errors:
@@ -93,9 +94,9 @@ class Weather:
 class FakeEndpoint:
     """A chat completions server; as a context manager it runs in a thread of its own.
 
-    Each request meets the next fault of the list, if one is left, else the weather. What arrives is noted in `journal`
-    (the bodies, in order), `headers` and `times` where `keep` is true, and in the file `log` where one is given.
-    `replay`: a log of an earlier rehearsal with responses, which are given again for the same requests.
+    Each request gets the next fault of the list, if one is left, else behaves by the weather. Where `keep` is true,
+    requests are kept in `journal` (the bodies, in order), `headers` and `times`; where `log` names a file, they are
+    written there. `replay`: the log of an earlier rehearsal, whose responses are given again for the same requests.
     """
 
     def __init__(
@@ -111,7 +112,7 @@ class FakeEndpoint:
         self.headers: list[dict[str, str]] = []  # by lower-case name
         self.times: list[float] = []
         self.busiest = 0
-        self.under_way = 0.0  # seconds that calls were under way, all added up
+        self.under_way = 0.0  # seconds that all calls were under way, added up
         self.asked: Counter[str] = Counter()  # how often each request arrived
         self._faults, self._weather = list(faults), weather or Weather(latency)
         self._keep, self._busy = keep, 0
@@ -123,11 +124,11 @@ class FakeEndpoint:
         self._batches = _FakeBatches(self)
 
     def fail(self, *faults: Fault) -> None:
-        """Let the next requests meet these faults."""
+        """Give these faults to the next requests."""
         self._faults += faults
 
     def note(self, body: dict[str, Any], headers: dict[str, str] | None = None) -> str:
-        """Journal a request; returns the hash that names it."""
+        """Note a request; returns its hash."""
         name = fingerprint(body)
         self.asked[name] += 1
         if self._keep:
@@ -137,7 +138,7 @@ class FakeEndpoint:
         return name
 
     def stats(self) -> dict[str, float]:
-        """Calls, those that differ, most at a time; seconds from first to last, and of all calls added up."""
+        """Calls, different calls, most calls at once; seconds from first to last call, and of all calls added up."""
         calls = {"calls": sum(self.asked.values()), "different": len(self.asked), "busiest": self.busiest}
         return calls | {"seconds": self._last - self._first, "under_way": self.under_way}
 
@@ -155,7 +156,7 @@ class FakeEndpoint:
             self._log.close()
 
     async def serve(self, port: int, ready: threading.Event | None = None) -> None:
-        """Serve on the loopback address until told to stop; port 0 takes a free one."""
+        """Serve on the loopback address until the context manager exits; port 0 takes a free port."""
         from aiohttp import web
 
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
@@ -183,7 +184,7 @@ class FakeEndpoint:
         if not http.path.endswith("/chat/completions"):
             return web.json_response(self.stats())
         body = json.loads(await http.read())
-        name = self.note(body, {name.lower(): told for name, told in http.headers.items()} if self._keep else None)
+        name = self.note(body, {name.lower(): value for name, value in http.headers.items()} if self._keep else None)
         mark = f"{name} {self.asked[name]}"
         fault = self._faults.pop(0) if self._faults else self._weather.fault(mark, time.monotonic() - self._opened)
         arrived = time.monotonic()
@@ -210,7 +211,7 @@ class FakeEndpoint:
 
 
 class _FakeBatches:
-    """The files and batches of a fake endpoint. A batch is done when it was asked after `polls` times."""
+    """The files and batches of a fake endpoint. A batch is done after it was polled `polls` times."""
 
     polls = 2
 
@@ -253,7 +254,7 @@ class _FakeBatches:
                 self._endpoint.note(entry["body"])
                 response = {"status_code": 200, "body": completion(entry["body"])}
                 done.append(json.dumps({"custom_id": entry["custom_id"], "response": response, "error": None}))
-            output = self._keep("\n".join(reversed(done)).encode())  # the order is not promised
+            output = self._keep("\n".join(reversed(done)).encode())  # the API promises no order
             batch |= {"status": "completed", "output_file_id": output["id"]}
         return batch
 
@@ -337,9 +338,9 @@ def _main() -> None:
         kind = str if name == "kinds" else type(value)
         default = ",".join(value) if name == "kinds" else value
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=default, help=f"default {default}")
-    given = vars(parser.parse_args())
-    port, journal, replay = (given.pop(name) for name in ("port", "journal", "replay"))
-    weather = Weather(**given | {"kinds": tuple(given["kinds"].split(","))})
+    options = vars(parser.parse_args())
+    port, journal, replay = (options.pop(name) for name in ("port", "journal", "replay"))
+    weather = Weather(**options | {"kinds": tuple(options["kinds"].split(","))})
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(FakeEndpoint(weather=weather, log=journal, replay=replay, keep=False).serve(port))
 

@@ -1,8 +1,8 @@
-"""Which batch size and dtype are fastest for a recipe's local models: found by trying them on this machine.
+"""Finds the fastest batch size and dtype for a recipe's local models by trying them on this machine.
 
-Each kind of work that a model does in the recipe is tried with the recipe's own prompts, batches growing twofold for as
-long as that pays and there is time. A model is tried in a process of its own, so that it is gone afterwards, and so
-that one which the system ends for want of memory ends nothing else.
+Each kind of work that a model does in the recipe is tried with the recipe's own prompts, doubling the batch size as
+long as that pays and time is left. A model is tried in a process of its own, which frees its memory afterwards; and if
+the system kills that process for lack of memory, nothing else ends with it.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from pairsmith.storage.row_types import CompletionRow, PromptRow
 LOCAL = ("transformers", "reward")
 PROMPTS, NEW_TOKENS, STAND_IN = 512, 24, 800  # prompts read, tokens generated, characters of a text to rate or rewrite
 SMALLEST, LARGEST = 4, 1024
-WORTHWHILE = 1.03  # how much faster a batch twice as large must be for the next to be tried
+WORTHWHILE = 1.03  # how much faster a doubled batch must be for the next to be tried
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a model does in a recipe: whose `local` it is about, and requests as the recipe makes them."""
+    """A kind of work: the models of the recipe that do it (`names`), and requests as the recipe makes them."""
 
     names: tuple[str, ...]
     spec: ModelSpec
@@ -49,7 +49,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Trial:
-    """One measurement, or why there is none."""
+    """One measurement, or the error that prevented it."""
 
     work: Work
     dtype: str
@@ -60,12 +60,12 @@ class Trial:
 
     @property
     def rate(self) -> float:
-        """Tokens a second, those of the requests counted too."""
+        """Tokens per second, those of the requests included."""
         return self.took.tokens / self.took.seconds if self.took else 0.0
 
 
 def works(recipe: Recipe) -> list[Work]:
-    """The work of all local models; members or judges that ask alike of the same weights are one."""
+    """The work of all local models; members or judges with the same weights and kind of requests count as one."""
     local = [spec for spec in recipe.specs if spec.backend in LOCAL]
     if not local:
         raise ConfigError(f"{recipe.name}: no model of it runs in this process; there is nothing to tune")
@@ -92,7 +92,7 @@ def _shortened(sampling: Sampling) -> Sampling:
 
 
 def requests_of(recipe: Recipe, spec: Member | Evolver | Judge, prompts: Sequence[PromptRow]) -> list[Request]:
-    """Requests as a run makes them; the prompts' own text stands in for completions that are not there yet."""
+    """Requests as a run makes them; the prompts' own text replaces completions, which do not exist yet."""
     if isinstance(spec, Member):
         everyone = recipe.pool.model_copy(update={"members": (spec,), "draw": None})
         return [item.request for item in generation.completion_requests(prompts, everyone, spec)]
@@ -131,7 +131,7 @@ def _stand_ins(prompt: PromptRow, count: int) -> list[CompletionRow]:
 
 
 def tune(all_works: Sequence[Work], seconds: float, open_trier: Callable[[], Trier] = TrialProcess) -> Iterator[Trial]:
-    """Try each work in about its share of `seconds`, loading included; trials come as they are done."""
+    """Try each work in about its share of `seconds`, loading included; yields each trial when it is done."""
     by_weights: dict[tuple[Any, ...], list[Work]] = defaultdict(list)
     for work in all_works:
         by_weights[work.weights].append(work)
@@ -150,7 +150,7 @@ def tune(all_works: Sequence[Work], seconds: float, open_trier: Callable[[], Tri
 
 
 def _search(trier: Trier, work: Work, dtype: str, at_a_time: int, until: float) -> Iterator[Trial]:
-    """Batches of 4, 8, 16 and so on: at least one, and no more once the next would not pay or end in time."""
+    """Try batches of 4, 8, 16 and so on: at least one, until the next would not pay or not end in time."""
     size, fastest = 1, 0.0
     try:
         trier.tried(_with(work.spec, dtype, size), work.requests[:1])  # loads the model
@@ -172,7 +172,7 @@ def _with(spec: ModelSpec, dtype: str, batch_size: int) -> ModelSpec:
 
 
 def best(trials: Sequence[Trial]) -> list[Trial]:
-    """The fastest batch of each work, in the dtype that is fastest for all works of its weights together."""
+    """The fastest trial of each work, in the dtype that is fastest for all works with the same weights together."""
     fastest: dict[tuple[int, str], Trial] = {}
     for trial in trials:
         key = id(trial.work), trial.dtype
@@ -190,17 +190,17 @@ def best(trials: Sequence[Trial]) -> list[Trial]:
 
 
 def settings_of(trial: Trial) -> LocalOptions:
-    """`local` of those whose work it is, as it would be best."""
+    """The best `local` options for the models of a trial's work."""
     local = trial.work.spec.local
     return local.model_copy(update={"dtype": trial.dtype, "batch_size": trial.batch_size})
 
 
 def lines(chosen: Sequence[Trial]) -> list[str]:
-    """What to put into the recipe, by name of member, evolver or judge."""
+    """The lines to put into the recipe, each with the name of its member, evolver or judge."""
     made = []
     for trial in chosen:
         fields = settings_of(trial).model_dump(mode="json", exclude_defaults=True)
         fields |= {"dtype": trial.dtype, "batch_size": trial.batch_size}
-        told = ", ".join(f"{name}: {json.dumps(value)}" for name, value in fields.items()).replace('"', "")
-        made += [f"local: {{{told}}}  # {name}" for name in trial.work.names]
+        options = ", ".join(f"{name}: {json.dumps(value)}" for name, value in fields.items()).replace('"', "")
+        made += [f"local: {{{options}}}  # {name}" for name in trial.work.names]
     return made

@@ -1,5 +1,5 @@
 """Prefect tasks, imported as `pairsmith_tasks`: each runs one stage for one shard, with retries.
 
-It offers a task a module, named as the stage in `pairsmith.stages` that it calls, what all of them have in common
-(`options`), and how they share an endpoint (`endpoints`). It may import `pairsmith`, and no flow.
+It offers one task per module, named like the stage in `pairsmith.stages` that it calls; `options` holds the settings of
+all tasks, and `endpoints` lets them share an endpoint. It may import `pairsmith`, and no flow.
 """

@@ -1,4 +1,4 @@
-"""Decide: what a person said about a version that waits -> its state, and where `latest` leads."""
+"""Decide: a person's decision about a version that waits -> its state, and the version that `latest` leads to."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """What a task needs from Prefect before it asks an endpoint: keys from Secret blocks, and a share of its rates.
 
-Several workers that share an endpoint name a global concurrency limit of Prefect's in `endpoint.shared_limit`. A
-shard's task holds one of its slots while it works, and the process takes that share of the calls and tokens a minute:
-with a limit of 4 and 3 shards under way, three quarters. It costs one call to the server per shard, not per request.
+Several workers that share an endpoint name one of Prefect's global concurrency limits in `endpoint.shared_limit`. A
+shard's task holds one of its slots while it works, and the process uses that share of the calls and tokens per minute:
+with a limit of 4 and 3 shards under way, three quarters. This costs one call to the server per shard, not per request.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from pairsmith.session import Session
 
 
 class HeldSlots:
-    """How many slots of limits this process holds, by limit and endpoint."""
+    """The number of slots that this process holds, by limit and endpoint."""
 
     def __init__(self) -> None:
         self._held: Counter[tuple[str, str]] = Counter()
         self._lock = threading.Lock()
 
     def change(self, spec: ModelSpec, slots: int, by: int, session: Session) -> None:
-        """Note slots that were taken or given back; the engine gets the share of the rates that goes with them."""
+        """Note slots taken or given back, and set the engine's share of the rates to match."""
         assert spec.endpoint is not None
         name = (str(spec.endpoint.shared_limit), f"{spec.endpoint.base_url} {spec.model}")
         with self._lock:
@@ -41,7 +41,7 @@ class HeldSlots:
 
 @contextmanager
 def at_endpoint(spec: ModelSpec, session: Session) -> Iterator[None]:
-    """Make a model's endpoint ready for the tasks of one shard."""
+    """Within the block, the model's endpoint has its key and its share of the rates."""
     endpoint = spec.endpoint
     if endpoint is None:
         yield
@@ -70,7 +70,7 @@ def secret(block: str) -> str:
 
 
 def slots_of(limit: str) -> int:
-    """How many slots a global concurrency limit has. Raises ConfigError where there is no such limit."""
+    """The number of slots of a global concurrency limit. Raises ConfigError where there is no such limit."""
     from prefect.exceptions import ObjectNotFound
 
     with get_client(sync_client=True) as client:

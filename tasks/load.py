@@ -16,7 +16,7 @@ from pairsmith_tasks.sessions import task_session
 
 @task(name="load", task_run_name="load prompts", **STAGE)
 def load_prompts(recipe: Recipe, full: bool = False) -> dict[str, Any]:
-    """`full`: whatever is remembered of the sources is forgotten first."""
+    """`full`: forget what earlier loads noted about the sources first."""
     if full:
         forget_sources(recipe, task_session())
     return asdict(load_sources(recipe, task_session()))

@@ -1,4 +1,4 @@
-"""Look: what models have yet to make before a stage can be done by itself."""
+"""Look: what models must still make before a stage can run on its own."""
 
 from __future__ import annotations
 

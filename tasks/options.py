@@ -1,6 +1,6 @@
-"""What all stage tasks have in common: retries with jitter for passing faults, and no results kept by Prefect.
+"""The settings of all stage tasks: retries with jitter for temporary faults, and no results kept by Prefect.
 
-The tables and the ledger are the record of what was done; Prefect schedules and shows.
+The tables and the ledger record what was done; Prefect only schedules and shows it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pairsmith.errors import PairsmithError
 
 
 async def passing(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:
-    """Whether a failure may pass by itself: what we raise on purpose (a wrong recipe, key or input) does not."""
+    """Whether a failure may be temporary. Errors that we raise on purpose (a wrong recipe, key or input) are not."""
     try:
         await state.aresult()
     except PairsmithError:

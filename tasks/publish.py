@@ -34,7 +34,7 @@ def publish_dataset(recipe: Recipe, loaded: dict[str, Any]) -> dict[str, Any]:
     create_markdown_artifact(
         render_markdown(recipe, summary),
         key=artifact_key(recipe.name, "summary"),
-        description="What came of the prompts",
+        description="Outcome of the prompts",
     )
     found = {"funnel": table, "passed_over": reasons_text(summary.completion_reasons), "gates": gates}
     return asdict(published) | found
@@ -47,25 +47,25 @@ def push_dataset(recipe: Recipe, published: dict[str, Any]) -> str | None:
 
 
 def show_version(recipe: Recipe, published: Published, gates: list[dict[str, Any]]) -> None:
-    """Artifacts of a version: where it and its report are, its gates, and some of its pairs."""
-    store, told = open_store(recipe, task_session()), f"{published.version} ({published.state})"
-    create_table_artifact(gates, key=artifact_key(recipe.name, "gates"), description=f"Quality gates of {told}")
+    """Make the artifacts of a version: links to it and its report, its gates, and some of its pairs."""
+    store, title = open_store(recipe, task_session()), f"{published.version} ({published.state})"
+    create_table_artifact(gates, key=artifact_key(recipe.name, "gates"), description=f"Quality gates of {title}")
     for what, name in (("dataset", ""), ("report", "report.html")):
         place = f"versions/{published.version}/{name}".rstrip("/")
         create_link_artifact(
             store.files.link(place),
             link_text=store.url(place),
             key=artifact_key(recipe.name, what),
-            description=f"{what} of {told}",
+            description=f"{what} of {title}",
         )
     if version := versions.version_at(store, published.version):
         create_markdown_artifact(
             render_samples(some_pairs(store, version, SAMPLES)),
             key=artifact_key(recipe.name, "samples"),
-            description=f"Some pairs of {told}",
+            description=f"Some pairs of {title}",
         )
 
 
 def artifact_key(name: str, what: str) -> str:
-    """A key for something about a recipe in the form that Prefect takes: lower case, digits, dashes."""
+    """The key of an artifact about a recipe, in the form that Prefect accepts: lower case, digits, dashes."""
     return f"{name.replace('.', '-').replace('_', '-')}-{what}"

@@ -1,4 +1,4 @@
-"""The session that tasks work in. It is no parameter of a task: what is open in a process cannot be sent to another."""
+"""The session of tasks. It is no parameter of theirs, since what is open in one process cannot be sent to another."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _of_run: ContextVar[Session | None] = ContextVar("session", default=None)
 
 @contextmanager
 def run_session() -> Iterator[Session]:
-    """The session of a run, in which its tasks of this process work: the one that is open already, or a new one."""
+    """The session of a run, shared by its tasks in this process: the one that is open already, or a new one."""
     known = _of_run.get()
     if known is not None:
         yield known
@@ -27,5 +27,5 @@ def run_session() -> Iterator[Session]:
 
 
 def task_session() -> Session:
-    """The session of the run that a task belongs to; in another process than the run's, that process's own."""
+    """The session of a task's run; in a process other than the run's, that process's own session."""
     return _of_run.get() or process_session()

@@ -1,4 +1,4 @@
-"""Survey: what each shard tells of the whole data set, and what all of them together tell each shard."""
+"""Survey: statistics of each shard, merged to those of the whole data set, which the pairing of each shard uses."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ def survey_completions(recipe: Recipe, shard: str) -> dict[str, Any]:
 
 @task(name="merge surveys", task_run_name="merge surveys", **STAGE)
 def merge_shard_surveys(recipe: Recipe, shards: dict[str, int]) -> list[str]:
-    """The shards whose pairs are to be selected, for what is new in them or in the whole data set."""
+    """The shards whose pairs must be selected, since something is new in them or in the whole data set."""
     return merge_surveys(recipe, shards, task_session())

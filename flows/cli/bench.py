@@ -1,4 +1,4 @@
-"""`pairsmith bench`: trials of a recipe's local models as they are done, then what to put into the recipe."""
+"""`pairsmith bench`: prints each trial of a recipe's local models when it is done, then what to put into the recipe."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def show_bench(console: Console, recipe: Recipe, seconds: float) -> None:
     trials = []
     for trial in tune(found, seconds):
         trials.append(trial)
-        console.print(plain(_told(trial)), soft_wrap=True)
+        console.print(plain(_line(trial)), soft_wrap=True)
     chosen = best(trials)
     if not chosen:
         raise RunError("no trial came to an end; see above")
@@ -29,7 +29,7 @@ def show_bench(console: Console, recipe: Recipe, seconds: float) -> None:
         console.print(plain(f"  {line}"), soft_wrap=True)
 
 
-def _told(trial: Trial) -> str:
+def _line(trial: Trial) -> str:
     about = f"{', '.join(trial.work.names)}: {trial.dtype}, batches of {trial.batch_size}"
     return f"{about}: {trial.error or f'{trial.rate:,.0f} tokens/s'}"
 

@@ -41,7 +41,7 @@ def compare_command(a: Path, b: Path, count: int) -> None:
 @click.command("versions")
 @dataset_argument
 def versions_command(dataset: Path) -> None:
-    """List the versions of DATASET: their changes, what became of them, by whom and why, and which is `latest`."""
+    """List the versions of DATASET: their changes and state, who decided that and why, and which one is `latest`."""
     with exit_codes():
         from pairsmith.status import versions_of
         from pairsmith.storage.versions import store_at
@@ -116,7 +116,7 @@ def status_command(workspace: Path) -> None:
 
 
 def _decide(what: str, dataset: Path, version: str | None, reason: str) -> None:
-    """Release, reject or roll back, in the name of whoever sits here."""
+    """Release, reject or roll back, in the name of this machine's user."""
     with exit_codes():
         from pairsmith.storage import versions
         from pairsmith.storage.decisions import this_user

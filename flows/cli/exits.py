@@ -1,4 +1,4 @@
-"""How the command line ends: errors as a line and an exit code, interruptions within a grace.
+"""How the command line ends: an error becomes a line and an exit code, an interruption ends it after a few seconds.
 
 Exit codes: 0 done; 1 the run failed (what it finished is kept); 2 the recipe or the command is wrong; 3 the input
 data cannot be used; 130 interrupted.
@@ -17,22 +17,22 @@ from typing import NoReturn
 import click
 
 INTERRUPTED = 130
-GRACE_SECONDS = 5.0  # after Ctrl-C or SIGTERM, for threads in the middle of a batch
+GRACE_SECONDS = 5.0  # between Ctrl-C or SIGTERM and the end, for threads in the middle of a batch
 ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 class exit_codes:
-    """Turns errors into a line on stderr and an exit code; anything unforeseen keeps its traceback.
+    """Turns errors into a line on stderr and an exit code; unexpected errors keep their traceback.
 
-    A signal to end is noticed whoever handles it: Prefect puts a handler of its own in place while a flow runs, which
-    waits for all that is under way.
+    It notices Ctrl-C and SIGTERM even while another handler is installed: during a flow, Prefect's own handler waits
+    for everything that is under way.
     """
 
     def __init__(self) -> None:
         self._interrupted = threading.Event()
 
     def __enter__(self) -> None:
-        reader, self._writer = socket.socketpair()  # Windows takes no pipe here
+        reader, self._writer = socket.socketpair()  # Windows accepts only a socket here
         self._writer.setblocking(False)
         self._before = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         threading.Thread(target=self._watch, args=(reader,), daemon=True).start()
@@ -46,7 +46,7 @@ class exit_codes:
         self._writer.close()
         if isinstance(error, KeyboardInterrupt) or (error and self._interrupted.is_set()):  # some libraries wrap it
             _leave()
-        if isinstance(error, PairsmithError | OSError):  # of the system: a full disk, a file that may not be written
+        if isinstance(error, PairsmithError | OSError):  # OSError: a full disk, a file that may not be written
             from pairsmith_flows.cli.terminal import plain
 
             click.echo(f"error: {plain(str(error))}", err=True)
@@ -57,7 +57,7 @@ class exit_codes:
         raise KeyboardInterrupt
 
     def _watch(self, signals: socket.socket) -> None:
-        """Let Prefect note an interruption, but not for longer than the grace."""
+        """After a signal, give Prefect GRACE_SECONDS to note the interruption, then end."""
         with signals:
             while number := signals.recv(1):
                 if number[0] in ENDING:
@@ -67,7 +67,7 @@ class exit_codes:
 
 
 def _leave() -> NoReturn:
-    """End now, with threads in the middle of a batch or not: every reply that came is in the ledger already.
+    """End at once, even with threads in the middle of a batch: every reply received is in the ledger already.
 
     Prefect's temporary server ends by itself when this process is gone.
     """

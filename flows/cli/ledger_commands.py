@@ -1,4 +1,4 @@
-"""Commands about the ledger: what it holds, and export, import, verify, prune."""
+"""Commands about the ledger: show what it holds, export, import, verify, prune."""
 
 from __future__ import annotations
 
@@ -65,15 +65,15 @@ def ledger_verify(book: Any, drop: bool) -> None:
         count, damaged = verify(book)
         if drop:
             book.replies.drop(damaged)
-        told = f"{count:,} replies, {len(damaged):,} damaged" + (" and dropped" if drop and damaged else "")
+        line = f"{count:,} replies, {len(damaged):,} damaged" + (" and dropped" if drop and damaged else "")
         if damaged and not drop:
-            raise DataError(f"{told}: {', '.join(damaged[:3])}...; `verify --drop` drops them")
-        click.echo(told)
+            raise DataError(f"{line}: {', '.join(damaged[:3])}...; `verify --drop` drops them")
+        click.echo(line)
 
 
 @ledger_command.command("prune")
 @click.argument("workspaces", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--yes", is_flag=True, help="Do it; without, only say what would go.")
+@click.option("--yes", is_flag=True, help="Drop them; without this option, only count them.")
 @click.pass_obj
 def ledger_prune(book: Any, workspaces: tuple[Path, ...], yes: bool) -> None:
     """Drop replies that no dataset in WORKSPACES uses. Name every workspace that shares the ledger."""

@@ -40,7 +40,7 @@ def run_command(
 @wait_option
 @verbose_option
 def rate_command(recipe_path: Path, overrides: tuple[str, ...], limit: int | None, wait: float, verbose: bool) -> None:
-    """Rate what completions there are, and generate none."""
+    """Rate the completions that exist, and generate none."""
     with exit_codes():
         recipe = recipe_from(recipe_path, overrides, limit)
         if recipe.rating is None:
@@ -57,7 +57,7 @@ def rate_command(recipe_path: Path, overrides: tuple[str, ...], limit: int | Non
 @wait_option
 @verbose_option
 def pair_command(recipe_path: Path, overrides: tuple[str, ...], limit: int | None, wait: float, verbose: bool) -> None:
-    """Select pairs anew from what completions and ratings there are, and publish them; no member or judge is asked."""
+    """Select pairs again from the completions and ratings that exist, and publish them. Asks no member or judge."""
     with exit_codes():
         run_flow(recipe_from(recipe_path, overrides, limit), verbose, wait, "pair")
 

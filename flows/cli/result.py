@@ -1,4 +1,4 @@
-"""What the command line says after a run. Imported only when it is needed."""
+"""What the command line prints after a run. Imported only when it is needed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pairsmith_flows.cli.terminal import plain, table
 
 
 def show_published(console: Console, recipe: Recipe, result: dict[str, Any]) -> None:
-    """What became of the rows, what was asked, and where the version is and stands."""
+    """Print the funnel, the refused rows, the calls, and the version with its paths and state."""
     folder, is_latest = result["folder"], result["state"] == "released"
     dataset = folder.rpartition("/versions/")[0]
     console.print(table("Funnel", result["funnel"]))
@@ -30,16 +30,16 @@ def show_published(console: Console, recipe: Recipe, result: dict[str, Any]) -> 
     console.print(f" version: {result['version']} ({news}), {result['pairs']:,} pairs")
     if not is_latest:
         stays = f"latest stays {result['latest']}" if result["latest"] else "there is no latest yet"
-        told = {
+        reason = {
             "candidate": f"it waits for approval, {stays}: `pairsmith release {dataset} --reason ...`, or reject",
             "rejected": f"the same content was rejected, {stays}",
             "withdrawn": f"latest was rolled back from the same content, {stays}",
         }[result["state"]]
-        console.print(f"   state: {told}", soft_wrap=True, markup=False)
+        console.print(f"   state: {reason}", soft_wrap=True, markup=False)
 
 
 def show_rated(console: Console, recipe: Recipe, result: dict[str, Any]) -> None:
-    """What was asked, and what could not be rated."""
+    """Print the refused rows, the calls, and what could not be rated."""
     _show_refused(console, recipe)
     _show_usage(console, result["usage"])
     if result["lacking"]:
@@ -60,7 +60,7 @@ def _show_usage(console: Console, usage: list[dict[str, Any]]) -> None:
 
 
 def _show_refused(console: Console, recipe: Recipe) -> None:
-    """The first rows refused at load, and where all of them stand."""
+    """Print the first rows refused at load, and the file that lists all of them."""
     store = open_store(recipe)
     details = store.read(LOAD_REJECTIONS)["detail"].to_list()
     if details:

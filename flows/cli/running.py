@@ -1,4 +1,4 @@
-"""How a command loads its recipe, runs a flow and writes to the terminal."""
+"""What commands share: loading a recipe, running a flow, and a console."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def open_console() -> Console:
 
 
 def prepare_prefect(verbose: bool) -> None:
-    """Settings for a run from the terminal; whatever the user has set stays. Must come before Prefect's import."""
+    """Set Prefect's settings for a run from the terminal, except those that the user has set. Call before importing
+    Prefect, which reads them once."""
     from pairsmith_flows.service.settings import for_terminal
 
     for name, value in for_terminal(verbose).items():
@@ -35,7 +36,7 @@ def prepare_prefect(verbose: bool) -> None:
 
 
 def run_flow(recipe: Recipe, verbose: bool, wait: float, what: str = "build") -> None:
-    """Build a recipe's dataset, or only rate or pair."""
+    """Build a recipe's data set, or only rate or pair (`what`), and print the result."""
     from pairsmith.errors import RunError
     from pairsmith.stages.base import stages_of
     from pairsmith.storage.lock_wait import patient

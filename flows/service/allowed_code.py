@@ -1,8 +1,8 @@
-"""Which code a recipe may name that came to a deployment: that of the modules which the operator listed, and no other.
+"""Which code a deployment's recipe may name: only that of modules which the operator listed.
 
-Anyone who can log in to a server can fill in its form, so a deployment's recipe is held against the list before
-anything that it names is imported. What a prefect.yaml says reaches a run in the same way and nothing tells the two
-apart, so it is held against the list too. A run from the command line is its user's own and is not.
+Anyone who can log in to a server can fill in its form, so a deployment's recipe is checked against the list before
+anything that it names is imported. A recipe from a prefect.yaml reaches a run in the same way and cannot be
+distinguished, so it is checked too. A run from the command line belongs to its user and is not checked.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from pairsmith.config import Recipe
 from pairsmith.config.plugins import Reference, references
 from pairsmith.errors import ConfigError
 
-VARIABLE = "PAIRSMITH_ALLOW_CODE"  # which the worker and its runs inherit from `pairsmith serve`
+VARIABLE = "PAIRSMITH_ALLOW_CODE"  # the worker and its runs inherit it from `pairsmith serve`
 
 
 def check_code(recipe: Recipe) -> None:
-    """Raise ConfigError where this run belongs to a deployment, and its recipe names code that is not listed."""
+    """Raise ConfigError where this run belongs to a deployment and its recipe names code that is not listed."""
     if deployment.id is None:
         return
     listed = [entry for entry in os.environ.get(VARIABLE, "").split(",") if entry]
@@ -34,18 +34,21 @@ def check_code(recipe: Recipe) -> None:
 
 
 def is_listed(reference: Reference, listed: list[str]) -> bool:
-    """Whether a list names the module of a reference: by its name where it is on Python's path, by its file or a folder
-    above it where it stands in the recipe's folder, which the recipe itself can choose."""
+    """Whether the module of a reference is listed.
+
+    A module on Python's path is listed by its name. One in the recipe's folder, which the recipe itself can choose, is
+    listed by its file or a folder above it.
+    """
     if reference.file is None:
         return reference.module in listed
     file = Path(reference.file)
-    if file != file.resolve():  # what stands beside a link is not what stands beside the file
+    if file != file.resolve():  # a link's folder may hold other modules than the file's folder
         return False
     return any(Path(entry).is_absolute() and file.is_relative_to(entry) for entry in listed)
 
 
 def absolute(entries: str) -> str:
-    """A list as an operator writes it, with its files and folders as they are seen from anywhere."""
+    """An operator's list with its files and folders as absolute paths."""
     found = [entry.strip() for entry in entries.split(",") if entry.strip()]
     return ",".join(str(Path(entry).resolve()) if is_path(entry) else entry for entry in found)
 

@@ -1,4 +1,4 @@
-"""Steps of `prefect deploy`, to be named in a prefect.yaml."""
+"""Steps for `prefect deploy`, to be named in a prefect.yaml."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 def read_recipe(path: str) -> dict[str, Any]:
     """Read a recipe's file as `pairsmith run` does, so that a deployment's parameters need no copy of it.
 
-    Its outputs: `recipe`, with its paths absolute and without what is as it would be anyway; and `name`.
+    Outputs: `recipe`, with absolute paths and without defaults; and its `name`.
     """
     from pairsmith.config.loading import load_recipe
 

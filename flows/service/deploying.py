@@ -1,11 +1,10 @@
-"""What a server needs to know: the work pool, the deployments and the automations. `pairsmith serve` runs it.
+"""Sets up a server: makes the work pool, the deployments and the automations. `pairsmith serve` runs it.
 
-    python -m pairsmith_flows.service.deploying PREFECT_FILE AUTOMATIONS POOL MARK [--alone]
+    python -m pairsmith_flows.service.deploying PREFECT_FILE AUTOMATIONS POOL STAMP [--alone]
 
-Makes nothing where the same was made before, of which MARK, a file, is the sign: so what was changed in the UI, such as
-a schedule that was paused, stays until a file changes. Deployments that name our flows as version 0.1 did get the names
-of today. With --alone, which says that no worker of the pool is there, its runs that seem to be under way are marked as
-crashed.
+STAMP is a file that holds a digest of what was made last. Where nothing differs, nothing is made again: so changes in
+the UI, such as a paused schedule, stay until a file changes. Deployments with version 0.1's names of our flows get
+today's names. --alone says that the pool has no worker: then its runs that seem to be under way are marked as crashed.
 """
 
 from __future__ import annotations
@@ -41,8 +40,8 @@ STEP = f"{read_recipe.__module__}.{read_recipe.__qualname__}"
 
 
 def _main() -> None:
-    """Make what is new. Ends with a line that says why where it cannot."""
-    prefect_file, automations, pool, mark, *alone = sys.argv[1:]
+    """Make what is new. An error ends the process with a line that says why."""
+    prefect_file, automations, pool, stamp, *alone = sys.argv[1:]
     try:
         with get_client(sync_client=True) as client:
             if alone:
@@ -50,23 +49,23 @@ def _main() -> None:
             check_names(Path(prefect_file))
             renew_names(client)
             wanted = state_of(Path(prefect_file), Path(automations), client)
-            if Path(mark).exists() and Path(mark).read_text(encoding="utf-8") == wanted:
+            if Path(stamp).exists() and Path(stamp).read_text(encoding="utf-8") == wanted:
                 return
             make_pool(client, pool)
             deploy(prefect_file)
             make_automations(client, Path(automations))
-            Path(mark).write_text(state_of(Path(prefect_file), Path(automations), client), encoding="utf-8")
+            Path(stamp).write_text(state_of(Path(prefect_file), Path(automations), client), encoding="utf-8")
     except PairsmithError as error:
         sys.exit(f"error: {error}")
 
 
 def state_of(prefect_file: Path, automations: Path, client: SyncPrefectClient) -> str:
-    """A digest of all that the deployments are made from, and of which there are."""
+    """A digest of everything that the deployments are made from, and of the deployments that exist."""
     text = prefect_file.read_text(encoding="utf-8")
     recipes = [read_recipe(**step) for step in recipe_steps(yaml.safe_load(text))]
-    there = sorted(str(deployment.id) for deployment in client.read_deployments())
+    existing = sorted(str(deployment.id) for deployment in client.read_deployments())
     schema = Recipe.model_json_schema()
-    return fingerprint(text, automations_in(automations, client), recipes, schema, there)
+    return fingerprint(text, automations_in(automations, client), recipes, schema, existing)
 
 
 def recipe_steps(data: Any) -> list[dict[str, Any]]:
@@ -80,7 +79,7 @@ def recipe_steps(data: Any) -> list[dict[str, Any]]:
 
 
 def make_pool(client: SyncPrefectClient, name: str) -> None:
-    """A pool of processes, unless there is one of that name."""
+    """Make a work pool of processes, unless there is one of that name."""
     try:
         template = ProcessWorker.get_default_base_job_template()
         client.create_work_pool(WorkPoolCreate(name=name, type=ProcessWorker.type, base_job_template=template))
@@ -89,7 +88,7 @@ def make_pool(client: SyncPrefectClient, name: str) -> None:
 
 
 def mark_dead(client: SyncPrefectClient, pool: str) -> None:
-    """Mark the runs as crashed that an earlier worker of the pool left under way; their places are free then."""
+    """Mark the runs that an earlier worker of the pool left under way as crashed, which frees their slots."""
     under_way = FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING, StateType.CANCELLING])
     for run in client.read_flow_runs(
         flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=under_way)),
@@ -99,7 +98,7 @@ def mark_dead(client: SyncPrefectClient, pool: str) -> None:
 
 
 def renew_names(client: SyncPrefectClient) -> None:
-    """Let deployments that an earlier version made name today's modules; else their runs would fail."""
+    """Put today's module names into deployments that an earlier version made; else their runs would fail."""
     for deployment in client.read_deployments():
         named = {"entrypoint": deployment.entrypoint, "pull_steps": deployment.pull_steps}
         changed = {name: renewed(value) for name, value in named.items() if renewed(value) != value}
@@ -110,7 +109,7 @@ def renew_names(client: SyncPrefectClient) -> None:
 
 def deploy(prefect_file: str) -> None:
     """`prefect deploy --all`, in this process."""
-    given = sys.argv
+    argv = sys.argv
     sys.argv = ["prefect", "--no-prompt", "deploy", "--all", "--prefect-file", prefect_file]
     try:
         runpy.run_module("prefect", run_name="__main__")
@@ -118,15 +117,15 @@ def deploy(prefect_file: str) -> None:
         if end.code:
             raise
     finally:
-        sys.argv = given
+        sys.argv = argv
 
 
 def make_automations(client: SyncPrefectClient, path: Path) -> None:
-    """Make the automations of a file, or make those of the same names like it; one that was switched off stays so."""
-    there = {found.name: found for found in client.read_automations()}
+    """Create the automations of a file, or update those of the same name; one that was switched off stays off."""
+    existing = {found.name: found for found in client.read_automations()}
     for data in automations_in(path, client):
         wanted = AutomationCore.model_validate(data)
-        found = there.get(wanted.name)
+        found = existing.get(wanted.name)
         if found is None:
             client.create_automation(wanted)
         else:
@@ -136,7 +135,7 @@ def make_automations(client: SyncPrefectClient, path: Path) -> None:
 def automations_in(path: Path, client: SyncPrefectClient) -> list[dict[str, Any]]:
     """The automations of a file, with the ids of the notification blocks that they name.
 
-    Where there is no such block, an action of that kind does nothing.
+    An action whose block does not exist becomes one that does nothing.
     """
     found: list[dict[str, Any]] = yaml.safe_load(path.read_text(encoding="utf-8"))["automations"]
     blocks = {str(block.name): str(block.id) for block in client.read_block_documents() if notifies(block)}
@@ -149,8 +148,8 @@ def with_block(action: dict[str, Any], blocks: dict[str, str]) -> dict[str, Any]
     if "block" not in action:
         return action
     found = blocks.get(action["block"])
-    given = {name: value for name, value in action.items() if name != "block"}
-    return given | {"block_document_id": found} if found else {"type": "do-nothing"}
+    others = {name: value for name, value in action.items() if name != "block"}
+    return others | {"block_document_id": found} if found else {"type": "do-nothing"}
 
 
 def notifies(block: BlockDocument) -> bool:

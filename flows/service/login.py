@@ -1,4 +1,4 @@
-"""Who may use the service: a login, made once and kept in a file that only its owner reads."""
+"""The login of the service: made once and kept in a file that only its owner can read."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ AUTH = "PREFECT_SERVER_API_AUTH_STRING"
 
 
 def login(folder: Path) -> str:
-    """The login of the service, `user:password`: of the environment, else that of its file, made where it is absent."""
-    if given := os.environ.get(AUTH):
-        return given
+    """The login of the service, `user:password`: from the environment, else from its file, made where it is absent."""
+    if from_environment := os.environ.get(AUTH):
+        return from_environment
     path = folder / "login"
     if not path.exists():
         write_private(path, f"admin:{secrets.token_urlsafe(24)}\n")
@@ -26,13 +26,13 @@ def login(folder: Path) -> str:
 
 
 def write_environment(folder: Path, environment: Mapping[str, str]) -> None:
-    """Leave in `folder` what other terminals need to reach the service, as a file for their shell."""
+    """Write a shell file to `folder` that sets what other terminals need to reach the service."""
     names = ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING")
     write_private(folder / "env", "".join(f"export {name}={shlex.quote(environment[name])}\n" for name in names))
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner may read, whole or not at all."""
+    """Write a file that only its owner can read, whole or not at all."""
     new = path.with_name(f"{path.name}.new")
     new.unlink(missing_ok=True)
     with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:

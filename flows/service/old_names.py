@@ -1,4 +1,4 @@
-"""Names that modules had up to version 0.1, as prefect.yaml files and deployments of users still have them."""
+"""Names of version 0.1's flows, which users' prefect.yaml files and deployments may still contain."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WORD = re.compile(r"[\w.]+")
 
 
 def check_names(prefect_file: Path) -> None:
-    """Raise ConfigError that says how to spell the old names in a prefect.yaml; comments do not count."""
+    """Raise ConfigError that gives the new names for old ones in a prefect.yaml; comments are ignored."""
     lines = [line.partition("#")[0] for line in prefect_file.read_text(encoding="utf-8").splitlines()]
     old = sorted(RENAMED.keys() & set(WORD.findall("\n".join(lines))))
     if old:
@@ -28,7 +28,7 @@ def check_names(prefect_file: Path) -> None:
 
 
 def renewed(value: Any) -> Any:
-    """A value of a deployment, such as its steps, with the names of today."""
+    """A value of a deployment, such as its steps, with today's names."""
     if isinstance(value, dict):
         return {renewed(name): renewed(part) for name, part in value.items()}
     if isinstance(value, list):

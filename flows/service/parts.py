@@ -1,4 +1,4 @@
-"""The parts of a service: the server, the set-up, which ends by itself, and the worker."""
+"""The processes of a service: the server, the set-up, which ends on its own, and the worker."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pairsmith_flows.service.processes import detached
 from pairsmith_flows.service.watchdog import Watchdog
 
 POOL = "local"
-DEATHS = 5  # of a part, each within STEADY_SECONDS of its start, before the service gives up
+DEATHS = 5  # of a part in a row, each within STEADY_SECONDS of its start, before the service gives up
 STEADY_SECONDS = 60.0
 
 
@@ -33,7 +33,7 @@ class Part:
     deaths: list[int] = field(default_factory=list)
 
     def start(self) -> None:
-        output = open(self.log, "ab") if self.log else None  # noqa: SIM115 - the process writes on
+        output = open(self.log, "ab") if self.log else None  # noqa: SIM115 - the process keeps writing
         try:
             self.process = subprocess.Popen(
                 self.command,
@@ -54,7 +54,7 @@ class Part:
         return self.process.poll()
 
     def revive(self) -> None:
-        """Start again what has ended. Raises RunError where it keeps ending."""
+        """Start the process again if it has ended. Raises RunError where it keeps ending."""
         code = self.code
         if code is None:
             return
@@ -73,7 +73,7 @@ class Part:
 
 
 def commands(folder: Path, prefect_file: Path, automations: Path) -> dict[str, list[str]]:
-    """How each part is started, in the order in which they start."""
+    """The command line of each part, in the order in which they start."""
     python, made = [sys.executable, "-m"], str(folder / "deployed")
     deploying = "pairsmith_flows.service.deploying"
     return {
@@ -86,7 +86,7 @@ def commands(folder: Path, prefect_file: Path, automations: Path) -> dict[str, l
 def make_parts(
     commands: Mapping[str, list[str]], environment: Mapping[str, str], watchdog: Watchdog, folder: Path
 ) -> tuple[Part, Part, Part]:
-    """Server, set-up and worker, with the mark by which the watchdog knows them; the worker writes to the terminal."""
+    """Server, set-up and worker, with the mark by which the watchdog finds them; the worker writes to the terminal."""
     server, setup, worker = (
         Part(
             name,

@@ -1,7 +1,7 @@
-"""The processes of a service: how they are marked, found and ended, on every system.
+"""Marks, finds and ends the processes of a service, on every operating system.
 
-Each has a mark in its environment, which its children inherit. So a run that a worker started is found as well, though
-it belongs to a session of its own.
+Each process has a mark in its environment, which its children inherit. So a run that a worker started is found too,
+though it belongs to a session of its own.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from typing import Any
 
 import psutil
 
-VARIABLE = "PAIRSMITH_SERVICE"  # "MARK PART", of which MARK names the service
-# In the order in which they end: runs can still tell the server how they ended.
+VARIABLE = "PAIRSMITH_SERVICE"  # its value: "MARK PART", where MARK identifies the service
+# In the order in which they are ended: the server last, so that runs can still report their end to it.
 GRACE_SECONDS = {"worker": 20.0, "setup": 5.0, "server": 10.0, "temporary server": 2.0}
-BIRTH_SECONDS = 0.2  # a process that was being started when its parent was killed has its mark by then
+BIRTH_SECONDS = 0.2  # after which a process that was just being started when its parent was killed has its mark
 
 
 def detached() -> dict[str, Any]:
-    """Options of Popen for a process that Ctrl-C at the terminal does not reach."""
+    """Popen options for a process that Ctrl-C at the terminal does not reach."""
     if sys.platform == "win32":
         return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
     return {"start_new_session": True}
 
 
 def marked(mark: str, parts: Iterable[str] = GRACE_SECONDS) -> list[psutil.Process]:
-    """The processes of some parts of a service. Those of other users, which cannot be read, are none of ours."""
+    """The processes of some parts of a service. Unreadable ones belong to other users, so they are not ours."""
     wanted, found = {f"{mark} {part}" for part in parts}, []
     for process in psutil.process_iter():
         try:
@@ -50,7 +50,7 @@ def end_all(mark: str) -> None:
 
 
 def _end(mark: str, part: str, seconds: float) -> None:
-    """Ask the processes of a part to end, also those that appear meanwhile; end by force what is left in the end."""
+    """Ask the processes of a part to end, including new ones; after `seconds`, kill those that are left."""
     asked, ends = set[psutil.Process](), time.monotonic() + seconds
     while left := marked(mark, [part]):
         late = time.monotonic() >= ends

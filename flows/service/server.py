@@ -1,4 +1,4 @@
-"""The Prefect server of a run: a temporary one that must not outlive it, or one that should not be open to all."""
+"""The Prefect server of a run: starts a temporary one that cannot outlive it, and warns of one that is open to all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pairsmith_flows.service.watchdog import Watchdog
 
 
 def warning_for(api_url: str | None, has_auth: bool) -> str | None:
-    """What is dangerous about a Prefect API at `api_url`; None where nothing is, or where it is a temporary one."""
+    """A warning where the Prefect API at `api_url` is open to others; None where it is safe or a temporary one."""
     host = urlsplit(api_url or "").hostname
     if host is None or has_auth or host == "localhost" or host.endswith(".localhost"):
         return None
@@ -28,7 +28,7 @@ def warning_for(api_url: str | None, has_auth: bool) -> str | None:
 
 
 def warn_of_open_server() -> str | None:
-    """The warning for the server of this process's settings, if there is one."""
+    """The warning for the server in this process's settings, if there is one."""
     from prefect.settings import get_current_settings
 
     api = get_current_settings().api
@@ -36,20 +36,20 @@ def warn_of_open_server() -> str | None:
 
 
 def start_temporary_server() -> None:
-    """Start Prefect's temporary server where none is configured, watched so that it ends with this process.
+    """Start Prefect's temporary server where none is configured, with a watchdog so that it ends with this process.
 
-    Prefect stops it at a normal exit. After kill -9 nobody would, so a watchdog is there before the server is. What the
-    server has not ended by itself soon after that is killed: it holds this process's streams, for whose end others may
-    wait.
+    Prefect stops the server at a normal exit. After kill -9 nobody would, so a watchdog is started before the server.
+    It kills the server if that does not end soon, since the server holds this process's output streams, and other
+    programs may wait for these to close.
     """
     from prefect.settings import get_current_settings
 
     if get_current_settings().api.url is not None:
         return
-    from prefect.server.api.server import SubprocessASGIServer  # the whole server, a second to import
+    from prefect.server.api.server import SubprocessASGIServer  # imports the whole server, which takes a second
 
     watchdog, before = Watchdog(), os.environ.get(VARIABLE)
-    atexit.register(watchdog.release)  # keeps it, and comes after Prefect's own handler, which stops the server
+    atexit.register(watchdog.release)  # keeps it alive; runs after Prefect's own handler, which stops the server
     os.environ.update(watchdog.environment("temporary server"))  # the server inherits it
     try:
         SubprocessASGIServer().start()

@@ -1,8 +1,8 @@
-"""`pairsmith serve`: a Prefect server, a worker and the deployments, as one command that ends all of them with itself.
+"""`pairsmith serve`: one command that runs a Prefect server, a worker and the deployments, and ends them with itself.
 
-The server listens on the loopback address alone and asks for a login. A server or worker that dies is started again.
-What they know is in the service's folder (or in the database that PREFECT_API_DATABASE_CONNECTION_URL names), so the
-next start finds it as it was.
+The server listens only on the loopback address and asks for a login. A server or worker that dies is started again.
+Their state is in the service's folder (or in the database that PREFECT_API_DATABASE_CONNECTION_URL names), so the next
+start finds it as it was.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pairsmith_flows.service.parts import Part, commands, make_parts
 from pairsmith_flows.service.settings import for_service
 from pairsmith_flows.service.watchdog import SIGNALS, Watchdog
 
-START_SECONDS = 120.0  # that the server may take to answer
+START_SECONDS = 120.0  # within which the server must answer
 
 
 def serve_until_stopped(folder: Path, port: int, prefect_file: Path, automations: Path) -> int:
@@ -51,7 +51,7 @@ def serve_until_stopped(folder: Path, port: int, prefect_file: Path, automations
 
 
 def prepare(folder: Path, port: int) -> dict[str, str]:
-    """The environment of the service; leaves in `folder` how to log in and how to reach it."""
+    """The environment of the service; writes files to `folder` that say how to log in and how to reach it."""
     check_free(port)
     environment = for_service(os.environ, folder, port, login(folder))
     write_environment(folder, environment)
@@ -65,7 +65,7 @@ def run_service(
     port: int,
     stopping: threading.Event,
 ) -> None:
-    """Start the parts in their order and keep them running; whatever fails on the way, none of them is left."""
+    """Start the parts in their order and keep them running; whatever fails, none of them outlives this."""
     with Watchdog() as watchdog:
         watchdog.confirm()
         server, setup, worker = make_parts(commands, environment, watchdog, folder)
@@ -86,7 +86,7 @@ def run_service(
 
 
 def start_parts(server: Part, setup: Part, worker: Part, port: int, stopping: threading.Event) -> bool:
-    """Start the parts, each when the one before it is ready; false where the service is to end before that."""
+    """Start the parts, each when the one before it is ready; False where the service is to stop before that."""
     click.echo("starting the server")
     server.start()
     if not answers(server, f"http://127.0.0.1:{port}/api/health", stopping):
@@ -104,7 +104,7 @@ def start_parts(server: Part, setup: Part, worker: Part, port: int, stopping: th
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Hold a service's folder, made where it is absent. Raises ConfigError where another service holds it."""
+    """Hold a service's folder, making it if needed. Raises ConfigError where another service holds it."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock", timeout=0)
     try:
@@ -125,12 +125,12 @@ def check_free(port: int) -> None:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            told = f"port {port} cannot be had ({error.strerror}); end what uses it, or choose another with --port"
-            raise ConfigError(told) from None
+            reason = f"port {port} cannot be had ({error.strerror}); end what uses it, or choose another with --port"
+            raise ConfigError(reason) from None
 
 
 def answers(server: Part, url: str, stopping: threading.Event) -> bool:
-    """Wait until the server answers; false where the service is to end before. Raises RunError where it does not."""
+    """Wait until the server answers; False where the service is to stop before. Raises RunError if it never does."""
     ends = time.monotonic() + START_SECONDS
     while not stopping.wait(0.2):
         if server.code is not None or time.monotonic() > ends:

@@ -1,6 +1,7 @@
-"""Prefect's settings as pairsmith sets them: environment variables. Imports nothing of Prefect, which reads them once.
+"""The Prefect settings that pairsmith makes, as environment variables.
 
-Whatever the user has set in the environment stays, but for where a service of ours listens and keeps its things.
+Prefect reads them once, when it is imported, so this module imports nothing of it. What the user has set in the
+environment stays, except for a service's address, login and folder.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-# The server's processor time per task run falls to a third or less when it writes in batches.
+# Writing in batches cuts the server's CPU time per task run to a third or less.
 BATCHES = {
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "200",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "200",
@@ -23,7 +24,7 @@ SERVER = BATCHES | {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     "PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED": "true",
-    # In memory, the slots of runs under way would be lost with a server that is restarted, and the runs cancelled.
+    # In memory, a restart of the server would lose the slots of runs under way and cancel the runs.
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
 }
 WORKER = {
@@ -34,7 +35,7 @@ WORKER = {
 
 
 def for_terminal(verbose: bool) -> dict[str, str]:
-    """For a run from the terminal, with a temporary server where none is configured."""
+    """Settings for a run from the terminal, with a temporary server where none is configured."""
     return BATCHES | {
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -44,7 +45,7 @@ def for_terminal(verbose: bool) -> dict[str, str]:
 
 
 def for_service(environment: Mapping[str, str], folder: Path, port: int, auth: str) -> dict[str, str]:
-    """The environment of all that `pairsmith serve` starts: a server on the loopback address, with `auth`."""
+    """The environment of everything that `pairsmith serve` starts: a server on the loopback address, with `auth`."""
     address = f"http://127.0.0.1:{port}"
     defaults = {
         **SERVER,

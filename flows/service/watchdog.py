@@ -1,8 +1,8 @@
-"""Ends whatever a service started once the service itself has ended, however that was: Ctrl-C, SIGTERM or kill -9.
+"""Ends everything that a service started once the service itself has ended, by Ctrl-C, SIGTERM or kill -9.
 
     python -P -m pairsmith_flows.service.watchdog MARK
 
-says that it watches, and waits until its input ends, which it does with the process that holds the other end.
+prints that it watches, and waits until its input ends, as it does when the process at the other end is gone.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SI
 
 
 class Watchdog:
-    """A process that ends everything with `mark` when this one closes it or is gone.
+    """A process that ends all processes with `mark` when this process closes it or is gone.
 
-    It is started first, so that nothing can be left behind; `confirm` waits until it watches.
+    It is started before all others, so that none can be left behind; `confirm` waits until it watches.
     """
 
     def __init__(self) -> None:
@@ -37,17 +37,17 @@ class Watchdog:
             [sys.executable, "-P", "-m", "pairsmith_flows.service.watchdog", self.mark],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,  # not that of this process, for whose end others may wait
+            stderr=subprocess.STDOUT,  # not this process's stderr, since other programs may wait for that to close
             env=environment,
             **detached(),
         )
 
     def environment(self, part: str) -> dict[str, str]:
-        """What a process needs in its environment so that it is ended with the others; `part` says when."""
+        """The environment by which a process is found and ended with the others; `part` decides the order."""
         return {VARIABLE: f"{self.mark} {part}"}
 
     def confirm(self) -> None:
-        """Wait until it watches. Raises RunError where it does not start."""
+        """Wait until the watchdog watches. Raises RunError where it does not start."""
         assert self._process.stdout is not None
         timer = threading.Timer(START_SECONDS, self._process.kill)
         timer.start()
@@ -67,12 +67,12 @@ class Watchdog:
         return self._process.poll() is None
 
     def release(self) -> None:
-        """Let it end everything with the mark, and do not wait for that."""
+        """Make the watchdog end all processes with the mark, without waiting for that."""
         assert self._process.stdin is not None
         self._process.stdin.close()
 
     def close(self) -> None:
-        """End everything with the mark; this process does it where the watchdog is gone."""
+        """End all processes with the mark; this process does so itself if the watchdog has failed."""
         self.release()
         if self._process.wait():
             end_all(self.mark)
@@ -88,7 +88,7 @@ def _main() -> None:
     (mark,) = sys.argv[1:]
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    with suppress(OSError):  # whoever started it is gone already
+    with suppress(OSError):  # the process that started it is gone already
         os.write(1, READY)
     sys.stdin.buffer.read()
     end_all(mark)

@@ -1,4 +1,4 @@
-"""Requests that were handed to an endpoint as a batch, noted before it is made, until their replies are recorded."""
+"""Batches of requests at an endpoint, noted before they are submitted and kept until their replies are recorded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pairsmith.ledger.schema import batches
 
 @dataclass(frozen=True)
 class Batch:
-    """Requests that were submitted together and not collected yet. `id` is the endpoint's, null until it gave one."""
+    """Requests submitted together, their replies not collected yet. `id`: the endpoint's, None until it gives one."""
 
     token: str
     id: str | None
@@ -21,8 +21,8 @@ class Batch:
     model: str
     keys: tuple[str, ...]
 
-    def with_id(self, given: str) -> Batch:
-        return replace(self, id=given)
+    def with_id(self, batch_id: str) -> Batch:
+        return replace(self, id=batch_id)
 
 
 class Batches:
@@ -32,19 +32,19 @@ class Batches:
         self._database = database
 
     def note(self, batch: Batch) -> None:
-        """Note a batch, or the id that it was given."""
+        """Note a batch, or note it again with its id."""
         with self._database.transaction() as connection:
             connection.execute(sa.delete(batches).where(batches.c.token == batch.token))
             connection.execute(sa.insert(batches).values(asdict(batch) | {"keys": json.dumps(batch.keys)}))
 
     def pending(self, endpoint: str, model: str) -> list[Batch]:
-        """Those that were noted and not closed."""
+        """The batches of a model at an endpoint that were noted and not closed."""
         query = sa.select(batches).where(batches.c.endpoint == endpoint, batches.c.model == model)
         with self._database.engine.connect() as connection:
             found = [dict(row) for row in connection.execute(query).mappings()]
         return [Batch(**row | {"keys": tuple(json.loads(row["keys"]))}) for row in found]
 
     def close(self, batch: Batch) -> None:
-        """Forget a batch: its replies are recorded, or it was never made."""
+        """Forget a batch, whose replies are recorded or which was never submitted."""
         with self._database.transaction() as connection:
             connection.execute(sa.delete(batches).where(batches.c.token == batch.token))

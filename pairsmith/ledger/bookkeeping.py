@@ -1,4 +1,4 @@
-"""What a person does with a ledger: look at it, carry it elsewhere, check it, and throw away what nothing uses."""
+"""What a person does with a ledger: open it, export and import replies, check them, and find those nobody uses."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def ledger_at(workspace: Path, url: str | None = None) -> Ledger:
 
 
 def export(ledger: Ledger, file: Path) -> int:
-    """Write every reply as a line of JSON; returns how many."""
+    """Write every reply as a line of JSON; returns the number of replies."""
     count = 0
     with open(file, "w", encoding="utf-8") as lines:
         for row in ledger.replies.rows():
@@ -34,9 +34,9 @@ def export(ledger: Ledger, file: Path) -> int:
 
 
 def import_(ledger: Ledger, file: Path) -> tuple[int, int]:
-    """Add the lines of an export; returns (lines read, new). Raises DataError that names the line that is damaged.
+    """Add the lines of an export; returns (lines read, new). Raises DataError that names a damaged line.
 
-    What stands before a damaged line is kept.
+    The lines before the damaged one are kept.
     """
     try:
         with open(file, encoding="utf-8", newline="\n") as lines:
@@ -46,7 +46,7 @@ def import_(ledger: Ledger, file: Path) -> tuple[int, int]:
 
 
 def verify(ledger: Ledger) -> tuple[int, list[str]]:
-    """How many replies there are, and the keys of those that do not match their checksum or cannot be read."""
+    """The number of replies, and the keys of those that do not match their checksum."""
     count, damaged = 0, []
     for row in ledger.replies.rows():
         count += 1
@@ -56,7 +56,7 @@ def verify(ledger: Ledger) -> tuple[int, list[str]]:
 
 
 def unused(ledger: Ledger, workspaces: Iterable[Path]) -> list[str]:
-    """Keys of the replies that no table of any dataset in these workspaces came from."""
+    """Keys of the replies that no table of any data set in these workspaces uses."""
     used: set[str] = set()
     for workspace in workspaces:
         for kind in ("completions", "ratings"):

@@ -1,6 +1,6 @@
 """The database of a ledger, opened by URL: a SQLite file, or PostgreSQL where several machines share one.
 
-SQLite is used in WAL mode with a sync at each commit: readers never wait, and a committed reply survives a power cut.
+SQLite runs in WAL mode with a sync at each commit: readers never wait, and a committed reply survives a power cut.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ from pairsmith.errors import ConfigError, DataError
 from pairsmith.ledger import schema
 from pairsmith.storage.drivers import with_driver
 
-_MARKS = {"sqlite": "?", "postgresql": "%s"}  # what stands for a value in a statement of the driver's own
+_MARKS = {"sqlite": "?", "postgresql": "%s"}  # the driver's placeholder for a value in a statement
 _PRAGMAS = ("busy_timeout=60000", "journal_mode=WAL", "synchronous=FULL")
 
 
 class Database:
-    """Connections to one database. `writing` is held by the thread that writes, so that others queue up for it."""
+    """Connections to one database. The thread that writes holds the lock `writing`; other writers wait for it."""
 
     def __init__(self, url: str) -> None:
         self.engine = _opened(url)
         self.url = self.engine.url.render_as_string(hide_password=False)
         self.is_sqlite = self.engine.dialect.name == "sqlite"
-        self.is_shared = not self.is_sqlite or _is_file(self.engine.url)  # with other processes, if they open it too
+        self.is_shared = not self.is_sqlite or _is_file(self.engine.url)  # another process can open it too
         self.mark = _MARKS[self.engine.dialect.name]
         self.writing = threading.Lock()
 
     @contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
-        """What is written within it is committed at its end, or not at all."""
+        """A connection whose writes are committed together when the block ends, or not at all."""
         with self.writing, self.engine.begin() as connection:
             yield connection
 
     def size(self) -> int:
-        """Bytes that the ledger takes on disk."""
+        """Bytes on disk."""
         if self.is_sqlite:
             file = str(self.engine.url.database)
             return sum(Path(file + suffix).stat().st_size for suffix in ("", "-wal") if Path(file + suffix).exists())
@@ -52,17 +52,17 @@ class Database:
             connection.execute(sa.text("VACUUM"))
 
     def close(self) -> None:
-        """Close the connections that nobody uses at this moment."""
+        """Close the connections that are not in use."""
         self.engine.dispose()
 
 
 def reason_of(error: BaseException) -> str:
-    """What the database itself says of an error."""
+    """The database's own message of an error."""
     return str(error.orig) if isinstance(error, sa.exc.DBAPIError) else str(error)
 
 
 def _opened(url: str) -> sa.Engine:
-    """Connections to the database at `url`, its tables made or brought to this format."""
+    """Connections to the database at `url`, with its tables created or migrated to this format."""
     try:
         parsed = with_driver(sa.make_url(url))
         if _is_file(parsed):
@@ -77,8 +77,8 @@ def _opened(url: str) -> sa.Engine:
         hint = "; install pairsmith[postgres]" if url.startswith("postgres") else ""
         raise ConfigError(f"ledger: not a usable database URL: {error}{hint}") from None
     except (sa.exc.DatabaseError, OSError) as error:
-        told = f"ledger {parsed.render_as_string()}: cannot be opened ({reason_of(error)})"
-        raise DataError(f"{told}; if it is damaged, move it away") from None
+        reason = f"ledger {parsed.render_as_string()}: cannot be opened ({reason_of(error)})"
+        raise DataError(f"{reason}; if it is damaged, move it away") from None
     return engine
 
 
@@ -87,7 +87,7 @@ def _is_file(url: sa.URL) -> bool:
 
 
 def _made_absolute(url: sa.URL) -> sa.URL:
-    """A SQLite file's URL that holds wherever the process goes, and a folder for the file."""
+    """A SQLite URL with an absolute path, so that it stays valid in any working directory; makes the file's folder."""
     file = Path(str(url.database))
     if file.is_symlink():
         raise ConfigError(f"ledger: {file} is a link; name the file that it leads to")

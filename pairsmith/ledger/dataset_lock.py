@@ -1,4 +1,4 @@
-"""One run a data set among all machines that share a ledger on PostgreSQL."""
+"""One run per data set, among all machines that share a ledger on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _HOLDER = """
 
 @contextmanager
 def lock(database: Database, dataset: str, wait: float | None = None) -> Iterator[None]:
-    """Hold a data set for one run among all machines that share this database, `wait` seconds later at most.
+    """Hold a data set for one run among all machines that share this database, waiting up to `wait` seconds for it.
 
-    Raises RunError where another holds it. Without `wait`, `lock_wait.patient` tells how long. PostgreSQL ends the
-    lock with the connection that holds it, however the run ended. SQLite serves one machine, where the store's own
-    lock does.
+    Raises RunError where another run holds it. Without `wait`, `lock_wait.patient` says how long to wait. PostgreSQL
+    releases the lock when the connection ends, however the run ended. SQLite serves only one machine, where the store's
+    own lock is enough, so nothing is done there.
     """
     if database.is_sqlite:
         yield
         return
     number = int.from_bytes(hashlib.sha256(dataset.encode()).digest()[:8], "big", signed=True)
-    me = f"pairsmith process {os.getpid()} on {socket.gethostname()}"[:63]  # PostgreSQL cuts what is longer
+    me = f"pairsmith process {os.getpid()} on {socket.gethostname()}"[:63]  # PostgreSQL cuts longer names
     with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(sa.text("SELECT set_config('application_name', :me, false)"), {"me": me})
 

@@ -1,7 +1,7 @@
-"""Rows of several threads, committed together.
+"""Commits rows of several threads together.
 
-A commit waits for the disk. Threads that come meanwhile hand their rows to one of them, which inserts all in the next
-commit; so many threads that record take hardly longer than one.
+A commit waits for the disk. Threads that arrive meanwhile pool their rows, and one of them inserts all in the next
+commit. So many threads take hardly longer to record than one.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ class _Group:
 
 
 class GroupCommit:
-    """Inserts rows into one table; a row whose primary key is there already is left out."""
+    """Inserts rows into one table; a row whose primary key exists already is skipped."""
 
     def __init__(self, database: Database, table: sa.Table) -> None:
         self._database, self._table = database, table
         self._gathering, self._group = threading.Lock(), _Group()
 
     def insert(self, rows: Sequence[dict[str, Any]]) -> bool:
-        """Insert rows together with those of every thread that waits for the database at this moment.
+        """Insert rows together with those of all threads that wait for the database now; all have the same columns.
 
-        All of them have the same columns. Returns whether all that were committed together were new.
+        Returns whether every row of that commit was new.
         """
         with self._gathering:
             group = self._group
@@ -66,7 +66,7 @@ class GroupCommit:
             group.error = error
 
     def _statement(self, rows: Sequence[dict[str, Any]]) -> tuple[str, tuple[Any, ...]]:
-        """One statement for all rows: with one a row, the driver would wait for Python's lock at each."""
+        """One INSERT statement for all rows: with one per row, the driver would wait for Python's lock at each."""
         names = list(rows[0])
         marks = ", ".join([f"({', '.join([self._database.mark] * len(names))})"] * len(rows))
         statement = f"INSERT INTO {self._table.name} ({', '.join(names)}) VALUES {marks} ON CONFLICT DO NOTHING"  # noqa: S608 - names of ours alone

@@ -1,4 +1,4 @@
-"""A ledger opened by URL: one database, and the parts that keep something in it."""
+"""A ledger opened by URL: one database, and the parts that store something in it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Ledger:
         return lock(self._database, dataset, wait)
 
     def size(self) -> int:
-        """Bytes that it takes on disk."""
+        """Bytes on disk."""
         return self._database.size()
 
     def compact(self) -> None:
@@ -35,7 +35,7 @@ class Ledger:
         self._database.compact()
 
     def close(self) -> None:
-        """Close its connections; what is in use by another thread is closed when that thread has done."""
+        """Close the connections; one in use by another thread is closed when that thread is done with it."""
         self._database.close()
 
 

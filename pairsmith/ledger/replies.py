@@ -1,6 +1,6 @@
-"""What models answered, keyed by the request.
+"""Models' replies, keyed by the request.
 
-A reply is committed before anything else sees it, so after a crash only the calls in flight are asked again.
+A reply is committed before anything else sees it, so after a crash only the calls in flight are repeated.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from pairsmith.protocol import Identity, Reply
 
 log = logging.getLogger(__name__)
 _KEYS_A_QUERY = 500  # well under SQLite's limit on bound parameters
-_ROWS_A_PAGE = 10_000  # that a walk over the whole ledger holds in memory
+_ROWS_A_PAGE = 10_000  # in memory at once when reading the whole ledger
 
 
 @dataclass(frozen=True)
 class Account:
-    """Where a model's replies are recorded, and which data set pays for them, at which price."""
+    """The ledger for a model's replies, the data set that pays for them, and the price."""
 
     ledger: str
     identity: Identity
     dataset: str = ""
     price: Price | None = None
-    asker: str | None = None  # who in the data set asked
+    asker: str | None = None  # the role and name in the recipe that asked, such as "judge strict"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A reply to be recorded, and who gave it and pays for it."""
+    """A reply to be recorded under `key`, with its account."""
 
     account: Account
     key: str
@@ -48,7 +48,7 @@ class Entry:
 
     @property
     def lasts(self) -> bool:
-        """Whether it is recorded: a reply that failed for a passing reason is asked for again."""
+        """Whether it is recorded. One that failed for a temporary reason is not, so it is asked for again."""
         return self.reply.error is None or self.reply.final
 
 
@@ -60,7 +60,7 @@ class Replies:
         self._commits = GroupCommit(database, _replies)
 
     def get(self, keys: Iterable[str]) -> dict[str, Reply]:
-        """The replies recorded under those of `keys` that are known; a damaged one is not, and is asked for again."""
+        """Key -> reply for those of `keys` that are recorded; damaged replies are dropped and so asked for again."""
         wanted, found = list(dict.fromkeys(keys)), dict[str, Reply]()
         columns = (_replies.c.key, _replies.c.reply, _replies.c.checksum)
         damaged = []
@@ -78,11 +78,11 @@ class Replies:
         return found
 
     def record(self, entries: Sequence[Entry]) -> list[Reply]:
-        """Record those replies that last, durable on return; a key that is already there keeps its first reply.
+        """Record the replies that last, durable on return; a key that is recorded already keeps its first reply.
 
-        Returns all replies, as the ledger keeps them where another run was faster.
+        Returns all replies; where another run recorded a key first, that run's reply.
         """
-        lasting = {entry.key: entry for entry in reversed(entries) if entry.lasts}  # of those with one key the first
+        lasting = {entry.key: entry for entry in reversed(entries) if entry.lasts}  # the first of several with one key
         all_new = not lasting or self._commits.insert([_row(entry) for entry in lasting.values()])
         if all_new and len(lasting) == sum(entry.lasts for entry in entries):
             return [entry.reply for entry in entries]
@@ -90,7 +90,7 @@ class Replies:
         return [kept.get(entry.key, entry.reply) if entry.lasts else entry.reply for entry in entries]
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """All rows, by key, a few thousand in memory at a time."""
+        """All rows in the order of their keys, read a page at a time."""
         last = ""
         while True:
             query = sa.select(_replies).where(_replies.c.key > last).order_by(_replies.c.key).limit(_ROWS_A_PAGE)
@@ -102,7 +102,7 @@ class Replies:
             last = page[-1]["key"]
 
     def add(self, rows: Iterable[dict[str, Any]]) -> tuple[int, int]:
-        """Insert rows as `rows` gives them; returns how many there were, and how many were new."""
+        """Insert rows like those of the method `rows`; returns the number read and the number that were new."""
         before, read, page = self.count(), 0, list[dict[str, Any]]()
         try:
             for row in rows:
@@ -117,7 +117,7 @@ class Replies:
         return read, self.count() - before
 
     def drop(self, keys: Collection[str]) -> None:
-        """Forget replies: they are asked for again when they are wanted."""
+        """Delete replies; the models are asked again when they are needed."""
         wanted = list(keys)
         with self._database.transaction() as connection:
             for start in range(0, len(wanted), _KEYS_A_QUERY):
@@ -128,18 +128,18 @@ class Replies:
             return int(connection.execute(sa.select(sa.func.count()).select_from(_replies)).scalar_one())
 
     def _moment(self, moment: datetime) -> str:
-        """A moment as the database takes it: SQLite knows no time zones and is given UTC."""
+        """A time in the database's form: SQLite knows no time zones, so it gets UTC without one."""
         known = _in_utc(moment)
         return str(known.replace(tzinfo=None) if self._database.is_sqlite else known)
 
 
 def checksum_of(key: str, reply: str) -> str:
-    """What tells a damaged row: sha256 over the key and the reply's JSON as it is stored."""
+    """The checksum that reveals a damaged row: sha256 over the key and the reply's JSON as it is stored."""
     return hashlib.sha256(f"{key}\n{reply}".encode()).hexdigest()
 
 
 def storable(reply: Reply) -> Reply:
-    """A reply that JSON and tables can hold: lone surrogates replaced; NaN or infinity make it a failed one."""
+    """A reply that JSON and tables can hold: lone surrogates are replaced; NaN or infinity make it a failed one."""
     if reply.logprobs and not all(math.isfinite(value) for value in reply.logprobs.values()):
         return Reply("", n_prompt_tokens=reply.n_prompt_tokens, error="the probabilities are not finite", final=True)
     text = reply.text

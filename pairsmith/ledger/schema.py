@@ -1,11 +1,11 @@
-"""The tables of a ledger, and the numbered migrations that bring an older one to their format.
+"""The tables of a ledger, and the numbered migrations that bring an older ledger to this format.
 
-A ledger's format is one number, kept in its table `format`; none there counts as 0. Migration n leads from format n - 1
+A ledger's format is one number in its table `format`; without that table it is 0. Migration n leads from format n - 1
 to format n, so a new ledger runs through all of them.
 
 To add a table or a column, define it below and append one function to `MIGRATIONS` that calls `add_tables` or
-`add_column`. Both leave alone what is there already: a table is always added as it is defined now, so a column of a
-later migration may have come with it.
+`add_column`. Both skip what exists already: a table is always created as it is defined now, so it may already have a
+column that a later migration adds.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ replies = sa.Table(
     sa.Column("backend", sa.String(32), nullable=False),
     sa.Column("model", sa.Text, nullable=False),
     sa.Column("revision", sa.Text),
-    sa.Column("dataset", sa.Text, nullable=False),  # the one that paid for it; others may use it too
-    sa.Column("asker", sa.Text),  # member, evolver or judge that it was asked for; null where nobody noted it
+    sa.Column("dataset", sa.Text, nullable=False),  # the data set that paid for it; others may use it too
+    sa.Column("asker", sa.Text),  # role and name of the member, evolver or judge that asked; null where not noted
     sa.Column("reply", sa.Text, nullable=False),
     sa.Column("checksum", sa.String(64), nullable=False),
     sa.Column("n_prompt_tokens", sa.Integer, nullable=False),
@@ -48,11 +48,11 @@ batches = sa.Table(
 )
 _format = sa.Table("format", sa.MetaData(), sa.Column("number", sa.Integer, nullable=False))
 _COLUMNS = {table.name: set(table.columns.keys()) for table in _ledger.sorted_tables}
-_MIGRATING = 72177351  # PostgreSQL's advisory lock of whoever makes or changes the tables
+_MIGRATING = 72177351  # number of PostgreSQL's advisory lock for creating or changing the tables
 
 
 def add_tables(connection: sa.Connection, *tables: sa.Table) -> None:
-    """Make tables with their indexes, where they are not there yet."""
+    """Create tables with their indexes, unless they exist."""
     for table in tables:
         connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
         for index in table.indexes:
@@ -60,7 +60,7 @@ def add_tables(connection: sa.Connection, *tables: sa.Table) -> None:
 
 
 def add_column(connection: sa.Connection, column: sa.Column[str]) -> None:
-    """Add a column to its table, where it is not there yet."""
+    """Add a column to its table, unless it exists."""
     table = column.table.name
     if column.name not in _columns(connection)[table]:
         definition = sa.schema.CreateColumn(column).compile(dialect=connection.dialect)
@@ -90,11 +90,11 @@ MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
     reraise=True,
 )
 def prepare_tables(engine: sa.Engine) -> None:
-    """Make the tables of a new ledger, or bring an older one to this format; raises DataError where it is another's.
+    """Create the tables of a new ledger, or migrate an older one; raises DataError where its tables are not ours.
 
-    A ledger of this format is only read. One that cannot be written to is good enough to read where its tables are as
-    they should be: it lacks no more than its number. SQLite answers "locked" at once, whatever its timeout, while
-    another process turns a new file to WAL mode; then it is tried again.
+    A ledger of this format is not written to. An older one that cannot be written to is accepted where only its format
+    number is missing and its tables are right. SQLite answers "locked" at once, whatever its timeout, while another
+    process switches a new file to WAL mode; then this is tried again.
     """
     with engine.connect() as connection:
         if _number(connection) == len(MIGRATIONS):
@@ -114,7 +114,7 @@ def prepare_tables(engine: sa.Engine) -> None:
 
 @contextmanager
 def _migrating(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """A transaction that one process at a time has: all of its changes are made, or none."""
+    """A transaction that only one process can have at a time; all of its changes are made, or none."""
     with engine.begin() as connection:
         if connection.dialect.name == "sqlite":
             connection.exec_driver_sql("BEGIN IMMEDIATE")  # Python's driver begins none before it changes a table
@@ -124,7 +124,7 @@ def _migrating(engine: sa.Engine) -> Iterator[sa.Connection]:
 
 
 def _number(connection: sa.Connection) -> int:
-    """The format of a ledger; raises DataError where it is newer than those that are known here."""
+    """The format of a ledger; raises DataError where it is newer than this code knows."""
     if not sa.inspect(connection).has_table(_format.name):
         return 0
     number = connection.execute(sa.select(sa.func.max(_format.c.number))).scalar() or 0
@@ -144,11 +144,11 @@ def _note(connection: sa.Connection, number: int) -> None:
 
 def _check(connection: sa.Connection) -> None:
     if _columns(connection) != _COLUMNS:
-        told = connection.engine.url.render_as_string()
-        raise DataError(f"ledger {told}: made by another version of pairsmith; move it away")
+        url = connection.engine.url.render_as_string()
+        raise DataError(f"ledger {url}: made by another version of pairsmith; move it away")
 
 
 def _columns(connection: sa.Connection) -> dict[str, set[str]]:
-    """Those of our tables that there are, and the names of their columns."""
+    """Table name -> names of its columns, for those of our tables that exist."""
     found = sa.inspect(connection).get_multi_columns(filter_names=list(_COLUMNS))
     return {name: {column["name"] for column in columns} for (_, name), columns in found.items()}

@@ -1,4 +1,4 @@
-"""What models were asked and what that cost: sums over the replies."""
+"""What calls to models cost: sums over the replies."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Spending:
         return self._rows(sa.select(*names, _CALLS, *_SUMS).group_by(*names).order_by(_CALLS.desc(), *names))
 
     def paid(self, dataset: str) -> list[dict[str, Any]]:
-        """Calls, tokens and cost of all replies that `dataset` paid for, by who asked for them and of which model."""
+        """Calls, tokens and cost of all replies that `dataset` paid for, by asker and model."""
         names = (replies.c.asker, replies.c.model)
         return self._rows(sa.select(*names, _CALLS, *_SUMS).where(replies.c.dataset == dataset).group_by(*names))
 

@@ -1,4 +1,4 @@
-"""The forms in which pairs are written: parquet, JSON lines, cells for spreadsheets, rows for KTO."""
+"""The file formats of pairs: parquet, JSON lines, CSV for spreadsheets, and rows for KTO."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from pairsmith.text.templating import transcript
 
 CSV = ("prompt", "chosen", "rejected", "chosen_score", "rejected_score", "margin", "chosen_member", "rejected_member",
        "source", "prompt_id")  # fmt: skip
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the beginning of a command
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet takes a cell that begins so for a formula
 KTO = pa.schema([("prompt", CHAT), ("completion", CHAT), ("label", pa.bool_()), ("prompt_id", pa.string())])
 
 
 def kto_rows(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Prompt, completion, label: each completion once; one that is chosen here and rejected there is left out."""
+    """Rows of prompt, completion and label, each completion once; one both chosen and rejected in pairs is left out."""
     labels: dict[str, set[bool]] = defaultdict(set)
     made: dict[str, dict[str, Any]] = {}
     for row in found:
@@ -36,7 +36,7 @@ def kto_rows(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 class DataWriters:
-    """Open files of one version, by file group (`data/train`), written in one pass."""
+    """The open files of one version, by file group (such as `data/train`), written in one pass."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -80,6 +80,6 @@ class DataWriters:
 
 
 def _cell(value: Any) -> Any:
-    """A cell of the CSV export: a chat as text, and no text that a spreadsheet would run."""
+    """A cell of the CSV export: chats as text, and an apostrophe before text that a spreadsheet would run."""
     text = transcript(value) if isinstance(value, list) else value
     return f"'{text}" if isinstance(text, str) and text.startswith(_FORMULA) else text

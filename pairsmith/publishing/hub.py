@@ -1,4 +1,4 @@
-"""The Hugging Face Hub: what `latest` leads to, pushed there on request."""
+"""Uploads the version that `latest` leads to to the Hugging Face Hub, where the recipe asks for it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pairsmith.storage.store import Store
 
 
 def push_to_hub(recipe: Recipe, store: Store, published: Published) -> str | None:
-    """Upload a version to the Hub (private unless the recipe says otherwise) unless it is there; returns its URL.
+    """Upload the version that `latest` leads to, unless it is there; returns its URL, or None where nothing was done.
 
-    That is the version that `latest` leads to, whatever else was published. What was pushed is noted in the store, so
-    a push that failed, or a release by a person, is made up for by the next run.
+    The repository is private unless the recipe says otherwise. The last upload is noted in the store, so the next run
+    makes up for one that failed, or for a release by a person.
     """
     version = versions.version_at(store, published.latest) if published.latest else None
     if version is None:
@@ -24,8 +24,8 @@ def push_to_hub(recipe: Recipe, store: Store, published: Published) -> str | Non
 
     hub = recipe.publishing.hub
     assert hub is not None
-    mark = {"repo_id": hub.repo_id, "digest": version.digest}
-    if store.exists("pushed.json") and store.read_json("pushed.json") == mark:
+    upload = {"repo_id": hub.repo_id, "digest": version.digest}
+    if store.exists("pushed.json") and store.read_json("pushed.json") == upload:
         return None
     token = os.environ.get(hub.token_env)
     if not token:
@@ -42,5 +42,5 @@ def push_to_hub(recipe: Recipe, store: Store, published: Published) -> str | Non
             commit_message=f"{recipe.name} {version.name}",
             delete_patterns=["data/*", "kto/*", "jsonl/*", "csv/*"],
         )
-    store.write_json("pushed.json", mark)
+    store.write_json("pushed.json", upload)
     return f"{api.endpoint}/datasets/{hub.repo_id}"

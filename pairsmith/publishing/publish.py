@@ -1,7 +1,7 @@
 """Publish: pairs -> a versioned data set folder that `datasets.load_dataset` opens.
 
-A version is built aside, renamed into place and never changed; `latest` then moves to it in one step, so a reader
-sees a whole version whatever happens. Publishing the same content again changes nothing.
+A version is built in a scratch folder, renamed into place and never changed; `latest` then moves to it in one step, so
+a reader sees a whole version whatever happens. Publishing the same content again changes nothing.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ from pairsmith.storage.store import Store
 from pairsmith.storage.tables import LOAD_REJECTIONS, ShardTables, published_ref
 from pairsmith.storage.versions import LATEST, History, State, Version
 
-SHOWN = 200  # pairs and refused rows in the report
+SHOWN = 200  # pairs in the report, and refused rows
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What a run knows of its data set beside the pairs. `usage`: what it has cost so far, from `usage_table`."""
+    """What publishing needs to know about a run beside its pairs. `usage`: costs so far, from `usage_table`."""
 
     summary: Summary
     trust: Trust
@@ -54,9 +54,9 @@ class Findings:
 
 @dataclass(frozen=True)
 class Published:
-    """Where a version stands, what it holds and what became of it; `latest`: the version that `latest` leads to.
+    """A published version: its folder, content and state; `latest`: the version that `latest` leads to.
 
-    `new` is false where the same content was there before, be it released, waiting, rejected or withdrawn.
+    `new` is false where a version with this content was there before: released, waiting, rejected or withdrawn.
     """
 
     folder: str
@@ -75,10 +75,10 @@ def publish(
     content: int,
     findings: Findings,
 ) -> Published:
-    """Build the next version of the data set from its shards, unless one that counts holds the same.
+    """Build the next version of the data set from its shards, unless `versions.same_content` finds one that will do.
 
-    `content`: sum of the shards' `content_digest`. `latest` moves to it, but where the recipe wants approval: then it
-    waits as a candidate. Raises RunError where there is no pair to publish.
+    `content`: sum of the shards' `content_digest`. `latest` moves to the new version, unless the recipe asks for
+    approval: then the version waits as a candidate. Raises RunError where there is no pair to publish.
     """
     summary = findings.summary
     if not summary.pairs:
@@ -88,10 +88,10 @@ def publish(
     plan = recipe.publishing.model_dump(mode="json", exclude={"hub", "approval"})
     digest = fingerprint(f"{content:064x}", plan)
     with deciding(store), store.files.scratch_folder() as scratch:
-        past = versions.settled(store)
-        if found := versions.same_content(store, past, digest):
-            return _found_again(recipe, store, past, found)
-        folder, name = scratch / "version", past.next_name
+        all_versions = versions.settled(store)
+        if found := versions.same_content(store, all_versions, digest):
+            return _found_again(recipe, store, all_versions, found)
+        folder, name = scratch / "version", all_versions.next_name
         shown, counts = _write_named(recipe, store, shards, folder, digest)
         about = {
             "version": name,
@@ -100,8 +100,8 @@ def publish(
             "pairsmith": __version__,
             "format": VERSION_FORMAT,
         }
-        before = versions.version_at(store, past.latest) if past.latest else None
-        about |= _standing(recipe, store, past, before, folder, findings)
+        before = versions.version_at(store, all_versions.latest) if all_versions.latest else None
+        about |= _standing(recipe, store, all_versions, before, folder, findings)
         changed = render_changelog(about, before.about if before else None)
         _write_pages(recipe, store, folder, about, counts, shown, findings, changed)
         store.install(folder, f"versions/{name}")
@@ -110,27 +110,29 @@ def publish(
         return _published(store, name, summary.pairs, digest, new=True)
 
 
-def _found_again(recipe: Recipe, store: Store, past: History, found: Version) -> Published:
-    """A version that is there already; released now where a crash, or approval that is wanted no more, left it."""
-    state, new = past.state(found.name), False
+def _found_again(recipe: Recipe, store: Store, all_versions: History, found: Version) -> Published:
+    """The version that is there already, released now if a crash prevented that or the recipe drops its approval."""
+    state, new = all_versions.state(found.name), False
     if state is State.CANDIDATE and recipe.publishing.approval == "none":
-        versions.released(store, past, found.name, "pairsmith", "the recipe asks for no approval")
+        versions.released(store, all_versions, found.name, "pairsmith", "the recipe asks for no approval")
         new = True
-    elif state is State.RELEASED and found.name != past.latest:  # between the two steps of its publishing
+    elif state is State.RELEASED and found.name != all_versions.latest:  # after a crash between install and point
         store.point(LATEST, f"versions/{found.name}")
         new = True
     return _published(store, found.name, found.pairs, found.digest, new)
 
 
 def _published(store: Store, name: str, pairs: int, digest: str, new: bool) -> Published:
-    past = versions.history(store)
-    return Published(store.url(f"versions/{name}"), name, pairs, digest, new, past.state(name), past.latest)
+    all_versions = versions.history(store)
+    return Published(
+        store.url(f"versions/{name}"), name, pairs, digest, new, all_versions.state(name), all_versions.latest
+    )
 
 
 def _write_named(
     recipe: Recipe, store: Store, shards: Iterable[str], folder: Path, digest: str
 ) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    """`write_data`, with names that change with what the files hold, since `datasets` caches by folder and names."""
+    """`write_data`, with the digest in the file names, since `datasets` caches by folder and file names."""
     shown, counts = write_data(recipe, folder, (store.read_arrow(published_ref(shard)) for shard in shards))
     for file in folder.glob("*/*"):
         file.rename(file.with_stem(f"{file.stem}-{digest[:12]}"))
@@ -138,14 +140,14 @@ def _write_named(
 
 
 def _standing(
-    recipe: Recipe, store: Store, past: History, before: Version | None, folder: Path, findings: Findings
+    recipe: Recipe, store: Store, all_versions: History, before: Version | None, folder: Path, findings: Findings
 ) -> dict[str, Any]:
-    """How a version stands to those before it, and what it needs to be compared with those after it."""
+    """How a version differs from those before it, and what later versions need to be compared with it."""
     paid_now = paid(findings.usage)
     return {
         "made_at": now(),
         "approval": recipe.publishing.approval,
-        "supersedes": [past.waiting] if past.waiting else [],
+        "supersedes": [all_versions.waiting] if all_versions.waiting else [],
         "changelog": asdict(changelog(store, before, sorted(folder.glob("data/*")), paid_now)),
         "measured": measured(findings.summary, findings.trust),
         "paid": paid_now,
@@ -163,7 +165,7 @@ def _write_pages(
     findings: Findings,
     changed: str,
 ) -> None:
-    """Card, report, recipe and version.json."""
+    """Write card, report, recipe and version.json."""
     hub, written = recipe.publishing.hub, recipe_yaml(recipe)
     where = hub.repo_id if hub else store.files.url_through(LATEST, f"versions/{about['version']}")
     summary, usage = findings.summary, findings.usage
@@ -177,13 +179,13 @@ def _write_pages(
 
 
 def refused_rows(store: Store) -> list[str]:
-    """The first rows refused at load, each with its file's name, line and reason; no folder of this machine."""
+    """The first rows refused at load: file name, line and reason, without the path on this machine."""
     details = store.read(LOAD_REJECTIONS)["detail"].head(SHOWN)
     return [detail[detail.partition(": ")[0].rfind("/") + 1 :] for detail in details]
 
 
 def write_data(recipe: Recipe, folder: Path, tables: Iterable[pa.Table]) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    """Write all data files from tables of pairs; returns rows to show and the number of rows per file group."""
+    """Write all data files from tables of pairs; returns rows to show, and the number of rows per file group."""
     shown: list[dict[str, Any]] = []
     with DataWriters(folder) as writers:
         for table in tables:
@@ -200,9 +202,10 @@ def write_data(recipe: Recipe, folder: Path, tables: Iterable[pa.Table]) -> tupl
 
 
 def first_drawn(shown: list[dict[str, Any]], table: pa.Table) -> list[dict[str, Any]]:
-    """The SHOWN rows that a draw on their ids puts first, of those found before and those of one more table.
+    """The SHOWN rows that a draw by their ids puts first, among those of `shown` and those of one more table.
 
-    The same whatever the tables and their order, so the rows are a fair sample of all; no more are in memory.
+    The result does not depend on the tables or their order, so it is a fair sample of all rows, and only these rows are
+    in memory.
     """
     ids = table.select(["prompt_id", "chosen_id", "rejected_id"]).to_pylist()
     few = heapq.nsmallest(SHOWN, range(len(ids)), key=lambda number: _lot(ids[number]))
@@ -214,9 +217,9 @@ def _lot(row: dict[str, Any]) -> float:
 
 
 def content_digest(found: Iterable[dict[str, Any]]) -> int:
-    """A number that stands for a set of rows, whatever their order; that of two sets together is the sum of theirs.
+    """A digest of a set of rows in any order; the digest of two sets together is the sum of their digests.
 
-    Addition modulo 2^256 of the rows' sha256: https://doi.org/10.1007/3-540-69053-0_13 (AdHash).
+    It is the sum modulo 2^256 of the rows' sha256: https://doi.org/10.1007/3-540-69053-0_13 (AdHash).
     """
     return sum(int(hashlib.sha256(canonical_json(row).encode()).hexdigest(), 16) for row in found) % 2**256
 
@@ -249,7 +252,7 @@ def published_rows(tables: ShardTables) -> list[dict[str, Any]]:
 
 
 def by_split(table: pa.Table, publishing: Publishing) -> dict[str, pa.Table]:
-    """Rows by split, drawn by prompt, so that no prompt is in both and none moves when others are added."""
+    """Rows by split, drawn by prompt: no prompt is in both splits, and none moves when others are added."""
     names = table.column("prompt_id").to_pylist()
     test = [draw("test", publishing.seed, name) < publishing.test_fraction for name in names]
     parts = {"train": table.filter(pa.array([not drawn for drawn in test], pa.bool_())) if any(test) else table}

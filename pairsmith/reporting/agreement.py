@@ -1,9 +1,9 @@
-"""How far judges can be trusted: how well they agree, and whether they lean to places, length, markdown or their kin.
+"""How far judges can be trusted: how well they agree, and whether position, length, markdown or family bias them.
 
-Only sums are kept, so memory does not grow with the data. Scores, log lengths, counts and positions enter as whole
+Only sums are kept, so memory does not grow with the data. Scores, log lengths, counts and positions are stored as whole
 billionths (`STEP`), which add up exactly: the order of rows and shards changes nothing, and what does not vary has a
-variance of exactly 0. Critiques are left out, as they are where pairs are made. A reward model is compared with other
-judges on the aspect's scale; without a `scale` its numbers have no place there, and only its leanings are shown.
+variance of exactly 0. Critiques are left out, as they are in pairing. A reward model is compared with other judges on
+the aspect's scale; without a `scale` its numbers cannot be, and only its biases are shown.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ Tally = Iterator[tuple[Key, int]]
 
 @dataclass
 class Trust:
-    """What is known of the judges: sums by what they are sums of."""
+    """Statistics of the judges, as sums by name."""
 
     sums: Counter[Key] = field(default_factory=Counter)
 
     def add(self, tables: ShardTables, families: Mapping[str, str], rating: Rating | None = None) -> None:
-        """Count a shard. `families`: judge or member (also an evolver) -> its model family.
+        """Add a shard. `families`: judge or member (also an evolver) -> its model family.
 
-        `rating` tells which judges are reward models, and the scales.
+        `rating` says which judges are reward models, and gives the scales.
         """
         texts = {row["completion_id"]: _measured(row, families) for row in rows_as(CompletionRow, tables.completions)}
         judged = [row for row in rows_as(RatingRow, tables.ratings) if row["aspect"] != CRITIQUE]
@@ -83,11 +83,11 @@ class Trust:
         return cls(Counter({tuple(key): int(total) for *key, total in value["sums"]}))
 
     def agreement_table(self) -> Table:
-        """Per aspect with several judges, for all of them and, of three or more, for each two.
+        """Agreement per aspect with several judges: of all together and, from three on, of each two.
 
-        `by any` (for all judges only), `by all`: texts with a score of one and of each. `alpha`: see `_alpha`.
-        `exact`, `within 1`: share of the texts scored by all whose highest and lowest score are equal, or differ by 1
-        point or less; a judge whose scores are means over digits is rarely exact.
+        `by any` (in the row of all judges only), `by all`: texts scored by at least one and by each of them. `alpha`:
+        see `_alpha`. `exact`, `within 1`: share of the texts scored by all whose highest and lowest score are equal, or
+        differ by at most 1 point; a judge whose scores are means over digits is rarely exact.
         """
         table: Table = []
         panel = self._under("on panel")
@@ -102,10 +102,10 @@ class Trust:
         return table
 
     def position_table(self) -> Table:
-        """Per listwise judge and position (1 = shown first): how scores there differ from those of the same prompt.
+        """Effect of position, per listwise judge and position (1 = shown first).
 
-        `n`: scores there. `difference`: mean of such a score minus the judge's mean for the same prompt, in points.
-        `correlation`: of position and score, over all positions. Why: Wang et al. 2023, arXiv 2305.17926.
+        `n`: scores at that position. `difference`: mean of such a score minus the judge's mean for the same prompt, in
+        points. `correlation`: of position and score, over all positions. Why: Wang et al. 2023, arXiv 2305.17926.
         """
         return [
             {
@@ -119,13 +119,14 @@ class Trust:
         ]
 
     def bias_table(self) -> Table:
-        """Per judge, over its aspects (of which those with wider scales weigh more): what its scores go with.
+        """Biases per judge, over all its aspects (those with wider scales weigh more).
 
-        `null`: share of ratings without a score (not applicable included). `ties`: share of two texts of a prompt that
-        got the same score. `length`, `markdown`: correlation of score with the log of characters and `markdown_marks`.
-        `self-preference`: on texts of the judge's own family, the mean of its score minus the mean score of judges of
-        other families for the same text, in points; `leniency`: the same on texts of other families. A judge prefers
-        its own where the first is above the second. Why: Panickssery et al. 2024, arXiv 2404.13076.
+        `null`: share of ratings without a score (not applicable included). `ties`: of all twos of texts of one prompt,
+        the share with equal scores. `length`, `markdown`: correlation of score with the log of characters and with
+        `markdown_marks`. `self-preference`: on texts of the judge's own family, the mean of its score minus the mean
+        score of judges of other families for the same text, in points; `leniency`: the same on texts of other families.
+        A judge prefers its own family where the first is above the second. Why: Panickssery et al. 2024, arXiv
+        2404.13076.
         """
         return [
             {
@@ -153,7 +154,7 @@ class Trust:
         return {title: table for title, table in titles.items() if table}
 
     def length_bias(self) -> float | None:
-        """(pairs whose chosen text has more characters + half of those with as many) / pairs - 0.5: -0.5 to 0.5."""
+        """(pairs with the longer text chosen + half of those with equal lengths) / pairs - 0.5: from -0.5 to 0.5."""
         count = self.sums[("pairs",)]
         return self.sums[("longer",)] / (2 * count) if count else None
 
@@ -180,7 +181,7 @@ class Trust:
         return round(1 - (n - 1) * within / spread, 3) if spread else None
 
     def _correlation(self, what: str, judge: str) -> float | None:
-        """Pearson's r of `what` and score, both less their mean in the prompt, aspect and order: -1 to 1."""
+        """Pearson's r of `what` and score, both minus their mean in the prompt, aspect and order: -1 to 1."""
         xx, yy, xy = (self.sums[what, judge, part] for part in ("xx", "yy", "xy"))
         return round(xy / math.isqrt(xx * yy), 2) if xx * yy else None
 
@@ -189,7 +190,7 @@ class Trust:
 
 
 def markdown_marks(text: str) -> int:
-    """How much markdown formatting a text has: headings, list items, tables, bold spans and fenced blocks."""
+    """Number of markdown elements in a text: headings, list items, tables, bold spans and fenced blocks."""
     rest, fenced = _FENCED.subn("", text)
     return fenced + sum(1 for _ in _MARKS.finditer(rest))
 
@@ -221,13 +222,14 @@ def _grouped(rated: Iterable[Row], *names: str) -> Iterable[list[Row]]:
 
 
 def _agreements(rated: Iterable[Row]) -> Tally:
-    """A text's scores in one aspect, the mean of each judge's orders: all ("all"), two by two, and by family."""
+    """What a text's scores in one aspect, each judge's mean over orders, add to the sums: for all judges ("all"), each
+    two of them, and own and other families."""
     for group in _grouped(rated, "aspect", "completion_id"):
         aspect, writer, kin = group[0]["aspect"], group[0]["writer"], {row["judge"]: row["kin"] for row in group}
-        given = {own[0]["judge"]: sum(row["score"] for row in own) // len(own) for own in _grouped(group, "judge")}
+        score_of = {own[0]["judge"]: sum(row["score"] for row in own) // len(own) for own in _grouped(group, "judge")}
         yield ("rated", aspect), 1
-        together = {", ".join(two): [given[judge] for judge in two] for two in combinations(sorted(given), 2)}
-        for who, scores in (together | {"all": list(given.values())} if together else {}).items():
+        together = {", ".join(two): [score_of[judge] for judge in two] for two in combinations(sorted(score_of), 2)}
+        for who, scores in (together | {"all": list(score_of.values())} if together else {}).items():
             count, squares = len(scores), sum(score * score for score in scores)
             yield ("texts", aspect, who, str(count)), 1
             yield ("exact", aspect, who, str(count)), min(scores) == max(scores)
@@ -236,8 +238,8 @@ def _agreements(rated: Iterable[Row]) -> Tally:
             yield ("sum", aspect, who), sum(scores)
             yield ("squares", aspect, who), squares
             yield ("within", aspect, who), (count * squares - sum(scores) ** 2) // (count - 1)
-        for judge, score in given.items():
-            others = [given[other] for other in given if kin[other] and kin[other] != kin[judge]]
+        for judge, score in score_of.items():
+            others = [score_of[other] for other in score_of if kin[other] and kin[other] != kin[judge]]
             if kin[judge] and writer and others:
                 side = "own" if kin[judge] == writer else "others'"
                 yield (f"{side} n", judge), 1
@@ -245,7 +247,7 @@ def _agreements(rated: Iterable[Row]) -> Tally:
 
 
 def _leanings(rated: Iterable[Row]) -> Tally:
-    """What a judge's scores for the texts of one prompt, in one aspect and order, go with."""
+    """What a judge's scores for the texts of one prompt, in one aspect and order, add to the sums of its biases."""
     for group in _grouped(rated, "judge", "aspect", "prompt_id", "order"):
         judge, count, scores = group[0]["judge"], len(group), [row["score"] for row in group]
         yield ("scored", judge), count

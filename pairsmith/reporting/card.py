@@ -1,4 +1,4 @@
-"""A data set's card: README.md as the Hub shows it, and the recipe as it may be shown."""
+"""A data set's card: README.md as the Hub shows it, and the recipe in its public form."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pairsmith.reporting.page import WING, render_markdown
 from pairsmith.reporting.summary import Summary
 from pairsmith.text.templating import render
 
-Models = list[dict[str, Any]]  # role, name, model, revision of every model of a run
+Models = list[dict[str, Any]]  # a row per model of a run: role, name, model, revision
 
 _EXPORTS = {
     "kto": '`load_dataset(..., "kto")` (prompt, completion, label)',
@@ -65,7 +65,7 @@ def render_card(
 
 
 def _front_matter(recipe: Recipe, pairs: int, counts: dict[str, int], digest: str) -> str:
-    """The YAML that the Hub and `load_dataset` read; `counts`: the rows of each group of data files."""
+    """The YAML that the Hub and `load_dataset` read; `counts`: rows per group of data files, such as `data/train`."""
     configs = []
     for name, folder in (("default", "data"), ("kto", "kto")):
         splits = sorted((key.split("/")[1] for key in counts if key.startswith(f"{folder}/")), reverse=True)
@@ -83,7 +83,7 @@ def _front_matter(recipe: Recipe, pairs: int, counts: dict[str, int], digest: st
 
 
 def score_meaning(recipe: Recipe) -> str:
-    """How a recipe makes one score of what its judges said, in words."""
+    """How a recipe makes one score of its judges' ratings, in words."""
     if not recipe.rating:
         return "null: no judge was asked for them"
     judges = {
@@ -105,7 +105,7 @@ def score_meaning(recipe: Recipe) -> str:
 
 
 def similarity_meaning(recipe: Recipe) -> str:
-    """What tells how alike two texts are, in words."""
+    """How a recipe measures the similarity of two texts, in words."""
     encoder = recipe.pairing.similarity
     if encoder is None:
         return "the share of characters that stay when one is turned into the other (Indel)"
@@ -113,7 +113,7 @@ def similarity_meaning(recipe: Recipe) -> str:
 
 
 def recipe_yaml(recipe: Recipe) -> str:
-    """The recipe as it ran, without defaults and without folders, endpoints and devices of this machine."""
+    """The recipe as it ran, without defaults and without this machine's folders, endpoints and devices."""
     data = recipe.model_dump(mode="json", exclude_defaults=True, exclude={"workspace", "ledger", "code_folder"})
     specs = models_in(data)
     for spec in specs:

@@ -1,6 +1,6 @@
-"""What a version changes against the one that was released before it: prompts, pairs, what was paid, how it measures.
+"""What a version changes compared with the one released before it: prompts, pairs, costs and measurements.
 
-The two version.json say all but the prompts; of those, `changes` reads the ids in the data files.
+All but the changed prompts comes from the two version.json; for those, `changes` reads the ids in the data files.
 """
 
 from __future__ import annotations
@@ -25,16 +25,17 @@ from pairsmith.storage.versions import Version
 from pairsmith.text.templating import render
 
 log = logging.getLogger(__name__)
-# What is measured of a version, with the gate that bounds it; the mean margin has none.
+# Measurement -> the gate that bounds it. The mean margin is measured too and has no gate.
 _MEASURES = {"yield": "min_yield", "null rate": "max_null_rate", "tie rate": "max_tie_rate",
              "agreement": "min_agreement", "length bias": "max_length_bias"}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Changelog:
-    """`against`: the version released before, null for the first; with it, all that follows is null where unknown.
+    """`against`: the version released before; None for the first version, whose other fields are None too.
 
-    `added`, `removed`: prompts; `changed`: prompts with other pairs. `calls`, `cost`: paid since.
+    `added`, `removed`: numbers of prompts; `changed`: prompts with other pairs. `calls`, `cost`: paid since then. Each
+    is None where it is not known.
     """
 
     against: str | None
@@ -46,7 +47,7 @@ class Changelog:
 
 
 def measured(summary: Summary, trust: Trust) -> dict[str, float | None]:
-    """The numbers of a version by which it is compared with others; null where one cannot be measured."""
+    """The numbers that compare a version with others; None where one cannot be measured."""
     values = {name: value for name, _, value, _ in measure(Gates(), summary, trust)}
     numbers: dict[str, float | None] = {"prompts": summary.paired, "pairs": summary.pairs}
     numbers |= {name: values[gate] for name, gate in _MEASURES.items()}
@@ -55,13 +56,13 @@ def measured(summary: Summary, trust: Trust) -> dict[str, float | None]:
 
 
 def paid(usage: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Calls and cost of a data set in all its runs, from `usage_table`; no calls where nothing was noted."""
+    """Calls and cost of a data set in all its runs, from `usage_table`; 0 calls where that is empty."""
     total = usage[-1] if usage else {}
     return {"calls": total.get("calls", 0), "cost": total.get("cost")}
 
 
 def changelog(store: Store, before: Version | None, files: Sequence[File], paid_now: Mapping[str, Any]) -> Changelog:
-    """`files`: the data files of the new version; `paid_now`: what the data set has cost by now."""
+    """Compare a new version with `before`; `files`: its data files; `paid_now`: what the data set has cost so far."""
     if before is None:
         return Changelog(None)
     counts: dict[str, Any] = {}
@@ -76,7 +77,7 @@ def changelog(store: Store, before: Version | None, files: Sequence[File], paid_
 
 
 def _since(then: float | None, now: float | None) -> Any:
-    """What was paid since; null where it is not known, as after a ledger was lost."""
+    """What was paid since; None where it is not known, as after the loss of a ledger."""
     return None if then is None or now is None or now < then else round(now - then, 6)
 
 

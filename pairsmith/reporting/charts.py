@@ -1,6 +1,6 @@
-"""Numbers of the report's pictures: how high each bar is, how a share is coloured, what is said of it in words.
+"""The numbers of the report's charts: how high each bar is, how a share is coloured, and a description in words.
 
-Pure functions of counts. The page draws them; nothing here is markup.
+Pure functions of counts. The page draws the charts; nothing here is markup.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any
 TICKS = 6  # labels that fit under a histogram on a phone
 _HEATS = 8  # shades of a share
 _MARGIN = 0.1  # width of the narrowest step of the histogram of margins
-_REWARD = 0.1  # and of a reward model's scores
+_REWARD = 0.1  # the same for a reward model's scores
 _MOST_STEPS = 24
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar; places and sizes in percent of the picture."""
+    """One bar; position and size in percent of the chart."""
 
     kind: str
     x: float
@@ -32,7 +32,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Chart:
-    """A histogram: its bars, a label (or none) for the left edge of each step, and what it says in words."""
+    """A histogram: its bars, a label (or none) for the left edge of each step, and a description in words."""
 
     bars: list[Bar]
     ticks: list[str]
@@ -40,29 +40,29 @@ class Chart:
 
 
 def margin_step(margin: float) -> int:
-    """The step of a histogram that a margin counts in."""
+    """The histogram step of a margin."""
     return math.floor(margin / _MARGIN + 1e-9)
 
 
 def reward_step(score: float) -> int:
-    """The step of a histogram that a reward model's score counts in."""
+    """The histogram step of a reward model's score."""
     return math.floor(score / _REWARD + 1e-9)
 
 
 def length_step(size: int) -> int:
-    """The step that a length counts in: half octaves, each 1.4 times as long as the one before."""
+    """The histogram step of a length: half octaves, so each step is 1.4 times as long as the one before."""
     return math.floor(2 * math.log2(size)) if size else -1
 
 
 def length_edge(step: int) -> int:
-    """The shortest length that counts in a step."""
+    """The shortest length in a step."""
     return math.ceil(2 ** (step / 2)) if step >= 0 else 0
 
 
 def histogram(
     series: Mapping[str, Mapping[int, int]], name: Callable[[int], str], tick: Callable[[int], str]
 ) -> Chart | None:
-    """Series of counts by step, side by side; None where there is nothing to count."""
+    """A histogram of several series of counts by step, side by side; None where all are empty."""
     counts = {step for found in series.values() for step in found}
     if not counts:
         return None
@@ -75,19 +75,19 @@ def histogram(
 
 
 def margins(histograms: Mapping[tuple[str, int], int]) -> Chart | None:
-    """How far apart the scores of the pairs are."""
+    """The margins of the pairs."""
     return _spread(_of(histograms, "margin"), _MARGIN, "pairs")
 
 
 def rewards(histograms: Mapping[tuple[str, int], int]) -> list[tuple[str, Chart]]:
-    """What reward models gave, each on a scale of its own: aspect and judge -> a histogram."""
+    """The scores of reward models, each on a scale of its own: aspect and judge -> a histogram."""
     names = sorted({name for name, _ in histograms} - {"margin", "chosen", "rejected"})
     made = [(name, _spread(_of(histograms, name), _REWARD, "texts")) for name in names]
     return [(name, chart) for name, chart in made if chart]
 
 
 def _spread(found: Mapping[int, int], width: float, what: str) -> Chart | None:
-    """A histogram of numbers without bounds, in steps as wide as make at most two dozen."""
+    """A histogram of unbounded numbers, with steps wide enough that there are at most two dozen."""
     span = max(found, default=0) - min(found, default=0)
     widths = (n * 10**power for power in itertools.count() for n in (1, 2, 5))
     wide = next(wide for wide in widths if span < _MOST_STEPS * wide)
@@ -98,7 +98,7 @@ def _spread(found: Mapping[int, int], width: float, what: str) -> Chart | None:
 
 
 def lengths(histograms: Mapping[tuple[str, int], int]) -> Chart | None:
-    """How long the chosen and the rejected texts are."""
+    """The lengths of the chosen and the rejected texts."""
     found = {side: _of(histograms, side) for side in ("chosen", "rejected")}
     return histogram(
         found,
@@ -110,7 +110,7 @@ def lengths(histograms: Mapping[tuple[str, int], int]) -> Chart | None:
 def score_grid(
     scores: Mapping[tuple[str, str, int], int], members: Iterable[str], aspects: Iterable[str]
 ) -> list[tuple[str, list[Chart | None]]]:
-    """member -> a small histogram for each aspect; bars of one height are one share, so that they can be compared."""
+    """member -> a small histogram for each aspect. Equal heights are equal shares in all, so they can be compared."""
     cells: dict[tuple[str, str], dict[int, int]] = {}
     for (member, aspect, score), count in scores.items():
         cells.setdefault((member, aspect), {})[score] = count
@@ -123,13 +123,13 @@ def score_grid(
 
 
 def _scale(seen: Sequence[int]) -> tuple[int, int]:
-    """The scale that scores are likely to be on, lowest and highest: from 0 or 1 to 1, 5, 10 or 100."""
+    """The lowest and highest point of the scale that scores are probably on: from 0 or 1 to 1, 5, 10 or 100."""
     low = min(1, *seen)
     return low, next(high for high in (1, 5, 10, 100) if high >= max(seen) and high > low)
 
 
 def _small(counts: Mapping[int, int] | None, low: int, high: int, peak: float) -> Chart | None:
-    """A histogram without room for labels; a step is one score, or ten where there are a hundred."""
+    """A histogram without room for labels; a step is one score, or ten on a scale of a hundred."""
     if not counts:
         return None
     wide, total = (10 if high == 100 else 1), sum(counts.values())
@@ -152,7 +152,7 @@ def _wider(counts: Mapping[int, int], wide: int) -> dict[int, int]:
 
 
 def _bars(series: Mapping[str, Mapping[int, int]], steps: range, top: float, name: Callable[[int], str]) -> list[Bar]:
-    """A bar for each series and step, `top` being as high as the picture."""
+    """A bar for each series and step; a count of `top` is as high as the chart."""
     step_width = 100 / len(steps)
     width = 0.86 * step_width / len(series)
     return [
@@ -169,7 +169,7 @@ def _bars(series: Mapping[str, Mapping[int, int]], steps: range, top: float, nam
 
 
 def win_matrix(wins: Mapping[tuple[str, str], int], members: Iterable[str]) -> list[dict[str, Any]]:
-    """Per member: how often it was chosen against each other one, and its share of the pairs that both are in."""
+    """Per member: how often it was chosen against each other member, and its share of the pairs with both of them."""
     names = list(members)
     matrix = []
     for chosen in names:
@@ -186,17 +186,17 @@ def win_matrix(wins: Mapping[tuple[str, str], int], members: Iterable[str]) -> l
 
 
 def ranked(counts: Mapping[str, int]) -> list[tuple[str, int]]:
-    """The most frequent first, and in the order of their names where they are as frequent."""
+    """The most frequent first; equally frequent ones by name."""
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
 def columns_of(table: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The columns that any row of a table has, in the order in which they first come."""
+    """The columns of all rows of a table, in the order in which they first occur."""
     return list(dict.fromkeys(column for row in table for column in row))
 
 
 def number_columns(table: Sequence[Mapping[str, Any]]) -> set[str]:
-    """The columns that hold numbers, or nothing, in every row of a table."""
+    """The columns whose cells are all numbers or empty."""
     seen: dict[str, set[bool]] = {}
     for row in table:
         for column, value in row.items():
@@ -207,12 +207,12 @@ def number_columns(table: Sequence[Mapping[str, Any]]) -> set[str]:
 
 
 def percent(part: float, whole: float) -> str:
-    """A share as a person reads it; a dash where there is nothing to share."""
+    """A share as text; a dash where the whole is 0."""
     return f"{100 * part / whole:.0f}%" if whole else "–"
 
 
 def number(value: Any) -> str:
-    """A cell of a table: numbers with separators and no more digits than tell something; other things as they are."""
+    """A table cell as text: numbers with separators and only the digits that matter; other values unchanged."""
     if value is None or value != value:
         return "–"
     if isinstance(value, bool) or not isinstance(value, (int, float)):

@@ -1,8 +1,8 @@
-"""How two published versions differ: their prompts, what became of each pair, scores, and who was chosen.
+"""How two published versions differ: in prompts, pairs, scores, and in the members that were chosen.
 
-Only numbers are kept: of every pair hashes of its prompt and texts, its scores and a code for its member, about 100
-bytes however long the texts are. Files are read a column and a batch at a time. Hashes have 64 bits: that two of 10^7
-prompts are taken for one has a chance of about 10^-6.
+Only numbers are kept: for every pair the hashes of its prompt and texts, its scores and a code for its member, about
+100 bytes however long the texts are. Files are read a column and a batch at a time. Hashes have 64 bits: the chance
+that two of 10^7 prompts share one is about 10^-6.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _NUMBERS = ("chosen_score", "rejected_score", "margin")
 
 @dataclass(frozen=True)
 class ComparedVersion:
-    """One of the two: its folder, what it holds, and how many of its pairs are of prompts that both have."""
+    """One of the two versions; `pairs_in_both`: its pairs whose prompts are in both versions."""
 
     folder: Path
     prompts: int
@@ -35,7 +35,7 @@ class ComparedVersion:
 
 @dataclass(frozen=True)
 class Shift:
-    """Mean of a number over `count` prompts or pairs that have it in both versions."""
+    """A number's mean in A and in B, over the `count` prompts or pairs that have it in both versions."""
 
     what: str
     count: int
@@ -49,7 +49,7 @@ class Shift:
 
 @dataclass(frozen=True)
 class Flip:
-    """A pair whose texts changed places: the beginning of its prompt, and ids and margins in both versions."""
+    """A pair whose chosen and rejected texts swapped: the beginning of its prompt, and ids and margins in A and B."""
 
     prompt_id: str
     prompt: str
@@ -61,11 +61,11 @@ class Flip:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare` found. Everything but the prompts only in one is of prompts that both versions have.
+    """What `compare` found. All but `a` and `b` is about the prompts that both versions have.
 
-    `kept` and `flipped` count pairs of A that have a counterpart in B, each its own; `changed_a` and `changed_b` those
-    left in A and in B, which need not be as many. `of_prompts`: shifts of prompts' means; `of_kept`: of the pairs kept,
-    so with the texts the same. `members`: times chosen in A and in B.
+    `kept` and `flipped` count the pairs of A that have a counterpart of their own in B; `changed_a` and `changed_b`
+    count the pairs left in A and in B, which may be different numbers. `of_prompts`: shifts of the means per prompt;
+    `of_kept`: shifts over the kept pairs, whose texts are the same. `members`: times chosen in A and in B.
     """
 
     a: ComparedVersion
@@ -90,7 +90,7 @@ class Comparison:
 def compare(a: Path, b: Path, show: int = 3) -> Comparison:
     """Compare two versions, or the `latest` of two data set folders; `flips` are the first `show` in A's order.
 
-    Pairs are the same where both texts are, in the form that `ids.normalised` gives them, whoever wrote them. Raises
+    Two pairs are the same if both of their texts are, normalised by `ids.normalised`, whoever wrote them. Raises
     DataError that names the folder or file where there is no data set, or one that pairsmith did not make.
     """
     files_a, files_b = published_files(a), published_files(b)
@@ -144,27 +144,27 @@ def _read(dataset: Path, files: Sequence[Path]) -> pd.DataFrame:
 
 
 def _by(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """A row per key, sorted: how many pairs it has (`matched`), its first row, and means of its numbers."""
+    """A row per key, sorted: its number of pairs (`matched`), its first row, and the means of its numbers."""
     means = {name: pd.NamedAgg(name, "mean") for name in _NUMBERS}
     grouped = frame.groupby(keys, sort=True)
     return grouped.agg(matched=pd.NamedAgg("row", "size"), row=pd.NamedAgg("row", "min"), **means).reset_index()
 
 
 def _matched(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
-    """Keys that both have, with what each has under `_a` and `_b`; `matched`: how many pairs find a counterpart."""
+    """The keys in both frames, columns with `_a` and `_b`; `matched`: the number of pairs with a counterpart."""
     joined = a.merge(b, on=list(_CODES), suffixes=("_a", "_b"))
     return joined.assign(matched=np.minimum(joined["matched_a"], joined["matched_b"]))
 
 
 def _left(pairs: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:
-    """The pairs that are not among those kept. A text pair that stands twice may be kept once."""
+    """The pairs that were not kept. Of a text pair that occurs twice, one may be kept and one left."""
     used = pairs[list(_CODES)].merge(kept[[*_CODES, "matched"]], how="left", on=list(_CODES))["matched"]
     left = pairs.assign(matched=pairs["matched"] - used.fillna(0).astype(np.int64).to_numpy())
     return left[left["matched"] > 0]
 
 
 def _shifts(joined: pd.DataFrame) -> tuple[Shift, ...]:
-    """Means over the rows that have a number in both, each as often as it was matched."""
+    """Means over the rows with a number in both versions, weighted by `matched`."""
     shifts = []
     for name in _NUMBERS:
         known = joined[joined[f"{name}_a"].notna() & joined[f"{name}_b"].notna()]
@@ -176,14 +176,14 @@ def _shifts(joined: pd.DataFrame) -> tuple[Shift, ...]:
 
 
 def _members(a: pd.DataFrame, b: pd.DataFrame) -> dict[str, tuple[int, int]]:
-    """Times chosen in each, by member, the most often chosen first."""
+    """Member -> times chosen in each version, the most often chosen first."""
     times_a, times_b = (Counter({str(k): int(n) for k, n in side["member"].value_counts().items()}) for side in (a, b))
     names = sorted(times_a.keys() | times_b.keys(), key=lambda name: (-times_a[name] - times_b[name], name))
     return {name: (times_a[name], times_b[name]) for name in names if times_a[name] or times_b[name]}
 
 
 def _flips(flipped: pd.DataFrame, files_a: Sequence[Path], files_b: Sequence[Path]) -> tuple[Flip, ...]:
-    """The few pairs of `flipped`, with their prompts and ids read from the files."""
+    """The pairs of `flipped`, with their prompts, ids and margins read from the files."""
     rows_a, rows_b = flipped["row_a"].tolist(), flipped["row_b"].tolist()
     prompts, names = at(files_a, "prompt", rows_a), at(files_a, "prompt_id", rows_a)
     chosen_a, chosen_b = at(files_a, "chosen_id", rows_a), at(files_b, "chosen_id", rows_b)

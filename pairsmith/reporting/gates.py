@@ -1,4 +1,4 @@
-"""Quality gates: what a data set must be like to be published."""
+"""Quality gates: the bounds that a data set must keep to be published."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pairsmith.reporting.ratios import ratio
 from pairsmith.reporting.summary import Summary
 from pairsmith.storage.schemas import Reason
 
-Measured = tuple[str, float | None, float | None, bool]  # gate, bound, value, whether it is the least that is allowed
+Measured = tuple[str, float | None, float | None, bool]  # gate, bound, value, whether the bound is a minimum
 
 
 def measure(gates: Gates, summary: Summary, trust: Trust) -> list[Measured]:
-    """Every gate with its bound and what was measured; null where nothing could be."""
+    """Every gate with its bound and the measured value; None where it has no bound or cannot be measured."""
     ratings = sum(counts["ratings"] for counts in summary.aspects.values())
     nulls = sum(counts["null"] for counts in summary.aspects.values())
     bias = trust.length_bias()
@@ -29,7 +29,7 @@ def measure(gates: Gates, summary: Summary, trust: Trust) -> list[Measured]:
 
 
 def check_gates(gates: Gates, summary: Summary, trust: Trust) -> None:
-    """Raise RunError that names each gate that is not passed, with the numbers. What cannot be measured fails."""
+    """Raise RunError that names each failed gate with its numbers. A gate fails where its value cannot be measured."""
     failed = []
     for name, bound, value, least in measure(gates, summary, trust):
         if fails(bound, value, least):
@@ -39,7 +39,7 @@ def check_gates(gates: Gates, summary: Summary, trust: Trust) -> None:
 
 
 def gates_table(gates: Gates, summary: Summary, trust: Trust) -> Table:
-    """The gates as a person reads them: bound, value, and whether it is passed; of one without a bound, the value."""
+    """The gates as a table for people: value, bound, and whether it is passed; without a bound, only the value."""
     rows = []
     for name, bound, value, least in measure(gates, summary, trust):
         wanted = _bound_text(bound, least)
@@ -49,7 +49,7 @@ def gates_table(gates: Gates, summary: Summary, trust: Trust) -> Table:
 
 
 def fails(bound: float | None, value: float | None, least: bool) -> bool:
-    """Whether a gate that has a bound is not passed."""
+    """Whether a gate fails; one without a bound never does."""
     return bound is not None and (value is None or (value < bound if least else value > bound))
 
 

@@ -1,4 +1,4 @@
-"""Markdown of names and numbers, in which nothing from the data is read as markup."""
+"""Markdown tables and text, escaped so that nothing from the data is read as markup."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-Table = list[dict[str, Any]]  # rows, each from a column's heading to what stands in its cell
+Table = list[dict[str, Any]]  # rows, each a dict from column heading to cell
 _MARKUP = re.compile(r"[\\`*_\[\]<>&|~!]")
 _BEGINNINGS = re.compile(r"^(\d*)([#+\-=>:.)])")  # of headings, lists, quotes, rules
 
 
 def markdown_table(table: Table) -> str:
-    """A markdown table; cells are names and numbers of a recipe, with markdown's own characters escaped."""
+    """A markdown table, with markdown's special characters in cells escaped."""
     columns = list(dict.fromkeys(column for row in table for column in row))
     lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
     lines += ["| " + " | ".join(_cell(row.get(column)) for column in columns) + " |" for row in table]
@@ -21,13 +21,13 @@ def markdown_table(table: Table) -> str:
 
 
 def markdown_text(value: Any) -> str:
-    """Text for a line of markdown, of which nothing is read as markup."""
+    """A value as text on one line of markdown, escaped so that none of it is read as markup."""
     text = _MARKUP.sub(r"\\\g<0>", " ".join(str(value).split()))
     return _BEGINNINGS.sub(r"\1\\\2", text)
 
 
 def public_name(model: str) -> str:
-    """A model's id, or the name of its folder without where that stands on this machine."""
+    """A model's id; of a folder on this machine only its name, without the path."""
     return Path(model).name if os.path.isabs(model) else model
 
 

@@ -25,9 +25,9 @@ def render_report(
     usage: Table | None = None,
     recipe_text: str = "",
 ) -> str:
-    """The report as one self-contained HTML page: no network, and no script but its own, named by its hash.
+    """The report as one self-contained HTML page: it loads nothing, and runs only its own script, allowed by its hash.
 
-    `judging`: title -> rows of a table about the judges; `usage`: rows by model; `recipe_text`: what may be published.
+    `judging`: title -> table about the judges; `usage`: from `usage_table`; `recipe_text`: the recipe as published.
     """
     rows = {"judging": judging or {}, "usage": usage or [], "refused": refused, "shown": shown}
     tools = {"charts": charts, "tables": summary_tables, "word_diff": word_diff, "csp_hash": _csp_hash}
@@ -35,10 +35,10 @@ def render_report(
 
 
 def render_markdown(recipe: Recipe, summary: Summary) -> str:
-    """The funnel, reasons and tables as markdown, for cards and Prefect artifacts. Holds no text from the data."""
+    """The funnel, reasons and tables as markdown, for cards and Prefect artifacts. It holds no text from the data."""
     return render(WING, "summary.md.jinja", recipe=recipe, summary=summary, tables=summary_tables, table=markdown_table)
 
 
 def _csp_hash(name: str) -> str:
-    """What a content security policy calls a script or style that stands in the page."""
+    """The name by which a content security policy allows a script or style in the page: its hash."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(render(WING, name).encode()).digest()).decode()}'"

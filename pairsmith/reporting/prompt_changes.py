@@ -1,7 +1,7 @@
-"""Which prompts two versions do not share, and which have other pairs: what a changelog counts and `diff` shows.
+"""Which prompts only one of two versions has, and which have other pairs: a changelog counts them, `diff` shows them.
 
-A pair is another one where the ids of its answers are, which name who wrote them and what they say. Only hashes are
-kept, of so many rows at a time as `PASS_ROWS` says: larger versions are read several times.
+Pairs differ where the ids of their completions do, which depend on their writer and text. Only hashes are kept, for
+about `PASS_ROWS` rows at a time: larger versions are read several times.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MIX = np.uint64(0x9E3779B97F4A7C15)  # odd, so that no information is lost: htt
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt that is shown: its id and how it begins."""
+    """A prompt to show: its id and its beginning."""
 
     prompt_id: str
     beginning: str
@@ -30,7 +30,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Changes:
-    """How many prompts only B has, only A has, and both have with other pairs; of each kind some to show."""
+    """Numbers of prompts: only in B, only in A, in both with other pairs, in both unchanged; and some to show."""
 
     added: int
     removed: int
@@ -40,7 +40,7 @@ class Changes:
 
 
 def changes(files_a: Sequence[File], files_b: Sequence[File], show: int = 0) -> Changes:
-    """From version A to version B, with the first `show` prompts of each kind, in the order of their version.
+    """The changes from version A to version B, with the first `show` prompts of each kind, in their version's order.
 
     Raises DataError where a file is damaged or foreign.
     """
@@ -66,7 +66,7 @@ def changes(files_a: Sequence[File], files_b: Sequence[File], show: int = 0) -> 
 
 @dataclass(frozen=True)
 class _Prompts:
-    """Per prompt, sorted: its hash, one of all its pairs whatever their order, and its first row."""
+    """Three arrays, sorted by prompt: its hash, one hash of all its pairs in any order, and its first row."""
 
     prompts: Any
     pairs: Any
@@ -74,7 +74,7 @@ class _Prompts:
 
 
 def _prompts(files: Sequence[File], number: int, n_passes: int) -> _Prompts:
-    """The prompts of a version whose hashes are of this pass."""
+    """The prompts of a version that belong to pass `number`, by their hashes."""
     prompts, pairs, rows, start = [np.empty(0, np.uint64)], [np.empty(0, np.uint64)], [np.empty(0, np.int64)], 0
     for columns in column_batches(files, _KEYS):
         size = len(columns[0])

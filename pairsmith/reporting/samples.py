@@ -1,4 +1,4 @@
-"""Some pairs of a version as markdown, for a person who decides at a glance. Nothing of a text is markup there."""
+"""Some pairs of a version as markdown, for a person who decides about it. Texts are escaped, so none is markup."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def some_pairs(store: Store, version: Version, count: int) -> list[dict[str, Any
 
 
 def render_samples(pairs: Iterable[Mapping[str, Any]]) -> str:
-    """Prompts with their chosen and rejected answers, long ones cut."""
+    """Prompts with their chosen and rejected completions, long ones shortened."""
     return "\n\n".join(_one(number, pair) for number, pair in enumerate(pairs, 1)) or "No pairs."
 
 

@@ -1,7 +1,7 @@
-"""What is counted of a run: prompts by stage, reasons, scores by member and aspect, wins, margins and lengths.
+"""The counts of a run: prompts by stage, reasons, scores by member and aspect, wins, margins and lengths.
 
 Counts are kept per shard and added up; distributions are counts by step, so their memory does not grow with the data.
-How they are shown is told by `summary_tables` and `charts`.
+`summary_tables` and `charts` show them.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from pairsmith.reporting import charts
 from pairsmith.storage.schemas import Reason
 from pairsmith.storage.tables import ShardTables
 
-EXAMPLES = 2  # of each kind of flag, that a report shows
-_STEPS = ("scores", "wins", "histograms", "flags")  # counts by several names or numbers, which JSON cannot have as keys
+EXAMPLES = 2  # that a report shows, for each kind of flag
+_STEPS = ("scores", "wins", "histograms", "flags")  # counters with tuples as keys, which JSON does not allow
 
 
 class FlaggedText(TypedDict):
-    """A text that the guard flagged, as a report shows it: what it was flagged for, and the words around that."""
+    """A text that the guard flagged, as a report shows it: the kind of flag, and an excerpt of the text around it."""
 
     kind: str
     completion_id: str
@@ -37,7 +37,7 @@ class FlaggedText(TypedDict):
 
 @dataclass
 class Summary:
-    """Counts of a run. Prompts: loaded = paired + rejected; rows: read = loaded + rejected at load."""
+    """Counts of a run. Of prompts, loaded = paired + rejected; of rows, read = loaded + rejected at load."""
 
     rows_read: int = 0
     loaded: int = 0
@@ -63,10 +63,10 @@ class Summary:
     histograms: Counter[tuple[str, int]] = field(default_factory=Counter)
     flags: Counter[tuple[str, str]] = field(default_factory=Counter)  # the guard's kind; completions, chosen, rejected
     examples: list[FlaggedText] = field(default_factory=list)
-    slopes: dict[str, float] = field(default_factory=dict)  # of length control; of the whole data set
+    slopes: dict[str, float] = field(default_factory=dict)  # from length control; of the whole data set
 
     def add(self, tables: ShardTables, flags: Mapping[str, Sequence[Flag]] | None = None) -> None:
-        """Count a shard. `flags`: completion_id -> what the guard found in it."""
+        """Add a shard. `flags`: completion_id -> what the guard found in it."""
         completions, pairs = tables.completions, tables.pairs
         self._add_flags(tables, flags or {})
         sound = completions[completions["error"].isna()]
@@ -165,7 +165,7 @@ def _tally(table: dict[str, dict[str, float]], name: str, key: str, value: float
 
 
 def _few_of_each_kind(examples: Iterable[FlaggedText]) -> list[FlaggedText]:
-    """Some examples of each kind, drawn by their ids: the same whatever the order."""
+    """Some examples of each kind, drawn by their ids, so that the order of shards does not matter."""
     found: dict[str, list[FlaggedText]] = {}
     for one in examples:
         found.setdefault(one["kind"], []).append(one)
@@ -178,5 +178,5 @@ def _draw(example: FlaggedText) -> float:
 
 
 def _equal_twos(found: Iterable[Hashable]) -> int:
-    """How many twos of equals there are."""
+    """The number of pairs of equal items."""
     return sum(math.comb(count, 2) for count in Counter(found).values())

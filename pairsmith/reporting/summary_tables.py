@@ -1,6 +1,6 @@
-"""The counts of a run as a person reads them: the funnel, reasons, and tables of members, aspects, flags and pairs.
+"""The counts of a run as tables for people: the funnel, reasons, members, aspects, flags and pairs.
 
-Pure functions of a `Summary`, beside the table of what was paid, which comes from the ledger.
+Pure functions of a `Summary`, and the table of costs, which comes from the ledger.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _PAID = {"prompt tokens": "n_prompt_tokens", "completion tokens": "n_tokens", "c
 
 
 def funnel(summary: Summary) -> list[tuple[str, int]]:
-    """Stage -> prompts that came through it, in the order of the stages."""
+    """Stages in their order, each with the number of prompts that passed it."""
     stages = [("rows read", summary.rows_read), ("loaded", summary.loaded), ("completed", summary.completed)]
     stages += [("evolved", summary.evolved)] if summary.evolved else []
     stages += [("rated", summary.rated)] if summary.aspects else []
@@ -28,7 +28,7 @@ def funnel(summary: Summary) -> list[tuple[str, int]]:
 
 
 def funnel_table(summary: Summary) -> Table:
-    """The funnel with the reasons for which rows and prompts went no further."""
+    """The funnel with the reasons why rows and prompts were rejected."""
     reasons = {"loaded": summary.load_reasons, "paired": summary.prompt_reasons}
     return [
         {"stage": stage, "prompts": count, "left": reasons_text(reasons.get(stage, Counter()))}
@@ -37,7 +37,7 @@ def funnel_table(summary: Summary) -> Table:
 
 
 def reasons_text(reasons: Mapping[str, int]) -> str:
-    """Reasons with their counts, as a person reads them."""
+    """Reasons with their counts, as text."""
     return ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
 
 
@@ -61,7 +61,7 @@ def member_table(summary: Summary) -> Table:
 
 
 def aspect_table(summary: Summary) -> Table:
-    """Per aspect and judge: ratings, how many are null or tied, and their mean."""
+    """Per aspect and judge: the number of ratings, how many are null, the shares of null and tied ones, their mean."""
     return [
         {
             "aspect": name,
@@ -76,14 +76,14 @@ def aspect_table(summary: Summary) -> Table:
 
 
 def guard_table(summary: Summary) -> Table:
-    """Per kind of flag: completions that have it, and how many of them are chosen or rejected in a pair."""
+    """Per kind of flag: completions with it, and how many of them are chosen or rejected in a pair."""
     places = ("completions", "chosen", "rejected")
     table = [{"flag": kind, **{place: summary.flags[kind, place] for place in places}} for kind in KINDS]
     return [row for row in table if row["completions"]]
 
 
 def slope_table(summary: Summary) -> Table:
-    """What length is worth: points for twice the characters, and for a unit of their log, which is taken off."""
+    """What length control takes off: points for twice the characters, and for a unit of their logarithm."""
     return [
         {
             "score": name or "in all",
@@ -95,7 +95,7 @@ def slope_table(summary: Summary) -> Table:
 
 
 def pair_table(summary: Summary) -> Table:
-    """How many pairs there are, and the means of their margins and lengths."""
+    """The number of pairs, and the means of their margins and lengths."""
     return [
         {
             "pairs": summary.pairs,
@@ -107,10 +107,10 @@ def pair_table(summary: Summary) -> Table:
 
 
 def usage_table(paid: Iterable[Mapping[str, Any]], models: Iterable[Mapping[str, Any]]) -> Table:
-    """What a data set paid for in all its runs, by member, evolver and judge, then in all.
+    """What a data set paid for in all its runs, by member, evolver and judge, then the total.
 
-    `paid`: from `Ledger.paid`; `models`: role, name and model of those in the recipe, which come first and in its
-    order, also where they asked nothing. Others asked by an earlier form of the recipe. Costs are null without a price.
+    `paid`: from `Spending.paid`; `models`: role, name and model of those in the recipe. These come first, in its order,
+    also without calls. Others asked under an earlier form of the recipe. Costs are null without a price.
     """
     found = {(row["asker"] or "", row["model"]): row for row in paid}
     known = [(f"{spec['role']} {spec['name']}", str(spec["model"])) for spec in models]
@@ -129,6 +129,6 @@ def usage_table(paid: Iterable[Mapping[str, Any]], models: Iterable[Mapping[str,
 
 
 def _sum_of_known(values: Iterable[float | None]) -> float | None:
-    """The sum of what is known; null where nothing is."""
+    """The sum of the values that are not None; None where there are none."""
     known = [value for value in values if value is not None]
     return sum(known) if known else None

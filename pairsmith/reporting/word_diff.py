@@ -1,6 +1,6 @@
 """A word-level diff of two texts, for people who compare a chosen answer with a rejected one.
 
-Each text comes back as runs of words that, joined, give it back exactly; a run says whether the other text has it too.
+Each text is returned as runs of words; joined, they are the text exactly. A run says whether the other text has it too.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ _WORD = re.compile(r"\s*\S+|\s+")
 
 
 class Run(NamedTuple):
-    """Words of one text that the other has in the same place (`same`), or has not."""
+    """Consecutive words of one text that the other text has in the same order (`same`), or does not have."""
 
     same: bool
     text: str
 
 
 def diff_words(first: str, second: str) -> tuple[list[Run], list[Run]]:
-    """The runs of both texts. Words are compared without the space before them, and with upper and lower case.
+    """The runs of both texts. Words are compared without the space before them, and case counts.
 
     >>> diff_words("see the red fox", "see the fox")
     ([Run(same=True, text='see the '), Run(same=False, text='red'), Run(same=True, text=' fox')], \
@@ -46,7 +46,7 @@ def share_in_both(runs: list[Run]) -> float:
 
 
 def _common_blocks(first: list[int], second: list[int]) -> list[tuple[int, int, int]]:
-    """Where both have the same words: (place in the first, place in the second, how many)."""
+    """The blocks of words that both have: (position in the first, position in the second, number of words)."""
     if len(first) * len(second) > MAX_CELLS:
         return _common_ends(first, second)
     found = [
@@ -58,7 +58,7 @@ def _common_blocks(first: list[int], second: list[int]) -> list[tuple[int, int, 
 
 
 def _common_ends(first: list[int], second: list[int]) -> list[tuple[int, int, int]]:
-    """The common beginning and end alone, where all else would take too long."""
+    """Only the common beginning and end, for texts so long that a full comparison would take too long."""
     shorter = min(len(first), len(second))
     head = next((i for i in range(shorter) if first[i] != second[i]), shorter)
     tail = next((i for i in range(shorter - head) if first[-1 - i] != second[-1 - i]), shorter - head)
@@ -66,7 +66,7 @@ def _common_ends(first: list[int], second: list[int]) -> list[tuple[int, int, in
 
 
 def _without_chance(blocks: list[tuple[int, int, int]], n_first: int, n_second: int) -> list[tuple[int, int, int]]:
-    """Without blocks no longer than the changes on either side of them: words that two texts share by chance.
+    """The blocks longer than the changes on either side of them; two texts share shorter ones by chance.
 
     The rule is the "semantic cleanup" of diff-match-patch, in words: https://neil.fraser.name/writing/diff/
     """
@@ -83,7 +83,7 @@ def _without_chance(blocks: list[tuple[int, int, int]], n_first: int, n_second: 
 
 
 def _runs(words: list[str], same: list[bool]) -> list[Run]:
-    """Words that stand together, joined; the space between a shared word and one that is not goes with the former."""
+    """Neighbouring words joined to runs; the space between a shared word and an unshared one joins the shared run."""
     runs: list[Run] = []
     for is_same, group in groupby(zip(same, words, strict=True), key=lambda item: item[0]):
         text = "".join(word for _, word in group)

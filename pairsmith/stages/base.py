@@ -1,6 +1,7 @@
 """What all stages share: the store of a data set, the result of a stage, and making a table unless it is fresh.
 
-A table with rows that failed for a passing reason is stored but never fresh, so the next run asks for just those again.
+A table with rows that failed for a temporary reason is stored but never fresh, so the next run makes it again and asks
+only for those rows: the ledger has the others.
 """
 
 from __future__ import annotations
@@ -27,16 +28,16 @@ from pairsmith.storage.store import RecentTables, Store, TableRef
 
 STAGES = (GENERATE, evolution.STAGE, RATE, PAIR)
 ASKS_NOTHING = (SURVEY, PAIR)
-INCOMPLETE = "incomplete"  # how the fingerprint of a table begins that is to be tried again
-# Of a model's fields, those that change no answer of its own, or are told by its identity.
+INCOMPLETE = "incomplete"  # prefix of the fingerprint of a table with rows to ask for again
+# Fields of a model that do not change its answers, or that its identity holds already.
 _ELSEWHERE = {"local", "endpoint", "price", "weight", "scale", "family", "backend", "model", "revision"}
 
 
 @dataclass(frozen=True)
 class StageResult:
-    """What a stage did to a shard, `who` being the member, evolver or judge.
+    """What a stage did for a shard; `who`: the member, evolver or judge.
 
-    `calls`, tokens and `cost` count what models were asked, not what the ledger knew.
+    `calls`, tokens and `cost` count only what models were asked, not the replies that the ledger had.
     """
 
     stage: str
@@ -51,48 +52,54 @@ class StageResult:
 
 
 def open_store(recipe: Recipe, session: Session | None = None) -> Store:
-    """The store of a recipe's data set; with a session it remembers the tables that were read and written last."""
+    """The store of a recipe's data set; with a session it caches the tables that were read and written last."""
     recent = session.keep("tables", RecentTables) if session else None
     return Store(f"{recipe.workspace.rstrip('/')}/{recipe.name}", recent)
 
 
 def stages_of(recipe: Recipe) -> list[str]:
-    """The stages that a recipe has, in their order."""
+    """The stages of a recipe, in their order."""
     absent = {evolution.STAGE: recipe.evolution is None, RATE: recipe.rating is None}
     return [stage for stage in STAGES if not absent.get(stage)]
 
 
 def model_fields(config: Config, identity: Identity) -> list[Any]:
-    """A member, evolver or judge as far as it can change an answer: part of a fingerprint."""
+    """Everything about a member, evolver or judge that can change an answer: part of a fingerprint."""
     return [asdict(identity), config.model_dump(mode="json", exclude=_ELSEWHERE), *code_hashes(config)]
 
 
 def asked_table(
     store: Store,
     ref: TableRef,
-    mark: str,
+    fingerprint: str,
     who: str,
     llm: Recorded,
     whole: Progress,
     tell: Tell,
     make: Callable[[], pd.DataFrame],
 ) -> StageResult:
-    """A table for which a model is asked, made unless it is there with this fingerprint."""
-    stored = store.fresh(ref, mark)
+    """Make a table that needs a model, unless it is there with this fingerprint."""
+    stored = store.fresh(ref, fingerprint)
     if stored:
         tell(whole)
         return StageResult(whole.stage, ref.shard, who, len(stored.data))
     data = make()
     failed = int(data["error"].str.startswith(str(Reason.FAILED)).fillna(False).sum())
-    store.write(ref, data, f"{INCOMPLETE} {mark}" if failed else mark)
+    store.write(ref, data, f"{INCOMPLETE} {fingerprint}" if failed else fingerprint)
     used = (llm.calls, llm.prompt_tokens, llm.tokens, llm.cost)
     return StageResult(whole.stage, ref.shard, who, len(data), *used, failed)
 
 
 def unasked_table(
-    store: Store, ref: TableRef, mark: str, who: str, whole: Progress, tell: Tell, make: Callable[[], pd.DataFrame]
+    store: Store,
+    ref: TableRef,
+    fingerprint: str,
+    who: str,
+    whole: Progress,
+    tell: Tell,
+    make: Callable[[], pd.DataFrame],
 ) -> StageResult:
-    """A table for which no model is asked, made unless it is there with this fingerprint."""
-    stored = store.fresh(ref, mark) or store.write(ref, make(), mark)
+    """Make a table that needs no model, unless it is there with this fingerprint."""
+    stored = store.fresh(ref, fingerprint) or store.write(ref, make(), fingerprint)
     tell(whole)
     return StageResult(whole.stage, ref.shard, who, len(stored.data))

@@ -35,7 +35,7 @@ def evolve_shard(recipe: Recipe, shard: str, session: Session) -> StageResult:
 
 
 def evolution_fingerprint(settings: Evolution, source: Stored, parents: Stored) -> str:
-    """Of what is made of `parents`, the pool's completions."""
+    """The fingerprint of the completions evolved from `parents`, the pool's completions."""
     code = [source_hash(evolution), template_hash("pairsmith.generation")]
     plan = settings.model_dump(mode="json", exclude={"evolver"})
     evolver = model_fields(settings.evolver, identity_of(settings.evolver))

@@ -1,4 +1,4 @@
-"""What is made already: the shards and tables of a recipe that need no work, and what is lacking for the others."""
+"""Finds the shards and tables of a recipe that need no more work, and what is lacking for the others."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from pairsmith.storage.tables import completion_refs, evolution_ref, judge_ref, 
 
 
 def lacking(recipe: Recipe, shard: str, stage: str, session: Session) -> list[str]:
-    """What models have yet to make before `stage` (rate or pair) can be done for a shard; asks none.
+    """What models must still make before `stage` (rate or pair) can run for a shard. No model is asked.
 
-    The given completions, which no model makes, are put in their place on the way.
+    Given completions, which need no model, are stored on the way.
     """
     store, settings = open_store(recipe, session), recipe.rating
     source = store.load(prompts_ref(shard))
@@ -32,35 +32,38 @@ def lacking(recipe: Recipe, shard: str, stage: str, session: Session) -> list[st
         if member.is_given:
             generate_shard(recipe, shard, member.name, session)
         else:
-            mark = generation_fingerprint(recipe, member, source)
-            found += _absent(store, pool_ref(shard, member.name), mark, member.name)
+            fingerprint = generation_fingerprint(recipe, member, source)
+            found += _absent(store, pool_ref(shard, member.name), fingerprint, member.name)
             session.tell(Progress(pool.STAGE, share))
     if recipe.evolution and not found:
-        mark = evolution_fingerprint(recipe.evolution, source, store.load_all(pool_refs(recipe, shard)))
-        found += _absent(store, evolution_ref(shard), mark, recipe.evolution.evolver.name)
+        fingerprint = evolution_fingerprint(recipe.evolution, source, store.load_all(pool_refs(recipe, shard)))
+        found += _absent(store, evolution_ref(shard), fingerprint, recipe.evolution.evolver.name)
         session.tell(Progress(evolution.STAGE, len(source.data)))
     if stage == select.STAGE and settings and not found:
         completions = store.load_all(completion_refs(recipe, shard))
         for judge in settings.judges:
             if not judge.is_given:
-                mark = rating_fingerprint(recipe, settings, judge, source, completions)
-                found += _absent(store, judge_ref(shard, judge.name), mark, judge.name)
+                fingerprint = rating_fingerprint(recipe, settings, judge, source, completions)
+                found += _absent(store, judge_ref(shard, judge.name), fingerprint, judge.name)
                 session.tell(Progress(rating.STAGE, len(source.data) / len(settings.raters)))
     return found
 
 
-def _absent(store: Store, ref: TableRef, mark: str, who: str) -> list[str]:
-    """What to call a table that is not there, or not as this recipe makes it. One to be tried again counts as there."""
-    if store.fresh(ref, mark) or store.fresh(ref, f"{INCOMPLETE} {mark}"):
+def _absent(store: Store, ref: TableRef, fingerprint: str, who: str) -> list[str]:
+    """A description of the table where it is absent or made by another recipe; else nothing.
+
+    An incomplete table, whose failed rows are to be asked for again, counts as there.
+    """
+    if store.fresh(ref, fingerprint) or store.fresh(ref, f"{INCOMPLETE} {fingerprint}"):
         return []
     why = " as this recipe makes them" if store.exists(ref.path) else ""
     return [f"{ref.table} by {who}{why}"]
 
 
 def unfinished(recipe: Recipe, shards: Mapping[str, int], session: Session) -> list[str]:
-    """Those shards whose tables are not all there, whole, and made by this recipe; the others count as done.
+    """The shards whose tables are not all there, undamaged and made by this recipe; progress counts the others as done.
 
-    With a survey, the tables of a shard up to its ratings; of its pairs, `merge_surveys` tells.
+    Where the recipe needs a survey, only tables up to the ratings are checked; `merge_surveys` checks the pairs.
     """
     store, plan, left = open_store(recipe, session), plan_fingerprint(recipe), []
     read = survey_of if recipe.needs_survey else record_of

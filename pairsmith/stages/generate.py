@@ -21,13 +21,13 @@ def generate_shard(recipe: Recipe, shard: str, member_name: str, session: Sessio
     """Let one member answer the prompts of a shard, or take the completions that came with them."""
     store, member = open_store(recipe, session), recipe.pool.member(member_name)
     source = store.load(prompts_ref(shard))
-    ref, mark = pool_ref(shard, member.name), generation_fingerprint(recipe, member, source)
+    ref, expected = pool_ref(shard, member.name), generation_fingerprint(recipe, member, source)
     share = Progress(pool.STAGE, len(source.data) / len(recipe.pool.members))
     if member.is_given:
         return unasked_table(
             store,
             ref,
-            mark,
+            expected,
             member.name,
             share,
             session.tell,
@@ -37,7 +37,7 @@ def generate_shard(recipe: Recipe, shard: str, member_name: str, session: Sessio
     return asked_table(
         store,
         ref,
-        mark,
+        expected,
         member.name,
         llm,
         share,
@@ -47,7 +47,7 @@ def generate_shard(recipe: Recipe, shard: str, member_name: str, session: Sessio
 
 
 def generation_fingerprint(recipe: Recipe, member: Member, source: Stored) -> str:
-    """Of a member's completions of the prompts of a shard."""
+    """The fingerprint of a member's completions for the prompts of a shard."""
     members, code = recipe.pool, [source_hash(given_completions if member.is_given else pool)]
     drawn_from = [members.draw, members.seed, [other.name for other in members.asked]] if members.draw else None
     code += [fingerprint(principle_texts())] if member.principles else []

@@ -19,7 +19,7 @@ from pairsmith.text import sandbox, templating
 
 
 def load(recipe: Recipe, session: Session) -> Loaded:
-    """Read all sources, as far as they are not as they were, and lay the prompts out in shards."""
+    """Read the sources that have changed since the last load, and put the new prompts into shards."""
     store = open_store(recipe, session)
     mark_workspace(store)
     known = known_prompts(store)
@@ -32,7 +32,7 @@ def load(recipe: Recipe, session: Session) -> Loaded:
 
 
 def _fingerprint() -> str:
-    """Of the code that makes prompts of rows: what is remembered of a file counts only under the same."""
+    """The fingerprint of the code that makes prompts from rows: notes about a file are valid only for the same code."""
     return source_hash(prompts, readers, row_fields, schemas, ids, templating, sandbox)
 
 

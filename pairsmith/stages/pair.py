@@ -38,7 +38,7 @@ from pairsmith.storage.tables import (
 
 
 def pair_shard(recipe: Recipe, shard: str, session: Session) -> StageResult:
-    """Select the pairs of a shard, and record what came of it. No model is asked but that of `pairing.similarity`."""
+    """Select the pairs of a shard, and record the outcome. Asks no model but the encoder of `pairing.similarity`."""
     store = open_store(recipe, session)
     source = store.load(prompts_ref(shard))
     completions, ratings = judged_tables(recipe, store, shard)
@@ -88,7 +88,7 @@ def paired(
 
 
 def _similarity(recipe: Recipe, completions: pd.DataFrame, session: Session) -> Similarity:
-    """What tells how alike two texts of a shard are."""
+    """The function that measures the similarity of two texts of a shard."""
     if recipe.pairing.similarity is None:
         return by_characters
     sound = completions[completions["error"].isna()]["text"]

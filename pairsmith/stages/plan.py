@@ -1,4 +1,4 @@
-"""The fingerprint of all that decides what comes of every shard alike: the recipe, the code and the templates."""
+"""The fingerprint of all that decides the outcome of every shard: the recipe, the code and the templates."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from pairsmith.text.templating import template_hash
 
 
 def shard_fingerprint(shard: str, plan: str) -> str:
-    """Of all that decides what comes of a shard: its prompts, which its name tells, and `plan_fingerprint`."""
+    """The fingerprint of a shard's outcome: of its prompts, which its name identifies, and of `plan_fingerprint`."""
     return fingerprint(shard, plan)
 
 
 def plan_fingerprint(recipe: Recipe) -> str:
-    """Of what decides the outcome for all shards alike: the recipe, code and templates."""
+    """The fingerprint of what decides the outcome of all shards: the recipe, the code and the templates."""
     pairing = (survey, candidates, strategies, own_strategy, select)
     steps = (pool, given_completions, evolution, *RATING_CODE, scoring, guard, *pairing)
     code = source_hash(*steps, publish, exports, datafiles, summary, summary_tables, page, markdown, charts, agreement)

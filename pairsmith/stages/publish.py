@@ -25,7 +25,7 @@ from pairsmith.storage.tables import LOAD_REJECTIONS, record_name
 
 
 def publish_run(recipe: Recipe, loaded: Loaded, session: Session) -> tuple[Published, Summary]:
-    """Add up what came of the shards, check that no prompt was lost, and publish the next version."""
+    """Add up the records of the shards, check that no prompt was lost, and publish the next version."""
     store = open_store(recipe, session)
     summary, trust, content = _added_up(recipe, store, loaded)
     gates.check_gates(recipe.gates, summary, trust)
@@ -35,13 +35,13 @@ def publish_run(recipe: Recipe, loaded: Loaded, session: Session) -> tuple[Publi
 
 
 def gate_table(recipe: Recipe, loaded: Loaded, session: Session) -> list[dict[str, Any]]:
-    """The gates with their bounds and what was measured, also of those that the recipe leaves open."""
+    """All gates with their bounds and measured values, including gates for which the recipe sets no bound."""
     summary, trust, _ = _added_up(recipe, open_store(recipe, session), loaded)
     return gates.gates_table(recipe.gates, summary, trust)
 
 
 def _added_up(recipe: Recipe, store: Store, loaded: Loaded) -> tuple[Summary, Trust, int]:
-    """What came of all shards: counts, trust in the judges, and the sum of their contents."""
+    """The totals of all shards: counts, statistics of the judges, and the sum of their content digests."""
     summary, trust, content = Summary(), Trust(), 0
     at_load = store.read(LOAD_REJECTIONS)
     for shard in loaded.shards:
@@ -51,7 +51,7 @@ def _added_up(recipe: Recipe, store: Store, loaded: Loaded) -> tuple[Summary, Tr
         summary.merge(Summary.from_json(record["summary"]))
         trust.merge(Trust.from_json(record["trust"]))
         content = (content + int(record["content"], 16)) % 2**256
-    if recipe.needs_survey and loaded.shards:  # slopes are the same for all
+    if recipe.needs_survey and loaded.shards:  # the slopes are the same for all shards
         result = survey_merge.read_result(store, next(iter(loaded.shards))) or SurveyResult()
         summary.slopes = dict(result.slopes)
     summary.load_reasons.update(at_load["reason"])
@@ -64,5 +64,5 @@ def _added_up(recipe: Recipe, store: Store, loaded: Loaded) -> tuple[Summary, Tr
 
 
 def push(recipe: Recipe, published: Published, session: Session) -> str | None:
-    """Upload a version to the Hub; None where it is there already."""
+    """Upload a version to the Hub; returns its URL, or None where there was nothing to do."""
     return hub.push_to_hub(recipe, open_store(recipe, session), published)

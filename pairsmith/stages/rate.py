@@ -1,4 +1,4 @@
-"""Rate: completions x one judge -> ratings (UltraFeedback), or what the checks say of them."""
+"""Rate: completions x one judge -> ratings (UltraFeedback), or completions -> results of the checks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from pairsmith.storage.store import Stored
 from pairsmith.storage.tables import completion_refs, judge_ref, prompts_ref
 from pairsmith.text.templating import template_hash
 
-# The modules whose code decides what is read of a judge's reply.
+# The modules whose code decides which ratings are read from a judge's reply.
 RATING_CODE = (
     rating,
     own_prompt,
@@ -42,7 +42,7 @@ RATING_CODE = (
 
 
 def rate_shard(recipe: Recipe, shard: str, judge_name: str, session: Session) -> StageResult:
-    """Let one judge rate the completions of a shard, take the ratings that came with them, or let the checks judge."""
+    """Let one judge rate the completions of a shard, or take the ratings given with them, or run the checks."""
     settings = recipe.rating
     assert settings is not None
     store = open_store(recipe, session)
@@ -50,17 +50,17 @@ def rate_shard(recipe: Recipe, shard: str, judge_name: str, session: Session) ->
     ref, share = judge_ref(shard, judge_name), Progress(rating.STAGE, len(source.data) / len(settings.raters))
     data = source.data, completions.data
     if judge_name == CHECKS:
-        mark = checks_fingerprint(settings, source, completions)
-        return unasked_table(store, ref, mark, CHECKS, share, session.tell, lambda: rating.check(*data, settings))
+        expected = checks_fingerprint(settings, source, completions)
+        return unasked_table(store, ref, expected, CHECKS, share, session.tell, lambda: rating.check(*data, settings))
     judge = settings.judge(judge_name)
-    mark = rating_fingerprint(recipe, settings, judge, source, completions)
+    expected = rating_fingerprint(recipe, settings, judge, source, completions)
     if judge.is_given:
         member = recipe.pool.given
         assert member is not None
         return unasked_table(
             store,
             ref,
-            mark,
+            expected,
             judge.name,
             share,
             session.tell,
@@ -70,7 +70,7 @@ def rate_shard(recipe: Recipe, shard: str, judge_name: str, session: Session) ->
     return asked_table(
         store,
         ref,
-        mark,
+        expected,
         judge.name,
         llm,
         share,
@@ -80,7 +80,7 @@ def rate_shard(recipe: Recipe, shard: str, judge_name: str, session: Session) ->
 
 
 def rating_fingerprint(recipe: Recipe, settings: Rating, judge: Judge, source: Stored, completions: Stored) -> str:
-    """Of a judge's ratings."""
+    """The fingerprint of a judge's ratings of a shard."""
     modules = (*RATING_CODE, *([given_completions] if judge.is_given else []))
     code = [source_hash(*modules), template_hash("pairsmith.judging")]
     plan = settings.model_dump(mode="json", include={"aspects", "rubrics", "own_family"})
@@ -90,6 +90,6 @@ def rating_fingerprint(recipe: Recipe, settings: Rating, judge: Judge, source: S
 
 
 def checks_fingerprint(settings: Rating, source: Stored, completions: Stored) -> str:
-    """Of what the checks of a recipe say of completions."""
+    """The fingerprint of the results of a recipe's checks for a shard."""
     hashes = [check_hash(one) for one in settings.checks]
     return fingerprint(source_hash(rating), source.digest, completions.digest, hashes)

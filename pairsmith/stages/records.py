@@ -1,4 +1,4 @@
-"""The record of a shard: the recipe and files that its pairs came from, and what it adds to the counts of the whole."""
+"""The record of a shard: the recipe and files that its pairs were made from, and its counts for the whole data set."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from pairsmith.storage.tables import completion_refs, rating_refs, record_name, 
 
 
 def record_of(store: Store, shard: str) -> dict[str, Any] | None:
-    """What was noted when the pairs of a shard were selected; None where nothing was, or the file is damaged."""
+    """The record made when the pairs of a shard were selected; None where there is none, or it is damaged."""
     return _read(store, record_name(shard), {"mark", "files", "facts", "content", "summary", "trust"})
 
 
 def survey_of(store: Store, shard: str) -> dict[str, Any] | None:
-    """What was noted when a shard was surveyed; None where nothing was, or the file is damaged."""
+    """The record made when a shard was surveyed; None where there is none, or it is damaged."""
     return _read(store, survey_name(shard), {"mark", "files", "sums", "texts"})
 
 
 def is_sound(store: Store, record: dict[str, Any], mark: str) -> bool:
-    """Whether a record is of this recipe, and the files that it is about are untouched."""
-    return record["mark"] == mark and all(store.file_digest(name) == is_ for name, is_ in record["files"].items())
+    """Whether a record was made with the fingerprint `mark`, and its files are unchanged since."""
+    return record["mark"] == mark and all(store.file_digest(name) == known for name, known in record["files"].items())
 
 
 def file_digests(store: Store, names: Iterable[str]) -> dict[str, str]:
@@ -34,7 +34,7 @@ def file_digests(store: Store, names: Iterable[str]) -> dict[str, str]:
 
 
 def mark_of(recipe: Recipe, store: Store, shard: str) -> str:
-    """The mark of what is made of a shard's tables, which has to be made again where one of them is not complete."""
+    """The fingerprint for the record of a shard; `INCOMPLETE`, which never matches, where a table is incomplete."""
     refs = (*completion_refs(recipe, shard), *rating_refs(recipe, shard))
     complete = not any(store.load(ref).fingerprint.startswith(base.INCOMPLETE) for ref in refs)
     return plan.shard_fingerprint(shard, plan.plan_fingerprint(recipe)) if complete else base.INCOMPLETE

@@ -1,4 +1,4 @@
-"""Survey: what each shard tells of the whole data set, and what all of them together tell each shard."""
+"""Survey: statistics of each shard, merged to those of the whole data set, which the pairing of each shard uses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pairsmith.storage.tables import rated_refs, survey_name
 
 
 def survey_shard(recipe: Recipe, shard: str, session: Session) -> StageResult:
-    """Note what a rated shard tells of the whole data set. Never calls a model."""
+    """Record what a rated shard contributes to the survey of the whole data set. Never calls a model."""
     store = open_store(recipe, session)
     completions, ratings = judged_tables(recipe, store, shard)
     record = {
@@ -30,7 +30,7 @@ def survey_shard(recipe: Recipe, shard: str, session: Session) -> StageResult:
 
 
 def merge_surveys(recipe: Recipe, shards: Mapping[str, int], session: Session) -> list[str]:
-    """Tell every shard what all surveys together say; returns those whose pairs are not made by that yet."""
+    """Merge the surveys of all shards and store the result for each; returns shards whose pairs do not use it yet."""
     store, plan, left = open_store(recipe, session), plan_fingerprint(recipe), []
     survey_merge.merge(store, shards, recipe.pairing.guard.repeated)
     for shard, size in shards.items():

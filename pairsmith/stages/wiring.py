@@ -1,4 +1,4 @@
-"""The models of a recipe, put together: a backend, held to the budget, its replies kept in the ledger."""
+"""Puts the models of a recipe together: a backend, kept within the budget, its replies recorded in the ledger."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ROLES = {Member: "member", Evolver: "evolver", Judge: "judge"}
 
 
 def recorded_model(recipe: Recipe, spec: Member | Evolver | Judge, session: Session) -> Recorded:
-    """A model of a recipe, held to its budget, its replies kept in the ledger."""
+    """A model of a recipe, kept within its budget, its replies recorded in the ledger."""
     ledger, budget = open_ledger(recipe.ledger_url, session), recipe.budget
     in_batches = spec.endpoint is not None and spec.endpoint.mode == "batch"
     llm: LLM = Batched(spec, ledger, session) if in_batches else open_llm(spec, session)
@@ -27,7 +27,7 @@ def recorded_model(recipe: Recipe, spec: Member | Evolver | Judge, session: Sess
 
 
 def recorded_encoder(recipe: Recipe, session: Session) -> Recorded:
-    """The sentence model of `pairing.similarity`. Its vectors stand in the ledger, so none is computed twice."""
+    """The sentence encoder of `pairing.similarity`. Its vectors are in the ledger, so none is computed twice."""
     assert recipe.pairing.similarity is not None
     ledger = open_ledger(recipe.ledger_url, session)
     return Recorded(
@@ -36,7 +36,7 @@ def recorded_encoder(recipe: Recipe, session: Session) -> Recorded:
 
 
 def models_of(recipe: Recipe) -> card.Models:
-    """Every model of a recipe with the revision that its ids and ledger keys name."""
+    """Every model of a recipe, with the revision that its ids and ledger keys contain."""
     models = [
         {"role": role_of(spec), "name": spec.name, "model": spec.model, "revision": identity_of(spec).revision}
         for spec in recipe.specs
@@ -48,5 +48,5 @@ def models_of(recipe: Recipe) -> card.Models:
 
 
 def role_of(spec: ModelSpec) -> str:
-    """What a model is in a recipe: member, evolver or judge."""
+    """The role of a model in a recipe: member, evolver or judge."""
     return _ROLES[type(spec)]

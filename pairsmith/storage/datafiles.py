@@ -1,4 +1,4 @@
-"""The data files of a version: their columns, and how they are read a batch at a time."""
+"""The data files of a version: their columns, and reading them a batch at a time."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from pairsmith.storage.files import Files
 from pairsmith.storage.formats import check_version_folder
 from pairsmith.storage.store import Store
 
-BATCH = 256  # rows whose texts are in memory at a time
-BUFFER = 1 << 20  # bytes of a column's file that are read at a time
-PROMPT_CHARS = 100  # of a prompt that is quoted
+BATCH = 256  # rows whose texts are in memory at once
+BUFFER = 1 << 20  # bytes of a file that are read at once
+PROMPT_CHARS = 100  # of a quoted prompt
 
 CHAT = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 RATINGS = pa.list_(
@@ -48,7 +48,7 @@ READ = ("prompt_id", "prompt", "chosen", "rejected", "chosen_id", "rejected_id",
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A data file that stands on no disk of this machine."""
+    """A data file that is not on a disk of this machine."""
 
     files: Files
     name: str
@@ -61,9 +61,9 @@ File = Path | StoredFile
 
 
 def published_files(dataset: Path) -> list[Path]:
-    """The data files of a version, train before test. A `latest` is followed once: it may move while we read.
+    """The data files of a version, train before test. `latest` is resolved once, since it may move while we read.
 
-    Raises DataError where there are none, or a newer pairsmith wrote them in a format of its own.
+    Raises DataError where there are none, or where a newer pairsmith wrote them in a newer format.
     """
     folder = (dataset / "latest" if (dataset / "latest").is_dir() else dataset).resolve()
     files = sorted(folder.glob("data/*.parquet"), reverse=True)
@@ -74,13 +74,13 @@ def published_files(dataset: Path) -> list[Path]:
 
 
 def data_files(store: Store, folder: str, names: Iterable[str]) -> list[File]:
-    """The data files among the files of a version that stands in `folder` of a store, train before test."""
+    """The data files among `names`, the files of the version in `folder` of a store; train before test."""
     found = sorted((f"{folder}/{name}" for name in names if name.startswith("data/")), reverse=True)
     return [store.files.local_path(name) or StoredFile(store.files, name) for name in found]
 
 
 def first_pairs(files: Sequence[File], many: int) -> list[dict[str, Any]]:
-    """The first pairs, whole. Raises DataError where a file is damaged or foreign."""
+    """The first pairs, with all columns. Raises DataError where a file is damaged or foreign."""
     found: list[dict[str, Any]] = []
     for file in files:
         with _opened(file, PREFERENCE.names) as parquet:
@@ -92,7 +92,7 @@ def first_pairs(files: Sequence[File], many: int) -> list[dict[str, Any]]:
 
 
 def count(files: Sequence[File]) -> int:
-    """The number of rows, as the files tell it. Raises DataError where one is damaged or foreign."""
+    """The number of rows, from the files' metadata. Raises DataError where one is damaged or foreign."""
     total = 0
     for file in files:
         with _opened(file) as parquet:
@@ -118,11 +118,11 @@ def rows_of(files: Sequence[File]) -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def _opened(file: File, names: Sequence[str] = READ) -> Iterator[pq.ParquetFile]:
-    """A data file that has these columns as we write them."""
+    """An open data file; raises DataError unless it has these columns with the types that we write."""
     try:
         with (
             nullcontext(file) if isinstance(file, Path) else file.files.open(file.name) as source,
-            pq.ParquetFile(source, buffer_size=BUFFER, pre_buffer=False) as parquet,  # else a column at once
+            pq.ParquetFile(source, buffer_size=BUFFER, pre_buffer=False) as parquet,  # else a whole column at once
         ):
             schema = parquet.schema_arrow
             wrong = [n for n in names if n not in schema.names or schema.field(n).type != PREFERENCE.field(n).type]
@@ -134,7 +134,7 @@ def _opened(file: File, names: Sequence[str] = READ) -> Iterator[pq.ParquetFile]
 
 
 def at(files: Sequence[File], column: str, rows: Sequence[int]) -> dict[int, Any]:
-    """The values of a column at some rows."""
+    """The values of a column at some rows, by row number over all files."""
     found: dict[int, Any] = {}
     wanted, start = sorted(rows), 0
     for (part,) in column_batches(files, [column]) if wanted else ():
@@ -146,9 +146,9 @@ def at(files: Sequence[File], column: str, rows: Sequence[int]) -> dict[int, Any
 
 
 def code(value: Any) -> int:
-    """64 bits that stand for an id, or for a chat's roles and texts.
+    """A 64-bit hash of an id, or of a chat's roles and texts.
 
-    That two of 10^7 are taken for one has a chance of about 10^-6.
+    The chance that two of 10^7 values share a hash is about 10^-6.
     """
     if not isinstance(value, str):
         value = canonical_json([[message["role"], normalised(message["content"] or "")] for message in value or ()])
@@ -156,6 +156,6 @@ def code(value: Any) -> int:
 
 
 def beginning(chat: list[dict[str, str]] | None) -> str:
-    """How a chat's last message begins, in one line."""
+    """The beginning of a chat's last message, in one line."""
     text = " ".join(((chat[-1]["content"] if chat else "") or "").split())
     return text if len(text) <= PROMPT_CHARS else f"{text[:PROMPT_CHARS]}..."

@@ -1,6 +1,7 @@
 """What people decided about the versions of a data set.
 
-A version's folder never changes, so decisions stand beside it: a file each in `decisions/`, numbered, never rewritten.
+A version's folder never changes, so decisions are kept beside it: one numbered file each in `decisions/`, never
+rewritten.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pairsmith.errors import DataError
 from pairsmith.storage.store import Store
 
 FOLDER = "decisions"
-WAIT_SECONDS = 600.0  # for a version that is being published, before one is decided about
+WAIT_SECONDS = 600.0  # that a decision waits while a version is being published
 
 
 class Verdict(StrEnum):
@@ -30,9 +31,9 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Decision:
-    """What was decided about `version`, by whom and why; for a rollback it is the one that `latest` went back to.
+    """What was decided about `version`, by whom and why; for a rollback, `version` is where `latest` went back to.
 
-    `before`: where `latest` led; `newest`: the newest version there was, whichever `latest` led to.
+    `before`: the version that `latest` led to; `newest`: the newest version then, which may be another.
     """
 
     verdict: Verdict
@@ -45,7 +46,7 @@ class Decision:
 
     @property
     def touched(self) -> set[str | None]:
-        """The versions that it makes what they are."""
+        """The versions whose state the decision sets."""
         return {self.version, self.before} if self.verdict is Verdict.ROLLED_BACK else {self.version}
 
 
@@ -56,7 +57,7 @@ def decisions_of(store: Store) -> tuple[Decision, ...]:
 
 
 def record(store: Store, decision: Decision) -> None:
-    """Write a decision down, after all others. To be called while `deciding`."""
+    """Write a decision to a new file, numbered after all others. To be called within `deciding`."""
     kept = _beside(store)
     number = max((int(file.partition("-")[0]) for file in _recorded(kept)), default=0) + 1
     kept.write_json(f"{number:05}-{decision.version}-{decision.verdict.replace(' ', '-')}.json", asdict(decision))
@@ -64,13 +65,13 @@ def record(store: Store, decision: Decision) -> None:
 
 @contextmanager
 def deciding(store: Store, wait: float | None = WAIT_SECONDS) -> Iterator[None]:
-    """Hold the versions of a data set and its `latest` on this machine, apart from the lock of a run."""
+    """Lock the versions of a data set and its `latest` on this machine. It is not the lock of a run."""
     with _beside(store).lock(wait, busy="its versions are being published or decided about"):
         yield
 
 
 def this_user() -> str:
-    """Who decides, where a person does at this machine."""
+    """The name of this machine's user, for decisions made here."""
     try:
         return getpass.getuser()
     except (KeyError, OSError, ImportError):  # a user id without a name, as in containers; Windows has no list of them
@@ -82,18 +83,18 @@ def now() -> str:
 
 
 def _beside(store: Store) -> Store:
-    """Where decisions stand, with a lock and a scratch folder of its own, since runs clear theirs."""
+    """The folder of decisions as a store, with its own lock and scratch folder, since runs clear theirs."""
     return Store(store.url(FOLDER))
 
 
 def _recorded(kept: Store) -> list[str]:
-    """The files of all decisions, in their order."""
+    """The files of all decisions, the oldest first."""
     return [name for name in kept.names_in("") if re.fullmatch(r"\d+-.*\.json", name)]
 
 
 def _decision(kept: Store, file: str) -> Decision:
     try:
-        told = kept.read_json(file)
-        return Decision(**told | {"verdict": Verdict(told["verdict"])})
+        fields = kept.read_json(file)
+        return Decision(**fields | {"verdict": Verdict(fields["verdict"])})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{kept.url(file)}: not a decision that can be read: {type(error).__name__}: {error}") from None

@@ -1,4 +1,4 @@
-"""What it takes for a file to be on a disk for good, and to know what is in it."""
+"""Writing files durably to a disk, and hashing what is in them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def file_digest(path: Path) -> str:
 
 
 def write_synced(path: Path, content: bytes) -> None:
-    """Write a new file through to the disk. Raises FileExistsError where there is one already, or a link."""
+    """Write a new file and sync it to the disk. Raises FileExistsError where there is a file or link already."""
     with open(path, "xb") as file:
         file.write(content)
         file.flush()
@@ -24,7 +24,7 @@ def write_synced(path: Path, content: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` survive a power cut. Windows opens no folder, so nothing is done there."""
+    """Make a rename in `folder` survive a power cut. Windows cannot open a folder, so nothing is done there."""
     if hasattr(os, "O_DIRECTORY"):
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -35,7 +35,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Let an error of the system that names no file name this one."""
+    """Add this file's name to an OSError within the block that names none."""
     try:
         yield
     except OSError as error:

@@ -6,5 +6,5 @@ import sqlalchemy as sa
 
 
 def with_driver(url: sa.URL) -> sa.URL:
-    """A URL that names the driver: SQLAlchemy's own choice for PostgreSQL was another before 2.1."""
+    """The URL with its driver named, since SQLAlchemy's default for PostgreSQL was another one before 2.1."""
     return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url

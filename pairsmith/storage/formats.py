@@ -1,6 +1,6 @@
-"""Formats of what is stored, by number: what a newer pairsmith wrote in another way is refused, never misread.
+"""Format numbers of stored files, so that what a newer pairsmith wrote is refused, never misread.
 
-A number goes up when older code would misread what newer code writes. Where none stands, it is 1.
+A number goes up when older code would misread what newer code writes. A file without one has format 1.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FILE = "format.json"
 
 
 def refuse_newer(place: str, found: object, known: int) -> None:
-    """Raise DataError where a format's number is above the one that is known here."""
+    """Raise DataError where the format number found is above the one that this code knows."""
     if isinstance(found, int) and found > known:
         newer = f"{place} is of format {found}, made by a newer pairsmith"
         raise DataError(f"{newer}; this is {__version__}: upgrade pairsmith")
@@ -34,7 +34,7 @@ def check_version(place: str, about: Mapping[str, Any]) -> None:
 
 
 def check_version_folder(folder: Path) -> None:
-    """The same for the folder of a version; one without a version.json that can be read says no format."""
+    """The same for a version's folder. Without a readable version.json there is no format to check."""
     try:
         about = json.loads((folder / "version.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,6 +1,6 @@
-"""A data set in a folder on a disk: files are written beside their place, synced and renamed.
+"""A data set in a folder on a disk: files are written to a scratch folder, synced, and renamed into place.
 
-So a reader sees the old file or the new one, never a part, and what is there survives a power cut.
+So a reader sees the old file or the new one, never a part of it, and what is there survives a power cut.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pairsmith.storage.files import FileState
 from pairsmith.storage.local_swaps import compare_and_swap, put_if_absent
 from pairsmith.storage.locks import hold_folder
 
-SCRATCH = ".scratch"  # what is not in its place yet; what a crash left there goes when the folder is locked
+SCRATCH = ".scratch"  # unfinished files; what a crash left is deleted when the folder is locked
 
 
 class LocalFiles:
@@ -108,7 +108,7 @@ class LocalFiles:
         target = self.local_path(name)
         with naming(target):
             for path in [file for file in folder.rglob("*") if file.is_file()]:
-                with open(path, "rb+") as file:  # Windows syncs only what may be written
+                with open(path, "rb+") as file:  # Windows syncs only files opened for writing
                     os.fsync(file.fileno())
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(folder, target)
@@ -120,7 +120,7 @@ class LocalFiles:
 
     def point(self, pointer: str, name: str) -> None:
         with naming(self.local_path(pointer)):
-            link = self.local_path(f".{pointer}")  # not in the scratch folder, which goes when a run begins or ends
+            link = self.local_path(f".{pointer}")  # not in the scratch folder, which runs clear
             link.unlink(missing_ok=True)
             link.symlink_to(name)
             os.replace(link, self.path(pointer))

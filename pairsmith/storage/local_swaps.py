@@ -1,7 +1,7 @@
-"""Files in a folder on a disk, written on the condition that they are absent, or as they were.
+"""Conditional writes on a disk: create a file only if it is absent, or replace it only if it is unchanged.
 
-Whoever does that holds a lock, so one at a time compares and writes. A new file gets its name by a hard link, which the
-system makes only where the name is free: so it is safe from those too who write without a condition.
+The writer holds a lock, so one at a time compares and writes. A new file gets its name by a hard link, which the system
+makes only where the name is free, so it never replaces a file that somebody wrote without the lock.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from pairsmith.errors import NoConditionalWrites
 from pairsmith.storage.disk import file_digest, naming, sync_folder, write_synced
 from pairsmith.storage.locks import kernel_lock
 
-SWAP = ".swap"  # the file that is being written; not in the scratch folder, which a run clears while others may be here
+SWAP = ".swap"  # the file that is being written; not in the scratch folder, which a run may clear meanwhile
 _NO_HARD_LINKS = (EPERM, ENOTSUP, ENOSYS, EMLINK)
 
 
 def put_if_absent(root: Path, target: Path, content: bytes) -> bool:
-    """Write `target`, somewhere below `root`, unless it is there; returns whether that was done."""
+    """Write `target`, somewhere below `root`, unless it exists; returns whether it was written."""
     with _swapping(root, target) as temporary:
         if os.path.lexists(target):
             return False
@@ -39,7 +39,7 @@ def put_if_absent(root: Path, target: Path, content: bytes) -> bool:
 
 
 def compare_and_swap(root: Path, target: Path, content: bytes, digest: str) -> bool:
-    """Write `target`, somewhere below `root`, if its bytes have this sha256; returns whether that was done."""
+    """Replace `target`, somewhere below `root`, if its bytes have this sha256; returns whether it was replaced."""
     with _swapping(root, target) as temporary:
         if not target.is_file() or file_digest(target) != digest:
             return False
@@ -51,12 +51,12 @@ def compare_and_swap(root: Path, target: Path, content: bytes, digest: str) -> b
 
 @contextmanager
 def _swapping(root: Path, target: Path) -> Iterator[Path]:
-    """Keep others from writing on a condition; yields where to write what then becomes `target`."""
+    """Hold the lock of conditional writes; yields the temporary file to write, which then becomes `target`."""
     temporary = root / SWAP
     with naming(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         with kernel_lock(root / f"{SWAP}.lock"):
-            temporary.unlink(missing_ok=True)  # left by a crash, it may be another name of a file that is in use
+            temporary.unlink(missing_ok=True)  # one that a crash left may be a second name of a file in use
             try:
                 yield temporary
             finally:

@@ -1,4 +1,4 @@
-"""How long a lock is waited for: not at all, unless it is said."""
+"""How long to wait for a lock: not at all, unless the caller or an enclosing `patient` block says so."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _patience: ContextVar[float] = ContextVar("patience", default=0.0)
 
 @contextmanager
 def patient(seconds: float) -> Iterator[None]:
-    """Let locks that are taken within the block, and told nothing else, wait for up to so many seconds."""
+    """Let locks taken within the block wait for up to so many seconds, where they name no time of their own."""
     before = _patience.set(seconds)
     try:
         yield
@@ -24,9 +24,9 @@ def patient(seconds: float) -> Iterator[None]:
 
 
 def holder_after(take: Callable[[], str | None], what: str, wait: float | None = None) -> str | None:
-    """Try `take` until it returns None or the time is over; returns what it said last: who holds the lock.
+    """Call `take` until it returns None (taken) or the time is over; returns its last answer, the lock's holder.
 
-    Whom is waited for is logged once, with `what`.
+    The holder is logged once, with `what` is being locked.
     """
     wait = _patience.get() if wait is None else wait
     ends, pause = time.monotonic() + wait, 0.05

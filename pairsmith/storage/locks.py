@@ -1,6 +1,6 @@
-"""A folder held by one process of this machine, with the kernel's lock on a file and a note beside it of who it is.
+"""A folder held by one process of this machine: a kernel lock on one file, and the holder's name in another.
 
-The note is a file of its own because a locked file cannot be read on Windows.
+The name has a file of its own because Windows lets nobody read a locked file.
 """
 
 from __future__ import annotations
@@ -18,22 +18,23 @@ from pairsmith.storage.disk import naming
 from pairsmith.storage.lock_wait import holder_after
 
 LOCK, HOLDER = ".lock", ".holder"
-NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)  # Windows has none
+NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)  # Windows has no such flag
 
 
 def kernel_lock(path: Path) -> FileLock:
-    """A lock that goes with its process; two of them exclude each other within a process too.
+    """A lock that the kernel releases when its process ends; it also excludes other threads of the same process.
 
-    It may be given back by another thread, refuses a link in its place, and fails on a file system without locks.
+    Another thread may release it. It refuses a symbolic link in its place, and fails on a file system without locks.
     """
     return FileLock(path, thread_local=False, fallback_to_soft=False, poll_interval=0.005)
 
 
 @contextmanager
 def hold_folder(folder: Path, busy: str, wait: float | None = None) -> Iterator[None]:
-    """Hold a folder that is there, `wait` seconds later at most, or as long as `lock_wait.patient` says.
+    """Hold an existing folder, waiting up to `wait` seconds for it.
 
-    Raises RunError that says `busy` and who holds it; ConfigError where the folder cannot be written.
+    Without `wait`, `lock_wait.patient` says how long to wait. Raises RunError with `busy` and the holder's name;
+    ConfigError where the folder cannot be written.
     """
     lock, note = kernel_lock(folder / LOCK), folder / HOLDER
     try:
@@ -54,7 +55,7 @@ def hold_folder(folder: Path, busy: str, wait: float | None = None) -> Iterator[
 
 
 def _holder(lock: FileLock, note: Path) -> str | None:
-    """Take a lock; None where that was done, else who holds it, as the note says."""
+    """Try to take a lock: None on success, else the holder's name from the note."""
     try:
         lock.acquire(blocking=False)
     except Timeout:

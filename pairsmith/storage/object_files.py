@@ -1,7 +1,7 @@
 """A data set on object storage, through fsspec: a file is put in one request, so it is there whole or not at all.
 
-Writing on a condition is the storage's own doing, so only what is known to do it is asked: S3, which answers 412 where
-the condition fails, and fsspec's memory, which is this process's alone.
+Conditional writes need the storage's support, so they are offered only where that is known: on S3, which answers 412
+when the condition fails, and on fsspec's memory, which belongs to this process alone.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fsspec import AbstractFileSystem
 from pairsmith.errors import NoConditionalWrites
 from pairsmith.storage.files import FileState
 
-_memory = threading.Lock()  # fsspec keeps its memory once a process
+_memory = threading.Lock()  # fsspec has one memory file system per process
 
 
 class ObjectFiles:
@@ -62,7 +62,7 @@ class ObjectFiles:
         return cast(bytes, self._fs.cat_file(self.path(name)))
 
     def read_with_etag(self, name: str) -> tuple[bytes, str]:
-        # The ETag first: that of what is replaced before it is read fits nothing any more, so no swap goes wrong.
+        # The ETag first: if the file is replaced between the two requests, its old ETag makes the next swap fail.
         etag = self._etag(self._fs.info(self.path(name), refresh=True))
         return self.read(name), etag
 
@@ -157,7 +157,7 @@ def _last(path: str) -> str:
 
 
 def _code(error: OSError) -> str | None:
-    """What S3 said, of which s3fs makes an error of the system."""
+    """S3's error code, which s3fs hides in the cause of an OSError."""
     answer: dict[str, Any] = getattr(error.__cause__, "response", {})
     code: str | None = answer.get("Error", {}).get("Code")
     return code

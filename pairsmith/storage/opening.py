@@ -1,4 +1,4 @@
-"""Which kind of place a root means: a folder on a disk, or object storage by its URL."""
+"""Opens a root: a folder on a disk, or object storage by its URL."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What a row of each table holds, as types: the columns of `schemas`, null where a column may be null.
+"""A type for the rows of each table: the columns of `schemas`, None where a column may be null.
 
-A step that reads a table asks for its rows by type, so that mypy finds a column that is misspelt or may be null.
+A step that reads a table asks for its rows by type, so that mypy finds a misspelt column or an unhandled null.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class PromptRow(TypedDict):
 
 
 class CompletionRow(TypedDict):
-    """The columns that only some completions have may be left out when a row is made; `schemas.frame` adds nulls."""
+    """A completion. Columns that only some completions have may be left out; `schemas.frame` adds nulls."""
 
     completion_id: str
     prompt_id: str
@@ -85,5 +85,5 @@ Row = TypeVar("Row")
 
 
 def rows_as(row_type: type[Row], table: pd.DataFrame) -> list[Row]:
-    """The rows of a table with the type that they have: `rows_as(PromptRow, prompts)`."""
+    """The rows of a table as its row type: `rows_as(PromptRow, prompts)`."""
     return cast(list[Row], rows(table))

@@ -20,31 +20,31 @@ from pairsmith.errors import TableError
 
 
 class Reason(StrEnum):
-    """Why a row, a prompt or a completion went no further."""
+    """Why a row, a prompt, a completion or a pair was rejected."""
 
     UNREADABLE = "unreadable"  # the row is not valid JSON, CSV, UTF-8
     MISSING = "missing"  # the prompt's column is absent or null
-    WRONG_TYPE = "wrong_type"  # the prompt's column holds something else than text or a chat
+    WRONG_TYPE = "wrong_type"  # the prompt's column holds neither text nor a chat
     BAD_CHAT = "bad_chat"  # roles, order or content of a chat are wrong
     BLANK = "blank"
     TOO_LONG = "too_long"
     DUPLICATE = "duplicate"
     CONTAMINATED = "contaminated"  # shares words with a benchmark of prompts.decontaminate
-    NEAR_DUPLICATE = "near_duplicate"  # as alike to an earlier prompt as prompts.near_duplicates or more
-    NO_COMPLETION = "no_completion"  # no member gave an answer
-    FAILED = "failed"  # the request failed for a passing reason; the next run asks again
-    REFUSED = "refused"  # the request would fail again, as one longer than the model's context
+    NEAR_DUPLICATE = "near_duplicate"  # at least as similar to an earlier prompt as prompts.near_duplicates
+    NO_COMPLETION = "no_completion"  # no member gave a completion
+    FAILED = "failed"  # the request failed for a temporary reason; the next run asks again
+    REFUSED = "refused"  # the request would fail again, such as one longer than the model's context
     EMPTY = "empty"
     TRUNCATED = "truncated"
     EVOLUTION_FAILED = "evolution_failed"
-    SUPERSEDED = "superseded"  # an earlier round, where only the last is kept
-    CHECK_FAILED = "check_failed"  # it did not pass a check that is a gate
-    FLAGGED = "flagged"  # by the guard; it may not be chosen, or be no candidate at all
+    SUPERSEDED = "superseded"  # from an earlier round of evolution, where only the last is kept
+    CHECK_FAILED = "check_failed"  # failed a check that the recipe makes a gate
+    FLAGGED = "flagged"  # by the guard, which keeps it from being chosen, or from being a candidate at all
     UNRATED = "unrated"  # a judge gave no usable rating
     TOO_FEW = "too_few"  # fewer than two candidates
     TIE = "tie"
     MARGIN = "margin"
-    CONFLICT = "conflict"  # overall and the other aspects disagree
+    CONFLICT = "conflict"  # the aspect overall disagrees with the other aspects
     IDENTICAL = "identical"
     SIMILAR = "similar"
     NO_MATCH = "no_match"  # no two candidates that the strategy may pair
@@ -66,9 +66,9 @@ def _json_chat(value: str) -> bool:
 @pandas_engine.Engine.register_dtype
 @immutable
 class TextColumn(pandas_engine.DataType):
-    """Text in pandas' own string type, which can hold nothing else: a look at the type will do for all values.
+    """Text in pandas' own string type, which can hold nothing else, so checking the column's type is enough.
 
-    Pandera's string types look at each value, and write a report of the failures even where there are none.
+    Pandera's string types check each value, and build a report of failures even where there are none.
     """
 
     type = pd.StringDtype(na_value=np.nan)
@@ -99,7 +99,7 @@ def _schema(
 
 
 def _scores_fit(ratings: pd.DataFrame) -> pd.Series:
-    """Whether each score is null, on the widest scale, or a reward, which is any finite number."""
+    """Whether each score is null, on the widest scale (0 to 100), or a reward, which may be any finite number."""
     score, reward = ratings["score"], ratings["protocol"] == "reward"
     fits: pd.Series = score.isna() | score.between(0, 100) | (reward & np.isfinite(score))
     return fits
@@ -113,7 +113,7 @@ Prompts = _schema(
     system_prompt=_text(nullable=True),
     source=_text(),
     reference=_text(nullable=True),
-    extras=_text(nullable=True),  # JSON object: what a row brings beside its prompt: instructions, completions
+    extras=_text(nullable=True),  # JSON object: what a row has beside its prompt, such as instructions, completions
 )
 
 Completions = _schema(
@@ -133,7 +133,7 @@ Completions = _schema(
     evolution=_integer(pa.Check.ge(0)),
     parent_id=_text(nullable=True),
     method=_text(nullable=True),
-    request=_text(),  # the ledger's key of the request that it is the reply to
+    request=_text(),  # the ledger's key of the request that this answers
     error=_text(nullable=True),
 )
 
@@ -146,7 +146,7 @@ Ratings = _schema(
     judge=_text(),
     aspect=_text(),
     protocol=_text(checks=pa.Check.isin(["listwise", "pointwise", "check", "reward", "given"])),
-    order=_integer(pa.Check.ge(0)),  # of the orders in which a listwise judge saw the texts
+    order=_integer(pa.Check.ge(0)),  # number of the order in which a listwise judge saw the texts
     position=_integer(pa.Check.ge(0), nullable=True),
     rating=_integer(pa.Check.in_range(0, 100), nullable=True),  # null beside a score where the protocol is reward
     score=_number(nullable=True),
@@ -173,8 +173,8 @@ Pairs = _schema(
     strategy=_text(),
 )
 
-# A row without completion_id is about the whole prompt (or row of the input): it left the run there.
-# A row with one is about a completion that could not be a candidate or a pair that was passed over.
+# A row without completion_id rejects the whole prompt (or input row), which leaves the run there.
+# A row with one is about a completion that could not be a candidate, or a pair that was not selected.
 Rejections = _schema(
     "rejections",
     prompt_id=_text(nullable=True),

@@ -1,9 +1,8 @@
-"""Tables of one dataset: one parquet file per table and shard, validated on the way in and out.
+"""Tables of one data set: one parquet file per table and shard, validated on every write and read.
 
-Every file carries the fingerprint of what it was made from and the digest of what it holds. A table is fresh when
-it is readable, passes its schema and carries the fingerprint asked for; anything else is rebuilt, so deleting or
-damaging a table costs no model call (the ledger has the replies). Where the files stand, and how one is there whole or
-not at all, is the business of `files.Files`.
+Every file carries the fingerprint of what it was made from and the digest of what it holds. A table is fresh when it is
+readable, passes its schema and carries the expected fingerprint; anything else is rebuilt. Rebuilding a deleted or
+damaged table costs no model call, since the ledger has the replies. `files.Files` stores the files.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ _FINGERPRINT, _DIGEST = b"pairsmith.fingerprint", b"pairsmith.digest"
 
 @dataclass(frozen=True)
 class TableRef:
-    """Names one table of one shard; `part` tells apart tables of the same kind (a member, a round, a judge)."""
+    """The name of one table of one shard; `part` distinguishes tables of one kind, such as those of members."""
 
     table: str
     shard: str
@@ -49,7 +48,7 @@ class TableRef:
 
 @dataclass(frozen=True)
 class Stored:
-    """A table as it stands in the store: its rows, what it was made from, and the digest of its content."""
+    """A table in the store: its rows, the fingerprint of what it was made from, and the digest of its content."""
 
     data: pd.DataFrame
     fingerprint: str
@@ -57,9 +56,9 @@ class Stored:
 
 
 class RecentTables:
-    """The tables that were written or read last, since the next stage of a shard needs them again.
+    """A cache of the tables written or read last, since the next stage of a shard needs them again.
 
-    Stores may share one, in any thread. A table counts as long as the state of its file is what it was.
+    Several stores and threads may share one. An entry is valid as long as the state of its file is unchanged.
     """
 
     def __init__(self, most: int = 64) -> None:
@@ -68,13 +67,13 @@ class RecentTables:
         self._lock = threading.Lock()
 
     def get(self, path: str, state: FileState | None) -> Stored | None:
-        """The table in a file that is in this state; None where it is not known, or was another."""
+        """The cached table of a file in this state; None where it is not cached, or the file has changed."""
         with self._lock:
             known = self._tables.get(path)
         return known[1] if known and known[0] == state else None
 
     def put(self, path: str, state: FileState | None, stored: Stored) -> None:
-        """Remember a table; one of a file without a state is not remembered."""
+        """Cache a table; one whose file has no state (as on object storage) is not cached."""
         with self._lock:
             self._tables.pop(path, None)
             if state is not None:
@@ -84,9 +83,9 @@ class RecentTables:
 
 
 class Store:
-    """The tables of one dataset, and its other files, under `root`: a folder or an fsspec URL.
+    """The tables of one data set, and its other files, under `root`: a folder or an fsspec URL.
 
-    `recent`: tables that need not be read again; without it nothing is remembered.
+    `recent`: a cache of tables, so that they need not be read again; without it nothing is cached.
     """
 
     def __init__(self, root: str, recent: RecentTables | None = None) -> None:
@@ -97,14 +96,14 @@ class Store:
     def root(self) -> str:
         return self.files.root
 
-    def write(self, ref: TableRef, data: pd.DataFrame, mark: str) -> Stored:
-        """Validate and store a table, `mark` as its fingerprint; raises TableError where it breaks its schema."""
+    def write(self, ref: TableRef, data: pd.DataFrame, fingerprint: str) -> Stored:
+        """Validate and store a table with its fingerprint; raises TableError where it violates its schema."""
         validated(ref.table, data)
         digest = digest_of(data)
         table = pa.Table.from_pandas(data, preserve_index=False)
-        metadata = {_FINGERPRINT: mark.encode(), _DIGEST: digest.encode()}
+        metadata = {_FINGERPRINT: fingerprint.encode(), _DIGEST: digest.encode()}
         self.write_arrow(ref, table.replace_schema_metadata({**(table.schema.metadata or {}), **metadata}))
-        stored = Stored(data, mark, digest)
+        stored = Stored(data, fingerprint, digest)
         if self._recent:
             self._recent.put(self.path(ref.path), self.files.state(ref.path), stored)
         return stored
@@ -115,7 +114,7 @@ class Store:
         self.write_bytes(ref.path, buffer.getvalue())
 
     def read_arrow(self, ref: TableRef) -> pa.Table:
-        """A stored table with lists in it. Raises TableError when damaged or absent."""
+        """A stored table with list columns, as an Arrow table. Raises TableError when damaged or absent."""
         try:
             with self.files.open(ref.path) as file:
                 return pq.read_table(file, page_checksum_verification=True)
@@ -124,9 +123,9 @@ class Store:
             raise TableError(reason) from error
 
     def load(self, ref: TableRef) -> Stored:
-        """Read and validate a table, or take it from memory where it is known and its file is untouched.
+        """Read and validate a table, or take it from the cache where its file has not changed.
 
-        Raises TableError that names the file, when damaged, foreign or absent.
+        Raises TableError that names the file, where that is damaged, foreign or absent.
         """
         if self._recent is None:
             return self._load(ref)
@@ -158,7 +157,7 @@ class Store:
         return stored
 
     def load_all(self, refs: Sequence[TableRef]) -> Stored:
-        """Several tables of one kind, one or more, as one."""
+        """One or more tables of one kind, concatenated."""
         parts = [self.load(ref) for ref in refs]
         data = pd.concat([part.data for part in parts], ignore_index=True)
         return Stored(data, "", fingerprint([part.digest for part in parts]))
@@ -167,8 +166,8 @@ class Store:
         """The rows of a table; see `load`."""
         return self.load(ref).data
 
-    def fresh(self, ref: TableRef, mark: str) -> Stored | None:
-        """The table if its fingerprint is `mark` and it is whole; None when it has to be built."""
+    def fresh(self, ref: TableRef, fingerprint: str) -> Stored | None:
+        """The table if it is undamaged and has this fingerprint; None when it has to be built."""
         if not self.exists(ref.path):
             return None
         try:
@@ -176,7 +175,7 @@ class Store:
         except TableError as error:
             log.warning("%s; it will be rebuilt", error)
             return None
-        return stored if stored.fingerprint == mark else None
+        return stored if stored.fingerprint == fingerprint else None
 
     def shards(self) -> Iterator[str]:
         """Names of all shards that have a prompts table, sorted."""
@@ -188,7 +187,7 @@ class Store:
     def read_json(self, name: str) -> Any:
         return json.loads(self.files.read(name))
 
-    # Passed on to the files; `Files` says what each does.
+    # Forwarded to `Files`, which documents them.
 
     def path(self, name: str) -> str:
         return self.files.path(name)
@@ -230,7 +229,7 @@ def digest_of(data: pd.DataFrame) -> str:
 
 
 def _pandas_type(arrow_type: pa.DataType) -> Any:
-    """The type of a column read from a file: for texts the one that `schemas.frame` gives them."""
+    """The pandas type of a column read from a file: for texts, the same as in `schemas.frame`."""
     if pa.types.is_string(arrow_type) or pa.types.is_large_string(arrow_type):
         return pd.StringDtype(na_value=np.nan)
     return None

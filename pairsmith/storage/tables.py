@@ -1,4 +1,4 @@
-"""Where the tables of a recipe stand in the store, and how to read those of a shard together."""
+"""The names of a recipe's tables and files in the store, and the tables of one shard together."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pairsmith.config import Recipe
 from pairsmith.storage.store import TableRef
 
 LOAD_REJECTIONS = TableRef("rejections", "load")
-SHARD_INDEX = TableRef("index", "load")  # which prompts the shards hold
+SHARD_INDEX = TableRef("index", "load")  # which shard holds which prompt
 
 
 def prompts_ref(shard: str) -> TableRef:
@@ -18,7 +18,7 @@ def prompts_ref(shard: str) -> TableRef:
 
 
 def notes_ref(part: str) -> TableRef:
-    """What was made of a source file."""
+    """What was read from a source file."""
     return TableRef("notes", "load", part)
 
 
@@ -71,17 +71,17 @@ def published_ref(shard: str) -> TableRef:
 
 
 def record_name(shard: str) -> str:
-    """The file that says what came of a shard."""
+    """The file that records the outcome of a shard."""
     return f"tables/{shard}/shard.json"
 
 
 def survey_name(shard: str) -> str:
-    """The file that says what a shard tells of the whole data set, before its pairs are selected."""
+    """The file with what a shard contributes to the survey of the whole data set, made before pairs are selected."""
     return f"tables/{shard}/survey.json"
 
 
 def facts_name(shard: str) -> str:
-    """The file that says what the whole data set tells a shard, of all surveys together."""
+    """The file with the merged survey of the whole data set, as a shard's pairing uses it."""
     return f"tables/{shard}/facts.json"
 
 
@@ -91,5 +91,5 @@ def rated_refs(recipe: Recipe, shard: str) -> list[TableRef]:
 
 
 def made_refs(shard: str) -> list[TableRef]:
-    """The tables that come of pairing a shard."""
+    """The tables that pairing a shard makes."""
     return [pairs_ref(shard), rejections_ref(shard), published_ref(shard)]

@@ -1,8 +1,8 @@
-"""The versions of a data set: which there are, what became of each, and to which of them `latest` leads.
+"""The versions of a data set: which there are, the state of each, and which one `latest` leads to.
 
-A version's folder never changes. What became of it follows from its own version.json, which says whether it needs
-approval, and from the decisions. So does where `latest` has to lead: a crash between a decision and the move of
-`latest` is made up for by whoever comes next.
+A version's folder never changes. Its state follows from its version.json, which says whether it needs approval, and
+from the decisions. So does the version that `latest` should lead to: if a crash comes between a decision and the move
+of `latest`, the next process to decide or publish moves it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LATEST = "latest"
 
 
 class State(StrEnum):
-    """What became of a version."""
+    """The state of a version."""
 
     RELEASED = "released"  # `latest` leads to it, or once did
     CANDIDATE = "candidate"  # waits for a decision
@@ -34,7 +34,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Version:
-    """A version as its version.json tells of it, which `about` holds whole."""
+    """A version, read from its version.json; `about` holds the whole file."""
 
     name: str
     folder: str
@@ -48,7 +48,7 @@ class Version:
 
 @dataclass(frozen=True)
 class History:
-    """All versions that are there by name, the oldest first, with all decisions, and where `latest` leads."""
+    """The names of all versions, the oldest first; all decisions; and the version that `latest` leads to."""
 
     store: Store
     names: tuple[str, ...]
@@ -61,12 +61,12 @@ class History:
 
     @property
     def next_name(self) -> str:
-        """The name of a new version: a number that none had that is there or was decided about."""
+        """The name of a new version: its number was never used, not even by a deleted version with a decision."""
         known = [*self.names, *(decision.newest for decision in self.decisions)]
         return f"v{max(map(number_of, known), default=0) + 1:04}"
 
     def state(self, name: str) -> State:
-        """What became of a version: the last decision that touches it tells, or else whether it needs one."""
+        """The state of a version: from the last decision that concerns it, else from whether it needs approval."""
         decision = self.last_decision(name)
         if decision is None:
             if not self.needs_approval(name):
@@ -81,7 +81,7 @@ class History:
         return version is not None and version.needs_approval
 
     def last_decision(self, name: str) -> Decision | None:
-        """The decision that made a version what it is, if any."""
+        """The last decision that changed the state of a version, if any."""
         return next((decision for decision in reversed(self.decisions) if name in decision.touched), None)
 
     @property
@@ -92,7 +92,7 @@ class History:
 
     @property
     def decided(self) -> str | None:
-        """The version that the last decision about `latest` names; None where one that needs none came after it."""
+        """The version that people last chose as `latest`; None where there is none or a later one needs no approval."""
         moves = [one for one in self.decisions if one.verdict is not Verdict.REJECTED and one.version in self.names]
         if not moves:
             return None
@@ -101,7 +101,7 @@ class History:
 
 
 def store_at(folder: str) -> Store:
-    """The data set in a folder of a workspace; raises DataError where no version of one is there."""
+    """The store of a data set's folder; raises DataError where it holds no version."""
     store = Store(folder)
     check_workspace(store)
     if not version_names(store):
@@ -110,12 +110,12 @@ def store_at(folder: str) -> Store:
 
 
 def history(store: Store) -> History:
-    """Raises DataError where a decision cannot be read: what is not known must not be decided anew."""
+    """The history of a data set. Raises DataError where a decision cannot be read: without it, states are unknown."""
     return History(store, tuple(version_names(store)), decisions_of(store), latest_name(store))
 
 
 def version_names(store: Store) -> list[str]:
-    """All versions that are there, the oldest first."""
+    """The names of all versions, the oldest first."""
     return sorted((name for name in store.names_in("versions") if re.fullmatch(r"v\d+", name)), key=number_of)
 
 
@@ -124,7 +124,7 @@ def number_of(name: str) -> int:
 
 
 def version_folder(store: Store, name: str) -> str:
-    """Where a version stands; raises DataError where there is none of that name."""
+    """The folder of a version; raises DataError where there is none of that name."""
     if name not in (LATEST, *version_names(store)):
         raise DataError(f"{store.root}: no version {name}; there are {', '.join(version_names(store))}")
     return store.path(name if name == LATEST else f"versions/{name}")
@@ -145,21 +145,21 @@ def latest_version(store: Store) -> Version | None:
 def version_at(store: Store, name: str) -> Version | None:
     """A version by its name; None where its version.json cannot be read.
 
-    Raises DataError where a newer pairsmith wrote it in a format of its own.
+    Raises DataError where a newer pairsmith wrote it in a newer format.
     """
     folder = f"versions/{name}"
     try:
-        told = store.read_json(f"{folder}/version.json")
-        check_version(store.url(folder), told)
+        about = store.read_json(f"{folder}/version.json")
+        check_version(store.url(folder), about)
         return Version(
-            name=str(told["version"]),
+            name=str(about["version"]),
             folder=store.url(folder),
-            pairs=int(told["pairs"]),
-            digest=str(told["digest"]),
-            files=dict(told["files"]),
-            needs_approval=told.get("approval") == "required",
-            made_at=told.get("made_at"),
-            about=told,
+            pairs=int(about["pairs"]),
+            digest=str(about["digest"]),
+            files=dict(about["files"]),
+            needs_approval=about.get("approval") == "required",
+            made_at=about.get("made_at"),
+            about=about,
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         log.warning("%s: version.json cannot be read (%s); the next version takes its place", store.url(folder), error)
@@ -167,22 +167,27 @@ def version_at(store: Store, name: str) -> Version | None:
 
 
 def is_whole(store: Store, version: Version) -> bool:
-    """Whether the data files of a version are all there, as they were written."""
+    """Whether all data files of a version are there and unchanged."""
     return all(store.file_digest(f"versions/{version.name}/{name}") == digest for name, digest in version.files.items())
 
 
-def same_content(store: Store, past: History, digest: str) -> Version | None:
-    """The version for which a new one with this digest would be a repetition.
+def same_content(store: Store, all_versions: History, digest: str) -> Version | None:
+    """The version that makes a new one with this digest superfluous, if any.
 
-    That is the one that `latest` leads to or the newest, where it is whole; or any that was rejected or withdrawn.
+    It has the same digest and is the version that `latest` leads to or the newest one, with its files unchanged; or any
+    version that was rejected or withdrawn.
     """
-    current = [version_at(store, name) for name in dict.fromkeys((past.latest, past.newest)) if name]
+    current = [version_at(store, name) for name in dict.fromkeys((all_versions.latest, all_versions.newest)) if name]
     for version in filter(None, current):
         if version.digest == digest and is_whole(store, version):
             return version
-    decided = {name for decision in past.decisions for name in decision.touched}
+    decided = {name for decision in all_versions.decisions for name in decision.touched}
     unwanted = (State.REJECTED, State.WITHDRAWN)
-    found = (version_at(store, name) for name in past.names if name in decided and past.state(name) in unwanted)
+    found = (
+        version_at(store, name)
+        for name in all_versions.names
+        if name in decided and all_versions.state(name) in unwanted
+    )
     return next((version for version in found if version and version.digest == digest), None)
 
 
@@ -193,90 +198,90 @@ def waiting(store: Store) -> Version | None:
 
 
 def release(store: Store, version: str | None, by: str, reason: str, wait: float | None = WAIT_SECONDS) -> Decision:
-    """Let `latest` lead to a version, the one that waits when None is named; recorded first.
+    """Let `latest` lead to a version, by default the one that waits. The decision is recorded first.
 
-    Done again after a crash, or twice, it changes nothing. Raises RunError where nothing waits, or where a newer
-    version was released or waits, so that this one would take `latest` back: that is what `rollback` is for.
+    Releasing a version again, as after a crash, changes nothing. Raises RunError where no version waits, or where a
+    newer version is released or waits: moving `latest` back is what `rollback` is for.
     """
     with deciding(store, wait):
-        past = settled(store)
-        name = _named(store, past, version or past.waiting)
-        return released(store, past, name, by, reason)
+        all_versions = settled(store)
+        name = _named(store, all_versions, version or all_versions.waiting)
+        return released(store, all_versions, name, by, reason)
 
 
-def released(store: Store, past: History, name: str, by: str, reason: str) -> Decision:
-    """`release` for those that are deciding already."""
-    decision = past.last_decision(name)
-    if past.latest == name:
+def released(store: Store, all_versions: History, name: str, by: str, reason: str) -> Decision:
+    """`release` for callers that hold `deciding` already."""
+    decision = all_versions.last_decision(name)
+    if all_versions.latest == name:
         if decision is None:
             raise RunError(f"{name} is released already: its recipe asked for no approval")
         return decision
-    later = past.names[past.names.index(name) + 1 :]
-    newer = [one for one in later if past.state(one) in (State.RELEASED, State.CANDIDATE)]
+    later = all_versions.names[all_versions.names.index(name) + 1 :]
+    newer = [one for one in later if all_versions.state(one) in (State.RELEASED, State.CANDIDATE)]
     if newer:
-        raise RunError(f"{name} cannot be released: {newer[-1]} is newer and {past.state(newer[-1])}")
-    return _decide(store, past, Verdict.RELEASED, name, by, reason)
+        raise RunError(f"{name} cannot be released: {newer[-1]} is newer and {all_versions.state(newer[-1])}")
+    return _decide(store, all_versions, Verdict.RELEASED, name, by, reason)
 
 
 def reject(store: Store, version: str | None, by: str, reason: str, wait: float | None = WAIT_SECONDS) -> Decision:
-    """Record that a candidate, the one that waits when None is named, is not released; `latest` stays.
+    """Record that a candidate, by default the one that waits, is not to be released; `latest` stays.
 
-    Raises RunError where nothing waits, or the version is none that waits.
+    Raises RunError where no version waits, or where the named version is not a candidate.
     """
     with deciding(store, wait):
-        past = settled(store)
-        name = _named(store, past, version or past.waiting)
-        decision, state = past.last_decision(name), past.state(name)
+        all_versions = settled(store)
+        name = _named(store, all_versions, version or all_versions.waiting)
+        decision, state = all_versions.last_decision(name), all_versions.state(name)
         if state is State.REJECTED and decision:
             return decision
         if state is not State.CANDIDATE:
             hint = "; `rollback` takes `latest` back" if state is State.RELEASED else ""
             raise RunError(f"{name} cannot be rejected: it is {state}{hint}")
-        return _decide(store, past, Verdict.REJECTED, name, by, reason)
+        return _decide(store, all_versions, Verdict.REJECTED, name, by, reason)
 
 
 def rollback(store: Store, version: str, by: str, reason: str, wait: float | None = WAIT_SECONDS) -> Decision:
-    """Let `latest` lead to another version that was released once; recorded first.
+    """Let `latest` lead to another version that was released before. The decision is recorded first.
 
-    The version that it led to is withdrawn: the same content is not published again until it is released or rolled
-    back to. Raises RunError where there is no such version, it was never released, is damaged, or is `latest`.
+    The version that `latest` led to is withdrawn: its content is not published again until that version is released or
+    rolled back to. Raises RunError where there is no such version, it was never released, is damaged, or is `latest`.
     """
     with deciding(store, wait):
-        past = settled(store)
-        name = _named(store, past, version)
-        decision, state = past.last_decision(name), past.state(name)
-        if past.latest == name:
+        all_versions = settled(store)
+        name = _named(store, all_versions, version)
+        decision, state = all_versions.last_decision(name), all_versions.state(name)
+        if all_versions.latest == name:
             if decision and decision.verdict is Verdict.ROLLED_BACK:
                 return decision
             raise RunError(f"{name} is `latest` already")
         if state not in (State.RELEASED, State.WITHDRAWN):
             raise RunError(f"{name} was never released: it is {state}")
-        return _decide(store, past, Verdict.ROLLED_BACK, name, by, reason)
+        return _decide(store, all_versions, Verdict.ROLLED_BACK, name, by, reason)
 
 
 def settled(store: Store) -> History:
-    """The history, after `latest` was moved where the last decision wants it, had a crash come in between."""
-    past = history(store)
-    if past.decided is None or past.decided == past.latest:
-        return past
-    store.point(LATEST, f"versions/{past.decided}")
+    """The history, after moving `latest` to where the last decision wants it, in case a crash prevented that."""
+    all_versions = history(store)
+    if all_versions.decided is None or all_versions.decided == all_versions.latest:
+        return all_versions
+    store.point(LATEST, f"versions/{all_versions.decided}")
     return history(store)
 
 
-def _named(store: Store, past: History, name: str | None) -> str:
-    """The version of that name, once it is sure that it is there as it was written."""
+def _named(store: Store, all_versions: History, name: str | None) -> str:
+    """The name of a version that is there with unchanged files; raises RunError for any other."""
     if name is None:
         raise RunError(f"{store.root}: no version waits for a decision")
-    if name not in past.names:
-        raise RunError(f"{store.root}: no version {name}; there are {', '.join(past.names)}")
+    if name not in all_versions.names:
+        raise RunError(f"{store.root}: no version {name}; there are {', '.join(all_versions.names)}")
     version = version_at(store, name)
     if version is None or not is_whole(store, version):
         raise RunError(f"{store.url(f'versions/{name}')}: damaged: its files are not as they were written")
     return name
 
 
-def _decide(store: Store, past: History, verdict: Verdict, name: str, by: str, reason: str) -> Decision:
-    decision = Decision(verdict, name, by, reason, now(), past.latest, past.names[-1])
+def _decide(store: Store, all_versions: History, verdict: Verdict, name: str, by: str, reason: str) -> Decision:
+    decision = Decision(verdict, name, by, reason, now(), all_versions.latest, all_versions.names[-1])
     record(store, decision)
     if verdict is not Verdict.REJECTED:
         store.point(LATEST, f"versions/{name}")
