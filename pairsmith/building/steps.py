@@ -46,7 +46,6 @@ from pairsmith.storage.schemas import frame, rows, validated
 
 log = logging.getLogger(__name__)
 Settings = Recipe | str | Path | Mapping[str, Any]
-_UNUSED = {"backend": "echo", "model": "unused"}  # a model that a recipe must name and the step at hand does not ask
 
 
 def generate(
@@ -209,10 +208,15 @@ def _not_used(recipe: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": "library",
         "prompts": {"sources": [{"path": "rows"}]},
-        "pool": {"members": [{"name": name, **_UNUSED} for name in dict.fromkeys(named)]},
-        "rating": {"judges": [{"name": "unused", **_UNUSED}]},
-        **({"evolution": {"evolver": _UNUSED}} if rewritten else {}),
+        "pool": {"members": [{"name": name, **_unasked(name)} for name in dict.fromkeys(named)]},
+        "rating": {"judges": [{"name": "unused", **_unasked("judge")}]},
+        **({"evolution": {"evolver": _unasked("evolver")}} if rewritten else {}),
     }
+
+
+def _unasked(name: Any) -> dict[str, Any]:
+    """A model that a recipe must name and the step at hand does not ask."""
+    return {"backend": "echo", "model": f"unused-{name}"}
 
 
 def _of(section: Any, field: str) -> Sequence[Any]:

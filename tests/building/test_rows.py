@@ -112,9 +112,7 @@ def test_a_prompt_in_several_rows_counts_once_and_rows_without_one_are_rejected(
         ({"prompt": 5}, None, "column prompt holds int, not text"),
     ],
 )
-def test_a_prompt_in_no_row_is_a_wrong_column(
-    row: dict[str, Any], columns: dict[str, str] | None, told: str
-) -> None:
+def test_a_prompt_in_no_row_is_a_wrong_column(row: dict[str, Any], columns: dict[str, str] | None, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         prompts_in(rows_of([row, row]), columns_of(columns))
 
