@@ -168,12 +168,15 @@ def test_the_process_of_an_engine_ends_with_the_session(echo_recipe: Callable[..
         assert set(children_of(os.getpid())) == before
 
 
-def test_weights_are_let_go_with_the_session() -> None:
+def test_weights_are_let_go_with_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    released: list[str] = []
+    monkeypatch.setattr("pairsmith.llms.local.weights.release", released.append)
     with Session() as session:
         shelf = shelf_of(session)
-        loaded = shelf.get(("a",), lambda: SimpleNamespace(device=None))
-        assert shelf_of(session).get(("a",), lambda: None) is loaded
-    assert shelf.get(("a",), lambda: SimpleNamespace(device=None)) is not loaded
+        shelf.loaded["a",] = SimpleNamespace(device="cpu")
+        assert shelf_of(session) is shelf
+        assert released == []
+    assert (shelf.loaded, released) == ({}, ["cpu"])
 
 
 def test_two_sessions_share_a_budget(tmp_path: Path) -> None:
