@@ -7,6 +7,7 @@ same name that means something else.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +29,7 @@ COMPLETION_COLUMNS = {
     **{name: name for name in ("request", "error")},
 }
 _OURS = {*COMPLETION_COLUMNS, RATED, SCORED}
+_LONE_SURROGATE = re.compile("[\\ud800-\\udfff]")
 _OF_ROW = ("completion_id", "prompt_id")  # what a rating has from the row that it is in
 _RATING = {"judge": "given", "aspect": "overall", "protocol": "given", "order": 0, "reply": "", "request": ""}
 
@@ -88,7 +90,9 @@ def _completion(row: Row, prompt_id: str, number: int) -> Row:
         raise cell.wrong("prompt_id", "which is not the id of the prompt in it; leave it out")
     if error is not None and error.split(":")[0] not in list(Reason):
         raise cell.wrong("error", "which is not as pairsmith writes why a completion cannot be used")
-    if error is None and not (text or "").strip():
+    if _LONE_SURROGATE.search(text or ""):
+        text, error = "", f"{Reason.UNREADABLE}: row {number}: a lone surrogate, which no encoding can store"
+    elif error is None and not (text or "").strip():
         error = f"{Reason.EMPTY}: row {number} has no {TEXT}"
     text, member = text or "", cell.text("member") or "given"
     sample, evolution, parent = cell.whole("sample"), cell.whole("evolution"), cell.id("parent_id")

@@ -194,6 +194,8 @@ def _settings(recipe: Settings, section: str) -> Recipe:
         if recipe.get(section) is None and section != "pairing":
             raise ConfigError(f"the recipe has no section {section}; it has {', '.join(map(str, recipe)) or 'none'}")
         return parse_recipe({**_not_used(recipe), **recipe}, base=Path.cwd())
+    if not isinstance(recipe, Recipe | str | Path):
+        raise ConfigError(f"a recipe is a Recipe, the path of its file or a mapping; this is a {type(recipe).__name__}")
     settings = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     if getattr(settings, section) is None:
         raise ConfigError(f"recipe {settings.name} has no section {section}")

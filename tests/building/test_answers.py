@@ -32,6 +32,12 @@ def test_an_answer_without_text_is_kept_and_says_so(text: Any) -> None:
     assert [row["error"] for row in read(answers(text))[1].table] == ["empty: row 0 has no completion"]
 
 
+def test_an_answer_that_no_encoding_can_store_says_so() -> None:
+    (made,) = read(answers("so \ud800"))[1].table
+    assert made["text"] == ""
+    assert made["error"] == "unreadable: row 0: a lone surrogate, which no encoding can store"
+
+
 def test_why_an_answer_failed_is_kept() -> None:
     assert read(answers("", error=["failed: no network"]))[1].table[0]["error"] == "failed: no network"
 

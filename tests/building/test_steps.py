@@ -278,6 +278,22 @@ def test_a_section_that_is_missing_is_named(step: str, section: str, recipe: Row
             STEPS[step](answers("a"), parse_recipe(whole, base=tmp_path))
 
 
+@pytest.mark.parametrize("recipe", [None, 5, ["pool"]])
+def test_what_is_no_recipe_is_told(recipe: Any) -> None:
+    with pytest.raises(ConfigError, match=f"a recipe is a Recipe, .* this is a {type(recipe).__name__}"):
+        generate([{"prompt": "Why?"}], recipe)
+    with pytest.raises(ConfigError, match="none.yaml: no such recipe"):
+        generate([{"prompt": "Why?"}], "none.yaml")
+
+
+def test_a_text_that_cannot_be_stored_is_no_candidate(recipe: Row) -> None:
+    rejections: list[Row] = []
+    rows = answers("x \ud800", "y", "z", score=[3, 2, 1])
+    assert texts(pair(rows, {}, rejections=rejections)) == {("Why?", "y", "z")}
+    assert [row["reason"] for row in rejections] == ["unreadable"]
+    assert [len(row["ratings"]) for row in rate(rows, recipe)] == [0, 2, 2]
+
+
 def test_what_is_given_is_not_asked_for_before_anything_is_paid(recipe: Row, asked: Counter[str]) -> None:
     pool = {"members": [echo("brief"), {"name": "mine", "backend": "given"}]}
     source = {"path": "rows", "completions": {"columns": {"mine": {"text": "a", "scores": {"overall": "s"}}}}}
