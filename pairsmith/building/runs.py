@@ -132,10 +132,15 @@ def run(recipe: Recipe, workers: Workers, session: Session, only: str | None = N
                 raise RunError(f"nothing was done: {told}")
             ready = [shard for shard in left if shard not in absent]
             done, failures = _worked(recipe, workers, ready, only, loaded)
-        if failures:
-            kind = ConfigError if any(isinstance(failure, ConfigError) for failure in failures) else RunError
-            raise kind(f"{len(failures)} task runs failed; what was done is kept. First: {failures[0]}")
+        _stop_at(failures)
         return Outcome(loaded, usage_of(done), told, None if only == RATE else workers.publish(loaded))
+
+
+def _stop_at(failures: Sequence[BaseException]) -> None:
+    """End a run of which a step failed for good."""
+    if failures:
+        kind = ConfigError if any(isinstance(failure, ConfigError) for failure in failures) else RunError
+        raise kind(f"{len(failures)} task runs failed; what was done is kept. First: {failures[0]}")
 
 
 def _worked(
@@ -256,14 +261,17 @@ def build(recipe: Recipe, session: Session | None = None, full: bool = False) ->
 def preview(recipe: Recipe, count: int = 5, session: Session | None = None) -> list[Row]:
     """The pairs of the first `count` rows of a recipe's sources, without a version; its replies serve later runs.
 
-    Pairs are rows as they are published: prompt, chosen, rejected, scores, ratings.
+    Pairs are rows as they are published: prompt, chosen, rejected, scores, ratings. A recipe's own `prompts.limit`
+    holds where it is less. Raises ConfigError, DataError and RunError as `build` does.
     """
-    few = {"prompts": recipe.prompts.model_copy(update={"limit": count}), "ledger": recipe.ledger_url}
+    if count < 1:
+        raise ConfigError(f"preview: count is {count}; it must be 1 or more")
+    limit = min(count, recipe.prompts.limit or count)
+    few = {"prompts": recipe.prompts.model_copy(update={"limit": limit}), "ledger": recipe.ledger_url}
     with opened(session) as one, tempfile.TemporaryDirectory() as folder:
         small = recipe.model_copy(update={**few, "workspace": folder})
         workers, store = Threads(small, one), open_store(small, one)
         loaded = workers.load(full=False)
         _, failures = _worked(small, workers, loaded.shards, None, loaded)
-        if failures:
-            raise failures[0]
+        _stop_at(failures)
         return [row for shard in loaded.shards for row in store.read_arrow(published_ref(shard)).to_pylist()]

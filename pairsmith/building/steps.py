@@ -10,20 +10,30 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from pairsmith.building.rows import FoundPrompts, Like, Row, completions_in, plain_rows, prompts_in, shown_completions
+from pairsmith.building.answers import (
+    RATED,
+    SCORED,
+    Answers,
+    answers_in,
+    no_answers,
+    ratings_in,
+    shown,
+    shown_rating,
+)
+from pairsmith.building.rows import FoundPrompts, Row, Rows, column_names, plain_rows, prompts_in
 from pairsmith.building.runs import opened
-from pairsmith.config import CHECKS, Columns, Recipe
+from pairsmith.config import CHECKS, Recipe
 from pairsmith.config.loading import load_recipe, parse_recipe
 from pairsmith.errors import ConfigError
 from pairsmith.generation import evolution, pool
 from pairsmith.judging import rating
-from pairsmith.judging.scoring import scores
+from pairsmith.judging.scoring import Scores, scores
 from pairsmith.pairing import survey
 from pairsmith.pairing.survey import SurveyResult
 from pairsmith.publishing.publish import published_rows
@@ -32,21 +42,10 @@ from pairsmith.stages.pair import paired
 from pairsmith.stages.wiring import recorded_model
 from pairsmith.storage.datafiles import PREFERENCE
 from pairsmith.storage.row_types import RatingRow, rows_as
-from pairsmith.storage.schemas import TABLES, frame, rows
+from pairsmith.storage.schemas import frame, rows, validated
 
 log = logging.getLogger(__name__)
 Settings = Recipe | str | Path | Mapping[str, Any]
-SCORED = "score"  # the column of a number that stands for ratings
-RATED = "ratings"  # the column of a completion's ratings, each a dict
-_OF_ROW = ("completion_id", "prompt_id")  # what a rating has from the row that it is in
-# What a recipe must have that the step at hand does not use.
-_UNUSED_MODEL = {"name": "unused", "backend": "echo", "model": "unused"}
-_UNUSED = {
-    "name": "library",
-    "prompts": {"sources": [{"path": "rows"}]},
-    "pool": {"members": [_UNUSED_MODEL]},
-    "rating": {"judges": [_UNUSED_MODEL]},
-}
 
 
 def generate(
@@ -60,17 +59,21 @@ def generate(
     """Let the pool's members answer prompts: a row for each completion, with the columns of its prompt's row.
 
     `recipe`: a recipe, its file, or a mapping with the section `pool`. `columns`: where a prompt stands, as in
-    `prompts.sources.columns`. Raises ConfigError for a wrong column or recipe.
+    `prompts.sources.columns`. A prompt that stands in several rows is answered once. Raises ConfigError for a wrong
+    column or recipe.
     """
-    settings, found, like, given = _begin(data, recipe, "pool", columns, rejections)
+    settings, table, given = _begin(data, recipe, "pool", columns, rejections)
+    no_answers(table)
+    _leave_out("rows have the prompt of an earlier row", given.repeated, rejections)
+    if settings.pool.given:
+        name = settings.pool.given.name
+        raise ConfigError(f"generate: member {name} has backend given; its completions are rows already")
     made: list[Row] = []
     with opened(session) as one:
         for member in settings.pool.members:
-            if member.is_given:
-                raise ConfigError(f"generate: member {member.name} has backend given; its completions are rows already")
             llm = recorded_model(settings, member, one)
             made += rows(pool.generate(frame("prompts", given.table), settings.pool, member, llm, one.tell))
-    return like(*shown_completions(made, found, given))
+    return table.like(*shown(table, made, lambda row: table.rows[given.first[row["prompt_id"]]]))
 
 
 def evolve(
@@ -83,17 +86,22 @@ def evolve(
 ) -> Any:
     """Let a model rewrite completions to be better: all rows that came, and a row for each rewrite.
 
-    Rows have a prompt and the column `completion`, and may have those that `generate` gives. `recipe`: a recipe, its
-    file, or a mapping with the section `evolution`.
+    Rows have a prompt and the column `completion`, and may have those that `generate` gives. A rewrite has the columns
+    of the row that it was made of, but not its ratings and score. `recipe`: a recipe, its file, or a mapping with the
+    section `evolution`.
     """
-    settings, found, like, given = _begin(data, recipe, "evolution", columns, rejections)
+    settings, table, given = _begin(data, recipe, "evolution", columns, rejections)
     assert settings.evolution is not None
-    completions = completions_in(found, given, "evolve")
+    found = _answers(table, given, "evolve", rejections)
     with opened(session) as one:
         llm = recorded_model(settings, settings.evolution.evolver, one)
-        tables = frame("prompts", given.table), frame("completions", completions)
+        tables = frame("prompts", given.table), frame("completions", found.table)
         made = rows(evolution.evolve(*tables, settings.evolution, llm, one.tell))
-    return like(*shown_completions([*completions, *made], found, given))
+    made = [row for row in made if row["completion_id"] not in found.made]  # rewrites that the rows had before
+    brought = {name: table.rows[number] for name, number in found.origin.items()}
+    for row in made:
+        brought[row["completion_id"]] = brought[row["parent_id"]] | {RATED: None, SCORED: None}
+    return table.like(*shown(table, [*found.table, *made], lambda row: brought[row["completion_id"]]))
 
 
 def rate(
@@ -106,14 +114,16 @@ def rate(
 ) -> Any:
     """Let judges and checks rate completions: the rows of `generate`, with their `ratings` and the `score` of all.
 
-    A rating has judge, aspect, rating, score, rationale, reply and error. `recipe`: a recipe, its file, or a mapping
-    with the section `rating`.
+    A rating has judge, aspect, rating, score, rationale, reply and error. Ratings and scores that the rows have are
+    replaced. `recipe`: a recipe, its file, or a mapping with the section `rating`.
     """
-    settings, found, like, given = _begin(data, recipe, "rating", columns, rejections)
+    settings, table, given = _begin(data, recipe, "rating", columns, rejections)
     judging = settings.rating
     assert judging is not None
-    completions = completions_in(found, given, "rate")
-    tables = frame("prompts", given.table), frame("completions", completions)
+    if brought := [judge.name for judge in judging.judges if judge.is_given]:
+        raise ConfigError(f"rate: judge {brought[0]} has backend given; its ratings are in the rows already")
+    found = _answers(table, given, "rate", rejections)
+    tables = frame("prompts", given.table), frame("completions", found.table)
     made: list[RatingRow] = []
     with opened(session) as one:
         for name in judging.raters:
@@ -121,19 +131,18 @@ def rate(
                 made += rows_as(RatingRow, rating.check(*tables, judging))
                 continue
             judge = judging.judge(name)
-            if judge.is_given:
-                raise ConfigError(f"rate: judge {name} has backend given; its ratings are in the rows already")
             llm = recorded_model(settings, judge, one)
             made += rows_as(RatingRow, rating.rate(*tables, judging, judge, llm, settings.families, one.tell))
     totals, of_completion = scores(made, settings.pairing, judging), defaultdict[str, list[Row]](list)
     for row in made:
-        kept = {name: value for name, value in row.items() if name not in _OF_ROW}
-        of_completion[row["completion_id"]].append(kept)
-    shown, names = shown_completions(completions, found, given)
-    for line in shown:
-        name = line["completion_id"]
-        line |= {RATED: of_completion[name], SCORED: totals[name].total if name in totals else None}
-    return like(shown, [*(name for name in names if name not in (RATED, SCORED)), RATED, SCORED])
+        of_completion[row["completion_id"]].append(shown_rating(row))
+    rated = [
+        row | {RATED: of_completion[row["completion_id"]], SCORED: totals.get(row["completion_id"], Scores()).total}
+        for row in found.table
+    ]
+    return table.like(
+        *shown(table, rated, lambda row: table.rows[found.origin[row["completion_id"]]], more=(RATED, SCORED))
+    )
 
 
 def pair(
@@ -149,78 +158,86 @@ def pair(
     Rows are those that `rate` gives, or have a prompt, `completion` and a number in `score`. `recipe`: a recipe, its
     file, or a mapping with the section `pairing`. Why a prompt has no pair is logged, and added to `rejections`.
     """
-    settings, found, like, given = _begin(data, recipe, "pairing", columns, rejections)
-    completions = completions_in(found, given, "pair")
-    ratings = _ratings_in(found, given, completions, settings)
-    tables = frame("prompts", given.table), frame("completions", completions), frame("ratings", ratings)
+    settings, table, given = _begin(data, recipe, "pairing", columns, rejections)
+    found = _answers(table, given, "pair", rejections)
+    ratings = validated("ratings", frame("ratings", ratings_in(table, found, settings.needs_scores)))
+    tables = frame("prompts", given.table), frame("completions", found.table), ratings
     with opened(session) as one:
         made, _ = paired(settings, *tables, _survey_of(tables[1], tables[2], settings), one)
     left = rows(made.rejections)
     _note("prompts have no pair", [row for row in left if row["completion_id"] is None])
     if rejections is not None:
         rejections += left
-    return like(published_rows(made), PREFERENCE.names)
+    return table.like(published_rows(made), PREFERENCE.names)
 
 
 def _begin(
     data: Any, recipe: Settings, section: str, columns: Mapping[str, str] | None, rejections: list[Row] | None
-) -> tuple[Recipe, list[Row], Like, FoundPrompts]:
-    """The recipe, the rows, what makes the like of them, and the prompts in them."""
+) -> tuple[Recipe, Rows, FoundPrompts]:
+    """The recipe, the rows, and the prompts in them."""
     settings = _settings(recipe, section)
-    found, like = plain_rows(data)
-    given = prompts_in(found, Columns.model_validate(dict(columns or {})))
-    _note("rows have no usable prompt", given.rejections)
-    if rejections is not None:
-        rejections += given.rejections
-    return settings, found, like, given
+    table = plain_rows(data)
+    given = prompts_in(table, column_names(columns))
+    _leave_out("rows have no usable prompt", given.rejections, rejections)
+    return settings, table, given
+
+
+def _answers(table: Rows, given: FoundPrompts, step: str, rejections: list[Row] | None) -> Answers:
+    found = answers_in(table, given, step)
+    _leave_out("rows have the completion of an earlier row", found.repeated, rejections)
+    return found
 
 
 def _settings(recipe: Settings, section: str) -> Recipe:
     """A recipe that has a section; of a mapping, what a step does not use is filled in."""
     if isinstance(recipe, Mapping):
-        if section not in recipe and section != "pairing":
-            raise ConfigError(f"the recipe has no section {section}; it has {', '.join(recipe) or 'none'}")
-        return parse_recipe({**_UNUSED, **recipe}, base=Path.cwd())
+        if recipe.get(section) is None and section != "pairing":
+            raise ConfigError(f"the recipe has no section {section}; it has {', '.join(map(str, recipe)) or 'none'}")
+        return parse_recipe({**_not_used(recipe), **recipe}, base=Path.cwd())
+    if not isinstance(recipe, Recipe | str | Path):
+        raise ConfigError(f"a recipe is a Recipe, the path of its file or a mapping; this is a {type(recipe).__name__}")
     settings = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     if getattr(settings, section) is None:
         raise ConfigError(f"recipe {settings.name} has no section {section}")
     return settings
 
 
+def _not_used(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """What a recipe must have beside the section of a step: members of the names in the mapping, and any models."""
+    evolution, pairing = recipe.get("evolution"), recipe.get("pairing")
+    named = [*_of(evolution, "of"), *_of(pairing, "member_order")] or ["unused"]
+    rewritten = isinstance(pairing, Mapping) and pairing.get("strategy") == "evolved-vs-original"
+    return {
+        "name": "library",
+        "prompts": {"sources": [{"path": "rows"}]},
+        "pool": {"members": [{"name": name, **_unasked(name)} for name in dict.fromkeys(named)]},
+        "rating": {"judges": [{"name": "unused", **_unasked("judge")}]},
+        **({"evolution": {"evolver": _unasked("evolver")}} if rewritten else {}),
+    }
+
+
+def _unasked(name: Any) -> dict[str, Any]:
+    """A model that a recipe must name and the step at hand does not ask."""
+    return {"backend": "echo", "model": f"unused-{name}"}
+
+
+def _of(section: Any, field: str) -> Sequence[Any]:
+    found = section.get(field) if isinstance(section, Mapping) else None
+    return found if isinstance(found, list | tuple) else ()
+
+
+def _leave_out(what: str, left: Sequence[Row], rejections: list[Row] | None) -> None:
+    """Say what was left out and why, in the log and in a program's list."""
+    _note(what, left)
+    if rejections is not None:
+        rejections += left
+
+
 def _note(what: str, left: Sequence[Row]) -> None:
-    """Say what was left out and why."""
     if left:
         reasons = Counter(str(row["reason"]) for row in left)
         counted = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
         log.warning("%d %s: %s; such as %s", len(left), what, counted, left[0]["detail"])
-
-
-def _ratings_in(found: Sequence[Row], given: FoundPrompts, completions: Iterable[Row], settings: Recipe) -> list[Row]:
-    """Rows of the ratings table, of what stands in the columns `ratings` and `score`."""
-    if settings.needs_scores and found and not any(RATED in row or SCORED in row for row in found):
-        there = ", ".join(map(str, found[0]))
-        raise ConfigError(f"pair needs the column {RATED}, as `rate` gives it, or {SCORED}; the rows have {there}")
-    unknown = dict.fromkeys(TABLES["ratings"].columns)
-    ids = {(row["prompt_id"], row["member"], row["text"]): row["completion_id"] for row in completions}
-    made: list[Row] = []
-    for row, prompt_id in zip(found, given.ids, strict=True):
-        if prompt_id is None:
-            continue
-        who, text = str(row.get("member") or "given"), row.get("completion") or ""
-        place = {"completion_id": row.get("completion_id") or ids[prompt_id, who, text], "prompt_id": prompt_id}
-        made += [unknown | said | place for said in _said_of(row)]
-    return made
-
-
-def _said_of(row: Row) -> list[Row]:
-    """The ratings of a row; a number alone stands for one of a judge of whom no more is known."""
-    if row.get(RATED):
-        ratings: list[Row] = row[RATED]
-        return ratings
-    if row.get(SCORED) is None:
-        return []
-    said = {"judge": "given", "aspect": "overall", "protocol": "reward", "order": 0, "score": float(row[SCORED])}
-    return [said | {"reply": "", "request": ""}]
 
 
 def _survey_of(completions: pd.DataFrame, ratings: pd.DataFrame, settings: Recipe) -> SurveyResult:

@@ -55,7 +55,7 @@ def check_given(prompts: Prompts, pool: Pool, rating: Rating | None) -> None:
             known(f"rating.judges.{judge.name}.aspects", judge.aspects or rating.aspects, rated)
 
 
-def check_names(prompts: Prompts, pool: Pool, pairing: Pairing, evolution: Evolution | None) -> None:
+def check_member_names(prompts: Prompts, pool: Pool, pairing: Pairing, evolution: Evolution | None) -> None:
     """Refuse names that no member has. Where labels are read from the data, they cannot be known yet and all pass."""
     brought = [source.completions for source in prompts.sources if source.completions]
     names = [*(member.name for member in pool.members), *(label for given in brought for label in given.columns)]

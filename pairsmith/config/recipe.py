@@ -9,7 +9,7 @@ from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
 from pairsmith.about import __version__
 from pairsmith.config.base import Config, Name
-from pairsmith.config.consistency import check_given, check_names, check_pairing, check_places
+from pairsmith.config.consistency import check_given, check_member_names, check_pairing, check_places
 from pairsmith.config.generating import Evolution, Evolver, Member, Pool
 from pairsmith.config.judging import Judge, Rating
 from pairsmith.config.plugins import Reference, modules_in
@@ -133,7 +133,7 @@ class Recipe(Config):
     def _consistent(self) -> Recipe:
         check_pairing(self.pairing, self.rating, self.evolution, self.needs_scores)
         check_given(self.prompts, self.pool, self.rating)
-        check_names(self.prompts, self.pool, self.pairing, self.evolution)
+        check_member_names(self.prompts, self.pool, self.pairing, self.evolution)
         check_places(self.name, self.workspace, self.ledger)
         if self.budget.cost is not None:
             free = [spec.model for spec in self.specs if spec.price is None and not spec.is_given]

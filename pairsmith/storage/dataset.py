@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 
 from pairsmith.errors import DataError
@@ -18,7 +20,7 @@ class Dataset:
     'v0002'
     """
 
-    def __init__(self, place: str) -> None:
+    def __init__(self, place: str | Path) -> None:
         self.store = versions.store_at(str(place))
 
     @property
