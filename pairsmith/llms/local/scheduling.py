@@ -92,11 +92,11 @@ class Scheduler:
                 while True:
                     if not (time.monotonic() > ends and lane.waiting):
                         self._admit(batch, size)
-                    self._deliver(batch)
+                    _deliver(batch)
                     if not batch.active:
                         break
                     batch.step()
-                    self._deliver(batch)
+                    _deliver(batch)
             self._keep(replica, size, batch)
         except Exception as error:
             if batch:
@@ -154,13 +154,6 @@ class Scheduler:
         if taken:
             batch.admit(*taken)
 
-    def _deliver(self, batch: ContinuousBatch) -> None:
-        done: dict[Call, Finished] = {}
-        for active in batch.finished():
-            done.setdefault(active.call, []).append((active.row.index, batch.reply(active)))
-        for call, finished in done.items():
-            call.finished.put(finished)
-
     def _fail(self, batch: ContinuousBatch, error: Exception) -> None:
         """Pass an error on to the calls in a batch; where memory ran out, their rows start again in half the slots.
 
@@ -183,6 +176,15 @@ class Scheduler:
                 call.finished.put([(row.index, reply) for row in rows])
             else:
                 call.finished.put(FailedRows(error, len(rows)))
+
+
+def _deliver(batch: ContinuousBatch) -> None:
+    """Put the replies of rows that are done into the queues of their calls."""
+    done: dict[Call, Finished] = {}
+    for active in batch.finished():
+        done.setdefault(active.call, []).append((active.row.index, batch.reply(active)))
+    for call, finished in done.items():
+        call.finished.put(finished)
 
 
 def _is_out_of_memory(error: Exception) -> bool:
