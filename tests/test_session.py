@@ -170,7 +170,7 @@ def test_the_process_of_an_engine_ends_with_the_session(echo_recipe: Callable[..
 
 def test_weights_are_let_go_with_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
     released: list[str] = []
-    monkeypatch.setattr("pairsmith.llms.local.weights.release", released.append)
+    monkeypatch.setattr("pairsmith.llms.local.weights.free_unused_memory", released.append)
     with Session() as session:
         shelf = shelf_of(session)
         shelf.loaded["a",] = SimpleNamespace(device="cpu")

@@ -92,7 +92,7 @@ def choice_logprobs(choice: Mapping[str, Any], choices: Sequence[str]) -> dict[s
     """
     try:
         tokens = [(str(item["token"]), item) for item in choice["logprobs"]["content"]]
-        closing = [place for place, (token, _) in enumerate(tokens) if "</think>" in token]
+        closing = [index for index, (token, _) in enumerate(tokens) if "</think>" in token]
         answer = tokens[closing[-1] + 1 if closing else 0 :]
         token, begins = next((pair for pair in answer if pair[0].strip(' \n*_`"')), ("", dict[str, Any]()))
         if token.strip() not in choices:

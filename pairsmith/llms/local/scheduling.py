@@ -179,7 +179,7 @@ class Scheduler:
 
 
 def _deliver(batch: ContinuousBatch) -> None:
-    """Hand the replies that are done over to the calls that they belong to."""
+    """Put the replies of rows that are done into the queues of their calls."""
     done: dict[Call, Finished] = {}
     for active in batch.finished():
         done.setdefault(active.call, []).append((active.row.index, batch.reply(active)))

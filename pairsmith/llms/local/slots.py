@@ -126,17 +126,17 @@ class Slots:
         """Copy positions `start` to `end` of slot `source` to the slots `targets`."""
         first, last = targets[0], targets[0] + len(targets)
         target_index: Any = slice(first, last) if list(targets) == list(range(first, last)) else list(targets)
-        for kept in self.kept():
+        for kept in self.layer_tensors():
             kept[target_index, :, start:end] = kept[source, :, start:end]
 
-    def kept(self) -> list[Any]:
+    def layer_tensors(self) -> list[Any]:
         """The keys and values of all layers that have any, each (slots, heads, length + 1, size of a head)."""
         return [part for layer in self._cache.layers if layer.is_initialized for part in (layer.keys, layer.values)]
 
     @property
     def bytes_a_token(self) -> int:
         """Bytes of the cache for one token of one row; known once the cache was used."""
-        return sum(int(kept[0, :, 0].nbytes) for kept in self.kept())
+        return sum(int(kept[0, :, 0].nbytes) for kept in self.layer_tensors())
 
 
 def _zeros(shape: tuple[int, ...], like: Any) -> Any:

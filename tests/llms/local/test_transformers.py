@@ -339,7 +339,7 @@ def test_a_call_that_is_given_up_leaves_its_slots(llama: Path) -> None:
     next(stream)
     stream.close()
     assert generate(llm, [request("x")]) == short
-    assert only_engine().idle
+    assert only_engine().is_idle
 
 
 def test_the_bound_of_memory_decides_how_many_rows_go_together(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
