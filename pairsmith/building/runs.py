@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from pairsmith.config import Recipe
+from pairsmith.config.loading import as_recipe
 from pairsmith.errors import ConfigError, RunError
 from pairsmith.generation.evolution import STAGE as EVOLVE
 from pairsmith.generation.pool import STAGE as GENERATE
@@ -244,21 +246,26 @@ def opened(session: Session | None) -> Iterator[Session]:
         yield one
 
 
-def build(recipe: Recipe, session: Session | None = None, full: bool = False) -> Outcome:
-    """Run a recipe in this process, without Prefect, and publish its next version.
+def build(
+    recipe: Recipe | str | Path | Mapping[str, Any], session: Session | None = None, full: bool = False
+) -> Outcome:
+    """Run a recipe, its file or a mapping in this process, without Prefect, and publish its next version.
 
     What was made before is not made again, and no reply is asked for twice. `session` keeps weights and connections
     for what comes after; without one they are let go at the end. `full`: all sources are read afresh. Raises
     ConfigError for a wrong recipe, DataError for input that cannot be used, RunError where a stage failed for good.
     """
+    settings = as_recipe(recipe)
     with opened(session) as one:
-        outcome = run(recipe, Threads(recipe, one), one, full=full)
-        if recipe.publishing.hub and outcome.release:
-            push(recipe, outcome.release.published, one)
+        outcome = run(settings, Threads(settings, one), one, full=full)
+        if settings.publishing.hub and outcome.release:
+            push(settings, outcome.release.published, one)
         return outcome
 
 
-def preview(recipe: Recipe, count: int = 5, session: Session | None = None) -> list[Row]:
+def preview(
+    recipe: Recipe | str | Path | Mapping[str, Any], count: int = 5, session: Session | None = None
+) -> list[Row]:
     """The pairs of the first `count` rows of a recipe's sources, without a version; its replies serve later runs.
 
     Pairs are rows as they are published: prompt, chosen, rejected, scores, ratings. A recipe's own `prompts.limit`
@@ -266,10 +273,11 @@ def preview(recipe: Recipe, count: int = 5, session: Session | None = None) -> l
     """
     if count < 1:
         raise ConfigError(f"preview: count is {count}; it must be 1 or more")
-    limit = min(count, recipe.prompts.limit or count)
-    few = {"prompts": recipe.prompts.model_copy(update={"limit": limit}), "ledger": recipe.ledger_url}
+    whole = as_recipe(recipe)
+    limit = min(count, whole.prompts.limit or count)
+    few = {"prompts": whole.prompts.model_copy(update={"limit": limit}), "ledger": whole.ledger_url}
     with opened(session) as one, tempfile.TemporaryDirectory() as folder:
-        small = recipe.model_copy(update={**few, "workspace": folder})
+        small = whole.model_copy(update={**few, "workspace": folder})
         workers, store = Threads(small, one), open_store(small, one)
         loaded = workers.load(full=False)
         _, failures = _worked(small, workers, loaded.shards, None, loaded)

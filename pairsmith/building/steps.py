@@ -29,7 +29,7 @@ from pairsmith.building.answers import (
 from pairsmith.building.rows import FoundPrompts, Row, Rows, column_names, plain_rows, prompts_in
 from pairsmith.building.runs import opened
 from pairsmith.config import CHECKS, Recipe
-from pairsmith.config.loading import load_recipe, parse_recipe
+from pairsmith.config.loading import as_recipe
 from pairsmith.errors import ConfigError
 from pairsmith.generation import evolution, pool
 from pairsmith.judging import rating
@@ -193,10 +193,8 @@ def _settings(recipe: Settings, section: str) -> Recipe:
     if isinstance(recipe, Mapping):
         if recipe.get(section) is None and section != "pairing":
             raise ConfigError(f"the recipe has no section {section}; it has {', '.join(map(str, recipe)) or 'none'}")
-        return parse_recipe({**_not_used(recipe), **recipe}, base=Path.cwd())
-    if not isinstance(recipe, Recipe | str | Path):
-        raise ConfigError(f"a recipe is a Recipe, the path of its file or a mapping; this is a {type(recipe).__name__}")
-    settings = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+        return as_recipe({**_not_used(recipe), **recipe})
+    settings = as_recipe(recipe)
     if getattr(settings, section) is None:
         raise ConfigError(f"recipe {settings.name} has no section {section}")
     return settings

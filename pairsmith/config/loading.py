@@ -44,6 +44,17 @@ def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     return parse_recipe(data, base=path.parent, where=str(path))
 
 
+def as_recipe(recipe: Recipe | str | Path | Mapping[str, Any]) -> Recipe:
+    """A recipe as it is, or read from its file or from a mapping, whose paths are seen from the working directory."""
+    if isinstance(recipe, Recipe):
+        return recipe
+    if isinstance(recipe, str | Path):
+        return load_recipe(recipe)
+    if isinstance(recipe, Mapping):
+        return parse_recipe(recipe, base=Path.cwd())
+    raise ConfigError(f"a recipe is a Recipe, the path of its file or a mapping; this is a {type(recipe).__name__}")
+
+
 def parse_recipe(data: Mapping[str, Any], base: Path, where: str = "recipe") -> Recipe:
     """Validate a recipe, read the template files that it names and make its paths absolute.
 

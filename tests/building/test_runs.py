@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from pairsmith import Dataset, Session, build, preview
 from pairsmith.config import Recipe
@@ -171,3 +172,21 @@ def test_a_version_is_pushed_where_the_recipe_says_so(echo_recipe: Build, monkey
     assert pushed == []
     build(echo_recipe(2, publishing={"hub": {"repo_id": "me/pairs"}}))
     assert pushed == ["v0001"]
+
+
+@pytest.mark.parametrize("form", ["path", "text", "mapping"])
+def test_a_recipe_may_be_its_file_or_a_mapping(form: str, echo_recipe: Build, tmp_path: Path) -> None:
+    recipe = echo_recipe(4)
+    data = recipe.model_dump(mode="json", exclude_defaults=True)
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump(data))
+    given: Any = {"path": file, "text": str(file), "mapping": data}[form]
+    outcome = build(given)
+    assert outcome.release is not None
+    assert outcome.release.published.digest == run(echo_recipe(4, name="same"))[0].digest
+    assert len(preview(given, 2)) <= 2
+
+
+def test_what_is_no_recipe_is_refused_by_its_type() -> None:
+    with pytest.raises(ConfigError, match="a recipe is a Recipe, the path of its file or a mapping; this is a int"):
+        build(3)  # type: ignore[arg-type]
