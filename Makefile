@@ -29,7 +29,7 @@ pictures: install
 	PAIRSMITH_PICTURES=$(CURDIR)/docs/images $(BIN)/pytest tests/flows/service/test_serving_browser.py
 
 faults: install
-	PAIRSMITH_KILLS=100 $(BIN)/pytest tests/faults tests/flows/service/test_serving.py --timeout=3600
+	PAIRSMITH_KILLS=100 $(BIN)/pytest tests/faults tests/flows/service/test_serving.py tests/test_packaging.py --timeout=3600
 
 lint: install
 	$(BIN)/ruff check .

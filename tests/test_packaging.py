@@ -175,7 +175,7 @@ def test_a_run_from_a_wheel_beside_a_users_own_packages(
 
 
 @pytest.mark.prefect
-@pytest.mark.parametrize("how", INSTALLS)
+@pytest.mark.parametrize("how", ["wheel", pytest.param("checkout", marks=pytest.mark.slow)])
 def test_a_service_and_a_worker_by_hand_beside_a_users_own_packages(
     installed: Install, own_wheel: Path, tmp_path: Path, how: str
 ) -> None:
