@@ -36,6 +36,12 @@ class Opened:
         self.closed += 1
 
 
+@pytest.fixture(autouse=True)
+def nothing_shared() -> None:
+    """Let go of what other tests of this process hold open, since sessions share it."""
+    process_session().close()
+
+
 def test_what_is_kept_is_made_once_and_closed_with_the_session_the_last_first() -> None:
     order: list[str] = []
     with Session() as session:
