@@ -93,12 +93,18 @@ def tables_of(url: str) -> dict[str, Any]:
     found = sa.inspect(engine_of(url))
     return {
         name: (
-            {c["name"]: (str(c["type"]), c["nullable"], c["default"]) for c in found.get_columns(name)},
+            {c["name"]: (str(c["type"]), c["nullable"], default_of(c)) for c in found.get_columns(name)},
             found.get_pk_constraint(name)["constrained_columns"],
             [(index["name"], index["column_names"]) for index in found.get_indexes(name)],
         )
         for name in found.get_table_names()
     }
+
+
+def default_of(column: Any) -> str | None:
+    """A column's default. Where a test of this process has imported Prefect's server, `now()` is SQLite's strftime."""
+    default: str | None = column["default"]
+    return "CURRENT_TIMESTAMP" if default and default.startswith("strftime") else default
 
 
 def number_of(url: str) -> list[int]:
