@@ -9,8 +9,10 @@ today's names. --alone says that the pool has no worker: then its runs that seem
 
 from __future__ import annotations
 
+import os
 import runpy
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +33,11 @@ from prefect.states import Crashed
 from prefect.workers.process import ProcessWorker
 
 from pairsmith.config import Recipe
+from pairsmith.config.loading import load_recipe
+from pairsmith.config.plugins import lists_only, references
 from pairsmith.errors import PairsmithError
 from pairsmith.ids import fingerprint
+from pairsmith_flows.service.allowed_code import VARIABLE
 from pairsmith_flows.service.deploy_steps import read_recipe
 from pairsmith_flows.service.old_names import check_names, renewed
 
@@ -52,7 +57,8 @@ def _main() -> None:
             if Path(stamp).exists() and Path(stamp).read_text(encoding="utf-8") == wanted:
                 return
             make_pool(client, pool)
-            deploy(prefect_file)
+            with nullcontext() if code_expected(Path(prefect_file)) else lists_only():
+                deploy(prefect_file)
             make_automations(client, Path(automations))
             Path(stamp).write_text(state_of(Path(prefect_file), Path(automations), client), encoding="utf-8")
     except PairsmithError as error:
@@ -65,7 +71,20 @@ def state_of(prefect_file: Path, automations: Path, client: SyncPrefectClient) -
     recipes = [read_recipe(**step) for step in recipe_steps(yaml.safe_load(text))]
     existing = sorted(str(deployment.id) for deployment in client.read_deployments())
     schema = Recipe.model_json_schema()
-    return fingerprint(text, automations_in(automations, client), recipes, schema, existing)
+    return fingerprint(
+        text, automations_in(automations, client), recipes, schema, code_expected(prefect_file), existing
+    )
+
+
+def code_expected(prefect_file: Path) -> bool:
+    """Whether the service allows users' code or a recipe names some.
+
+    Only then do the forms of the deployments take such names: as text, where there is else a list to choose from.
+    """
+    if os.environ.get(VARIABLE):
+        return True
+    steps = recipe_steps(yaml.safe_load(prefect_file.read_text(encoding="utf-8")))
+    return any(True for step in steps for _ in references(load_recipe(Path(step["path"]))))
 
 
 def recipe_steps(data: Any) -> list[dict[str, Any]]:

@@ -31,6 +31,7 @@ from pairsmith.ids import fingerprint
 PATH = r"^[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*$"
 _MAX_ERROR_TEXT = 300  # characters of an error from code that is not ours
 _folder: ContextVar[str | None] = ContextVar("folder", default=None)
+_lists_only: ContextVar[bool] = ContextVar("lists_only", default=False)
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,10 @@ class Kind:
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """Allows the known names and `module:function`, so that a server's form refuses anything else."""
         names, path = [*self.built_in, *self.offered()], {"pattern": PATH, "type": "string"}
-        return {"anyOf": [{"enum": names, "type": "string"}, path]} if names else path
+        listed = {"enum": names, "type": "string"}
+        if not names:
+            return path
+        return listed if _lists_only.get() else {"anyOf": [listed, path]}
 
 
 class Reference(str):
@@ -122,6 +126,16 @@ def modules_in(folder: str | None) -> Iterator[None]:
         yield
     finally:
         _folder.reset(token)
+
+
+@contextmanager
+def lists_only() -> Iterator[None]:
+    """JSON schemas made within the block allow the known names only, which a form shows as a list to choose from."""
+    token = _lists_only.set(True)
+    try:
+        yield
+    finally:
+        _lists_only.reset(token)
 
 
 def references(config: Any, where: str = "") -> Iterator[tuple[str, Reference]]:

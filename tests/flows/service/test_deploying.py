@@ -17,6 +17,8 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentUpdate
 
 from pairsmith.about import __version__
+from pairsmith.config import Recipe
+from pairsmith.config.plugins import lists_only
 from pairsmith.errors import ConfigError
 from pairsmith_flows.service import deploying, old_names, settings
 from pairsmith_flows.service.deploy_steps import read_recipe
@@ -65,6 +67,32 @@ def test_a_recipe_with_templates_is_not_changed_on_its_way(tmp_path: Path) -> No
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(data))
     given = apply_values({"recipe": "{{ file.recipe }}"}, {"file": read_recipe(str(tmp_path / "recipe.yaml"))})
     assert given["recipe"]["prompts"]["sources"][0]["columns"]["prompt"] == "{{ prompt }} {{ file.recipe }}"
+
+
+def test_a_form_lists_the_strategies_unless_code_of_a_users_own_is_expected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def schema() -> Any:
+        return Recipe.model_json_schema()["$defs"]["Pairing"]["properties"]["strategy"]
+
+    with lists_only():
+        assert set(schema()) >= {"enum", "type"}
+    assert "enum" not in schema()
+
+    (tmp_path / "own.py").write_text("def longest(candidates, pairing):\n    return []\n")
+    data = yaml.safe_load((ROOT / "recipes" / "echo.yaml").read_text())
+    data["prompts"]["sources"] = [{"path": str(ROOT / "recipes" / "prompts" / "demo.jsonl")}]
+    for strategy, allowed, expected in (
+        ("best-vs-worst", "", False),
+        ("best-vs-worst", "own", True),
+        ("own:longest", "", True),
+    ):
+        monkeypatch.setenv("PAIRSMITH_ALLOW_CODE", allowed)
+        recipe = {**data, "pairing": {"strategy": strategy}}
+        (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+        step = {deploying.STEP: {"id": "file", "path": str(tmp_path / "recipe.yaml")}}
+        (tmp_path / "prefect.yaml").write_text(yaml.safe_dump({"build": [step]}))
+        assert deploying.code_expected(tmp_path / "prefect.yaml") is expected, strategy
 
 
 def test_prefect_reads_the_deployments_as_they_are_meant() -> None:

@@ -120,6 +120,9 @@ def start_by_the_form(page: Any, service: Service) -> str:
     assert page.get_by_label("Shards In Flight").input_value() == "8"  # a default
     assert page.get_by_text("folder or URL that holds ledger, tables and datasets").is_visible()
     picture(page, "form")
+    page.get_by_label("Strategy").click()
+    assert page.get_by_role("option").count() == 8
+    page.keyboard.press("Escape")
 
     before = len(service.runs("ad-hoc"))
     size.fill("0")  # refused by the form
