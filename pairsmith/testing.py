@@ -114,6 +114,8 @@ class FakeEndpoint:
         self.busiest = 0
         self.under_way = 0.0  # seconds that all calls were under way, added up
         self.asked: Counter[str] = Counter()  # how often each request arrived
+        self.answered: Counter[str] = Counter()  # how often each was answered in a way that is charged
+        self.bill = 0  # tokens of those answers
         self._faults, self._weather = list(faults), weather or Weather(latency)
         self._keep, self._busy = keep, 0
         self._first = self._last = 0.0
@@ -126,6 +128,10 @@ class FakeEndpoint:
     def fail(self, *faults: Fault) -> None:
         """Give these faults to the next requests."""
         self._faults += faults
+
+    def recover(self) -> None:
+        """Forget the faults that no request has met yet."""
+        self._faults.clear()
 
     def note(self, body: dict[str, Any], headers: dict[str, str] | None = None) -> str:
         """Note a request; returns its hash."""
@@ -176,6 +182,12 @@ class FakeEndpoint:
         await self._stopping.wait()
         await runner.cleanup()
 
+    def _charge(self, name: str, response: str) -> None:
+        """Put an answer with a usage on the bill."""
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            self.bill += json.loads(response)["usage"]["total_tokens"]
+            self.answered[name] += 1
+
     async def _answer(self, http: Any) -> Any:
         from aiohttp import web
 
@@ -202,6 +214,7 @@ class FakeEndpoint:
         except (KeyError, IndexError, TypeError, ValueError) as error:
             fault = Fault(400, json.dumps({"error": {"message": f"{type(error).__name__}: {error}"}}))
         response = None if fault else response
+        self._charge(name, fault.body if fault and fault.status == 200 and fault.cut is None else json.dumps(response))
         if self._log:
             line = {"hash": name, "model": body.get("model"), "status": fault.status if fault else 200}
             self._log.write(json.dumps(line | {"response": response}) + "\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import socket
@@ -164,21 +165,34 @@ def postgres() -> Iterator[str]:
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """URL of a new ledger, on SQLite and on PostgreSQL."""
+def new_ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], str]]:
+    """Gives the URL of a new ledger at each call, on SQLite and on PostgreSQL."""
+    numbers = itertools.count(1)
     if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/deep/ledger.sqlite"
+        yield lambda: f"sqlite:///{tmp_path}/deep/ledger-{next(numbers)}.sqlite"
         return
     import psycopg
 
     server: str = request.getfixturevalue("postgres")
-    name = f"test_{uuid.uuid4().hex}"
+    made: list[str] = []
     with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
+
+        def create() -> str:
+            made.append(f"test_{uuid.uuid4().hex}")
+            connection.execute(f"CREATE DATABASE {made[-1]}")
+            return server.rpartition("/")[0] + f"/{made[-1]}"
+
         try:
-            yield server.rpartition("/")[0] + f"/{name}"
+            yield create
         finally:
-            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+            for name in made:
+                connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def ledger_url(new_ledger: Callable[[], str]) -> str:
+    """URL of a new ledger, on SQLite and on PostgreSQL."""
+    return new_ledger()
 
 
 def _merge(base: Any, changes: Any) -> Any:

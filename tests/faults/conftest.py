@@ -33,6 +33,12 @@ def kills() -> int:
 
 
 @pytest.fixture
+def histories() -> int:
+    """How many histories: 10, or what PAIRSMITH_HISTORIES says (`make faults`: 200)."""
+    return int(os.environ.get("PAIRSMITH_HISTORIES", "10"))
+
+
+@pytest.fixture
 def endpoint() -> Iterator[FakeEndpoint]:
     """A model of this process, whose journal outlives the runs that ask it."""
     with FakeEndpoint() as started:

@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -121,7 +122,7 @@ class Child:
     """A run in a process of its own; as a context manager it is gone afterwards.
 
     `prepare` is called in the child before the run. `locks`: those that it takes; on another machine that shares the
-    folder, it has the ledger's alone.
+    folder, it has the ledger's alone. `work`: what it does, without those locks; it returns the fields of an `Outcome`.
     """
 
     def __init__(
@@ -130,10 +131,11 @@ class Child:
         trouble: Trouble | None = None,
         prepare: Callable[[], None] | None = None,
         locks: tuple[str, ...] = LOCKS,
+        work: Callable[[Recipe], dict[str, Any]] | None = None,
     ) -> None:
         with tempfile.NamedTemporaryFile(prefix="outcome-", delete=False) as file:
             self._outcome = Path(file.name)
-        words = (recipe.model_dump_json(), self._outcome, trouble, prepare, locks)
+        words = (recipe.model_dump_json(), self._outcome, trouble, prepare, work or partial(_run, locks=locks))
         self._process = _forkserver().Process(target=_work, args=words)
         self._process.start()
         assert self._process.pid is not None
@@ -236,14 +238,18 @@ def _forkserver() -> Any:
 
 
 def _work(
-    recipe: str, outcome: Path, trouble: Trouble | None, prepare: Callable[[], None] | None, locks: tuple[str, ...]
+    recipe: str,
+    outcome: Path,
+    trouble: Trouble | None,
+    prepare: Callable[[], None] | None,
+    work: Callable[[Recipe], dict[str, Any]],
 ) -> None:
     made = Recipe.model_validate_json(recipe)
     taken = _counted(trouble)
     try:
         if prepare:
             prepare()
-        told = _run(made, locks) | {"steps": dict(taken)}
+        told = work(made) | {"steps": dict(taken)}
     except BaseException as error:
         told = {"error": f"{type(error).__name__}: {error}", "trace": traceback.format_exc()}
     _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -252,7 +258,7 @@ def _work(
     os._exit(1 if "error" in told else 0)
 
 
-def _run(recipe: Recipe, locks: tuple[str, ...]) -> dict[str, Any]:
+def _run(recipe: Recipe, locks: tuple[str, ...] = LOCKS) -> dict[str, Any]:
     """The run as the flow does it: with the locks of the data set."""
     store = open_store(recipe)
     with ExitStack() as held:
@@ -321,4 +327,4 @@ def wait_for(condition: Callable[[], object], seconds: float = SECONDS) -> None:
 
 
 if __name__ == "__main__":
-    _work(Path(sys.argv[1]).read_text(), Path(sys.argv[2]), None, None, LOCKS)
+    _work(Path(sys.argv[1]).read_text(), Path(sys.argv[2]), None, None, _run)

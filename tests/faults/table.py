@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 TALLY = "tally"  # the property of a report: trials, lost, repeated
-_NAME = re.compile(r"test_([fs])0?(\d+)_")
+_NAME = re.compile(r"test_([fsh])0?(\d+)_")
 
 
 @dataclass

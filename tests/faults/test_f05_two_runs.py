@@ -56,7 +56,7 @@ def test_f5_a_second_run_says_who_holds_the_data_set(
 
 
 @pytest.mark.postgres
-@pytest.mark.parametrize("ledger_url", ["postgres"], indirect=True)
+@pytest.mark.parametrize("new_ledger", ["postgres"], indirect=True)
 def test_f5_a_second_run_on_another_machine_says_who_holds_the_data_set(
     base_recipe: Build, ledger_url: str, slow: FakeEndpoint, tmp_path: Path, tally: Tally
 ) -> None:

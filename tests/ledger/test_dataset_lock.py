@@ -13,7 +13,7 @@ from pairsmith.ledger.ledger import Ledger
 
 
 @pytest.mark.postgres
-@pytest.mark.parametrize("ledger_url", ["postgres"], indirect=True)
+@pytest.mark.parametrize("new_ledger", ["postgres"], indirect=True)
 def test_a_lock_among_machines_is_waited_for_as_long_as_is_said(ledger_url: str) -> None:
     one, other = Ledger(ledger_url), Ledger(ledger_url)
     with one.lock("data"):
