@@ -55,7 +55,7 @@ class GroupCommit:
             if not group.committed and group.error is None:
                 self._commit(group)
         if group.error:
-            reason = reason_of(group.error).strip()
+            reason = reason_of(group.error)
             raise DataError(f"ledger: replies cannot be recorded: {reason}{group.kept}") from group.error
         return group.all_new
 

@@ -27,8 +27,9 @@ _STARTING = ("starting up", "shutting down", "not yet accepting connections", "i
 
 
 def reason_of(error: BaseException) -> str:
-    """The database's own message of an error."""
-    return str(error.orig) if isinstance(error, sa.exc.DBAPIError) else str(error)
+    """The database's own message of an error, without the values of a row that it did not take."""
+    message = str(error.orig) if isinstance(error, sa.exc.DBAPIError) else str(error)
+    return message.partition("\nDETAIL:")[0].strip()
 
 
 def is_passing(error: BaseException) -> bool:
@@ -51,7 +52,7 @@ def is_starting(error: BaseException) -> bool:
 def _warn(state: tenacity.RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
     if error and state.attempt_number == 4:  # the first few pass unseen, as deadlocks do
-        log.warning("ledger: %s; it is tried again for up to %g s", reason_of(error).strip(), PATIENCE)
+        log.warning("ledger: %s; it is tried again for up to %g s", reason_of(error), PATIENCE)
 
 
 until_passed = tenacity.Retrying(

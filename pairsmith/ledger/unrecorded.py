@@ -13,6 +13,7 @@ import logging
 import os
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,8 @@ def keep(database: Database, table: sa.Table, rows: Sequence[dict[str, Any]]) ->
         os.replace(unfinished, file)
         sync_folder(folder)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):
+            unfinished.unlink()
         return f"; nor can {len(rows)} of them be kept in {folder} ({error}): they will be asked for again"
     return f"; {len(rows)} of them are kept in {file}, and the next run here records them first"
 
@@ -53,8 +55,8 @@ def record(database: Database) -> None:
         except FileNotFoundError:
             continue  # another process was faster
         except (sa.exc.DBAPIError, OSError, ValueError, KeyError) as error:
-            reason = reason_of(error).strip()
-            raise DataError(f"ledger: the replies kept in {file} still cannot be recorded: {reason}") from error
+            reason = f"the replies kept in {file} still cannot be recorded: {reason_of(error)}"
+            raise DataError(f"ledger: {reason}") from error
         file.unlink(missing_ok=True)
         log.warning("ledger: %d replies that it could not take before are recorded", len(rows))
 

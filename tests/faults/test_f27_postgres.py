@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -33,7 +34,7 @@ from pairsmith.testing import FakeEndpoint, Weather
 from tests.database_server import PostgresServer, cut
 from tests.faults.conftest import CONCURRENCY
 from tests.faults.harness import Child, complete, repeated, wait_for, wait_for_calls
-from tests.faults.test_f03_disk import Disk, disk  # noqa: F401 - a fixture
+from tests.faults.test_f03_disk import Disk
 from tests.ledger.helpers import put
 from tests.runs import run
 
@@ -200,33 +201,35 @@ def test_f27_a_server_that_is_restarted_in_the_middle(
 
 
 @pytest.fixture
-def small(ledger_url: str, disk: Disk) -> str:  # noqa: F811 - the fixture
-    """The ledger's database on a small disk."""
-    if os.geteuid() == 0:
-        shutil.chown(disk.folder, "postgres")
+def small(ledger_url: str, postgres_server: PostgresServer) -> Iterator[Disk]:
+    """A small disk that has the ledger's database on it, though not the server's log of what it writes."""
     server, _, name = ledger_url.rpartition("/")
-    with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
-        connection.execute(f"CREATE TABLESPACE {name} LOCATION '{disk.folder}'")
-        connection.execute(f"ALTER DATABASE {name} SET TABLESPACE {name}")
-        yield ledger_url
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
-        connection.execute(f"CREATE DATABASE {name}")
-        connection.execute(f"DROP TABLESPACE {name}")
+    try:
+        disk = Disk(postgres_server.folder / name)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"a file system of a test's own cannot be mounted here: {error}")
+    try:
+        if os.geteuid() == 0:
+            shutil.chown(disk.folder, "postgres")
+        with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
+            connection.execute(f"CREATE TABLESPACE {name} LOCATION '{disk.folder}'")
+            connection.execute(f"ALTER DATABASE {name} SET TABLESPACE {name}")
+            yield disk
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+            connection.execute(f"DROP TABLESPACE {name}")
+            connection.execute(f"CREATE DATABASE {name}")
+    finally:
+        disk.remove()
 
 
 def test_f27_a_full_database_says_so_and_loses_nothing(
-    base_recipe: Build,
-    small: str,
-    disk: Disk,
-    slow: FakeEndpoint,
-    tmp_path: Path,
-    tally: Tally,  # noqa: F811
+    base_recipe: Build, ledger_url: str, small: Disk, slow: FakeEndpoint, tmp_path: Path, tally: Tally
 ) -> None:
     digest = expected(base_recipe, tmp_path)
-    recipe = base_recipe(slow, COUNT, ledger=small)
+    recipe = base_recipe(slow, COUNT, ledger=ledger_url)
     with Child(recipe) as child:
         wait_for_calls(slow, child, 20)
-        disk.leave(0)
+        small.leave(0)
         failed = child.outcome()
     assert "ledger: replies cannot be recorded" in failed.error
     assert "No space left on device" in failed.error
@@ -236,7 +239,7 @@ def test_f27_a_full_database_says_so_and_loses_nothing(
         still = child.outcome()
         assert "still cannot be recorded" in still.error
         assert len(slow.journal) == before
-    disk.leave(32 << 20)
+    small.leave(32 << 20)
     outcome = complete(recipe)
     tally(1, outcome.lost, repeated(slow))
     assert (outcome.digest, outcome.lost) == (digest, 0)
