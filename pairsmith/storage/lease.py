@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 
@@ -37,7 +37,7 @@ class Lease:
 
     number: int = 0
     holder: str | None = None
-    seconds: float = SECONDS
+    seconds: float = 0.0
     beat: str = ""
 
 
@@ -49,7 +49,7 @@ def hold_lease(files: Files, me: str, wait: float | None = None) -> Iterator[Fen
     holds it; ConfigError where the storage does not keep to conditional writes.
     """
     refuse_unconditional(files, _HINT)
-    held = HeldLease(files, me)
+    held = HeldLease(files, me, SECONDS)
     if holder := holder_after(held.take, files.url(""), wait):
         raise RunError(f"{files.url('')}: another run works on this data set, perhaps on another machine ({holder})")
     with held.renewed():
@@ -57,20 +57,18 @@ def hold_lease(files: Files, me: str, wait: float | None = None) -> Iterator[Fen
 
 
 class HeldLease(Fence):
-    """The lease of a data set, while it is taken and held. `clock`: seconds that only go up, for this machine alone."""
+    """The lease of a data set, while it is taken and held."""
 
-    def __init__(
-        self, files: Files, me: str, seconds: float = SECONDS, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, files: Files, me: str, seconds: float) -> None:
         super().__init__(files.url(""))
-        self._files, self._me, self._seconds, self._clock = files, me, seconds, clock
+        self._files, self._me, self._seconds = files, me, seconds
         self._lease, self._renewed_at = Lease(), 0.0
         self._etag: str | None = None
         self._changing = threading.Lock()
 
     def take(self) -> str | None:
         """Try to take the lease: None on success, else its holder, who was seen to renew it."""
-        first, since = None, self._clock()
+        first, since = None, time.monotonic()
         while True:
             seen, etag = self._read()
             if first is None:
@@ -79,7 +77,7 @@ class HeldLease(Fence):
                     log.warning("%s: held by %s; looking whether it is still at work", self._what, seen.holder)
             elif seen.beat != first.beat and seen.holder:
                 return seen.holder
-            lapsed = self._clock() - since > seen.seconds
+            lapsed = time.monotonic() - since > seen.seconds
             if (lapsed or not seen.holder) and self._put(Lease(seen.number + 1, self._me, self._seconds), etag):
                 return None
             time.sleep(seen.seconds / LOOKS)
@@ -111,7 +109,7 @@ class HeldLease(Fence):
                     self._renew()
             except Exception as error:  # whatever a storage raises: it may pass before the lease has lapsed
                 log.warning("%s: its lease cannot be renewed (%s)", self._what, error)
-                if self._clock() - self._renewed_at > self._seconds:  # another run may have it
+                if time.monotonic() - self._renewed_at > self._seconds:  # another run may have it
                     self.lose(f"its lease could not be renewed for {self._seconds:g} s ({error})")
 
     def _renew(self) -> None:
@@ -141,7 +139,7 @@ class HeldLease(Fence):
 
     def _put(self, lease: Lease, etag: str | None) -> bool:
         """Write the lease with a new beat if it has this ETag; it then lasts from before that request on."""
-        began, beating = self._clock(), replace(lease, beat=uuid.uuid4().hex)
+        began, beating = time.monotonic(), replace(lease, beat=uuid.uuid4().hex)
         if not self._files.compare_and_swap(FILE, json.dumps(asdict(beating)).encode(), etag):
             return False
         seen, etag = self._read()

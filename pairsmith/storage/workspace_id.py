@@ -11,6 +11,7 @@ import uuid
 
 from pairsmith.errors import DataError, NoConditionalWrites
 from pairsmith.storage.files import Files
+from pairsmith.storage.probe import refuse_unconditional
 
 FILE = "id.json"
 
@@ -22,6 +23,7 @@ def workspace_id(files: Files) -> str:
     """
     if not files.exists(FILE):
         try:
+            refuse_unconditional(files, "the lock is named by its address")
             files.put_if_absent(FILE, json.dumps({"id": uuid.uuid4().hex}).encode())
         except NoConditionalWrites:
             return files.url("")
