@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ import yaml
 
 from pairsmith.config import Recipe
 from pairsmith.config.loading import parse_recipe
+from tests.database_server import PostgresServer
 from tests.faults.table import pytest_runtest_logreport, pytest_terminal_summary  # noqa: F401 - pytest's hooks
 
 ROOT = Path(__file__).parent.parent
@@ -64,6 +64,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if slow:
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if item not in slow]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _state_home() -> Iterator[None]:
+    """A folder of this session's own, and of its processes, for replies that a ledger cannot take."""
+    with tempfile.TemporaryDirectory(prefix="pairsmith-state-") as folder:
+        before = os.environ.get("XDG_STATE_HOME")
+        os.environ["XDG_STATE_HOME"] = folder
+        yield
+        os.environ.pop("XDG_STATE_HOME")
+        if before is not None:
+            os.environ["XDG_STATE_HOME"] = before
 
 
 @pytest.fixture
@@ -132,35 +144,43 @@ def prefect_home(made_home: Path, tmp_path: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """URL of a PostgreSQL server of this session's own, empty; tests are skipped where PostgreSQL is not installed."""
-    found = [path.parent for path in sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))]
-    on_path = shutil.which("initdb")
-    programs = found[-1] if found else Path(on_path).parent if on_path else None
-    if programs is None:
-        pytest.skip("PostgreSQL is not installed: neither /usr/lib/postgresql/*/bin/initdb nor initdb on the path")
-    as_other = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []  # it refuses to run as root
-    folder = Path(tempfile.mkdtemp(prefix="pairsmith-postgres-"))
-    if as_other:
-        shutil.chown(folder, "postgres")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL server of this session's own, empty; tests are skipped where PostgreSQL is not installed."""
+    with PostgresServer.started() as server:
+        yield server
 
-    def tell(program: str, *words: str) -> None:
-        command = [*as_other, str(programs / program), "-D", str(folder / "data"), *words]
-        subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
 
+@pytest.fixture(scope="session")
+def postgres(postgres_server: PostgresServer) -> str:
+    """URL of a PostgreSQL server of this session's own."""
+    return postgres_server.url
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """Address of an S3 server of this session's own, which keeps to conditional writes; skipped without moto."""
+    moto = pytest.importorskip("moto.server", reason="moto[server] is not installed")
+    pytest.importorskip("s3fs")
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
     try:
-        tell("initdb", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
-        options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories="
-        tell("pg_ctl", "start", "-w", "-l", str(folder / "log"), "-o", options)
-        try:
-            yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
-        finally:
-            tell("pg_ctl", "stop", "-w", "-m", "immediate")
+        host, port = server.get_host_and_port()
+        yield f"http://{host}:{port}"
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        server.stop()
+
+
+@pytest.fixture
+def s3_url(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """URL of a new bucket; the environment says where its server is."""
+    import boto3
+
+    known = {"AWS_ENDPOINT_URL": s3_server, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+    for name, value in (known | {"AWS_DEFAULT_REGION": "us-east-1"}).items():
+        monkeypatch.setenv(name, value)
+    bucket = f"test-{uuid.uuid4().hex}"
+    boto3.client("s3").create_bucket(Bucket=bucket)
+    return f"s3://{bucket}"
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
@@ -175,10 +195,9 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     name = f"test_{uuid.uuid4().hex}"
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
-        try:
-            yield server.rpartition("/")[0] + f"/{name}"
-        finally:
-            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    yield server.rpartition("/")[0] + f"/{name}"
+    with psycopg.connect(server, autocommit=True) as connection:  # another one: a test may restart the server
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def _merge(base: Any, changes: Any) -> Any:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -35,6 +36,8 @@ from pairsmith.stages.pair import pair_shard
 from pairsmith.stages.publish import gate_table, publish_run, push
 from pairsmith.stages.rate import rate_shard
 from pairsmith.stages.survey import merge_surveys, survey_shard
+from pairsmith.storage.fence import Fence, fence_key
+from pairsmith.storage.store import Store
 from pairsmith.storage.tables import published_ref
 
 COUNTED = ("calls", "prompt_tokens", "tokens", "cost", "failed")
@@ -122,7 +125,7 @@ def run(recipe: Recipe, workers: Workers, session: Session, only: str | None = N
     since completions or ratings are lacking.
     """
     store, ledger = open_store(recipe, session), open_ledger(recipe.ledger_url, session)
-    with frugal_memory(), store.lock(), ledger.lock(store.root):
+    with frugal_memory(), store.lock(), ledger.lock(store.files) as fence, fenced(store, fence, session):
         loaded = workers.load(full)
         for stage in stages_of(recipe):
             session.tell(Progress(stage, total=loaded.accepted))
@@ -133,9 +136,17 @@ def run(recipe: Recipe, workers: Workers, session: Session, only: str | None = N
             if absent and (only == PAIR or len(absent) == len(loaded.shards)):
                 raise RunError(f"nothing was done: {told}")
             ready = [shard for shard in left if shard not in absent]
-            done, failures = _worked(recipe, workers, ready, only, loaded)
+            done, failures = _worked(recipe, workers, takewhile(lambda _: not fence.is_lost, ready), only, loaded)
+        fence.stop_if_lost()
         _stop_at(failures)
         return Outcome(loaded, usage_of(done), told, None if only == RATE else workers.publish(loaded))
+
+
+@contextmanager
+def fenced(store: Store, fence: Fence, session: Session) -> Iterator[None]:
+    """Stop the steps of this process, at their next reply, when another run has taken over; let publishing ask too."""
+    with session.having(fence_key(store.root), fence), session.listening(fence.stop_if_lost):
+        yield
 
 
 def _stop_at(failures: Sequence[BaseException]) -> None:

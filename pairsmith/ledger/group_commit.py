@@ -2,6 +2,8 @@
 
 A commit waits for the disk. Threads that arrive meanwhile pool their rows, and one of them inserts all in the next
 commit. So many threads take hardly longer to record than one.
+
+Rows that cannot be inserted, as into a database without room, were paid for all the same: see `unrecorded`.
 """
 
 from __future__ import annotations
@@ -14,9 +16,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from pairsmith.errors import DataError
-from pairsmith.ledger.database import Database, reason_of
-
-_ROWS_AN_INSERT = 90
+from pairsmith.ledger import unrecorded
+from pairsmith.ledger.database import Database
+from pairsmith.ledger.inserting import insert
+from pairsmith.ledger.retries import reason_of
 
 
 @dataclass
@@ -27,6 +30,7 @@ class _Group:
     committed: bool = False
     all_new: bool = False
     error: BaseException | None = None
+    kept: str = ""
 
 
 class GroupCommit:
@@ -51,23 +55,14 @@ class GroupCommit:
             if not group.committed and group.error is None:
                 self._commit(group)
         if group.error:
-            raise DataError(f"ledger: replies cannot be recorded: {reason_of(group.error)}") from group.error
+            reason = reason_of(group.error)
+            raise DataError(f"ledger: replies cannot be recorded: {reason}{group.kept}") from group.error
         return group.all_new
 
     def _commit(self, group: _Group) -> None:
         try:
-            inserted = 0
-            with self._database.engine.begin() as connection:
-                for start in range(0, len(group.rows), _ROWS_AN_INSERT):
-                    statement = self._statement(group.rows[start : start + _ROWS_AN_INSERT])
-                    inserted += connection.exec_driver_sql(*statement).rowcount
+            inserted = self._database.commit(lambda connection: insert(connection, self._table, group.rows))
             group.committed, group.all_new = True, inserted == len(group.rows)
         except BaseException as error:
+            group.kept = unrecorded.keep(self._database, self._table, group.rows)
             group.error = error
-
-    def _statement(self, rows: Sequence[dict[str, Any]]) -> tuple[str, tuple[Any, ...]]:
-        """One INSERT statement for all rows: with one per row, the driver would wait for Python's lock at each."""
-        names = list(rows[0])
-        marks = ", ".join([f"({', '.join([self._database.mark] * len(names))})"] * len(rows))
-        statement = f"INSERT INTO {self._table.name} ({', '.join(names)}) VALUES {marks} ON CONFLICT DO NOTHING"  # noqa: S608 - names of ours alone
-        return statement, tuple(row[name] for row in rows for name in names)

@@ -64,14 +64,13 @@ class Replies:
         wanted, found = list(dict.fromkeys(keys)), dict[str, Reply]()
         columns = (_replies.c.key, _replies.c.reply, _replies.c.checksum)
         damaged = []
-        with self._database.engine.connect() as connection:
-            for start in range(0, len(wanted), _KEYS_A_QUERY):
-                chunk = wanted[start : start + _KEYS_A_QUERY]
-                for key, reply, checksum in connection.execute(sa.select(*columns).where(_replies.c.key.in_(chunk))):
-                    if checksum_of(key, reply) == checksum:
-                        found[key] = Reply(**json.loads(reply))
-                    else:
-                        damaged.append(key)
+        for start in range(0, len(wanted), _KEYS_A_QUERY):
+            chunk = wanted[start : start + _KEYS_A_QUERY]
+            for key, reply, checksum in self._database.fetch(sa.select(*columns).where(_replies.c.key.in_(chunk))):
+                if checksum_of(key, reply) == checksum:
+                    found[key] = Reply(**json.loads(reply))
+                else:
+                    damaged.append(key)
         if damaged:
             log.warning("ledger: %d damaged replies are dropped and asked for again", len(damaged))
             self.drop(damaged)
@@ -94,8 +93,7 @@ class Replies:
         last = ""
         while True:
             query = sa.select(_replies).where(_replies.c.key > last).order_by(_replies.c.key).limit(_ROWS_A_PAGE)
-            with self._database.engine.connect() as connection:
-                page = [dict(row) for row in connection.execute(query).mappings()]
+            page = [row._asdict() for row in self._database.fetch(query)]
             yield from (row | {"recorded_at": _in_utc(row["recorded_at"])} for row in page)
             if len(page) < _ROWS_A_PAGE:
                 return
@@ -118,14 +116,16 @@ class Replies:
 
     def drop(self, keys: Collection[str]) -> None:
         """Delete replies; the models are asked again when they are needed."""
-        wanted = list(keys)
-        with self._database.transaction() as connection:
+        wanted = sorted(keys)
+
+        def drop(connection: sa.Connection) -> None:
             for start in range(0, len(wanted), _KEYS_A_QUERY):
                 connection.execute(sa.delete(_replies).where(_replies.c.key.in_(wanted[start : start + _KEYS_A_QUERY])))
 
+        self._database.write(drop)
+
     def count(self) -> int:
-        with self._database.engine.connect() as connection:
-            return int(connection.execute(sa.select(sa.func.count()).select_from(_replies)).scalar_one())
+        return int(self._database.fetch(sa.select(sa.func.count()).select_from(_replies))[0][0])
 
     def _moment(self, moment: datetime) -> str:
         """A time in the database's form: SQLite knows no time zones, so it gets UTC without one."""

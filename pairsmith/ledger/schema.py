@@ -18,6 +18,7 @@ import tenacity
 
 from pairsmith.about import __version__
 from pairsmith.errors import DataError
+from pairsmith.ledger.retries import is_starting
 
 _ledger = sa.MetaData()
 replies = sa.Table(
@@ -46,8 +47,18 @@ batches = sa.Table(
     sa.Column("model", sa.Text, nullable=False),
     sa.Column("keys", sa.Text, nullable=False),
 )
+fences = sa.Table(
+    "fences",
+    _ledger,
+    sa.Column("dataset", sa.String(64), primary_key=True),  # a hash of what names the data set; see `dataset_lock`
+    sa.Column("number", sa.BigInteger, nullable=False),  # goes up with each new holder
+    sa.Column("holder", sa.Text, nullable=False),
+    sa.Column("released", sa.Boolean, nullable=False),  # false while it works, and where it ended without a word
+)
+tables = _ledger.tables
 _format = sa.Table("format", sa.MetaData(), sa.Column("number", sa.Integer, nullable=False))
 _COLUMNS = {table.name: set(table.columns.keys()) for table in _ledger.sorted_tables}
+_FOR_RUNS = {fences.name}  # tables without which a ledger can be read
 _MIGRATING = 72177351  # number of PostgreSQL's advisory lock for creating or changing the tables
 
 
@@ -75,15 +86,20 @@ def _asker_of_a_reply(connection: sa.Connection) -> None:
     add_column(connection, replies.c.asker)
 
 
+def _fence_of_a_data_set(connection: sa.Connection) -> None:
+    add_tables(connection, fences)
+
+
 MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
     _replies_and_batches,  # 1
     _asker_of_a_reply,  # 2
+    _fence_of_a_data_set,
 )
 
 
 @tenacity.retry(
     retry=tenacity.retry_if_exception(
-        lambda error: isinstance(error, sa.exc.OperationalError) and "locked" in str(error)
+        lambda error: (isinstance(error, sa.exc.OperationalError) and "locked" in str(error)) or is_starting(error)
     ),
     wait=tenacity.wait_random(0.01, 0.2),
     stop=tenacity.stop_after_delay(60),
@@ -92,9 +108,9 @@ MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
 def prepare_tables(engine: sa.Engine) -> None:
     """Create the tables of a new ledger, or migrate an older one; raises DataError where its tables are not ours.
 
-    A ledger of this format is not written to. An older one that cannot be written to is accepted where only its format
-    number is missing and its tables are right. SQLite answers "locked" at once, whatever its timeout, while another
-    process switches a new file to WAL mode; then this is tried again.
+    A ledger of this format is not written to. An older one that cannot be written to is accepted where it lacks its
+    format number and tables for runs alone, since those write. SQLite answers "locked" at once, whatever its timeout,
+    while another process switches a new file to WAL mode; then this is tried again, as where PostgreSQL is starting.
     """
     with engine.connect() as connection:
         if _number(connection) == len(MIGRATIONS):
@@ -108,7 +124,8 @@ def prepare_tables(engine: sa.Engine) -> None:
             _note(connection, len(MIGRATIONS))
     except sa.exc.DatabaseError:
         with engine.connect() as connection:
-            if _columns(connection) != _COLUMNS:
+            found = _columns(connection)
+            if any(found.get(name) != _COLUMNS[name] for name in _COLUMNS if name not in _FOR_RUNS):
                 raise
 
 

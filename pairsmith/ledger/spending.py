@@ -17,7 +17,7 @@ class Spending:
     """Calls, tokens and cost of the replies in one database."""
 
     def __init__(self, database: Database) -> None:
-        self._engine = database.engine
+        self._database = database
 
     def totals(self) -> list[dict[str, Any]]:
         """Calls, tokens and cost by model, most calls first."""
@@ -35,5 +35,4 @@ class Spending:
         return int(row["n_prompt_tokens"] or 0) + int(row["n_tokens"] or 0), float(row["cost"] or 0)
 
     def _rows(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
-        with self._engine.connect() as connection:
-            return [dict(row) for row in connection.execute(query).mappings()]
+        return [row._asdict() for row in self._database.fetch(query)]

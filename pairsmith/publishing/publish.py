@@ -33,6 +33,7 @@ from pairsmith.storage import versions
 from pairsmith.storage.datafiles import PREFERENCE, RATINGS
 from pairsmith.storage.decisions import deciding, now
 from pairsmith.storage.disk import file_digest
+from pairsmith.storage.fence import Fence
 from pairsmith.storage.formats import VERSION_FORMAT
 from pairsmith.storage.schemas import rows
 from pairsmith.storage.store import Store
@@ -74,11 +75,13 @@ def publish(
     shards: Iterable[str],
     content: int,
     findings: Findings,
+    fence: Fence,
 ) -> Published:
     """Build the next version of the data set from its shards, unless `versions.same_content` finds one that will do.
 
     `content`: sum of the shards' `content_digest`. `latest` moves to the new version, unless the recipe asks for
-    approval: then the version waits as a candidate. Raises RunError where there is no pair to publish.
+    approval: then the version waits as a candidate. Raises RunError where there is no pair to publish, and where the
+    data set's `fence` says that another run has taken over.
     """
     summary = findings.summary
     if not summary.pairs:
@@ -90,7 +93,8 @@ def publish(
     with deciding(store), store.files.scratch_folder() as scratch:
         all_versions = versions.settled(store)
         if found := versions.same_content(store, all_versions, digest):
-            return _found_again(recipe, store, all_versions, found)
+            with fence.guard():
+                return _found_again(recipe, store, all_versions, found)
         folder, name = scratch / "version", all_versions.next_name
         shown, counts = _write_named(recipe, store, shards, folder, digest)
         about = {
@@ -104,9 +108,10 @@ def publish(
         about |= _standing(recipe, store, all_versions, before, folder, findings)
         changed = render_changelog(about, before.about if before else None)
         _write_pages(recipe, store, folder, about, counts, shown, findings, changed)
-        store.install(folder, f"versions/{name}")
-        if recipe.publishing.approval == "none":
-            store.point(LATEST, f"versions/{name}")
+        with fence.guard():
+            store.install(folder, f"versions/{name}")
+            if recipe.publishing.approval == "none":
+                store.point(LATEST, f"versions/{name}")
         return _published(store, name, summary.pairs, digest, new=True)
 
 

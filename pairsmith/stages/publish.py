@@ -20,6 +20,7 @@ from pairsmith.sources.sharding import Loaded
 from pairsmith.stages.base import open_store
 from pairsmith.stages.records import record_of
 from pairsmith.stages.wiring import models_of
+from pairsmith.storage.fence import Fence, fence_key
 from pairsmith.storage.store import Store
 from pairsmith.storage.tables import LOAD_REJECTIONS, record_name
 
@@ -31,7 +32,9 @@ def publish_run(recipe: Recipe, loaded: Loaded, session: Session) -> tuple[Publi
     gates.check_gates(recipe.gates, summary, trust)
     models = models_of(recipe)
     usage = usage_table(open_ledger(recipe.ledger_url, session).spending.paid(recipe.name), models)
-    return publish(recipe, store, loaded.shards, content, Findings(summary, trust, models, usage)), summary
+    fence = session.find(fence_key(store.root)) or Fence(store.root)
+    findings = Findings(summary, trust, models, usage)
+    return publish(recipe, store, loaded.shards, content, findings, fence), summary
 
 
 def gate_table(recipe: Recipe, loaded: Loaded, session: Session) -> list[dict[str, Any]]:

@@ -79,6 +79,10 @@ class _Recorder:
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
+    def open(self, ledger: str) -> None:
+        """Open a ledger before anybody is asked: where it cannot be opened, nothing is paid for."""
+        open_ledger(ledger, self._session)
+
     def take(self, sink: _RecordingSink, outcome: Outcome) -> None:
         self._waiting.append((sink, outcome))
         if self._task is None:
@@ -187,6 +191,7 @@ class _Server:
         sink: ReplySink
         if recording:
             account = TypeAdapter(Account).validate_python(recording["account"])
+            self._recorder.open(account.ledger)
             sink = _RecordingSink(stream, engine, self._recorder, account, recording["keys"])
         else:
             sink = GatheringSink(lambda outcomes: self._output.write([(stream, outcome) for outcome in outcomes]))

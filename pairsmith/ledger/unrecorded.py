@@ -1,0 +1,68 @@
+"""Rows that a ledger could not take, kept in a file of this machine until it takes them.
+
+A database is full, or gone for longer than it is waited for, and answers that were paid for have just arrived. They go
+to a folder of this user's (`$XDG_STATE_HOME/pairsmith/unrecorded`, by default in `~/.local/state`). The next run on
+this machine that opens the ledger writes them into it before it asks anything, and ends if there still is no room.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import uuid
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from pairsmith.errors import DataError
+from pairsmith.ledger.database import Database
+from pairsmith.ledger.inserting import insert
+from pairsmith.ledger.retries import reason_of
+from pairsmith.ledger.schema import tables
+from pairsmith.storage.disk import sync_folder, write_synced
+
+log = logging.getLogger(__name__)
+
+
+def keep(database: Database, table: sa.Table, rows: Sequence[dict[str, Any]]) -> str:
+    """Write rows to a new file; returns the end of a sentence that says where they are, or why they are nowhere."""
+    folder = _folder(database)
+    file, unfinished = folder / f"{uuid.uuid4().hex}.json", folder / f".{uuid.uuid4().hex}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_synced(unfinished, json.dumps({"table": table.name, "rows": list(rows)}).encode())
+        os.replace(unfinished, file)
+        sync_folder(folder)
+    except OSError as error:
+        with suppress(OSError):
+            unfinished.unlink()
+        return f"; nor can {len(rows)} of them be kept in {folder} ({error}): they will be asked for again"
+    return f"; {len(rows)} of them are kept in {file}, and the next run here records them first"
+
+
+def record(database: Database) -> None:
+    """Write what is kept for a database into it. Raises DataError, with the file's name, where that still fails."""
+    for file in sorted(_folder(database).glob("*.json")):
+        try:
+            kept = json.loads(file.read_bytes())
+            table, rows = tables[kept["table"]], kept["rows"]
+            database.write(lambda connection, table=table, rows=rows: insert(connection, table, rows))  # type: ignore[misc]
+        except FileNotFoundError:
+            continue  # another process was faster
+        except (sa.exc.DBAPIError, OSError, ValueError, KeyError) as error:
+            reason = f"the replies kept in {file} still cannot be recorded: {reason_of(error)}"
+            raise DataError(f"ledger: {reason}") from error
+        file.unlink(missing_ok=True)
+        log.warning("ledger: %d replies that it could not take before are recorded", len(rows))
+
+
+def _folder(database: Database) -> Path:
+    """The folder of a database's rows, named by a hash of its address."""
+    address = database.engine.url.render_as_string(hide_password=True)
+    home = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    return home / "pairsmith" / "unrecorded" / hashlib.sha256(address.encode()).hexdigest()[:16]
