@@ -27,6 +27,7 @@ from pairsmith.errors import DataError
 from pairsmith.ledger.ledger import open_ledger
 from pairsmith.ledger.replies import Account, Entry, storable
 from pairsmith.llms.endpoint.engine import EndpointEngine
+from pairsmith.llms.endpoint.holds import Holds, Limited
 from pairsmith.llms.endpoint.jobs import GatheringSink, Job, Outcome, ReplySink
 from pairsmith.memory import frugal_memory
 from pairsmith.protocol import Reply, Request
@@ -53,13 +54,19 @@ def _as_json(outcome: Outcome) -> list[Any]:
 
 
 class _Output:
-    """Writes outcomes, a line at a time, from any thread."""
+    """Writes outcomes and holds, a line at a time, from any thread."""
 
     def __init__(self, lines: BinaryIO) -> None:
         self._lines, self._lock = lines, threading.Lock()
 
     def write(self, outcomes: Sequence[tuple[int, Outcome]]) -> None:
-        line = json.dumps([(stream, _as_json(outcome)) for stream, outcome in outcomes]).encode() + b"\n"
+        self._write([(stream, _as_json(outcome)) for stream, outcome in outcomes])
+
+    def write_hold(self, limited: Limited, seconds: float, problem: str) -> None:
+        self._write({"limited": limited, "seconds": seconds, "problem": problem})
+
+    def _write(self, message: Any) -> None:
+        line = json.dumps(message).encode() + b"\n"
         with self._lock:
             self._lines.write(line)
             self._lines.flush()
@@ -147,6 +154,7 @@ class _Server:
     def __init__(self, output: _Output) -> None:
         self._output = output
         self._engines: dict[int, EndpointEngine] = {}
+        self._holds = Holds(output.write_hold)
         self._streams: dict[int, tuple[EndpointEngine, list[Job], ReplySink]] = {}
         self._recorder = _Recorder(output)
         self._failed: dict[int, Exception] = {}  # why an engine could not be opened
@@ -166,7 +174,11 @@ class _Server:
     def _handle(self, what: str, engine: int = -1, stream: int = -1, **more: Any) -> None:
         if what == "open":
             endpoint = Endpoint.model_validate(more["endpoint"])
-            self._engines[engine] = EndpointEngine(endpoint, more["model"], more["key"], asyncio.get_running_loop())
+            hold = self._holds.of(endpoint, more["model"], more["key"])
+            loop = asyncio.get_running_loop()
+            self._engines[engine] = EndpointEngine(endpoint, more["model"], more["key"], loop, hold)
+        elif what == "hold":
+            self._holds[tuple(more["limited"])].extend(more["seconds"], more["problem"])
         elif what == "divide":
             self._engines[engine].divide(more["share"])
         elif what == "ask":

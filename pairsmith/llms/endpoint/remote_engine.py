@@ -24,6 +24,7 @@ from pairsmith.config import Endpoint
 from pairsmith.ledger.replies import Account
 from pairsmith.llms.endpoint import engine_server
 from pairsmith.llms.endpoint.engine_server import read_outcome
+from pairsmith.llms.endpoint.holds import Holds, Limited
 from pairsmith.llms.endpoint.jobs import Deliver, Outcome
 from pairsmith.protocol import Request
 
@@ -87,10 +88,10 @@ class RemoteStream:
 
 
 class EngineProcess:
-    """The engine process, and the thread that reads its output."""
+    """The engine process, and the thread that reads its output: outcomes, and holds that begin there."""
 
-    def __init__(self) -> None:
-        self.has_ended = False
+    def __init__(self, holds: Holds) -> None:
+        self.has_ended, self._holds = False, holds
         self._numbers, self._subscribers = itertools.count(), dict[int, Deliver]()
         self._lock = threading.Lock()
         self._child = subprocess.Popen(
@@ -112,6 +113,10 @@ class EngineProcess:
 
     def unsubscribe(self, stream: int) -> None:
         self._subscribers.pop(stream, None)
+
+    def hold(self, limited: Limited, seconds: float, problem: str) -> None:
+        """Tell the process of a hold that began in this one."""
+        self.send({"what": "hold", "limited": limited, "seconds": seconds, "problem": problem})
 
     def send(self, message: dict[str, Any]) -> None:
         """Send a message; where the process has ended, all subscribers get that as an error."""
@@ -145,8 +150,12 @@ class EngineProcess:
             for line in self._child.stdout:
                 if not line.endswith(b"\n"):  # cut off, since the process ended
                     break
+                message = json.loads(line)
+                if isinstance(message, dict):
+                    self._holds[tuple(message["limited"])].extend(message["seconds"], message["problem"])
+                    continue
                 outcomes: dict[int, list[Outcome]] = defaultdict(list)
-                for stream, values in json.loads(line):
+                for stream, values in message:
                     outcomes[stream].append(read_outcome(values))
                 for stream, group in outcomes.items():
                     if deliver := self._subscribers.get(stream):
