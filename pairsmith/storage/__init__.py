@@ -9,6 +9,8 @@ It offers:
 - `versions`: the state of each version, and which one `latest` points to; `decisions`: what people decided about them;
   `datafiles`: reading a version's pairs; `formats`: refusing what a newer pairsmith wrote
 - `locks`: a folder held by one process; `lock_wait`: how long to wait for a lock, the ledger's included
+- `lease`: a data set on object storage held by one run, where `probe` finds that the storage can; `fence`: a hold that
+  may be lost; `workspace_id`: what names a data set among machines
 - `drivers`: names of database drivers
 
 It may import about, ids, errors, memory, text, config and protocol.

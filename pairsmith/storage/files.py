@@ -97,5 +97,5 @@ class Files(Protocol):
 
         Raises RunError with `busy` and the holder's name; ConfigError where the root cannot be written. The lock ends
         with its process, however that ended. Without `wait`, `lock_wait.patient` says how long to wait. Object storage
-        has no such lock: there, only the ledger's lock protects the data set.
+        has no such lock: there, `ledger.lock` protects the data set, in the database or by a lease.
         """
