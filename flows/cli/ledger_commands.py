@@ -7,15 +7,16 @@ from typing import Any
 
 import click
 
+from pairsmith_flows.cli.click_options import Place
 from pairsmith_flows.cli.exits import exit_codes
 from pairsmith_flows.cli.running import open_console
 
 
 @click.group("ledger", invoke_without_command=True)
-@click.option("--workspace", type=click.Path(path_type=Path), default="pairsmith-data", show_default=True)
+@click.option("--workspace", type=Place(exists=False), default="pairsmith-data", show_default=True)
 @click.option("--ledger", "url", metavar="URL", help="A ledger elsewhere, such as postgresql://...")
 @click.pass_context
-def ledger_command(context: click.Context, workspace: Path, url: str | None) -> None:
+def ledger_command(context: click.Context, workspace: str, url: str | None) -> None:
     """Show what the ledger holds: size, calls, tokens and cost by model; or export, import, verify, prune it."""
     with exit_codes():
         from pairsmith.ledger.bookkeeping import ledger_at
@@ -72,10 +73,10 @@ def ledger_verify(book: Any, drop: bool) -> None:
 
 
 @ledger_command.command("prune")
-@click.argument("workspaces", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("workspaces", nargs=-1, required=True, type=Place())
 @click.option("--yes", is_flag=True, help="Drop them; without this option, only count them.")
 @click.pass_obj
-def ledger_prune(book: Any, workspaces: tuple[Path, ...], yes: bool) -> None:
+def ledger_prune(book: Any, workspaces: tuple[str, ...], yes: bool) -> None:
     """Drop replies that no dataset in WORKSPACES uses. Name every workspace that shares the ledger."""
     with exit_codes():
         from pairsmith.ledger.bookkeeping import unused

@@ -47,6 +47,13 @@ class Publishing(Config):
     approval: Literal["none", "required"] = Field(
         "none", description="required: a new version waits until a person releases or rejects it; `latest` stays"
     )
+    keep: int | None = Field(
+        None,
+        ge=1,
+        exclude_if=lambda keep: keep is None,  # so that it is in no digest of a recipe that does not name it
+        description="newest versions to keep; a publish removes older ones, but never what `latest` leads to; "
+        "all are kept when absent",
+    )
     hub: Hub | None = Field(None, description="push what `latest` leads to there; nothing is pushed when absent")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
@@ -13,11 +14,16 @@ import pyarrow.parquet as pq
 from pairsmith.errors import DataError
 from pairsmith.ledger.ledger import Ledger
 from pairsmith.ledger.replies import checksum_of
+from pairsmith.storage.opening import files_at
+
+_ASKED = re.compile(r"[^/]+/tables/[^/]+/(completions|ratings)\.[^/]+\.parquet")  # tables of what models were asked
 
 
-def ledger_at(workspace: Path, url: str | None = None) -> Ledger:
+def ledger_at(workspace: Path | str, url: str | None = None) -> Ledger:
     """The ledger at `url`, or the workspace's own; raises DataError where there is none."""
-    file = workspace / "ledger.sqlite"
+    if url is None and "://" in str(workspace):
+        raise DataError(f"{workspace}: no ledger is kept there; name the one that the recipe names with --ledger")
+    file = Path(workspace, "ledger.sqlite")
     if url is None and not file.exists():
         raise DataError(f"{file}: no ledger there; name one with --ledger, or another --workspace")
     return Ledger(url or f"sqlite:///{file}")
@@ -55,16 +61,17 @@ def verify(ledger: Ledger) -> tuple[int, list[str]]:
     return count, damaged
 
 
-def unused(ledger: Ledger, workspaces: Iterable[Path]) -> list[str]:
+def unused(ledger: Ledger, workspaces: Iterable[Path | str]) -> list[str]:
     """Keys of the replies that no table of any data set in these workspaces uses."""
     used: set[str] = set()
-    for workspace in workspaces:
-        for kind in ("completions", "ratings"):
-            for file in workspace.glob(f"*/tables/*/{kind}.*.parquet"):
-                try:
+    for files in map(files_at, map(str, workspaces)):
+        for name in filter(_ASKED.fullmatch, files.tree("")):
+            try:
+                with files.open(name) as file:
                     used.update(pq.read_table(file, columns=["request"])["request"].to_pylist())
-                except Exception as error:
-                    raise DataError(f"{file}: cannot be read ({error}); run its recipe again before pruning") from error
+            except Exception as error:
+                place = files.url(name)
+                raise DataError(f"{place}: cannot be read ({error}); run its recipe again before pruning") from error
     return [row["key"] for row in ledger.replies.rows() if row["key"] not in used]
 
 

@@ -37,6 +37,9 @@ class Files(Protocol):
     def names_in(self, folder: str) -> list[str]:
         """The names in a folder, sorted; none where there is no such folder."""
 
+    def tree(self, folder: str) -> dict[str, int]:
+        """Every file in a folder and the folders in it, by its path below that folder -> its size in bytes."""
+
     def listing(self, folder: str) -> dict[str, str]:
         """File name -> ETag for the files in a folder, sorted; without names that begin with a dot."""
 
@@ -71,8 +74,17 @@ class Files(Protocol):
         and `put_if_absent`. Raises NoConditionalWrites where the storage cannot do that.
         """
 
+    def keeps_conditions(self) -> bool:
+        """Whether the storage refuses a write whose condition does not hold. Found out once, and noted beside the data.
+
+        Not every server does: some that speak S3 ignore the condition and answer that the file was stored.
+        """
+
     def remove(self, name: str) -> None:
         """Delete a file. Raises FileNotFoundError where there is none."""
+
+    def remove_folder(self, name: str) -> None:
+        """Delete a folder with all that is in it; on a disk it is gone in one step."""
 
     def scratch_folder(self) -> AbstractContextManager[Path]:
         """A new folder on this machine for unfinished work, on the disk with room for it; deleted after the block."""
@@ -80,11 +92,15 @@ class Files(Protocol):
     def install(self, folder: Path, name: str) -> None:
         """Move a finished folder of this machine to the new `name`."""
 
-    def local_copy(self, name: str) -> AbstractContextManager[Path]:
-        """A folder on this machine, downloaded if it is elsewhere; callers must not change it."""
+    def fetch(self, name: str, path: Path) -> None:
+        """Copy a file to `path` on this machine. Raises FileNotFoundError where there is none."""
 
-    def point(self, pointer: str, name: str) -> None:
-        """Let `pointer` lead to `name`, in one step. Only one process at a time may do so: see `decisions.deciding`."""
+    def point(self, pointer: str, name: str, seen: str | None) -> bool:
+        """Let `pointer` lead to `name` instead of to what the caller saw, in one step; returns whether it was moved.
+
+        Of several processes that saw the same, one gets True on object storage. On a disk, a lock keeps them apart:
+        see `decisions.deciding`.
+        """
 
     def points_to(self, pointer: str) -> str | None:
         """The name that a pointer leads to; None where there is none."""

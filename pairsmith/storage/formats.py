@@ -17,6 +17,7 @@ from pairsmith.storage.store import Store
 
 log = logging.getLogger(__name__)
 WORKSPACE_FORMAT = 1  # of a data set's folder
+OBJECTS_FORMAT = 2  # of a data set on object storage, whose versions are commits, which pairsmith up to 0.2.0 overlooks
 VERSION_FORMAT = 1  # of a version's folder
 FILE = "format.json"
 
@@ -45,14 +46,19 @@ def check_version_folder(folder: Path) -> None:
 
 def check_workspace(store: Store) -> None:
     """Raise DataError where the folder of a data set is of a newer format."""
-    refuse_newer(store.root, _workspace_format(store), WORKSPACE_FORMAT)
+    refuse_newer(store.root, _workspace_format(store), _format_of(store))
 
 
 def mark_workspace(store: Store) -> None:
-    """Check the format of a data set's folder, and write it where none stands yet or where it is damaged."""
+    """Check the format of a data set's folder, and write it where none or an older one stands, or it is damaged."""
     check_workspace(store)
-    if _workspace_format(store) is None:
-        store.write_json(FILE, {"format": WORKSPACE_FORMAT})
+    if _workspace_format(store) != _format_of(store):
+        store.write_json(FILE, {"format": _format_of(store)})
+
+
+def _format_of(store: Store) -> int:
+    """The format in which this pairsmith writes the folder of a data set."""
+    return WORKSPACE_FORMAT if store.files.local_path("") else OBJECTS_FORMAT
 
 
 def _workspace_format(store: Store) -> object:

@@ -48,6 +48,10 @@ class LocalFiles:
         path = self.path(folder)
         return sorted(os.listdir(path)) if os.path.isdir(path) else []
 
+    def tree(self, folder: str) -> dict[str, int]:
+        root = self.local_path(folder)
+        return {path.relative_to(root).as_posix(): path.stat().st_size for path in root.rglob("*") if path.is_file()}
+
     def listing(self, folder: str) -> dict[str, str]:
         paths = {name: f"{folder}/{name}".lstrip("/") for name in self.names_in(folder) if not name.startswith(".")}
         return {name: self.digest(path) for name, path in paths.items() if self.local_path(path).is_file()}
@@ -96,8 +100,16 @@ class LocalFiles:
             return self.put_if_absent(name, content)
         return compare_and_swap(Path(self.root), self.local_path(name), content, etag)
 
+    def keeps_conditions(self) -> bool:
+        return True
+
     def remove(self, name: str) -> None:
         self.local_path(name).unlink()
+
+    def remove_folder(self, name: str) -> None:
+        with self.scratch_folder() as scratch:
+            os.replace(self.path(name), scratch / "removed")
+            sync_folder(self.local_path(name).parent)
 
     @contextmanager
     def scratch_folder(self) -> Iterator[Path]:
@@ -107,24 +119,25 @@ class LocalFiles:
     def install(self, folder: Path, name: str) -> None:
         target = self.local_path(name)
         with naming(target):
-            for path in [file for file in folder.rglob("*") if file.is_file()]:
+            # A file with another name belongs to an older version too, and was synced with that.
+            for path in [file for file in folder.rglob("*") if file.is_file() and file.stat().st_nlink == 1]:
                 with open(path, "rb+") as file:  # Windows syncs only files opened for writing
                     os.fsync(file.fileno())
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(folder, target)
             sync_folder(target.parent)
 
-    @contextmanager
-    def local_copy(self, name: str) -> Iterator[Path]:
-        yield self.local_path(name)
+    def fetch(self, name: str, path: Path) -> None:
+        shutil.copyfile(self.path(name), path)
 
-    def point(self, pointer: str, name: str) -> None:
+    def point(self, pointer: str, name: str, seen: str | None) -> bool:
         with naming(self.local_path(pointer)):
             link = self.local_path(f".{pointer}")  # not in the scratch folder, which runs clear
             link.unlink(missing_ok=True)
             link.symlink_to(name)
             os.replace(link, self.path(pointer))
             sync_folder(Path(self.root))
+        return True
 
     def points_to(self, pointer: str) -> str | None:
         link = self.local_path(pointer)

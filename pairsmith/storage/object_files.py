@@ -1,7 +1,8 @@
 """A data set on object storage, through fsspec: a file is put in one request, so it is there whole or not at all.
 
 Conditional writes need the storage's support, so they are offered only where that is known: on S3, which answers 412
-when the condition fails, and on fsspec's memory, which belongs to this process alone.
+when the condition fails, and on fsspec's memory, which belongs to this process alone. Not every server that speaks S3
+keeps to the condition, so the first caller to depend on it tries: see `keeps_conditions`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import hashlib
 import json
 import tempfile
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -21,6 +23,7 @@ from pairsmith.errors import NoConditionalWrites
 from pairsmith.storage.files import FileState
 
 _memory = threading.Lock()  # fsspec has one memory file system per process
+CONDITIONS = "conditional-writes.json"  # what came of trying whether the storage keeps to a condition
 
 
 class ObjectFiles:
@@ -50,9 +53,14 @@ class ObjectFiles:
             return []
         return sorted(_last(path) for path in self._fs.ls(self.path(folder), detail=False))
 
+    def tree(self, folder: str) -> dict[str, int]:
+        root = self.path(folder).rstrip("/")
+        found: dict[str, dict[str, Any]] = self._fs.find(root, detail=True)
+        return {path.removeprefix(f"{root}/"): int(info["size"]) for path, info in found.items()}
+
     def listing(self, folder: str) -> dict[str, str]:
         try:
-            found = self._fs.ls(self.path(folder), detail=True, refresh=True)
+            found = self._fs.ls(self.path(folder), detail=True)
         except FileNotFoundError:
             return {}
         files = sorted((_last(info["name"]), info) for info in found if info["type"] == "file")
@@ -63,7 +71,7 @@ class ObjectFiles:
 
     def read_with_etag(self, name: str) -> tuple[bytes, str]:
         # The ETag first: if the file is replaced between the two requests, its old ETag makes the next swap fail.
-        etag = self._etag(self._fs.info(self.path(name), refresh=True))
+        etag = self._etag(self._fs.info(self.path(name)))
         return self.read(name), etag
 
     def open(self, name: str) -> AbstractContextManager[IO[bytes]]:
@@ -97,8 +105,27 @@ class ObjectFiles:
                 return self.exists(name) and self.digest(name) == etag and self._put(name, content)
         return self._put(name, content, IfMatch=etag)
 
+    def keeps_conditions(self) -> bool:
+        if not self._is_s3:
+            return self._is_memory
+        if not self.exists(CONDITIONS):
+            self.write(CONDITIONS, json.dumps({"kept": self._refuses_second_write()}).encode())
+        return bool(json.loads(self.read(CONDITIONS))["kept"])
+
+    def _refuses_second_write(self) -> bool:
+        """Try to create one file twice, and to replace it on a condition that does not hold."""
+        name = f".tried-{uuid.uuid4().hex}"
+        try:
+            first = self.put_if_absent(name, b"first")
+            return first and not self.put_if_absent(name, b"second") and not self.compare_and_swap(name, b"3", '"none"')
+        finally:
+            self.remove(name)
+
     def remove(self, name: str) -> None:
         self._fs.rm_file(self.path(name))
+
+    def remove_folder(self, name: str) -> None:
+        self._fs.rm(self.path(name), recursive=True)
 
     @contextmanager
     def scratch_folder(self) -> Iterator[Path]:
@@ -108,19 +135,26 @@ class ObjectFiles:
     def install(self, folder: Path, name: str) -> None:
         self._fs.put(f"{folder}/", f"{self.path(name)}/", recursive=True)
 
-    @contextmanager
-    def local_copy(self, name: str) -> Iterator[Path]:
-        with self.scratch_folder() as folder:
-            self._fs.get(f"{self.path(name)}/", str(folder), recursive=True)
-            yield folder
+    def fetch(self, name: str, path: Path) -> None:
+        self._fs.get_file(self.path(name), str(path))
 
-    def point(self, pointer: str, name: str) -> None:
-        self.write(f"{pointer}.json", json.dumps({"name": name}, indent=1).encode())
+    def point(self, pointer: str, name: str, seen: str | None) -> bool:
+        file, content, etag = f"{pointer}.json", json.dumps({"name": name}, indent=1).encode(), None
+        if not self.keeps_conditions():
+            if self.points_to(pointer) != seen:
+                return False
+            self.write(file, content)
+            return True
+        if self.exists(file):
+            found, etag = self.read_with_etag(file)
+            if _named(found) != seen:
+                return False
+        return (etag is not None or seen is None) and self.compare_and_swap(file, content, etag)
 
     def points_to(self, pointer: str) -> str | None:
         if not self.exists(f"{pointer}.json"):
             return None
-        return str(json.loads(self.read(f"{pointer}.json"))["name"])
+        return _named(self.read(f"{pointer}.json"))
 
     def url_through(self, pointer: str, name: str) -> str:
         return self.url(name)
@@ -150,6 +184,11 @@ class ObjectFiles:
                 raise
             return False
         return True
+
+
+def _named(content: bytes) -> str:
+    """The name that a pointer's file holds."""
+    return str(json.loads(content)["name"])
 
 
 def _last(path: str) -> str:

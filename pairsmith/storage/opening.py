@@ -11,6 +11,6 @@ from pairsmith.storage.object_files import ObjectFiles
 
 
 def files_at(root: str) -> Files:
-    """The files below a folder or an fsspec URL."""
-    fs, path = fsspec.core.url_to_fs(root)
+    """The files below a folder or an fsspec URL. Listings are never taken from a cache: other processes write too."""
+    fs, path = fsspec.core.url_to_fs(root, use_listings_cache=False)
     return LocalFiles(path) if isinstance(fs, LocalFileSystem) else ObjectFiles(fs, path)

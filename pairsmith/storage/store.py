@@ -210,8 +210,8 @@ class Store:
     def install(self, folder: Path, name: str) -> None:
         self.files.install(folder, name)
 
-    def point(self, pointer: str, name: str) -> None:
-        self.files.point(pointer, name)
+    def point(self, pointer: str, name: str, seen: str | None) -> bool:
+        return self.files.point(pointer, name, seen)
 
     def points_to(self, pointer: str) -> str | None:
         return self.files.points_to(pointer)

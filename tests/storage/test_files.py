@@ -235,8 +235,9 @@ def test_a_place_tells_where_its_files_are(files: Files, tmp_path: Path) -> None
     else:
         assert files.url("a") == files.link("a") == f"memory:///{tmp_path.name}/data/a"
         assert files.url_through("latest", "versions/v1") == files.url("versions/v1")
-    with files.local_copy("versions/v1") as folder:
-        assert (folder / "data" / "a").read_bytes() == b"1"
+    files.fetch("versions/v1/data/a", tmp_path / "fetched")
+    assert (tmp_path / "fetched").read_bytes() == b"1"
+    assert files.tree("versions") == {"v1/data/a": 1}
     with files.scratch_folder() as folder:
         (folder / "made").mkdir()
         (folder / "made" / "b").write_bytes(b"2")
