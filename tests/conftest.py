@@ -165,18 +165,23 @@ def postgres() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """URL of an empty bucket on an S3 server of this test's own, one that keeps to conditional writes."""
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """Address of an S3 server of this session's own, one that keeps to conditional writes."""
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:
-        host, port = server.get_host_and_port()
-        yield _bucket(f"http://{host}:{port}", monkeypatch)
+        yield "http://{}:{}".format(*server.get_host_and_port())
     finally:
         server.stop()
+
+
+@pytest.fixture
+def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """URL of an empty bucket of this test's own on that server."""
+    return _bucket(s3_server, monkeypatch)
 
 
 @pytest.fixture
