@@ -7,11 +7,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 import yaml
 
@@ -181,6 +183,58 @@ def s3_url(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     bucket = f"test-{uuid.uuid4().hex}"
     boto3.client("s3").create_bucket(Bucket=bucket)
     return f"s3://{bucket}"
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """Address of an S3 server of this session's own, one that keeps to conditional writes."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        yield "http://{}:{}".format(*server.get_host_and_port())
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """URL of an empty bucket of this test's own on that server."""
+    return _bucket(s3_server, monkeypatch)
+
+
+@pytest.fixture
+def careless_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The same on a server that ignores conditions, and so lets a second create replace the first."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    (tmp_path / "served").mkdir()
+    program = str(Path(sys.executable).with_name("rclone"))
+    keys = ["--auth-key", "key,secret", "--addr", f"127.0.0.1:{port}", "--config", os.devnull]
+    server = subprocess.Popen([program, "serve", "s3", *keys, str(tmp_path / "served")], stderr=subprocess.DEVNULL)
+    try:
+        ends = time.monotonic() + 30
+        while socket.socket().connect_ex(("127.0.0.1", port)) and time.monotonic() < ends:
+            time.sleep(0.05)
+        yield _bucket(f"http://127.0.0.1:{port}", monkeypatch)
+    finally:
+        server.kill()
+        server.wait()
+
+
+def _bucket(address: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A new bucket at an address, which this process and its children find by their environment."""
+    import boto3
+
+    access = {"ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": "secret", "DEFAULT_REGION": "us-east-1"}
+    for name, value in (access | {"ENDPOINT_URL": address}).items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    name = f"bucket-{uuid.uuid4().hex[:8]}"
+    boto3.client("s3").create_bucket(Bucket=name)
+    return f"s3://{name}"
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])

@@ -91,7 +91,8 @@ def test_a_newer_candidate_supersedes_the_one_that_waits(publish: Publish, store
     publish(4)
     publish(5)
     assert states(store) == {"v0001": "superseded", "v0002": "candidate"}
-    assert (found := versions.version_at(store, "v0002")) is not None
+    found = versions.version_at(store, "v0002")
+    assert found
     assert found.about["supersedes"] == ["v0001"]
     with pytest.raises(RunError, match="v0001 cannot be released: v0002 is newer and candidate"):
         versions.release(store, "v0001", **WHO)
@@ -141,7 +142,8 @@ def test_decisions_that_cannot_be_are_refused_with_what_could(publish: Publish, 
         versions.rollback(store, "v0001", **WHO)
     with pytest.raises(RunError, match="v0002 was never released: it is candidate"):
         versions.rollback(store, "v0002", **WHO)
-    assert (found := versions.version_at(store, "v0002")) is not None
+    found = versions.version_at(store, "v0002")
+    assert found
     for name in found.files:
         store.write_bytes(found.place(name), b"PAR1")
     with pytest.raises(RunError, match="v0002: damaged"):
