@@ -83,8 +83,6 @@ class Notes:
 
     def _recalled(self, ref: TableRef, path: Path, stamp: dict[str, int]) -> pa.Table | None:
         """The notes on a file, if it is unchanged; else None."""
-        if not self._store.exists(ref.path):
-            return None
         try:
             found = self._store.read_arrow(ref)
             about = json.loads(found.schema.metadata[_ABOUT])
@@ -92,10 +90,11 @@ class Notes:
                 return None
             if about["stamp"] == stamp and about["settled"]:
                 return found
-            digest = file_digest(path)
-        except (TableError, OSError, ValueError, KeyError, TypeError):
+            known = about["sha256"]
+        except (TableError, ValueError, KeyError, TypeError):
             return None
-        if about["sha256"] != digest or stamp != _stamp(path):
+        digest = file_digest(path)
+        if known != digest or stamp != _stamp(path):
             return None
         self._write(ref, found, path, stamp, digest)
         return found
@@ -143,7 +142,7 @@ def _stamp(path: Path) -> dict[str, int] | None:
     """The size, inode and times of a file, which show whether it changed; None if there is no regular file."""
     try:
         found = os.stat(path)
-    except OSError:
+    except FileNotFoundError:
         return None
     if not stat.S_ISREG(found.st_mode):
         return None

@@ -14,7 +14,11 @@ FileState = tuple[int, ...]
 
 
 class Files(Protocol):
-    """Files below a root. Each is there whole or not at all."""
+    """Files below a root. Each is there whole or not at all.
+
+    Every method that reads tries again for a while where the storage fails, and then raises StorageUnreachable that
+    names the file: see `reads`. So no answer of theirs is a guess: what is said to be absent is absent.
+    """
 
     @property
     def root(self) -> str:
@@ -46,7 +50,7 @@ class Files(Protocol):
     def read_with_etag(self, name: str) -> tuple[bytes, str]:
         """A file and the ETag that `compare_and_swap` takes. Raises FileNotFoundError where there is no such file."""
 
-    def open(self, name: str) -> AbstractContextManager[IO[bytes]]:
+    def open(self, name: str) -> IO[bytes]:
         """A file opened for reading. Raises FileNotFoundError where there is none."""
 
     def digest(self, name: str) -> str:
@@ -87,7 +91,7 @@ class Files(Protocol):
         """Let `pointer` lead to `name`, in one step. Only one process at a time may do so: see `decisions.deciding`."""
 
     def points_to(self, pointer: str) -> str | None:
-        """The name that a pointer leads to; None where there is none."""
+        """The name that a pointer leads to; None where there is none. Raises DamagedFile where it cannot be parsed."""
 
     def url_through(self, pointer: str, name: str) -> str:
         """The address of `name` for readers while `pointer` leads to it: the pointer's, if programs can follow it."""
