@@ -16,6 +16,7 @@ from pairsmith.config.loading import as_recipe
 from pairsmith.errors import ConfigError, RunError
 from pairsmith.generation.evolution import STAGE as EVOLVE
 from pairsmith.generation.pool import STAGE as GENERATE
+from pairsmith.judging.checks import require
 from pairsmith.judging.rating import STAGE as RATE
 from pairsmith.ledger.ledger import open_ledger
 from pairsmith.memory import frugal_memory
@@ -121,6 +122,7 @@ def run(recipe: Recipe, workers: Workers, session: Session, only: str | None = N
     `full`: all sources are read afresh. Raises RunError where a stage failed for good, or where nothing can be done
     since completions or ratings are lacking.
     """
+    require(recipe.checks)
     store, ledger = open_store(recipe, session), open_ledger(recipe.ledger_url, session)
     with frugal_memory(), store.lock(), ledger.lock(store.root):
         loaded = workers.load(full)
@@ -274,6 +276,7 @@ def preview(
     if count < 1:
         raise ConfigError(f"preview: count is {count}; it must be 1 or more")
     whole = as_recipe(recipe)
+    require(whole.checks)
     limit = min(count, whole.prompts.limit or count)
     few = {"prompts": whole.prompts.model_copy(update={"limit": limit}), "ledger": whole.ledger_url}
     with opened(session) as one, tempfile.TemporaryDirectory() as folder:
