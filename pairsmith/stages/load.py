@@ -27,7 +27,8 @@ def load(recipe: Recipe, session: Session) -> Loaded:
     with fetched(recipe.prompts, store.files.local_path("sources")) as bodies:
         read = prompts.read_prompts(recipe.prompts, bodies, notes)
         loaded = shard_prompts(read, store, recipe.shard_size, known)
-    notes.tidy()
+        notes.keep_unfinished()
+        notes.tidy(prompts.noted_files(recipe.prompts, bodies))
     return loaded
 
 
