@@ -10,7 +10,7 @@ from pairsmith.ledger.ledger import Ledger
 from pairsmith.storage.formats import check_workspace
 from pairsmith.storage.opening import files_at
 from pairsmith.storage.store import Store
-from pairsmith.storage.versions import history, latest_version, version_at
+from pairsmith.storage.versions import State, history, latest_version, version_at
 
 
 def datasets_of(workspace: Path | str) -> list[dict[str, Any]]:
@@ -46,7 +46,7 @@ def versions_of(store: Store) -> list[dict[str, Any]]:
     for name in all_versions.names:
         version, decision = version_at(store, name), all_versions.last_decision(name)
         changed = version.about.get("changelog", {}) if version else {}
-        state = str(all_versions.state(name)) if version else "damaged"
+        state = str(all_versions.state(name)) if version else str(State.DAMAGED)
         found.append(
             {
                 "version": name,

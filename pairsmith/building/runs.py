@@ -17,6 +17,7 @@ from pairsmith.config.loading import as_recipe
 from pairsmith.errors import ConfigError, RunError
 from pairsmith.generation.evolution import STAGE as EVOLVE
 from pairsmith.generation.pool import STAGE as GENERATE
+from pairsmith.judging.checks import require
 from pairsmith.judging.rating import STAGE as RATE
 from pairsmith.ledger.ledger import open_ledger
 from pairsmith.memory import frugal_memory
@@ -124,6 +125,7 @@ def run(recipe: Recipe, workers: Workers, session: Session, only: str | None = N
     `full`: all sources are read afresh. Raises RunError where a stage failed for good, or where nothing can be done
     since completions or ratings are lacking.
     """
+    require(recipe.checks)
     store, ledger = open_store(recipe, session), open_ledger(recipe.ledger_url, session)
     with frugal_memory(), store.lock(), ledger.lock(store.files) as fence, fenced(store, fence, session):
         loaded = workers.load(full)
@@ -285,6 +287,7 @@ def preview(
     if count < 1:
         raise ConfigError(f"preview: count is {count}; it must be 1 or more")
     whole = as_recipe(recipe)
+    require(whole.checks)
     limit = min(count, whole.prompts.limit or count)
     few = {"prompts": whole.prompts.model_copy(update={"limit": limit}), "ledger": whole.ledger_url}
     with opened(session) as one, tempfile.TemporaryDirectory() as folder:

@@ -33,6 +33,7 @@ from pairsmith.config.loading import as_recipe
 from pairsmith.errors import ConfigError
 from pairsmith.generation import evolution, pool
 from pairsmith.judging import rating
+from pairsmith.judging.checks import require
 from pairsmith.judging.scoring import Scores, scores
 from pairsmith.pairing import survey
 from pairsmith.pairing.survey import SurveyResult
@@ -122,6 +123,7 @@ def rate(
     assert judging is not None
     if brought := [judge.name for judge in judging.judges if judge.is_given]:
         raise ConfigError(f"rate: judge {brought[0]} has backend given; its ratings are in the rows already")
+    require(judging.checks)
     found = _answers(table, given, "rate", rejections)
     tables = frame("prompts", given.table), frame("completions", found.table)
     made: list[RatingRow] = []

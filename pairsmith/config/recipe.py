@@ -9,6 +9,7 @@ from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
 from pairsmith.about import __version__
 from pairsmith.config.base import Config, Name
+from pairsmith.config.check_kinds import Check
 from pairsmith.config.consistency import check_given, check_member_names, check_pairing, check_places
 from pairsmith.config.generating import Evolution, Evolver, Member, Pool
 from pairsmith.config.judging import Judge, Rating
@@ -171,6 +172,10 @@ class Recipe(Config):
         if isinstance(strategy, Reference):
             return self.rating is not None and self.pairing.checked
         return strategy != "member-order" and not (strategy == "evolved-vs-original" and not self.pairing.checked)
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        return self.rating.checks if self.rating else ()
 
     @property
     def needs_survey(self) -> bool:

@@ -26,7 +26,7 @@ def push_to_hub(recipe: Recipe, store: Store, published: Published) -> str | Non
     hub = recipe.publishing.hub
     assert hub is not None
     upload = {"repo_id": hub.repo_id, "digest": version.digest}
-    if store.exists("pushed.json") and store.read_json("pushed.json") == upload:
+    if store.known_json("pushed.json") == upload:
         return None
     token = os.environ.get(hub.token_env)
     if not token:

@@ -15,7 +15,7 @@ from pairsmith.sources.sharding import Loaded, known_prompts, shard_prompts
 from pairsmith.stages.base import open_store
 from pairsmith.storage import schemas
 from pairsmith.storage.formats import mark_workspace
-from pairsmith.text import sandbox, templating
+from pairsmith.text import bounded_filters, bounds, sandbox, templating
 
 
 def load(recipe: Recipe, session: Session) -> Loaded:
@@ -27,13 +27,14 @@ def load(recipe: Recipe, session: Session) -> Loaded:
     with fetched(recipe.prompts, store.files.local_path("sources")) as bodies:
         read = prompts.read_prompts(recipe.prompts, bodies, notes)
         loaded = shard_prompts(read, store, recipe.shard_size, known)
-    notes.tidy()
+        notes.keep_unfinished()
+        notes.tidy(prompts.noted_files(recipe.prompts, bodies))
     return loaded
 
 
 def _fingerprint() -> str:
     """The fingerprint of the code that makes prompts from rows: notes about a file are valid only for the same code."""
-    return source_hash(prompts, readers, row_fields, schemas, ids, templating, sandbox)
+    return source_hash(prompts, readers, row_fields, schemas, ids, templating, sandbox, bounds, bounded_filters)
 
 
 def forget_sources(recipe: Recipe, session: Session) -> None:

@@ -42,7 +42,7 @@ def pair_shard(recipe: Recipe, shard: str, session: Session) -> StageResult:
     store = open_store(recipe, session)
     source = store.load(prompts_ref(shard))
     completions, ratings = judged_tables(recipe, store, shard)
-    result = (survey_merge.read_result(store, shard) if recipe.needs_survey else None) or SurveyResult()
+    result = survey_merge.read_result(store, shard) if recipe.needs_survey else SurveyResult()
     tables, flags = paired(recipe, source.data, completions, ratings, result, session)
     store.write(rejections_ref(shard), tables.rejections, "")
     store.write(pairs_ref(shard), tables.pairs, "")

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from pairsmith.config import Recipe
-from pairsmith.errors import TableError
+from pairsmith.errors import DamagedFile
 from pairsmith.ledger.ledger import open_ledger
 from pairsmith.pairing import survey_merge
-from pairsmith.pairing.survey import SurveyResult
 from pairsmith.publishing import hub
 from pairsmith.publishing.publish import Findings, Published, publish
 from pairsmith.reporting import gates
@@ -50,13 +49,12 @@ def _added_up(recipe: Recipe, store: Store, loaded: Loaded) -> tuple[Summary, Tr
     for shard in loaded.shards:
         record = record_of(store, shard)
         if record is None:
-            raise TableError(f"{store.path(record_name(shard))}: damaged; run again")
+            raise DamagedFile(f"{store.url(record_name(shard))}: absent or damaged; run again")
         summary.merge(Summary.from_json(record["summary"]))
         trust.merge(Trust.from_json(record["trust"]))
         content = (content + int(record["content"], 16)) % 2**256
     if recipe.needs_survey and loaded.shards:  # the slopes are the same for all shards
-        result = survey_merge.read_result(store, next(iter(loaded.shards))) or SurveyResult()
-        summary.slopes = dict(result.slopes)
+        summary.slopes = dict(survey_merge.read_result(store, next(iter(loaded.shards))).slopes)
     summary.load_reasons.update(at_load["reason"])
     summary.load_reasons.update({"merged": loaded.merged} if loaded.merged else {})
     summary.rows_read = loaded.accepted + len(at_load) + loaded.merged

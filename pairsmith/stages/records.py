@@ -47,8 +47,5 @@ def judged_tables(recipe: Recipe, store: Store, shard: str) -> tuple[pd.DataFram
 
 
 def _read(store: Store, name: str, keys: set[str]) -> dict[str, Any] | None:
-    try:
-        record = store.read_json(name)
-        return record if set(record) == keys else None
-    except (OSError, ValueError, TypeError):
-        return None
+    record = store.known_json(name)
+    return record if isinstance(record, dict) and set(record) == keys else None

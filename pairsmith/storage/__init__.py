@@ -10,8 +10,8 @@ It offers:
   `commits`: how a version comes to be there; `pruning`: how old ones go; `addresses`: a version by what people type;
   `exporting`: one as a plain folder; `datafiles`: its pairs; `formats`: refusing what a newer pairsmith wrote
 - `locks`: a folder held by one process; `lock_wait`: how long to wait for a lock, the ledger's included
-- `lease`: a data set on object storage held by one run, where `probe` finds that the storage can; `fence`: a hold that
-  may be lost; `workspace_id`: what names a data set among machines
+- `lease`: a data set on object storage held by one run, where that keeps to the condition of a write; `fence`: a hold
+  that may be lost; `workspace_id`: what names a data set among machines
 - `drivers`: names of database drivers
 
 It may import about, ids, errors, memory, text, config and protocol.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from pairsmith.ids import canonical_json, normalised
 from pairsmith.storage.addresses import addressed
 from pairsmith.storage.files import Files
 from pairsmith.storage.formats import check_version_folder
+from pairsmith.storage.local_files import LocalFiles
 from pairsmith.storage.store import Store
 from pairsmith.storage.versions import Version
 
@@ -71,8 +72,9 @@ def published_files(dataset: Path | str) -> Sequence[File]:
     if "://" in str(dataset):
         return data_files(*addressed(str(dataset)))
     dataset = Path(dataset)
-    folder = (dataset / "latest" if (dataset / "latest").is_dir() else dataset).resolve()
-    files = sorted(folder.glob("data/*.parquet"), key=lambda path: _in_order(path.name))
+    folder = (dataset / "latest" if LocalFiles(str(dataset)).exists("latest") else dataset).resolve()
+    names = [name for name in LocalFiles(str(folder)).names_in("data") if name.endswith(".parquet")]
+    files = [folder / "data" / name for name in sorted(names, key=_in_order)]
     if not files:
         raise DataError(f"{dataset}: no published dataset (no data/*.parquet and no `latest` in it)")
     check_version_folder(folder)
@@ -130,10 +132,14 @@ def rows_of(files: Sequence[File]) -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def _opened(file: File, names: Sequence[str] = READ) -> Iterator[pq.ParquetFile]:
-    """An open data file; raises DataError unless it has these columns with the types that we write."""
+    """An open data file; raises DataError unless it has these columns with the types that we write.
+
+    It is read through `Files.open`, so an error of reading is StorageUnreachable, and any other means damage.
+    """
+    files, name = (LocalFiles(str(file.parent)), file.name) if isinstance(file, Path) else (file.files, file.name)
     try:
         with (
-            nullcontext(file) if isinstance(file, Path) else file.files.open(file.name) as source,
+            files.open(name) as source,
             pq.ParquetFile(source, buffer_size=BUFFER, pre_buffer=False) as parquet,  # else a whole column at once
         ):
             schema = parquet.schema_arrow

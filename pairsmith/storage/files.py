@@ -10,11 +10,17 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Protocol
 
+from pairsmith.errors import NoConditionalWrites
+
 FileState = tuple[int, ...]
 
 
 class Files(Protocol):
-    """Files below a root. Each is there whole or not at all."""
+    """Files below a root. Each is there whole or not at all.
+
+    Every method that reads tries again for a while where the storage fails, and then raises StorageUnreachable that
+    names the file: see `reads`. So no answer of theirs is a guess: what is said to be absent is absent.
+    """
 
     @property
     def root(self) -> str:
@@ -49,7 +55,7 @@ class Files(Protocol):
     def read_with_etag(self, name: str) -> tuple[bytes, str]:
         """A file and the ETag that `compare_and_swap` takes. Raises FileNotFoundError where there is no such file."""
 
-    def open(self, name: str) -> AbstractContextManager[IO[bytes]]:
+    def open(self, name: str) -> IO[bytes]:
         """A file opened for reading. Raises FileNotFoundError where there is none."""
 
     def digest(self, name: str) -> str:
@@ -103,7 +109,7 @@ class Files(Protocol):
         """
 
     def points_to(self, pointer: str) -> str | None:
-        """The name that a pointer leads to; None where there is none."""
+        """The name that a pointer leads to; None where there is none. Raises DamagedFile where it cannot be parsed."""
 
     def url_through(self, pointer: str, name: str) -> str:
         """The address of `name` for readers while `pointer` leads to it: the pointer's, if programs can follow it."""
@@ -115,3 +121,9 @@ class Files(Protocol):
         with its process, however that ended. Without `wait`, `lock_wait.patient` says how long to wait. Object storage
         has no such lock: there, `ledger.lock` protects the data set, in the database or by a lease.
         """
+
+
+def refuse_unconditional(files: Files, hint: str) -> None:
+    """Raise NoConditionalWrites, with a hint, where the storage does not keep to the condition of a write."""
+    if not files.keeps_conditions():
+        raise NoConditionalWrites(f"{files.url('')}: this storage does not keep to the condition of a write; {hint}")

@@ -5,8 +5,6 @@ A number goes up when older code would misread what newer code writes. A file wi
 
 from __future__ import annotations
 
-import json
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,6 @@ from pairsmith.about import __version__
 from pairsmith.errors import DataError
 from pairsmith.storage.store import Store
 
-log = logging.getLogger(__name__)
 WORKSPACE_FORMAT = 1  # of a data set's folder
 OBJECTS_FORMAT = 2  # of a data set on object storage, whose versions are commits, which pairsmith up to 0.2.0 overlooks
 VERSION_FORMAT = 1  # of a version's folder
@@ -35,11 +32,8 @@ def check_version(place: str, about: Mapping[str, Any]) -> None:
 
 
 def check_version_folder(folder: Path) -> None:
-    """The same for a version's folder. Without a readable version.json there is no format to check."""
-    try:
-        about = json.loads((folder / "version.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return
+    """The same for a version's folder. Where version.json is absent or damaged there is no format to check."""
+    about = Store(str(folder)).known_json("version.json")
     if isinstance(about, dict):
         check_version(str(folder), about)
 
@@ -63,10 +57,5 @@ def _format_of(store: Store) -> int:
 
 def _workspace_format(store: Store) -> object:
     """The number in a data set's folder; None where there is none, or the file is damaged."""
-    if not store.exists(FILE):
-        return None
-    try:
-        return store.read_json(FILE)["format"]
-    except (ValueError, KeyError, TypeError) as error:
-        log.warning("%s: damaged, and written anew (%s: %s)", store.url(FILE), type(error).__name__, error)
-        return None
+    about = store.known_json(FILE)
+    return about.get("format") if isinstance(about, dict) else None

@@ -19,9 +19,8 @@ from dataclasses import asdict, dataclass, replace
 
 from pairsmith.errors import DataError, RunError
 from pairsmith.storage.fence import Fence, taken_over_by
-from pairsmith.storage.files import Files
+from pairsmith.storage.files import Files, refuse_unconditional
 from pairsmith.storage.lock_wait import holder_after
-from pairsmith.storage.probe import refuse_unconditional
 
 log = logging.getLogger(__name__)
 FILE = "lease.json"

@@ -9,19 +9,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import tempfile
 import threading
 import uuid
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, TypeVar, cast
 
 from fsspec import AbstractFileSystem
 
-from pairsmith.errors import NoConditionalWrites
+from pairsmith.errors import DamagedFile, NoConditionalWrites
 from pairsmith.storage.files import FileState
+from pairsmith.storage.reads import RetriedFile, parsed, retried
 
+T = TypeVar("T")
+COPIED = 1 << 20  # bytes that are copied at once
 _memory = threading.Lock()  # fsspec has one memory file system per process
 CONDITIONS = "conditional-writes.json"  # what came of trying whether the storage keeps to a condition
 
@@ -46,41 +50,46 @@ class ObjectFiles:
         return None
 
     def exists(self, name: str) -> bool:
-        return bool(self._fs.exists(self.path(name)))
+        try:
+            self._retried(name, lambda: self._fs.info(self.path(name)))  # fsspec's own `exists` hides every error
+        except FileNotFoundError:
+            return False
+        return True
 
     def names_in(self, folder: str) -> list[str]:
-        if not self.exists(folder):
-            return []
-        return sorted(_last(path) for path in self._fs.ls(self.path(folder), detail=False))
+        return sorted(_last(info["name"]) for info in self.entries(folder))
 
     def tree(self, folder: str) -> dict[str, int]:
-        root = self.path(folder).rstrip("/")
-        found: dict[str, dict[str, Any]] = self._fs.find(root, detail=True)
-        return {path.removeprefix(f"{root}/"): int(info["size"]) for path, info in found.items()}
+        found: dict[str, int] = {}
+        for info in self.entries(folder):
+            name = _last(info["name"])
+            if info["type"] == "directory":
+                found |= {f"{name}/{below}": size for below, size in self.tree(f"{folder}/{name}").items()}
+            else:
+                found[name] = int(info["size"])
+        return found
 
     def listing(self, folder: str) -> dict[str, str]:
-        try:
-            found = self._fs.ls(self.path(folder), detail=True)
-        except FileNotFoundError:
-            return {}
+        found = self.entries(folder)
         files = sorted((_last(info["name"]), info) for info in found if info["type"] == "file")
         return {name: self._etag(info) for name, info in files if not name.startswith(".")}
 
     def read(self, name: str) -> bytes:
-        return cast(bytes, self._fs.cat_file(self.path(name)))
+        return cast(bytes, self._retried(name, lambda: self._fs.cat_file(self.path(name))))
 
     def read_with_etag(self, name: str) -> tuple[bytes, str]:
         # The ETag first: if the file is replaced between the two requests, its old ETag makes the next swap fail.
-        etag = self._etag(self._fs.info(self.path(name)))
+        etag = self._etag(self._retried(name, lambda: self._fs.info(self.path(name))))
         return self.read(name), etag
 
-    def open(self, name: str) -> AbstractContextManager[IO[bytes]]:
-        return cast(AbstractContextManager[IO[bytes]], self._fs.open(self.path(name), "rb"))
+    def open(self, name: str) -> IO[bytes]:
+        path = self.path(name)
+        return cast("IO[bytes]", RetriedFile(self.url(name), lambda: self._fs.open(path, "rb")))
 
     def digest(self, name: str) -> str:
         try:
-            with self._fs.open(self.path(name), "rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
+            with self.open(name) as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
         except FileNotFoundError:
             return hashlib.sha256(b"").hexdigest()
 
@@ -89,7 +98,7 @@ class ObjectFiles:
 
     def write(self, name: str, content: bytes) -> None:
         with _memory if self._is_memory else nullcontext():
-            self._fs.pipe_file(self.path(name), content)
+            self._retried(name, lambda: self._fs.pipe_file(self.path(name), content))
 
     def put_if_absent(self, name: str, content: bytes) -> bool:
         if self._is_memory:
@@ -136,7 +145,14 @@ class ObjectFiles:
         self._fs.put(f"{folder}/", f"{self.path(name)}/", recursive=True)
 
     def fetch(self, name: str, path: Path) -> None:
-        self._fs.get_file(self.path(name), str(path))
+        with self.open(name) as source, open(path, "wb") as copy:
+            shutil.copyfileobj(source, copy, COPIED)
+
+    @contextmanager
+    def local_copy(self, name: str) -> Iterator[Path]:
+        with self.scratch_folder() as folder:
+            _download(self, name, folder)
+            yield folder
 
     def point(self, pointer: str, name: str, seen: str | None) -> bool:
         file, content, etag = f"{pointer}.json", json.dumps({"name": name}, indent=1).encode(), None
@@ -147,14 +163,15 @@ class ObjectFiles:
             return True
         if self.exists(file):
             found, etag = self.read_with_etag(file)
-            if _named(found) != seen:
+            if _pointer(self.url(pointer), found) != seen:
                 return False
         return (etag is not None or seen is None) and self.compare_and_swap(file, content, etag)
 
     def points_to(self, pointer: str) -> str | None:
-        if not self.exists(f"{pointer}.json"):
+        try:
+            return parsed(self, f"{pointer}.json", lambda content: _pointer(self.url(pointer), content))
+        except FileNotFoundError:
             return None
-        return _named(self.read(f"{pointer}.json"))
 
     def url_through(self, pointer: str, name: str) -> str:
         return self.url(name)
@@ -162,6 +179,16 @@ class ObjectFiles:
     @contextmanager
     def lock(self, busy: str, wait: float | None = None) -> Iterator[None]:
         yield
+
+    def _retried(self, name: str, action: Callable[[], T]) -> T:
+        return retried(self.url(name), action)
+
+    def entries(self, folder: str) -> list[dict[str, Any]]:
+        """What is in a folder; nothing where there is no such folder."""
+        try:
+            return list(self._retried(folder, lambda: self._fs.ls(self.path(folder), detail=True)))
+        except FileNotFoundError:
+            return []
 
     def _etag(self, info: dict[str, Any]) -> str:
         if self._is_memory:
@@ -186,9 +213,23 @@ class ObjectFiles:
         return True
 
 
-def _named(content: bytes) -> str:
-    """The name that a pointer's file holds."""
-    return str(json.loads(content)["name"])
+def _download(files: ObjectFiles, name: str, folder: Path) -> None:
+    """Copy a folder to one of this machine; fsspec's own `get` leaves out what it fails to list."""
+    folder.mkdir(exist_ok=True)
+    for info in files.entries(name):
+        one, target = f"{name}/{_last(info['name'])}", folder / _last(info["name"])
+        if info["type"] == "directory":
+            _download(files, one, target)
+        else:
+            with files.open(one) as source, open(target, "wb") as copy:
+                shutil.copyfileobj(source, copy, COPIED)
+
+
+def _pointer(place: str, content: bytes) -> str:
+    try:
+        return str(json.loads(content)["name"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedFile(f"{place}.json: damaged pointer to a version: {type(error).__name__}: {error}") from None
 
 
 def _last(path: str) -> str:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from pairsmith.errors import DataError, RunError
+from pairsmith.errors import DamagedFile, DataError, RunError
 from pairsmith.storage.decisions import WAIT_SECONDS, Decision, Verdict, deciding, decisions_of, now, record
 from pairsmith.storage.formats import check_version, check_workspace
 from pairsmith.storage.store import Store
@@ -36,6 +36,7 @@ class State(StrEnum):
     REJECTED = "rejected"
     SUPERSEDED = "superseded"  # a newer version came before a decision
     WITHDRAWN = "withdrawn"  # `latest` was taken back from it
+    DAMAGED = "damaged"  # its version.json is absent or damaged, so nobody knows whether it needs approval
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,10 @@ class History:
         """The state of a version: from the last decision that concerns it, else from whether it needs approval."""
         decision = self.last_decision(name)
         if decision is None:
-            if not self.needs_approval(name):
+            version = version_at(self.store, name)
+            if version is None:
+                return State.DAMAGED
+            if not version.needs_approval:
                 return State.RELEASED
             return State.CANDIDATE if name == self.newest else State.SUPERSEDED
         if decision.version != name:
@@ -190,9 +194,9 @@ def latest_version(store: Store) -> Version | None:
 
 
 def version_at(store: Store, name: str) -> Version | None:
-    """A version by its name, also one that was pruned; None where its version.json cannot be read.
+    """A version by its name, also one that was pruned; None where its version.json is absent or damaged.
 
-    Raises DataError where a newer pairsmith wrote it in a newer format.
+    Raises StorageUnreachable where that is not known, and DataError where a newer pairsmith wrote it.
     """
     folder = f"versions/{name}"
     try:
@@ -209,8 +213,9 @@ def version_at(store: Store, name: str) -> Version | None:
             about=about,
             parts=dict(about.get("parts", {})),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        log.warning("%s: version.json cannot be read (%s); the next version takes its place", store.url(folder), error)
+    except (FileNotFoundError, DamagedFile, ValueError, KeyError, TypeError, AttributeError) as error:
+        problem = "%s: version.json is absent or damaged (%s); the next version takes its place"
+        log.warning(problem, store.url(folder), error)
         return None
 
 

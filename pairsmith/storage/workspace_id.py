@@ -10,8 +10,7 @@ import json
 import uuid
 
 from pairsmith.errors import DataError, NoConditionalWrites
-from pairsmith.storage.files import Files
-from pairsmith.storage.probe import refuse_unconditional
+from pairsmith.storage.files import Files, refuse_unconditional
 
 FILE = "id.json"
 

@@ -45,7 +45,7 @@ def set_up(environment: dict[str, str]) -> None:
 
 
 @pytest.fixture
-def there(s3_url: str) -> dict[str, Any]:
+def there(s3: str) -> dict[str, Any]:
     """Words for children that work on the bucket."""
     known = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
     return {"prepare": partial(set_up, known)}
@@ -58,10 +58,10 @@ def expected(base_recipe: Build, tmp_path: Path) -> str:
 
 
 def test_f28_a_second_run_says_who_holds_the_lease(
-    base_recipe: Build, s3_url: str, there: dict[str, Any], slow: FakeEndpoint, tmp_path: Path, tally: Tally
+    base_recipe: Build, s3: str, there: dict[str, Any], slow: FakeEndpoint, tmp_path: Path, tally: Tally
 ) -> None:
     digest = expected(base_recipe, tmp_path)
-    recipe = base_recipe(slow, COUNT, workspace=s3_url, ledger=f"sqlite:///{tmp_path}/one.sqlite")
+    recipe = base_recipe(slow, COUNT, workspace=s3, ledger=f"sqlite:///{tmp_path}/one.sqlite")
     elsewhere = recipe.model_copy(update={"ledger": f"sqlite:///{tmp_path}/other-machine.sqlite"})
     with Child(recipe, **there) as first:
         wait_for_calls(slow, first, 20)
@@ -103,10 +103,10 @@ def test_f28_a_server_that_ignores_conditions_is_refused(base_recipe: Build, car
 
 
 def test_f28_the_lease_of_a_run_that_was_killed_lapses(
-    base_recipe: Build, s3_url: str, there: dict[str, Any], slow: FakeEndpoint, tmp_path: Path, tally: Tally
+    base_recipe: Build, s3: str, there: dict[str, Any], slow: FakeEndpoint, tmp_path: Path, tally: Tally
 ) -> None:
     digest = expected(base_recipe, tmp_path)
-    recipe = base_recipe(slow, COUNT, workspace=s3_url, ledger=f"sqlite:///{tmp_path}/ledger.sqlite")
+    recipe = base_recipe(slow, COUNT, workspace=s3, ledger=f"sqlite:///{tmp_path}/ledger.sqlite")
     with Child(recipe, **there) as first:
         wait_for_calls(slow, first, 20)
         first.kill()
@@ -117,9 +117,9 @@ def test_f28_the_lease_of_a_run_that_was_killed_lapses(
 
 
 def test_f28_a_run_that_slept_through_its_lease_stops_and_publishes_nothing(
-    base_recipe: Build, s3_url: str, there: dict[str, Any], slow: FakeEndpoint, tmp_path: Path, tally: Tally
+    base_recipe: Build, s3: str, there: dict[str, Any], slow: FakeEndpoint, tmp_path: Path, tally: Tally
 ) -> None:
-    recipe = base_recipe(slow, COUNT, workspace=s3_url, ledger=f"sqlite:///{tmp_path}/one.sqlite")
+    recipe = base_recipe(slow, COUNT, workspace=s3, ledger=f"sqlite:///{tmp_path}/one.sqlite")
     elsewhere = recipe.model_copy(update={"ledger": f"sqlite:///{tmp_path}/other-machine.sqlite"})
     files = open_store(recipe).files
     with Child(recipe, **there) as first:
