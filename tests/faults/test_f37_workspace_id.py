@@ -30,6 +30,7 @@ def test_f37_two_machines_with_one_path_do_not_exclude_each_other(
     ledger_url: str, tmp_path: Path, tally: Tally
 ) -> None:
     path = tmp_path / "data"
+    path.mkdir()
     with Ledger(ledger_url).lock(files_at(str(path))) as one:
         path.rename(tmp_path / "the first machine's")  # under this path, the second machine has another disk
         with Ledger(ledger_url).lock(files_at(str(path))) as other:

@@ -141,6 +141,15 @@ def test_failed_calls_are_not_recorded_and_a_ledger_that_fails_is_named(tmp_path
         assert all(reply.error is None for reply in generate(recorded(endpoint, ledger), requests(3)))
 
 
+def test_nothing_is_asked_where_the_engine_cannot_open_the_ledger(tmp_path: Path, endpoint: FakeEndpoint) -> None:
+    ledger = Ledger(f"sqlite:///{tmp_path}/ledger.sqlite")
+    with sqlite3.connect(tmp_path / "ledger.sqlite") as connection:
+        connection.execute("UPDATE format SET number = 99")
+    with pytest.raises(DataError, match="made by a newer pairsmith"):
+        generate(recorded(endpoint, ledger), requests(10))
+    assert not endpoint.journal
+
+
 def test_nothing_more_is_asked_once_replies_cannot_be_kept(tmp_path: Path, endpoint: FakeEndpoint) -> None:
     ledger = Ledger(f"sqlite:///{tmp_path}/ledger.sqlite")
     with sqlite3.connect(tmp_path / "ledger.sqlite") as connection:
