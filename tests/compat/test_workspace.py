@@ -95,7 +95,8 @@ def test_versions_are_compared_and_shown(store: Store) -> None:
     first, second = (data_files(store, named_version(store, name)) for name in ("v0001", "v0002"))
     found = changes(first, second)
     assert (found.added, found.removed, found.changed + found.kept) == (2, 0, 4)
-    assert compare(first, second).prompts_in_both == 4
+    folders = [Path(store.path(f"versions/{name}")) for name in ("v0001", "v0002")]
+    assert compare(*folders).prompts_in_both == 4
     pairs = read_pairs(Path(store.root), 100)
     latest = versions.latest_version(store)
     assert latest is not None

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from typing import Any
 
 import boto3
 import pytest
+from click.testing import CliRunner, Result
 from rich.console import Console
 
 from pairsmith import Dataset
@@ -30,9 +32,10 @@ from pairsmith.storage import versions
 from pairsmith.storage.formats import FILE, OBJECTS_FORMAT
 from pairsmith.storage.opening import files_at
 from pairsmith.storage.store import Store
+from pairsmith_flows.__main__ import main
+from pairsmith_flows.cli.exits import ENDING
 from pairsmith_flows.cli.result import show_published
 from tests.conftest import ROOT, clean_environment
-from tests.flows.cli.test_commands import cli
 from tests.runs import run
 
 pytestmark = pytest.mark.s3
@@ -87,6 +90,16 @@ def recipe_at(echo_recipe: Build, tmp_path: Path) -> Callable[..., Recipe]:
         return echo_recipe(count, **place, **more)
 
     return build
+
+
+def typed(*words: str) -> Result:
+    """What a command says, run in this process, which gets back its own handlers of signals."""
+    before = {number: signal.getsignal(number) for number in ENDING}
+    try:
+        return CliRunner().invoke(main, words, env={"COLUMNS": "140"})
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def whole(store: Store) -> dict[str, str]:
@@ -166,7 +179,7 @@ def test_f28_an_upload_cut_by_an_older_pairsmith_blocks_nothing(s3: str, recipe_
     assert versions.history(store).names == ("v0001",)
     decision = versions.release(store, None, **WHO)
     assert (decision.version, versions.latest_name(store)) == (candidate.version, "v0001")
-    assert "an upload that was cut short" in cli("versions", store.url("").rstrip("/")).stdout
+    assert "an upload that was cut short" in typed("versions", store.url("").rstrip("/")).stdout
     following = run(recipe_at(s3, 5, **approval))[0]
     assert (following.version, following.state) == ("v0004", "candidate")
     assert versions.reject(store, None, **WHO).version == "v0004"
@@ -236,11 +249,11 @@ def test_f28_every_command_takes_a_url(
         "removed: v0001": ["versions", url, "--prune", "--keep", "1"],
     }
     for answer, words in commands.items():
-        told = cli(*words)
-        assert told.returncode == 0, (words, told.stderr)
+        told = typed(*words)
+        assert told.exit_code == 0, (words, told.stderr)
         assert answer.removesuffix(" waits") in told.stdout, (words, told.stdout)
     run(recipe_at(s3, 9, publishing={"approval": "required"}))
-    assert "v0004: rejected" in cli("reject", url, "--reason", "bad").stdout
+    assert "v0004: rejected" in typed("reject", url, "--reason", "bad").stdout
     assert waits.version == "v0003"
     import datasets
 
@@ -257,7 +270,7 @@ def test_f28_the_message_about_approval_names_what_can_be_typed(s3: str, recipe_
     show_published(console, recipe, vars(published) | shown)
     said = console.export_text()
     words = said.partition("`pairsmith ")[2].partition("`")[0].replace("...", "good").split()
-    assert "v0001: released" in cli(*words).stdout, words
+    assert "v0001: released" in typed(*words).stdout, words
     card = next(line.split()[-1] for line in said.splitlines() if line.strip().startswith("card:"))
     assert files_at(card.rpartition("/")[0]).read("README.md").startswith(b"---")
     tally()
@@ -271,9 +284,9 @@ def test_f28_an_export_of_what_was_damaged_is_refused(s3: str, recipe_at: Build,
                                                                 "version.json"]  # fmt: skip
     (version,) = data.versions
     data.store.write_bytes(version.place(next(iter(version.files))), b"PAR1")
-    told = cli("export", f"{s3}/ws/echo", str(tmp_path / "again"))
-    assert (told.returncode, "damaged: not as it was written" in told.stderr) == (3, True)
+    told = typed("export", f"{s3}/ws/echo", str(tmp_path / "again"))
+    assert (told.exit_code, "damaged: not as it was written" in told.stderr) == (3, True)
     assert not (tmp_path / "again").exists()
-    assert "not empty" in cli("export", f"{s3}/ws/echo", str(exported)).stderr
+    assert "not empty" in typed("export", f"{s3}/ws/echo", str(exported)).stderr
     shutil.rmtree(exported)
     tally()
