@@ -8,22 +8,34 @@ model's own behaviour (the ledger, limits, budgets) is added by wrapping a model
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from pairsmith.config import Sampling
 from pairsmith.ids import fingerprint
 
 Message = dict[str, str]
+BY_CONTENT = "files-"  # begins the revision of a folder that is named by what its files hold
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Which model answers. It is part of every request's key."""
+    """Which model answers. It is part of every request's key.
+
+    `alias`: what the recipe's `identity` calls a model of an endpoint, to tell it from others of the same name.
+    """
 
     backend: str
     model: str
     revision: str | None = None
+    alias: str | None = None
+
+    @property
+    def keyed(self) -> dict[str, str | None]:
+        """What of it is in a key. Weights named by their content are the same wherever their folder is."""
+        by_content = self.revision is not None and self.revision.startswith(BY_CONTENT)
+        found = {"backend": self.backend, "model": "" if by_content else self.model, "revision": self.revision}
+        return found | ({"alias": self.alias} if self.alias else {})
 
 
 @dataclass(frozen=True)
@@ -51,7 +63,7 @@ class Request:
 
     def _key(self, identity: Identity) -> str:
         sampling = self.sampling.model_dump(mode="json", exclude={"seed"})
-        return fingerprint(asdict(identity), self.messages, sampling, self.seed, self.sample, self.schema, self.choices)
+        return fingerprint(identity.keyed, self.messages, sampling, self.seed, self.sample, self.schema, self.choices)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Commands about the ledger: show what it holds, export, import, verify, prune."""
+"""Commands about the ledger: show what it holds, export, import, verify, prune, adopt."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pairsmith_flows.cli.running import open_console
 @click.option("--ledger", "url", metavar="URL", help="A ledger elsewhere, such as postgresql://...")
 @click.pass_context
 def ledger_command(context: click.Context, workspace: str, url: str | None) -> None:
-    """Show what the ledger holds: size, calls, tokens and cost by model; or export, import, verify, prune it."""
+    """Show what the ledger holds: size, calls, tokens and cost by model; or export, import, verify, prune, adopt."""
     with exit_codes():
         from pairsmith.ledger.bookkeeping import ledger_at
 
@@ -86,6 +86,20 @@ def ledger_prune(book: Any, workspaces: tuple[str, ...], yes: bool) -> None:
             book.replies.drop(keys)
             book.compact()
         click.echo(f"{len(keys):,} replies unused{', dropped' if yes else '; add --yes to drop them'}")
+
+
+@ledger_command.command("adopt")
+@click.argument("model")
+@click.option("--revision", metavar="NAME", help="The branch or tag under which they were kept; none by default.")
+@click.option("--commit", metavar="SHA", help="The commit that gave them; by default the one it leads to today.")
+@click.pass_obj
+def ledger_adopt(book: Any, model: str, revision: str | None, commit: str | None) -> None:
+    """Take old replies of MODEL, kept without a commit of the hub, for those of one commit."""
+    with exit_codes():
+        from pairsmith.llms.earlier import adopt
+
+        found, count = adopt(book, model, revision, commit)
+        click.echo(f"{count:,} replies of {model} now count as those of commit {found}; the next run uses them")
 
 
 COMMANDS = (ledger_command,)

@@ -20,6 +20,9 @@ from pairsmith.generation.pool import STAGE as GENERATE
 from pairsmith.judging.checks import require
 from pairsmith.judging.rating import STAGE as RATE
 from pairsmith.ledger.ledger import open_ledger
+from pairsmith.llms.earlier import tell_of_unadopted
+from pairsmith.llms.endpoint.hosts import tell_of_other_hosts
+from pairsmith.llms.registry import pinned
 from pairsmith.memory import frugal_memory
 from pairsmith.pairing.select import STAGE as PAIR
 from pairsmith.pairing.survey import STAGE as SURVEY
@@ -128,6 +131,8 @@ def run(recipe: Recipe, workers: Workers, session: Session, only: str | None = N
     require(recipe.checks)
     store, ledger = open_store(recipe, session), open_ledger(recipe.ledger_url, session)
     with frugal_memory(), store.lock(), ledger.lock(store.files) as fence, fenced(store, fence, session):
+        tell_of_unadopted(recipe, ledger)
+        tell_of_other_hosts(recipe.specs, ledger)
         loaded = workers.load(full)
         for stage in stages_of(recipe):
             session.tell(Progress(stage, total=loaded.accepted))
@@ -268,7 +273,7 @@ def build(
     for what comes after; without one they are let go at the end. `full`: all sources are read afresh. Raises
     ConfigError for a wrong recipe, DataError for input that cannot be used, RunError where a stage failed for good.
     """
-    settings = as_recipe(recipe)
+    settings = pinned(as_recipe(recipe))
     with opened(session) as one:
         outcome = run(settings, Threads(settings, one), one, full=full)
         if settings.publishing.hub and outcome.release:
@@ -286,7 +291,7 @@ def preview(
     """
     if count < 1:
         raise ConfigError(f"preview: count is {count}; it must be 1 or more")
-    whole = as_recipe(recipe)
+    whole = pinned(as_recipe(recipe))
     require(whole.checks)
     limit = min(count, whole.prompts.limit or count)
     few = {"prompts": whole.prompts.model_copy(update={"limit": limit}), "ledger": whole.ledger_url}

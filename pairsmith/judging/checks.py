@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import numbers
-import sys
 import time
 import unicodedata
 from collections import deque
@@ -27,7 +26,7 @@ import regex  # type: ignore[import-untyped]
 from pairsmith.config import Check, ExactMatch, IfEval, JsonSchema, PythonCheck, Regex
 from pairsmith.config.plugins import code_hash, load_plugin, said
 from pairsmith.errors import ConfigError, PairsmithError
-from pairsmith.ids import canonical_json, fingerprint, normalised, source_hash, strict_json
+from pairsmith.ids import canonical_json, fingerprint, normalised, strict_json
 from pairsmith.judging.readouts import NOT_APPLICABLE, Read
 from pairsmith.protocol import Message
 
@@ -78,13 +77,13 @@ def judge_text(
 
 
 def check_hash(check: Check) -> str:
-    """Hash of all that decides a verdict apart from the text and its prompt: the check, this module, the version of the
-    package that the check needs, its data, and the sources of the user's own function. Raises ConfigError where
-    something that the check needs is absent.
+    """Hash of what decides a verdict beside the text, its prompt and our own code: the check, version and data of the
+    package that it needs, and the sources of the user's own function. Raises ConfigError where something that the check
+    needs is absent.
     """
     if isinstance(check, IfEval):
         _ifeval_checkers()
-    code: list[str] = [source_hash(sys.modules[__name__]), *(version(name) for name in _NEEDS.get(check.kind, ()))]
+    code = [version(name) for name in _NEEDS.get(check.kind, ())]
     if isinstance(check, IfEval):
         code.append(_punkt_digest())
     if isinstance(check, PythonCheck):

@@ -77,7 +77,7 @@ def unused(ledger: Ledger, workspaces: Iterable[Path | str]) -> list[str]:
 
 def _row(line: str, where: str) -> dict[str, Any]:
     try:
-        row = {"asker": None} | json.loads(line)
+        row = {"asker": None, "alias": None, "host": None} | json.loads(line)
         row["recorded_at"] = datetime.fromisoformat(row["recorded_at"])
         sound = checksum_of(row["key"], row["reply"]) == row["checksum"]
     except (ValueError, KeyError, TypeError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 
 from pairsmith.ledger import unrecorded
+from pairsmith.ledger.adoptions import Adoptions
 from pairsmith.ledger.batches import Batches
 from pairsmith.ledger.database import Database
 from pairsmith.ledger.dataset_lock import lock
@@ -24,6 +25,7 @@ class Ledger:
         self.replies = Replies(self._database)
         self.spending = Spending(self._database)
         self.batches = Batches(self._database)
+        self.adoptions = Adoptions(self._database)
 
     def lock(self, files: Files, wait: float | None = None) -> AbstractContextManager[Fence]:
         """Hold the data set in `files` for one run; see `dataset_lock.lock`."""

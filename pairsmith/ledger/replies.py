@@ -9,7 +9,7 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -36,6 +36,7 @@ class Account:
     dataset: str = ""
     price: Price | None = None
     asker: str | None = None  # the role and name in the recipe that asked, such as "judge strict"
+    host: str | None = None  # of the endpoint that answers
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,44 @@ class Replies:
 
         self._database.write(drop)
 
+    def move(self, keys: Mapping[str, str], identity: Identity) -> None:
+        """Give replies another key, that of the same request to `identity`. `keys`: old -> new.
+
+        A reply that is absent is passed over, and so is one whose new key is taken already.
+        """
+        query = sa.select(_replies.c.key, _replies.c.reply, _replies.c.checksum)
+        free = ~sa.exists().where(_replies.alias("other").c.key == sa.bindparam("new"))
+        change = sa.update(_replies).where(_replies.c.key == sa.bindparam("old"), free)
+        change = change.values(
+            key=sa.bindparam("new"), checksum=sa.bindparam("sum"), model=identity.model, revision=identity.revision
+        )
+        old = list(keys)
+
+        def move(connection: sa.Connection) -> None:
+            for start in range(0, len(old), _KEYS_A_QUERY):
+                found = connection.execute(query.where(_replies.c.key.in_(old[start : start + _KEYS_A_QUERY]))).all()
+                moved = [
+                    {"old": row.key, "new": keys[row.key], "sum": checksum_of(keys[row.key], row.reply)}
+                    for row in found
+                    if checksum_of(row.key, row.reply) == row.checksum
+                ]
+                if moved:
+                    connection.execute(change, moved)
+
+        self._database.write(move)
+
+    def hosts(self, identity: Identity) -> set[str]:
+        """The hosts of all endpoints that gave replies of a model."""
+        columns = _replies.c
+        query = sa.select(columns.host).where(
+            columns.backend == identity.backend,
+            columns.model == identity.model,
+            columns.revision == identity.revision,
+            columns.alias == identity.alias,
+            columns.host.is_not(None),
+        )
+        return {row.host for row in self._database.fetch(query.distinct())}
+
     def count(self) -> int:
         return int(self._database.fetch(sa.select(sa.func.count()).select_from(_replies))[0][0])
 
@@ -160,6 +199,7 @@ def _row(entry: Entry) -> dict[str, Any]:
         "checksum": checksum_of(entry.key, stored),
         "n_prompt_tokens": reply.n_prompt_tokens,
         "n_tokens": reply.n_tokens,
+        "host": account.host,
         "cost": account.price.of(reply.n_prompt_tokens, reply.n_tokens) if account.price else None,
     }
 

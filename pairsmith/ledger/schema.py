@@ -36,7 +36,10 @@ replies = sa.Table(
     sa.Column("n_tokens", sa.Integer, nullable=False),
     sa.Column("cost", sa.Float),  # in the currency of the recipe's prices; null where it names none
     sa.Column("recorded_at", sa.DateTime(timezone=True), server_default=sa.func.now(), nullable=False),
+    sa.Column("alias", sa.Text),  # what the recipe's `identity` calls the model
+    sa.Column("host", sa.Text),  # of the endpoint that gave it; no part of the key
     sa.Index("replies_by_dataset", "dataset"),
+    sa.Index("replies_by_model", "backend", "model", "revision", "host"),
 )
 batches = sa.Table(
     "batches",
@@ -46,6 +49,13 @@ batches = sa.Table(
     sa.Column("endpoint", sa.Text, nullable=False),
     sa.Column("model", sa.Text, nullable=False),
     sa.Column("keys", sa.Text, nullable=False),
+)
+adoptions = sa.Table(
+    "adoptions",
+    _ledger,
+    sa.Column("model", sa.Text, primary_key=True),
+    sa.Column("revision", sa.Text, primary_key=True),  # a branch or tag of the hub; empty where none was named
+    sa.Column("commit_id", sa.String(40), nullable=False),  # whose replies those under that revision are
 )
 fences = sa.Table(
     "fences",
@@ -58,16 +68,17 @@ fences = sa.Table(
 tables = _ledger.tables
 _format = sa.Table("format", sa.MetaData(), sa.Column("number", sa.Integer, nullable=False))
 _COLUMNS = {table.name: set(table.columns.keys()) for table in _ledger.sorted_tables}
-_FOR_RUNS = {fences.name}  # tables without which a ledger can be read
 _MIGRATING = 72177351  # number of PostgreSQL's advisory lock for creating or changing the tables
 
 
 def add_tables(connection: sa.Connection, *tables: sa.Table) -> None:
-    """Create tables with their indexes, unless they exist."""
+    """Create tables with their indexes, unless they exist; an index of columns that are not there yet is left out."""
     for table in tables:
         connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
+        there = {column["name"] for column in sa.inspect(connection).get_columns(table.name)}
         for index in table.indexes:
-            connection.execute(sa.schema.CreateIndex(index, if_not_exists=True))
+            if there.issuperset(index.columns.keys()):
+                connection.execute(sa.schema.CreateIndex(index, if_not_exists=True))
 
 
 def add_column(connection: sa.Connection, column: sa.Column[str]) -> None:
@@ -90,10 +101,17 @@ def _fence_of_a_data_set(connection: sa.Connection) -> None:
     add_tables(connection, fences)
 
 
+def _where_replies_are_from(connection: sa.Connection) -> None:
+    add_column(connection, replies.c.alias)
+    add_column(connection, replies.c.host)
+    add_tables(connection, replies, adoptions)
+
+
 MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
     _replies_and_batches,  # 1
     _asker_of_a_reply,  # 2
-    _fence_of_a_data_set,
+    _fence_of_a_data_set,  # 3
+    _where_replies_are_from,  # 4
 )
 
 
@@ -108,9 +126,9 @@ MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
 def prepare_tables(engine: sa.Engine) -> None:
     """Create the tables of a new ledger, or migrate an older one; raises DataError where its tables are not ours.
 
-    A ledger of this format is not written to. An older one that cannot be written to is accepted where it lacks its
-    format number and tables for runs alone, since those write. SQLite answers "locked" at once, whatever its timeout,
-    while another process switches a new file to WAL mode; then this is tried again, as where PostgreSQL is starting.
+    A ledger of this format is not written to. An older one that cannot be written to is accepted where only its format
+    number is missing and its tables are right. SQLite answers "locked" at once, whatever its timeout, while another
+    process switches a new file to WAL mode; then this is tried again, as where PostgreSQL is starting.
     """
     with engine.connect() as connection:
         if _number(connection) == len(MIGRATIONS):
@@ -124,8 +142,7 @@ def prepare_tables(engine: sa.Engine) -> None:
             _note(connection, len(MIGRATIONS))
     except sa.exc.DatabaseError:
         with engine.connect() as connection:
-            found = _columns(connection)
-            if any(found.get(name) != _COLUMNS[name] for name in _COLUMNS if name not in _FOR_RUNS):
+            if _columns(connection) != _COLUMNS:
                 raise
 
 

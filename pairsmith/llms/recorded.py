@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pairsmith.config import Price
 from pairsmith.ledger.ledger import Ledger
 from pairsmith.ledger.replies import Account, Entry, storable
-from pairsmith.protocol import LLM, Finished, Request
+from pairsmith.protocol import LLM, Finished, Identity, Reply, Request
 
 
 def recording(llm: LLM, account: Account) -> LLM | None:
@@ -23,25 +23,36 @@ class Recorded:
     """A backend whose replies go through the ledger: known replies come from it, new ones are recorded before use.
 
     Replies that failed for a passing reason are handed on but not recorded, so the next run asks again. The ledger
-    charges what it records to `dataset`, and notes `asker` as who asked. A backend with a method `recording` may record
-    its replies itself, closer to where they arrive.
+    charges what it records to `dataset`, and notes `asker` as who asked and `host` as whose endpoint answered. A
+    backend with a method `recording` may record its replies itself, closer to where they arrive. `earlier`: identities
+    under which replies of the same model may still be kept.
     """
 
     def __init__(
-        self, llm: LLM, ledger: Ledger, dataset: str = "", price: Price | None = None, asker: str | None = None
+        self,
+        llm: LLM,
+        ledger: Ledger,
+        dataset: str = "",
+        price: Price | None = None,
+        asker: str | None = None,
+        earlier: Sequence[Identity] = (),
+        host: str | None = None,
     ) -> None:
         self.identity = llm.identity
         # what the model itself answered, not the ledger
         self.calls = self.prompt_tokens = self.tokens = 0
         self.cost = 0.0
-        self._llm, self._ledger = llm, ledger
-        self._account = Account(ledger.url, llm.identity, dataset, price, asker)
+        self._llm, self._ledger, self._earlier = llm, ledger, earlier
+        self._account = Account(ledger.url, llm.identity, dataset, price, asker, host)
 
     def stream(self, requests: Sequence[Request]) -> Iterator[Finished]:
         indices: dict[str, list[int]] = {}
         for index, request in enumerate(requests):
             indices.setdefault(request.key(self.identity), []).append(index)
         known = self._ledger.replies.get(indices)
+        for identity in self._earlier:
+            lacking = {key: requests[indices[key][0]] for key in indices if key not in known}
+            known |= self._moved(lacking, identity)
         if known:
             yield [(index, reply) for key, reply in known.items() for index in indices[key]]
         keys = [key for key in indices if key not in known]
@@ -55,6 +66,14 @@ class Recorded:
                 price = self._account.price
                 self.cost += sum(price.of(reply.n_prompt_tokens, reply.n_tokens) for _, reply in finished)
             yield [(index, reply) for i, reply in finished for index in indices[keys[i]]]
+
+    def _moved(self, requests: Mapping[str, Request], identity: Identity) -> dict[str, Reply]:
+        """Replies of requests, by their keys, that are kept under an earlier identity of the model: from now on under
+        these keys."""
+        if not requests:
+            return {}
+        self._ledger.replies.move({one.key(identity): key for key, one in requests.items()}, self.identity)
+        return self._ledger.replies.get(requests)
 
     def _recorded(self, requests: Sequence[Request], keys: Sequence[str]) -> Iterator[Finished]:
         """Replies that are in the ledger, put there by the backend itself where it can."""

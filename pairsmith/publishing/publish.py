@@ -6,10 +6,7 @@ step, so a reader sees a whole version whatever happens. Publishing the same con
 
 from __future__ import annotations
 
-import hashlib
 import heapq
-import json
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,8 +17,7 @@ import pyarrow as pa
 from pairsmith.about import __version__
 from pairsmith.config import Publishing, Recipe
 from pairsmith.errors import RunError
-from pairsmith.generation.pool import with_system
-from pairsmith.ids import canonical_json, draw, fingerprint
+from pairsmith.ids import draw, fingerprint
 from pairsmith.publishing.exports import KTO, DataWriters, kto_rows
 from pairsmith.publishing.parts import LEAST_ROWS_A_PART, ends_part, rows_a_part
 from pairsmith.reporting.agreement import Trust
@@ -32,15 +28,15 @@ from pairsmith.reporting.summary import Summary
 from pairsmith.reporting.summary_tables import reasons_text
 from pairsmith.storage import versions
 from pairsmith.storage.commits import Draft, commit
-from pairsmith.storage.datafiles import PREFERENCE, RATINGS
+from pairsmith.storage.datafiles import PREFERENCE
 from pairsmith.storage.decisions import deciding, now
 from pairsmith.storage.disk import file_digest
 from pairsmith.storage.fence import Fence
 from pairsmith.storage.formats import VERSION_FORMAT
 from pairsmith.storage.pruning import prune_held
-from pairsmith.storage.schemas import rows
+from pairsmith.storage.revisions import REVISIONS
 from pairsmith.storage.store import Store
-from pairsmith.storage.tables import LOAD_REJECTIONS, ShardTables, published_ref
+from pairsmith.storage.tables import LOAD_REJECTIONS, published_ref
 from pairsmith.storage.versions import LATEST, History, State, Version
 
 SHOWN = 200  # pairs in the report, and refused rows
@@ -102,8 +98,7 @@ def publish(
         over = reasons_text(summary.completion_reasons)
         passed = f"; completions and pairs passed over: {over}" if over else ""
         raise RunError(f"no pair to publish: {summary.loaded} prompts, {reasons_text(summary.prompt_reasons)}{passed}")
-    plan = recipe.publishing.model_dump(mode="json", exclude={"hub", "approval", "keep"})
-    digest = fingerprint(f"{content:064x}", plan)
+    digest = version_digest(content, recipe.publishing)
     with deciding(store), store.files.scratch_folder() as scratch:
         published = _new_version(recipe, store, shards, digest, findings, fence, Draft(scratch / "version"))
         if recipe.publishing.keep:
@@ -142,6 +137,12 @@ def _new_version(
                 made = versions.version_at(store, name)
                 assert made is not None
                 return _published(store, made, new=True)
+
+
+def version_digest(content: int, publishing: Publishing) -> str:
+    """The digest of a version: of its pairs, the settings that form its files and, above 1, the revision of publish."""
+    plan, revision = publishing.model_dump(mode="json", exclude={"hub", "approval", "keep"}), REVISIONS["publish"]
+    return fingerprint(f"{content:064x}", plan, *([revision] if revision > 1 else []))
 
 
 def _found_again(recipe: Recipe, store: Store, all_versions: History, found: Version) -> Published:
@@ -251,41 +252,6 @@ def first_drawn(shown: list[dict[str, Any]], table: pa.Table) -> list[dict[str, 
 
 def _lot(row: dict[str, Any]) -> float:
     return draw("shown", row["prompt_id"], row["chosen_id"], row["rejected_id"])
-
-
-def content_digest(found: Iterable[dict[str, Any]]) -> int:
-    """A digest of a set of rows in any order; the digest of two sets together is the sum of their digests.
-
-    It is the sum modulo 2^256 of the rows' sha256: https://doi.org/10.1007/3-540-69053-0_13 (AdHash).
-    """
-    return sum(int(hashlib.sha256(canonical_json(row).encode()).hexdigest(), 16) for row in found) % 2**256
-
-
-def to_table(found: list[dict[str, Any]]) -> pa.Table:
-    return pa.Table.from_pylist(found, schema=PREFERENCE)
-
-
-def published_rows(tables: ShardTables) -> list[dict[str, Any]]:
-    """The pairs of a shard in TRL's conversational preference format, with scores, ratings and provenance.
-
-    Format: https://huggingface.co/docs/trl/dataset_formats
-    """
-    prompts = {row["prompt_id"]: row for row in rows(tables.prompts)}
-    texts = {row["completion_id"]: row["text"] for row in rows(tables.completions)}
-    ratings: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in rows(tables.ratings):
-        ratings[row["completion_id"]].append({field.name: row[field.name] for field in RATINGS.value_type})
-    published = []
-    for pair in rows(tables.pairs):
-        prompt = prompts[pair["prompt_id"]]
-        row = {name: pair.get(name) for name in PREFERENCE.names}
-        row["prompt"] = with_system(json.loads(prompt["messages"]), prompt["system_prompt"])
-        row["source"] = prompt["source"]
-        for side in ("chosen", "rejected"):
-            row[side] = [{"role": "assistant", "content": texts[pair[f"{side}_id"]]}]
-            row[f"{side}_ratings"] = ratings[pair[f"{side}_id"]]
-        published.append(row)
-    return published
 
 
 def by_split(table: pa.Table, publishing: Publishing) -> dict[str, pa.Table]:

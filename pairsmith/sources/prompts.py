@@ -22,6 +22,7 @@ from pairsmith.sources.readers import Bodies, File, Located, Placed, Recall, fil
 from pairsmith.sources.row_fields import CHAT_NAMES, PROMPT_NAMES, Refused, lookup
 from pairsmith.storage.schemas import Reason, Stage
 
+STAGE = "load"
 _ROLES = {"user", "assistant", "system"}
 
 

@@ -30,7 +30,7 @@ STAGES = (GENERATE, evolution.STAGE, RATE, PAIR)
 ASKS_NOTHING = (SURVEY, PAIR)
 INCOMPLETE = "incomplete"  # prefix of the fingerprint of a table with rows to ask for again
 # Fields of a model that do not change its answers, or that its identity holds already.
-_ELSEWHERE = {"local", "endpoint", "price", "weight", "scale", "family", "backend", "model", "revision"}
+_ELSEWHERE = {"local", "endpoint", "price", "weight", "scale", "family", "backend", "model", "revision", "identity"}
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pairsmith.config import Recipe
 from pairsmith.generation import evolution, pool
 from pairsmith.judging import rating
 from pairsmith.pairing import select
+from pairsmith.pairing.survey import STAGE as SURVEY
 from pairsmith.progress import Progress
 from pairsmith.session import Session
 from pairsmith.stages.base import INCOMPLETE, open_store, stages_of
@@ -36,7 +37,7 @@ def lacking(recipe: Recipe, shard: str, stage: str, session: Session) -> list[st
             found += _absent(store, pool_ref(shard, member.name), fingerprint, member.name)
             session.tell(Progress(pool.STAGE, share))
     if recipe.evolution and not found:
-        fingerprint = evolution_fingerprint(recipe.evolution, source, store.load_all(pool_refs(recipe, shard)))
+        fingerprint = evolution_fingerprint(recipe, recipe.evolution, source, store.load_all(pool_refs(recipe, shard)))
         found += _absent(store, evolution_ref(shard), fingerprint, recipe.evolution.evolver.name)
         session.tell(Progress(evolution.STAGE, len(source.data)))
     if stage == select.STAGE and settings and not found:
@@ -65,8 +66,8 @@ def unfinished(recipe: Recipe, shards: Mapping[str, int], session: Session) -> l
 
     Where the recipe needs a survey, only tables up to the ratings are checked; `merge_surveys` checks the pairs.
     """
-    store, plan, left = open_store(recipe, session), plan_fingerprint(recipe), []
-    read = survey_of if recipe.needs_survey else record_of
+    read, step = (survey_of, SURVEY) if recipe.needs_survey else (record_of, select.STAGE)
+    store, plan, left = open_store(recipe, session), plan_fingerprint(recipe, step), []
     done = [stage for stage in stages_of(recipe) if stage != select.STAGE or not recipe.needs_survey]
     for shard, size in shards.items():
         record = read(store, shard)

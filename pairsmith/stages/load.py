@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import shutil
 
-from pairsmith import ids
 from pairsmith.config import Recipe
-from pairsmith.ids import source_hash
+from pairsmith.ids import fingerprint
 from pairsmith.session import Session
-from pairsmith.sources import prompts, readers, row_fields
+from pairsmith.sources import prompts
 from pairsmith.sources.cache import Notes
 from pairsmith.sources.http import fetched
 from pairsmith.sources.sharding import Loaded, known_prompts, shard_prompts
 from pairsmith.stages.base import open_store
-from pairsmith.storage import schemas
 from pairsmith.storage.formats import mark_workspace
-from pairsmith.text import bounded_filters, bounds, sandbox, templating
+from pairsmith.storage.revisions import REVISIONS
 
 
 def load(recipe: Recipe, session: Session) -> Loaded:
@@ -34,7 +32,7 @@ def load(recipe: Recipe, session: Session) -> Loaded:
 
 def _fingerprint() -> str:
     """The fingerprint of the code that makes prompts from rows: notes about a file are valid only for the same code."""
-    return source_hash(prompts, readers, row_fields, schemas, ids, templating, sandbox, bounds, bounded_filters)
+    return fingerprint(prompts.STAGE, REVISIONS[prompts.STAGE])
 
 
 def forget_sources(recipe: Recipe, session: Session) -> None:

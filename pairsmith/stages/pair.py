@@ -9,14 +9,13 @@ import pandas as pd
 
 from pairsmith.config import Recipe, Sampling
 from pairsmith.judging import guard
-from pairsmith.llms.local.encoder import cosine
 from pairsmith.pairing import select, survey_merge
-from pairsmith.pairing.candidates import Similarity, by_characters, evidence_of
+from pairsmith.pairing.candidates import Similarity, by_characters, cosine, evidence_of
 from pairsmith.pairing.select import pair
 from pairsmith.pairing.survey import SurveyResult
 from pairsmith.progress import Progress, ask
 from pairsmith.protocol import Request
-from pairsmith.publishing import publish
+from pairsmith.publishing import pair_rows
 from pairsmith.reporting.agreement import Trust
 from pairsmith.reporting.summary import Summary
 from pairsmith.session import Session
@@ -46,18 +45,18 @@ def pair_shard(recipe: Recipe, shard: str, session: Session) -> StageResult:
     tables, flags = paired(recipe, source.data, completions, ratings, result, session)
     store.write(rejections_ref(shard), tables.rejections, "")
     store.write(pairs_ref(shard), tables.pairs, "")
-    published = publish.published_rows(tables)
-    store.write_arrow(published_ref(shard), publish.to_table(published))
+    published = pair_rows.published_rows(tables)
+    store.write_arrow(published_ref(shard), pair_rows.to_table(published))
     summary = Summary()
     summary.add(tables, flags)
     trust = Trust()
     trust.add(tables, recipe.families_with_judges, recipe.rating)
     before = [survey_name(shard)] if recipe.needs_survey else [ref.path for ref in rated_refs(recipe, shard)]
     record = {
-        "mark": mark_of(recipe, store, shard),
+        "mark": mark_of(recipe, store, shard, select.STAGE),
         "files": file_digests(store, [*before, *(ref.path for ref in made_refs(shard))]),
         "facts": result.digest,
-        "content": f"{publish.content_digest(published):064x}",
+        "content": f"{pair_rows.content_digest(published):064x}",
         "summary": summary.to_json(),
         "trust": trust.to_json(),
     }

@@ -20,7 +20,7 @@ def survey_shard(recipe: Recipe, shard: str, session: Session) -> StageResult:
     store = open_store(recipe, session)
     completions, ratings = judged_tables(recipe, store, shard)
     record = {
-        "mark": mark_of(recipe, store, shard),
+        "mark": mark_of(recipe, store, shard, survey.STAGE),
         "files": file_digests(store, (ref.path for ref in rated_refs(recipe, shard))),
         **survey.survey(completions, ratings, recipe.pairing, recipe.rating).to_json(),
     }

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -73,13 +71,6 @@ def compile_text(template: str, where: str) -> jinja2.Template:
         return sandbox().from_string(template)
     except (jinja2.TemplateError, RecursionError, SyntaxError) as error:
         raise ConfigError(f"{where}: not a valid template: {error}") from error
-
-
-@lru_cache
-def template_hash(wing: str) -> str:
-    """Hash of the sources of all templates of a wing; it changes when any of them does."""
-    files = sorted(Path(str(resources.files(wing)), "templates").iterdir())
-    return fingerprint([[path.name, path.read_text(encoding="utf-8")] for path in files])
 
 
 def nonces(count: int, texts: Iterable[str], *seed: Any) -> list[str]:

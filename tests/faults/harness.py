@@ -32,7 +32,7 @@ from pairsmith.config import Publishing, Recipe
 from pairsmith.ids import fingerprint
 from pairsmith.ledger.ledger import open_ledger
 from pairsmith.ledger.replies import Replies
-from pairsmith.publishing.publish import content_digest
+from pairsmith.publishing.pair_rows import content_digest
 from pairsmith.session import process_session
 from pairsmith.stages.base import open_store
 from pairsmith.storage.fence import Fence

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from pairsmith.config import Recipe
 from pairsmith.errors import DataError
-from pairsmith.publishing.publish import to_table
+from pairsmith.publishing.pair_rows import to_table
 from pairsmith.reporting import prompt_changes as module
 from pairsmith.reporting.prompt_changes import changes
 from pairsmith.stages.base import open_store

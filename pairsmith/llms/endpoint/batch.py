@@ -21,9 +21,10 @@ from pairsmith.config import ModelSpec
 from pairsmith.errors import ConfigError
 from pairsmith.ledger.batches import Batch
 from pairsmith.ledger.ledger import Ledger
+from pairsmith.llms.endpoint.hosts import identity_at
 from pairsmith.llms.endpoint.keys import key_of, without
 from pairsmith.llms.endpoint.wire import PATH, STOPPING, NoReply, body_of, moved_hint, reply_of
-from pairsmith.protocol import Finished, Identity, Reply, Request
+from pairsmith.protocol import Finished, Reply, Request
 from pairsmith.session import Session
 
 log = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ class Batched:
 
     def __init__(self, spec: ModelSpec, ledger: Ledger, session: Session) -> None:
         assert spec.endpoint is not None
-        self.identity = Identity("openai", spec.model, spec.revision)
+        self.identity = identity_at(spec)
         self._endpoint, self._ledger, self._session = spec.endpoint, ledger, session
 
     def stream(self, requests: Sequence[Request]) -> Iterator[Finished]:

@@ -12,9 +12,10 @@ from pairsmith.config import ModelSpec
 from pairsmith.errors import DataError
 from pairsmith.ledger.replies import Account
 from pairsmith.llms.endpoint.engines import ThreadEngine, ThreadStream, engine_for
+from pairsmith.llms.endpoint.hosts import identity_at
 from pairsmith.llms.endpoint.jobs import Outcome
 from pairsmith.llms.endpoint.remote_engine import EngineProcessEnded, RemoteEngine, RemoteStream
-from pairsmith.protocol import Finished, Identity, Request
+from pairsmith.protocol import Finished, Request
 from pairsmith.session import Session
 
 
@@ -23,7 +24,7 @@ class OpenAI:
 
     def __init__(self, spec: ModelSpec, session: Session, account: Account | None = None) -> None:
         assert spec.endpoint is not None
-        self.identity = Identity("openai", spec.model, spec.revision)
+        self.identity = identity_at(spec)
         self._spec, self._endpoint, self._session, self._account = spec, spec.endpoint, session, account
 
     def recording(self, account: Account) -> OpenAI | None:
