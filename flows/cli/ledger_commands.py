@@ -26,8 +26,14 @@ def ledger_command(context: click.Context, workspace: Path, url: str | None) -> 
             from pairsmith_flows.cli.terminal import table
 
             console, totals = open_console(), book.spending.totals()
-            console.print(table("Ledger", totals) if totals else "no replies")
-            console.print(f"{sum(row['calls'] for row in totals):,} replies, {book.size() / 1e6:,.1f} MB")
+            console.print(table("Ledger", totals) if totals else "no calls")
+            console.print(f"{book.replies.count():,} replies, {book.size() / 1e6:,.1f} MB")
+            doubts = book.spending.doubts()
+            if any(doubts.values()):
+                console.print(
+                    f"of these calls {doubts['unusable']:,} gave nothing that could be used; "
+                    f"the tokens of {doubts['reckoned']:,} are an estimate, since the endpoint did not say"
+                )
 
 
 @ledger_command.command("export")

@@ -10,8 +10,9 @@ column that a later migration adds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import sqlalchemy as sa
 import tenacity
@@ -37,6 +38,23 @@ replies = sa.Table(
     sa.Column("recorded_at", sa.DateTime(timezone=True), server_default=sa.func.now(), nullable=False),
     sa.Index("replies_by_dataset", "dataset"),
 )
+spending = sa.Table(  # what each answer cost, whatever became of it; only a person ever removes a row
+    "spending",
+    _ledger,
+    sa.Column("dataset", sa.Text, primary_key=True),  # the data set that paid
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("key", sa.String(64), nullable=False),  # of the request
+    sa.Column("backend", sa.String(32), nullable=False),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("asker", sa.Text),
+    sa.Column("n_prompt_tokens", sa.Integer, nullable=False),
+    sa.Column("n_tokens", sa.Integer, nullable=False),
+    sa.Column("cost", sa.Float),
+    sa.Column("is_reckoned", sa.Boolean, nullable=False),  # an estimate, since the endpoint sent no usage
+    sa.Column("problem", sa.Text),  # why the answer could not be used; null where it could
+    sa.Column("recorded_at", sa.DateTime(timezone=True), server_default=sa.func.now(), nullable=False),
+    sqlite_with_rowid=False,  # rows lie in the order of the key, so those of a data set are added up quickly
+)
 batches = sa.Table(
     "batches",
     _ledger,
@@ -46,6 +64,7 @@ batches = sa.Table(
     sa.Column("model", sa.Text, nullable=False),
     sa.Column("keys", sa.Text, nullable=False),
 )
+_OF_A_REPLY = ("dataset", "key", "backend", "model", "asker", "n_prompt_tokens", "n_tokens", "cost", "recorded_at")
 _format = sa.Table("format", sa.MetaData(), sa.Column("number", sa.Integer, nullable=False))
 _COLUMNS = {table.name: set(table.columns.keys()) for table in _ledger.sorted_tables}
 _MIGRATING = 72177351  # number of PostgreSQL's advisory lock for creating or changing the tables
@@ -75,9 +94,22 @@ def _asker_of_a_reply(connection: sa.Connection) -> None:
     add_column(connection, replies.c.asker)
 
 
+def spending_of(reply: Mapping[str, Any]) -> dict[str, Any]:
+    """What a reply cost, told by its own row, as a row of spending: the key is its name, so it counts once."""
+    return {"id": reply["key"], "is_reckoned": False, "problem": None} | {name: reply[name] for name in _OF_A_REPLY}
+
+
+def _money(connection: sa.Connection) -> None:
+    """What was spent so far is what the replies cost."""
+    add_tables(connection, spending)
+    found = sa.select(replies.c.key, sa.false(), *(replies.c[name] for name in _OF_A_REPLY))
+    connection.execute(sa.insert(spending).from_select(["id", "is_reckoned", *_OF_A_REPLY], found))
+
+
 MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
     _replies_and_batches,  # 1
     _asker_of_a_reply,  # 2
+    _money,  # 3
 )
 
 

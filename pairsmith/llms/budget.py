@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from pairsmith.config import Budget, Price
 from pairsmith.errors import BudgetSpent
-from pairsmith.ledger.ledger import open_ledger
+from pairsmith.ledger.ledger import Ledger, open_ledger
 from pairsmith.ledger.replies import Account
+from pairsmith.llms.bills import most_of
 from pairsmith.llms.recorded import recording
 from pairsmith.protocol import LLM, Finished, Reply, Request
 from pairsmith.session import Session
-
-_TOKENS_A_MESSAGE = 16  # that chat templates add, at most
 
 
 class Purse:
@@ -72,16 +72,19 @@ class Purse:
 
 
 class Budgeted:
-    """A backend that sends no more than a purse allows, and raises BudgetSpent when no request fits any more."""
+    """A backend that sends no more than a purse allows, and raises BudgetSpent when no request fits any more.
 
-    def __init__(self, llm: LLM, purse: Purse, price: Price | None) -> None:
+    `answers`: how many answers to a request may have to be paid for, where one without a reply is asked for again.
+    """
+
+    def __init__(self, llm: LLM, purse: Purse, price: Price | None, answers: int = 1) -> None:
         self.identity = llm.identity
-        self._llm, self._purse, self._price = llm, purse, price or Price()
+        self._llm, self._purse, self._price, self._answers = llm, purse, price or Price(), answers
 
-    def recording(self, account: Account) -> Budgeted | None:
+    def recording(self, account: Account, ledger: Ledger) -> Budgeted | None:
         """See `recorded.recording`."""
-        inner = recording(self._llm, account)
-        return Budgeted(inner, self._purse, self._price) if inner else None
+        inner = recording(self._llm, replace(account, is_bounded=True), ledger)
+        return Budgeted(inner, self._purse, self._price, self._answers) if inner else None
 
     def stream(self, requests: Sequence[Request]) -> Iterator[Finished]:
         done = 0
@@ -112,17 +115,16 @@ class Budgeted:
                 self._purse.settle(reserved[index], (0, 0.0))
 
     def _at_most(self, request: Request) -> tuple[int, float]:
-        """The most tokens and cost of a request, since no token is shorter than a byte."""
-        prompt = sum(len(m["content"].encode("utf-8", "replace")) + _TOKENS_A_MESSAGE for m in request.messages)
-        most = request.sampling.max_tokens
-        return prompt + most, self._price.of(prompt, most)
+        """The most tokens and cost of a request."""
+        prompt, answer = most_of(request)
+        return self._answers * (prompt + answer), self._answers * self._price.of(prompt, answer)
 
     def _spent(self, reply: Reply, reserved: tuple[int, float]) -> tuple[int, float]:
         """What a reply cost; where the endpoint does not say, all that was reserved."""
-        tokens = reply.n_prompt_tokens + reply.n_tokens
-        if tokens == 0 and reply.error is None:
+        prompt, answer = reply.cost
+        if prompt + answer == 0 and reply.error is None:
             return reserved
-        return tokens, self._price.of(reply.n_prompt_tokens, reply.n_tokens)
+        return prompt + answer, self._price.of(prompt, answer)
 
 
 def purse_of(ledger_url: str, dataset: str, budget: Budget, session: Session) -> Purse:

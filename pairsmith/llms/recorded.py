@@ -10,21 +10,21 @@ from pairsmith.ledger.replies import Account, Entry, storable
 from pairsmith.protocol import LLM, Finished, Request
 
 
-def recording(llm: LLM, account: Account) -> LLM | None:
+def recording(llm: LLM, account: Account, ledger: Ledger) -> LLM | None:
     """A backend that records its own replies before it hands them over, made from `llm`; None where it cannot.
 
     A backend that can has a method of this name.
     """
     method = getattr(llm, "recording", None)
-    return method(account) if method else None
+    return method(account, ledger) if method else None
 
 
 class Recorded:
     """A backend whose replies go through the ledger: known replies come from it, new ones are recorded before use.
 
-    Replies that failed for a passing reason are handed on but not recorded, so the next run asks again. The ledger
-    charges what it records to `dataset`, and notes `asker` as who asked. A backend with a method `recording` may record
-    its replies itself, closer to where they arrive.
+    Replies that failed for a passing reason are handed on but not recorded, so the next run asks again; what they cost
+    is. The ledger charges it to `dataset`, and notes `asker` as who asked. A backend with a method `recording` may
+    record its replies itself, closer to where they arrive.
     """
 
     def __init__(
@@ -49,17 +49,16 @@ class Recorded:
             return
         for finished in self._recorded([requests[indices[key][0]] for key in keys], keys):
             self.calls += len(finished)
-            self.prompt_tokens += sum(reply.n_prompt_tokens for _, reply in finished)
-            self.tokens += sum(reply.n_tokens for _, reply in finished)
-            if self._account.price:
-                price = self._account.price
-                self.cost += sum(price.of(reply.n_prompt_tokens, reply.n_tokens) for _, reply in finished)
+            costs = [reply.cost for _, reply in finished]
+            self.prompt_tokens += sum(prompt for prompt, _ in costs)
+            self.tokens += sum(answer for _, answer in costs)
+            if price := self._account.price:
+                self.cost += sum(price.of(*cost) for cost in costs)
             yield [(index, reply) for i, reply in finished for index in indices[keys[i]]]
 
     def _recorded(self, requests: Sequence[Request], keys: Sequence[str]) -> Iterator[Finished]:
         """Replies that are in the ledger, put there by the backend itself where it can."""
-        own = recording(self._llm, self._account) if self._ledger.is_shared else None
-        if own:
+        if own := recording(self._llm, self._account, self._ledger):
             yield from own.stream(requests)
             return
         for finished in self._llm.stream(requests):

@@ -9,6 +9,7 @@ from typing import cast
 from pairsmith.config import Judge, ModelSpec
 from pairsmith.config.plugins import code_hash, failed, load_plugin
 from pairsmith.errors import ConfigError, PairsmithError
+from pairsmith.llms.bills import with_bill
 from pairsmith.protocol import LLM, Finished, Identity, Request
 from pairsmith.session import Session
 
@@ -39,7 +40,8 @@ class OwnModel:
         self.identity = replace(found, backend=str(spec.backend), revision=revision)
 
     def stream(self, requests: Sequence[Request]) -> Iterator[Finished]:
-        return self._llm.stream(requests)
+        for finished in self._llm.stream(requests):
+            yield [(index, with_bill(requests[index], reply)) for index, reply in finished]
 
 
 def _made(spec: ModelSpec) -> LLM:

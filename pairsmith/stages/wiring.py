@@ -22,7 +22,9 @@ def recorded_model(recipe: Recipe, spec: Member | Evolver | Judge, session: Sess
     in_batches = spec.endpoint is not None and spec.endpoint.mode == "batch"
     llm: LLM = Batched(spec, ledger, session) if in_batches else open_llm(spec, session)
     if budget != Budget():
-        llm = Budgeted(llm, purse_of(recipe.ledger_url, recipe.name, budget, session), spec.price)
+        again = spec.endpoint is not None and not in_batches and spec.endpoint.attempts > 1
+        purse = purse_of(recipe.ledger_url, recipe.name, budget, session)
+        llm = Budgeted(llm, purse, spec.price, answers=2 if again else 1)
     return Recorded(llm, ledger, recipe.name, spec.price, f"{role_of(spec)} {spec.name}")
 
 
