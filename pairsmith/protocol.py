@@ -58,8 +58,8 @@ class Request:
 class Bill:
     """What one answered call cost, whatever became of the answer.
 
-    `is_reckoned`: the endpoint did not say, so this is an estimate. `problem`: why the answer could not be used. `id`: a
-    name of the answer where it may be read more than once, as from the file of a batch; it is paid for once.
+    `is_reckoned`: the endpoint did not say, so this is an estimate. `problem`: why the answer could not be used. `id`:
+    a name of the answer where it may be read more than once, as from the file of a batch; it is paid for once.
     """
 
     n_prompt_tokens: int = 0
@@ -75,8 +75,8 @@ class Reply:
 
     `finish_reason`: stop or length; None where `error` is set and there is no text. `reasoning`: the model's thinking,
     which is no part of its answer. `final`: the same request would fail in the same way again, so it is not repeated.
-    `n_prompt_tokens`, `n_tokens`: as the model counts them; 0 where it does not. `bill`: what the call cost, where those
-    two do not say it; see `charged`. `wasted`: prompt tokens and tokens of earlier answers in which there was no reply.
+    `n_prompt_tokens`, `n_tokens`: as the model counts them; 0 where it does not. `bill`: what the call cost, where
+    those two do not say it; see `charged`. `wasted`: prompt tokens and tokens of earlier answers without a reply.
     """
 
     text: str

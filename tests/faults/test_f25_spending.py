@@ -79,10 +79,7 @@ def test_f25_a_text_is_used_whatever_the_endpoint_calls_its_end(
 ) -> None:
     with always(answer(reason=reason), monkeypatch) as endpoint:
         for calls in (4, 0):
-            assert (
-                asked(endpoint, ledger, [request(f"{n}") for n in range(4)], concurrency=CONCURRENCY[where]).calls
-                == calls
-            )
+            assert asked(endpoint, ledger, [request(f"{n}") for n in range(4)]).calls == calls
     (reply, *_) = ledger.replies.get([row["key"] for row in ledger.replies.rows()]).values()
     assert (reply.text, reply.finish_reason, reply.error) == ("An answer.", "stop", None)
     assert ledger.spending.spent("one")[0] == 4 * 37
@@ -151,15 +148,14 @@ def test_f25_what_an_answer_cost_is_known_before_the_request_is_sent_again(ledge
     assert ledger.spending.spent("one")[0] == 37
 
 
-@pytest.mark.parametrize("where", CONCURRENCY)
 @pytest.mark.parametrize("name", UNUSABLE)
 def test_f25_runs_that_get_nothing_usable_end_within_the_budget(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, tally: Tally, name: str, where: str
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, tally: Tally, name: str
 ) -> None:
     budget, many = Budget(cost=1.2), [request(f"{n}") for n in range(16)]
     with always(UNUSABLE[name], monkeypatch) as endpoint:
         for _ in range(5):
-            asked(endpoint, ledger, many, budget, concurrency=CONCURRENCY[where])
+            asked(endpoint, ledger, many, budget)
         billed = len(endpoint.journal) * 37e-3 if "usage" in UNUSABLE[name].body else 0.0
     tokens, cost = ledger.spending.spent("one")
     assert 0.9 < cost <= 1.2 or name == "filtered"  # which is refused for good, and so not asked again

@@ -18,8 +18,8 @@ Deliver = Callable[[list[Outcome]], None]
 class ReplySink(ABC):
     """Takes the outcomes of one stream of requests. Used in the engine's event loop alone.
 
-    `is_bounded`: a budget holds for the stream; see `Attempts.ask`. `unrecorded`: permits of answered calls whose replies may not be in the ledger yet. `is_cancelled`: nobody waits for
-    this stream any more.
+    `is_bounded`: a budget holds for the stream; see `attempts.Waste`. `unrecorded`: permits of answered calls whose
+    replies may not be in the ledger yet. `is_cancelled`: nobody waits for this stream any more.
     """
 
     def __init__(self, is_bounded: bool = False) -> None:
