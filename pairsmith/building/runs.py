@@ -18,6 +18,7 @@ from pairsmith.generation.evolution import STAGE as EVOLVE
 from pairsmith.generation.pool import STAGE as GENERATE
 from pairsmith.judging.rating import STAGE as RATE
 from pairsmith.ledger.ledger import open_ledger
+from pairsmith.ledger.pruning import place_of
 from pairsmith.memory import frugal_memory
 from pairsmith.pairing.select import STAGE as PAIR
 from pairsmith.pairing.survey import STAGE as SURVEY
@@ -280,6 +281,9 @@ def preview(
         small = whole.model_copy(update={**few, "workspace": folder})
         workers, store = Threads(small, one), open_store(small, one)
         loaded = workers.load(full=False)
-        _, failures = _worked(small, workers, loaded.shards, None, loaded)
+        try:
+            _, failures = _worked(small, workers, loaded.shards, None, loaded)
+        finally:
+            open_ledger(small.ledger_url, one).uses.forget(place_of(store))
         _stop_at(failures)
         return [row for shard in loaded.shards for row in store.read_arrow(published_ref(shard)).to_pylist()]

@@ -1,14 +1,12 @@
-"""What a person does with a ledger: open it, export and import replies, check them, and find those nobody uses."""
+"""What a person does with a ledger: open it, export and import replies, and check them. `pruning` drops
+those that nobody uses."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-
-import pyarrow.parquet as pq
 
 from pairsmith.errors import DataError
 from pairsmith.ledger.ledger import Ledger
@@ -59,19 +57,6 @@ def verify(ledger: Ledger) -> tuple[int, list[str]]:
         if checksum_of(row["key"], row["reply"]) != row["checksum"]:
             damaged.append(row["key"])
     return count, damaged
-
-
-def unused(ledger: Ledger, workspaces: Iterable[Path]) -> list[str]:
-    """Keys of the replies that no table of any data set in these workspaces uses."""
-    used: set[str] = set()
-    for workspace in workspaces:
-        for kind in ("completions", "ratings"):
-            for file in workspace.glob(f"*/tables/*/{kind}.*.parquet"):
-                try:
-                    used.update(pq.read_table(file, columns=["request"])["request"].to_pylist())
-                except Exception as error:
-                    raise DataError(f"{file}: cannot be read ({error}); run its recipe again before pruning") from error
-    return [row["key"] for row in ledger.replies.rows() if row["key"] not in used]
 
 
 def _line(row: dict[str, Any]) -> str:

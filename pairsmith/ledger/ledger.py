@@ -9,6 +9,7 @@ from pairsmith.ledger.database import Database
 from pairsmith.ledger.dataset_lock import lock
 from pairsmith.ledger.replies import Replies
 from pairsmith.ledger.spending import Spending
+from pairsmith.ledger.uses import Uses
 from pairsmith.session import Session
 
 
@@ -21,6 +22,7 @@ class Ledger:
         self.replies = Replies(self._database)
         self.spending = Spending(self._database)
         self.batches = Batches(self._database)
+        self.uses = Uses(self._database)
 
     def lock(self, dataset: str, wait: float | None = None) -> AbstractContextManager[None]:
         """Hold a data set for one run; see `dataset_lock.lock`."""

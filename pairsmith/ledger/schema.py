@@ -64,6 +64,20 @@ batches = sa.Table(
     sa.Column("model", sa.Text, nullable=False),
     sa.Column("keys", sa.Text, nullable=False),
 )
+uses = sa.Table(  # see `ledger.uses`
+    "uses",
+    _ledger,
+    sa.Column("place", sa.Text, primary_key=True),  # address of the data set
+    sa.Column("shard", sa.Text, primary_key=True),
+    sa.Column("part", sa.Text, primary_key=True),  # kind and part of the table
+    sa.Column("dataset", sa.Text, nullable=False),
+    sa.Column("made_of", sa.Text, nullable=False),  # fingerprint of the table
+    sa.Column("keys", sa.LargeBinary, nullable=False),  # the first eight bytes of each
+    sa.Column("is_open", sa.Boolean, nullable=False),
+)
+awaited = sa.Table(  # data sets with replies from before uses were noted, which have not run since
+    "awaited", _ledger, sa.Column("dataset", sa.Text, primary_key=True)
+)
 _OF_A_REPLY = ("dataset", "key", "backend", "model", "asker", "n_prompt_tokens", "n_tokens", "cost", "recorded_at")
 _format = sa.Table("format", sa.MetaData(), sa.Column("number", sa.Integer, nullable=False))
 _COLUMNS = {table.name: set(table.columns.keys()) for table in _ledger.sorted_tables}
@@ -100,10 +114,13 @@ def spending_of(reply: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _money(connection: sa.Connection) -> None:
-    """What was spent so far is what the replies cost."""
-    add_tables(connection, spending)
+    """What was spent so far is what the replies cost; what they are used for is known when each data set has run."""
+    add_tables(connection, spending, uses, awaited)
+    if _columns(connection)[replies.name] != _COLUMNS[replies.name]:
+        return  # not ours, as `_check` will say
     found = sa.select(replies.c.key, sa.false(), *(replies.c[name] for name in _OF_A_REPLY))
     connection.execute(sa.insert(spending).from_select(["id", "is_reckoned", *_OF_A_REPLY], found))
+    connection.execute(sa.insert(awaited).from_select(["dataset"], sa.select(replies.c.dataset).distinct()))
 
 
 MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from pairsmith.config import Price
 from pairsmith.ledger.ledger import Ledger
 from pairsmith.ledger.replies import Account, Entry, storable
-from pairsmith.protocol import LLM, Finished, Request
+from pairsmith.ledger.uses import Uses
+from pairsmith.protocol import LLM, Finished, Reply, Request
 
 
 def recording(llm: LLM, account: Account, ledger: Ledger) -> LLM | None:
@@ -34,13 +36,34 @@ class Recorded:
         # what the model itself answered, not the ledger
         self.calls = self.prompt_tokens = self.tokens = 0
         self.cost = 0.0
-        self._llm, self._ledger = llm, ledger
+        self.used: set[str] = set()  # keys of all requests, known or not
+        self._llm, self._ledger, self._is_silent = llm, ledger, False
         self._account = Account(ledger.url, llm.identity, dataset, price, asker)
+
+    @property
+    def dataset(self) -> str:
+        """The data set that pays."""
+        return self._account.dataset
+
+    @property
+    def uses(self) -> Uses:
+        """Where it is noted which replies are in use."""
+        return self._ledger.uses
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """Within the block nothing is asked: a request whose reply is not in the ledger fails."""
+        self._is_silent = True
+        try:
+            yield
+        finally:
+            self._is_silent = False
 
     def stream(self, requests: Sequence[Request]) -> Iterator[Finished]:
         indices: dict[str, list[int]] = {}
         for index, request in enumerate(requests):
             indices.setdefault(request.key(self.identity), []).append(index)
+        self.used.update(indices)
         known = self._ledger.replies.get(indices)
         if known:
             yield [(index, reply) for key, reply in known.items() for index in indices[key]]
@@ -58,6 +81,9 @@ class Recorded:
 
     def _recorded(self, requests: Sequence[Request], keys: Sequence[str]) -> Iterator[Finished]:
         """Replies that are in the ledger, put there by the backend itself where it can."""
+        if self._is_silent:
+            yield [(index, Reply("", error="not asked")) for index in range(len(requests))]
+            return
         if own := recording(self._llm, self._account, self._ledger):
             yield from own.stream(requests)
             return
