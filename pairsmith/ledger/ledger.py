@@ -8,6 +8,7 @@ from pairsmith.ledger.batches import Batches
 from pairsmith.ledger.database import Database
 from pairsmith.ledger.dataset_lock import lock
 from pairsmith.ledger.replies import Replies
+from pairsmith.ledger.reservations import Reservations
 from pairsmith.ledger.spending import Spending
 from pairsmith.ledger.uses import Uses
 from pairsmith.session import Session
@@ -23,6 +24,7 @@ class Ledger:
         self.spending = Spending(self._database)
         self.batches = Batches(self._database)
         self.uses = Uses(self._database)
+        self.reservations = Reservations(self._database)
 
     def lock(self, dataset: str, wait: float | None = None) -> AbstractContextManager[None]:
         """Hold a data set for one run; see `dataset_lock.lock`."""

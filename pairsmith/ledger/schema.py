@@ -78,6 +78,15 @@ uses = sa.Table(  # see `ledger.uses`
 awaited = sa.Table(  # data sets with replies from before uses were noted, which have not run since
     "awaited", _ledger, sa.Column("dataset", sa.Text, primary_key=True)
 )
+reservations = sa.Table(  # see `ledger.reservations`
+    "reservations",
+    _ledger,
+    sa.Column("holder", sa.String(32), primary_key=True),  # a process
+    sa.Column("dataset", sa.Text, nullable=False),
+    sa.Column("tokens", sa.BigInteger, nullable=False),
+    sa.Column("cost", sa.Float, nullable=False),
+    sa.Column("ends", sa.Float, nullable=False),  # when the lease does, in seconds since 1970 by the database's clock
+)
 _OF_A_REPLY = ("dataset", "key", "backend", "model", "asker", "n_prompt_tokens", "n_tokens", "cost", "recorded_at")
 _format = sa.Table("format", sa.MetaData(), sa.Column("number", sa.Integer, nullable=False))
 _COLUMNS = {table.name: set(table.columns.keys()) for table in _ledger.sorted_tables}
@@ -115,7 +124,7 @@ def spending_of(reply: Mapping[str, Any]) -> dict[str, Any]:
 
 def _money(connection: sa.Connection) -> None:
     """What was spent so far is what the replies cost; what they are used for is known when each data set has run."""
-    add_tables(connection, spending, uses, awaited)
+    add_tables(connection, spending, uses, awaited, reservations)
     if _columns(connection)[replies.name] != _COLUMNS[replies.name]:
         return  # not ours, as `_check` will say
     found = sa.select(replies.c.key, sa.false(), *(replies.c[name] for name in _OF_A_REPLY))

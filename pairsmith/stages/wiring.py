@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pairsmith.config import Budget, Evolver, Judge, Member, ModelSpec, Recipe
 from pairsmith.ledger.ledger import open_ledger
-from pairsmith.llms.budget import Budgeted, purse_of
+from pairsmith.llms.budget import Budgeted
 from pairsmith.llms.endpoint.batch import Batched
 from pairsmith.llms.local.encoder import SentenceEncoder, encoder_identity
+from pairsmith.llms.purse import purse_of
 from pairsmith.llms.recorded import Recorded
 from pairsmith.llms.registry import identity_of, open_llm
 from pairsmith.protocol import LLM

@@ -19,9 +19,10 @@ from pairsmith.errors import BudgetSpent
 from pairsmith.ledger.bookkeeping import export, import_
 from pairsmith.ledger.ledger import Ledger
 from pairsmith.llms.bills import bill_of
-from pairsmith.llms.budget import Budgeted, purse_of
+from pairsmith.llms.budget import Budgeted
 from pairsmith.llms.endpoint import attempts as backend
 from pairsmith.llms.endpoint.wire import end_of
+from pairsmith.llms.purse import purse_of
 from pairsmith.llms.recorded import Recorded
 from pairsmith.llms.registry import open_llm
 from pairsmith.protocol import Request

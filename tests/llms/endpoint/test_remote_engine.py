@@ -17,9 +17,10 @@ from pairsmith.config import Budget, ModelSpec, Price, Recipe, Sampling
 from pairsmith.errors import BudgetSpent, ConfigError, DataError
 from pairsmith.ledger.ledger import Ledger
 from pairsmith.ledger.replies import Account, Entry, checksum_of
-from pairsmith.llms.budget import Budgeted, Purse
+from pairsmith.llms.budget import Budgeted
 from pairsmith.llms.endpoint.engines import MANY_CALLS, engine_for
 from pairsmith.llms.endpoint.remote_engine import EngineProcessEnded, RemoteEngine
+from pairsmith.llms.purse import Purse
 from pairsmith.llms.recorded import Recorded
 from pairsmith.llms.registry import open_llm
 from pairsmith.protocol import Identity, Reply, Request
