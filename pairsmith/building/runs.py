@@ -128,7 +128,7 @@ def run(recipe: Recipe, workers: Workers, session: Session, only: str | None = N
         for stage in stages_of(recipe):
             session.tell(Progress(stage, total=loaded.accepted))
         with workers.working(loaded.accepted):
-            left = unfinished(recipe, loaded.shards, session)
+            left = unfinished(recipe, loaded.shards, session, with_uses=only is None)
             absent = workers.find_lacking(left, only) if only else {}
             told = lacking_text(absent, loaded.shards) if absent else None
             if absent and (only == PAIR or len(absent) == len(loaded.shards)):

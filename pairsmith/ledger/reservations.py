@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from pairsmith.ledger.database import Database
-from pairsmith.ledger.schema import reservations, spending
+from pairsmith.ledger.schema import reservations
+from pairsmith.ledger.spending import spent_in
 
 LEASE_SECONDS = 60.0
 PORTIONS = 16  # of what is left: one process leaves enough for others, and writes less than a hundred times in all
@@ -52,7 +53,7 @@ class Reservations:
             mine = reservations.c.holder == holder
             past = reservations.c.ends < now
             connection.execute(sa.delete(reservations).where(reservations.c.dataset == dataset, mine | past))
-            spent, others = _spent(connection, dataset), _held(connection, dataset)
+            spent, others = spent_in(connection, dataset), _held(connection, dataset)
             held, fits = _portion(most, spent, others, used, more)
             self._hold(connection, holder, dataset, held, now)
             return Granted(fits, spent, held, others)
@@ -102,12 +103,6 @@ def _portion(
         return used, False
     tokens, cost = ((room or 0) / PORTIONS for room in left)
     return (used[0] + more[0] + int(tokens), used[1] + more[1] + cost), True
-
-
-def _spent(connection: sa.Connection, dataset: str) -> Amount:
-    sums = (sa.func.sum(spending.c[name]) for name in ("n_prompt_tokens", "n_tokens", "cost"))
-    prompt, answer, cost = connection.execute(sa.select(*sums).where(spending.c.dataset == dataset)).one()
-    return int(prompt or 0) + int(answer or 0), float(cost or 0)
 
 
 def _held(connection: sa.Connection, dataset: str) -> Amount:

@@ -32,11 +32,13 @@ class Spending:
 
     def spent(self, dataset: str) -> tuple[int, float]:
         """Tokens and cost of all that `dataset` paid for."""
-        return self._sum(spending.c.dataset == dataset)
+        with self._engine.connect() as connection:
+            return spent_in(connection, dataset)
 
     def reckoned(self, dataset: str) -> tuple[int, float]:
         """The part of `spent` that is an estimate, since the endpoints did not say."""
-        return self._sum(spending.c.dataset == dataset, spending.c.is_reckoned)
+        with self._engine.connect() as connection:
+            return spent_in(connection, dataset, spending.c.is_reckoned)
 
     def doubts(self) -> dict[str, int]:
         """How many calls gave nothing that could be used, and for how many the cost is an estimate."""
@@ -50,10 +52,12 @@ class Spending:
         with self._engine.connect().execution_options(yield_per=1000) as connection:
             yield from (dict(row) for row in connection.execute(sa.select(spending)).mappings())
 
-    def _sum(self, *conditions: sa.ColumnElement[bool]) -> tuple[int, float]:
-        (row,) = self._rows(sa.select(*_SUMS).where(*conditions))
-        return int(row["n_prompt_tokens"] or 0) + int(row["n_tokens"] or 0), float(row["cost"] or 0)
-
     def _rows(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
         with self._engine.connect() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def spent_in(connection: sa.Connection, dataset: str, *only: sa.ColumnElement[bool]) -> tuple[int, float]:
+    """Tokens and cost of what a data set paid for, within a transaction. `only`: conditions on the rows that count."""
+    prompt, answer, cost = connection.execute(sa.select(*_SUMS).where(spending.c.dataset == dataset, *only)).one()
+    return int(prompt or 0) + int(answer or 0), float(cost or 0)

@@ -79,9 +79,10 @@ def uses_of(recipe: Recipe, store: Store, shards: Iterable[str]) -> set[tuple[st
     return {(shard, table_of(store, recipe.name, ref).part) for shard in shards for ref in refs}
 
 
-def unfinished(recipe: Recipe, shards: Mapping[str, int], session: Session) -> list[str]:
-    """The shards whose tables are not all there, undamaged and made by this recipe, or whose uses of replies the ledger
-    has not noted; progress counts the others as done.
+def unfinished(recipe: Recipe, shards: Mapping[str, int], session: Session, with_uses: bool = True) -> list[str]:
+    """The shards whose tables are not all there, undamaged and made by this recipe; progress counts the others as done.
+
+    `with_uses`: those too of which the ledger has not noted all replies in use, as a run of all stages does.
 
     Where the recipe needs a survey, only tables up to the ratings are checked; `merge_surveys` checks the pairs.
     """
@@ -91,7 +92,7 @@ def unfinished(recipe: Recipe, shards: Mapping[str, int], session: Session) -> l
     done = [stage for stage in stages_of(recipe) if stage != select.STAGE or not recipe.needs_survey]
     for shard, size in shards.items():
         record = read(store, shard)
-        is_noted = noted >= uses_of(recipe, store, [shard])
+        is_noted = not with_uses or noted >= uses_of(recipe, store, [shard])
         if record and is_noted and is_sound(store, record, shard_fingerprint(shard, plan)):
             for stage in done:
                 session.tell(Progress(stage, size))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from pairsmith.config import Budget, Price, Recipe
 from pairsmith.errors import BudgetSpent
@@ -28,6 +29,7 @@ from pairsmith.llms.registry import open_llm
 from pairsmith.protocol import Request
 from pairsmith.session import Session
 from pairsmith.testing import KINDS, FakeEndpoint, Fault, Weather
+from pairsmith_flows.__main__ import main
 from tests.llms.endpoint.test_openai import request, spec
 from tests.runs import generate, run
 
@@ -175,6 +177,9 @@ def test_f25_an_endpoint_without_usage_does_not_let_each_run_spend_anew(
         calls = len(endpoint.journal)
     assert calls * (5 + 13) <= ledger.spending.spent("one")[0] <= 700
     assert ledger.spending.spent("one") == ledger.spending.reckoned("one")
+    assert ledger.spending.doubts() == {"unusable": 0, "reckoned": calls}
+    told = CliRunner().invoke(main, ["ledger", "--ledger", ledger.url]).output
+    assert f"the tokens of {calls} are an estimate" in " ".join(told.split())
     assert 10 < calls < 40
     tally(5)
 
@@ -200,6 +205,7 @@ def test_f25_usage_is_read_under_other_names(ledger: Ledger, name: str) -> None:
         asked(endpoint, ledger, [request("Hi")])
     assert ledger.spending.spent("one")[0] == 37
     assert ledger.spending.reckoned("one")[0] == 0
+    assert ledger.spending.doubts() == {"unusable": 0, "reckoned": 0}
 
 
 def test_f25_a_total_alone_is_what_is_counted() -> None:

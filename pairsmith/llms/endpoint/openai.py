@@ -71,9 +71,9 @@ class OpenAI:
         account, ledger, replies = self._account, self._ledger, _replies(answers)
         if account is None or ledger is None:
             return replies
-        keys = [request.key(account.identity) for request in requests]
-        entries = [Entry(account, keys[index], storable(reply)) for index, reply in replies]
-        bills = [Charge(account, keys[index], bill) for index, bill in answers if isinstance(bill, Bill)]
+        who = account.identity
+        entries = [Entry(account, requests[index].key(who), storable(reply)) for index, reply in replies]
+        bills = [Charge(account, requests[index].key(who), bill) for index, bill in answers if isinstance(bill, Bill)]
         stored = ledger.replies.record(entries, bills)
         return [(index, reply) for (index, _), reply in zip(replies, stored, strict=True)]
 
