@@ -130,3 +130,15 @@ def test_a_budget_of_nothing_asks_nobody(ledger_url: str) -> None:
     with pytest.raises(BudgetSpent, match="0 of 0 tokens"):
         generate(Recorded(Budgeted(llm, SharedPurse(Budget(tokens=0), "one", book), None), book, "one"), [request(1)])
     assert llm.spent == 0
+
+
+def test_a_request_is_settled_when_its_reply_is_recorded(ledger_url: str) -> None:
+    """Before, neither the ledger nor a reservation would count it, and another request would take its place."""
+    book = Ledger(ledger_url)
+    purse = SharedPurse(Budget(tokens=100), "one", book)
+    stream = Budgeted(Costly(), purse, None).stream([request(40)])
+    next(stream)
+    assert not purse.reserve(60, 0.0, wait=False)
+    assert list(stream) == []
+    assert purse.tokens == 41
+    purse.close()
