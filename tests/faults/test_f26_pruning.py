@@ -23,6 +23,7 @@ from pairsmith.config.loading import load_recipe
 from pairsmith.errors import DataError, RunError
 from pairsmith.ledger.ledger import Ledger
 from pairsmith.ledger.pruning import Pruning, place_of, prune
+from pairsmith.ledger.uses import used_in
 from pairsmith.stages.base import open_store
 from pairsmith.testing import FakeEndpoint, Fault
 from pairsmith_flows.__main__ import main
@@ -144,10 +145,7 @@ def test_f26_pruning_beside_a_run_is_refused(base_recipe: Build) -> None:
             assert child.outcome().code == 0
 
 
-@pytest.mark.parametrize("all_fresh", [True, False])
-def test_f26_a_ledger_from_before_uses_were_noted_offers_nothing_until_all_have_run(
-    tmp_path: Path, all_fresh: bool
-) -> None:
+def test_f26_a_ledger_from_before_uses_were_noted_offers_nothing_until_all_have_run(tmp_path: Path) -> None:
     with tarfile.open(ARCHIVE) as archive:
         archive.extractall(tmp_path, filter="data")
     recipe = load_recipe(tmp_path / "recipe.yaml", [f"workspace={tmp_path / 'data'}"])
@@ -169,6 +167,23 @@ def test_f26_a_ledger_from_before_uses_were_noted_offers_nothing_until_all_have_
     found = prune(book, [recipe.workspace], gone=["another"], drop=True)
     assert found.unknown == []
     assert asked_anew(recipe) == 0
+
+
+def test_f26_tables_that_are_there_already_are_noted_without_a_call(echo_recipe: Build) -> None:
+    """As if an earlier version had made them: they are fresh, and their shards are finished."""
+    recipe = echo_recipe(8)
+    expected = run(recipe)[0].digest
+    book = Ledger(recipe.ledger_url)
+    with book.uses.alone() as connection:
+        noted = used_in(connection).tolist()
+        connection.execute(sa.text("DELETE FROM uses"))
+        connection.execute(sa.text("INSERT INTO awaited VALUES ('echo')"))
+    assert prune(book, [recipe.workspace], drop=True).unknown
+    published, _, calls = run(recipe)
+    assert (published.digest, dict(calls)) == (expected, {})
+    with book.uses.alone() as connection:
+        assert used_in(connection).tolist() == noted
+    assert prune(book, [recipe.workspace], drop=True) == Pruning([], [])
 
 
 def test_f26_a_data_set_that_is_no_more_is_named(echo_recipe: Build, tmp_path: Path) -> None:
