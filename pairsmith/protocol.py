@@ -67,11 +67,28 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Bill:
+    """What one answered call cost, whatever became of the answer.
+
+    `is_reckoned`: the endpoint did not say, so this is an estimate. `problem`: why the answer could not be used. `id`:
+    a name of the answer where it may be read more than once, as from the file of a batch; it is paid for once.
+    """
+
+    n_prompt_tokens: int = 0
+    n_tokens: int = 0
+    is_reckoned: bool = False
+    problem: str | None = None
+    id: str | None = None
+
+
+@dataclass(frozen=True)
 class Reply:
     """A model's answer.
 
     `finish_reason`: stop or length; None where `error` is set and there is no text. `reasoning`: the model's thinking,
     which is no part of its answer. `final`: the same request would fail in the same way again, so it is not repeated.
+    `n_prompt_tokens`, `n_tokens`: as the model counts them; 0 where it does not. `bill`: what the call cost, where
+    those two do not say it; see `charged`. `wasted`: prompt tokens and tokens of earlier answers without a reply.
     """
 
     text: str
@@ -82,6 +99,21 @@ class Reply:
     error: str | None = None
     final: bool = False
     reasoning: str | None = None
+    bill: Bill | None = field(default=None, compare=False, repr=False)
+    wasted: tuple[int, int] = field(default=(0, 0), compare=False, repr=False)
+
+    @property
+    def charged(self) -> Bill | None:
+        """What the answer that this reply was read from cost; None where no model answered."""
+        if self.bill or not (self.error is None or self.n_prompt_tokens or self.n_tokens):
+            return self.bill
+        return Bill(self.n_prompt_tokens, self.n_tokens, problem=self.error)
+
+    @property
+    def cost(self) -> tuple[int, int]:
+        """Prompt tokens and tokens of all answers to the request."""
+        bill = self.charged or Bill()
+        return bill.n_prompt_tokens + self.wasted[0], bill.n_tokens + self.wasted[1]
 
 
 Finished = list[tuple[int, Reply]]

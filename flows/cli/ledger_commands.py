@@ -27,8 +27,14 @@ def ledger_command(context: click.Context, workspace: str, url: str | None) -> N
             from pairsmith_flows.cli.terminal import table
 
             console, totals = open_console(), book.spending.totals()
-            console.print(table("Ledger", totals) if totals else "no replies")
-            console.print(f"{sum(row['calls'] for row in totals):,} replies, {book.size() / 1e6:,.1f} MB")
+            console.print(table("Ledger", totals) if totals else "no calls")
+            console.print(f"{book.replies.count():,} replies, {book.size() / 1e6:,.1f} MB")
+            doubts = book.spending.doubts()
+            if any(doubts.values()):
+                console.print(
+                    f"of these calls {doubts['unusable']:,} gave nothing that could be used; "
+                    f"the tokens of {doubts['reckoned']:,} are an estimate, since the endpoint did not say"
+                )
 
 
 @ledger_command.command("export")
@@ -73,19 +79,27 @@ def ledger_verify(book: Any, drop: bool) -> None:
 
 
 @ledger_command.command("prune")
-@click.argument("workspaces", nargs=-1, required=True, type=Place())
+@click.argument("workspaces", nargs=-1, type=Place())
+@click.option("--gone", metavar="NAME", multiple=True, help="A data set that is no more, by its name or address.")
 @click.option("--yes", is_flag=True, help="Drop them; without this option, only count them.")
 @click.pass_obj
-def ledger_prune(book: Any, workspaces: tuple[str, ...], yes: bool) -> None:
-    """Drop replies that no dataset in WORKSPACES uses. Name every workspace that shares the ledger."""
-    with exit_codes():
-        from pairsmith.ledger.bookkeeping import unused
+def ledger_prune(book: Any, workspaces: tuple[str, ...], gone: tuple[str, ...], yes: bool) -> None:
+    """Drop replies that no data set uses, as runs have noted in the ledger; what they cost stays counted.
 
-        keys = unused(book, workspaces)
-        if yes and keys:
-            book.replies.drop(keys)
+    A table that is gone from one of WORKSPACES, folders or URLs, uses nothing any more. Nothing is dropped while the
+    uses of a data set are not known.
+    """
+    with exit_codes():
+        from pairsmith.ledger.pruning import prune
+
+        found = prune(book, workspaces, gone, drop=yes)
+        if found.unknown:
+            click.echo("0 replies offered, since it is not known of all whether they are in use:")
+            click.echo("\n".join(f"  {reason}" for reason in found.unknown))
+            return
+        if yes and found.unused:
             book.compact()
-        click.echo(f"{len(keys):,} replies unused{', dropped' if yes else '; add --yes to drop them'}")
+        click.echo(f"{len(found.unused):,} replies unused{', dropped' if yes else '; add --yes to drop them'}")
 
 
 @ledger_command.command("adopt")

@@ -20,6 +20,7 @@ from pairsmith.generation.pool import STAGE as GENERATE
 from pairsmith.judging.checks import require
 from pairsmith.judging.rating import STAGE as RATE
 from pairsmith.ledger.ledger import open_ledger
+from pairsmith.ledger.pruning import place_of
 from pairsmith.llms.earlier import tell_of_unadopted
 from pairsmith.llms.endpoint.hosts import tell_of_other_hosts
 from pairsmith.llms.registry import pinned
@@ -137,7 +138,7 @@ def run(recipe: Recipe, workers: Workers, session: Session, only: str | None = N
         for stage in stages_of(recipe):
             session.tell(Progress(stage, total=loaded.accepted))
         with workers.working(loaded.accepted):
-            left = unfinished(recipe, loaded.shards, session)
+            left = unfinished(recipe, loaded.shards, session, with_uses=only is None)
             absent = workers.find_lacking(left, only) if only else {}
             told = lacking_text(absent, loaded.shards) if absent else None
             if absent and (only == PAIR or len(absent) == len(loaded.shards)):
@@ -299,6 +300,9 @@ def preview(
         small = whole.model_copy(update={**few, "workspace": folder})
         workers, store = Threads(small, one), open_store(small, one)
         loaded = workers.load(full=False)
-        _, failures = _worked(small, workers, loaded.shards, None, loaded)
+        try:
+            _, failures = _worked(small, workers, loaded.shards, None, loaded)
+        finally:
+            open_ledger(small.ledger_url, one).uses.forget(place_of(store))
         _stop_at(failures)
         return [row for shard in loaded.shards for row in store.read_arrow(published_ref(shard)).to_pylist()]

@@ -10,7 +10,9 @@ from pairsmith.ledger.batches import Batches
 from pairsmith.ledger.database import Database
 from pairsmith.ledger.dataset_lock import lock
 from pairsmith.ledger.replies import Replies
+from pairsmith.ledger.reservations import Reservations
 from pairsmith.ledger.spending import Spending
+from pairsmith.ledger.uses import Uses
 from pairsmith.session import Session
 from pairsmith.storage.fence import Fence
 from pairsmith.storage.files import Files
@@ -26,6 +28,8 @@ class Ledger:
         self.spending = Spending(self._database)
         self.batches = Batches(self._database)
         self.adoptions = Adoptions(self._database)
+        self.uses = Uses(self._database)
+        self.reservations = Reservations(self._database)
 
     def lock(self, files: Files, wait: float | None = None) -> AbstractContextManager[Fence]:
         """Hold the data set in `files` for one run; see `dataset_lock.lock`."""

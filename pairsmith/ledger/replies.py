@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import math
+import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -20,10 +21,12 @@ from pairsmith.config import Price
 from pairsmith.ledger.database import Database
 from pairsmith.ledger.group_commit import GroupCommit
 from pairsmith.ledger.schema import replies as _replies
-from pairsmith.protocol import Identity, Reply
+from pairsmith.ledger.schema import spending
+from pairsmith.protocol import Bill, Identity, Reply
 
 log = logging.getLogger(__name__)
 _KEYS_A_QUERY = 500  # well under SQLite's limit on bound parameters
+_STORED = tuple(name for name in Reply.__dataclass_fields__ if name not in ("bill", "wasted"))
 _ROWS_A_PAGE = 10_000  # in memory at once when reading the whole ledger
 
 
@@ -37,6 +40,7 @@ class Account:
     price: Price | None = None
     asker: str | None = None  # the role and name in the recipe that asked, such as "judge strict"
     host: str | None = None  # of the endpoint that answers
+    is_bounded: bool = False  # whether a budget holds
 
 
 @dataclass(frozen=True)
@@ -53,12 +57,21 @@ class Entry:
         return self.reply.error is None or self.reply.final
 
 
+@dataclass(frozen=True)
+class Charge:
+    """The bill for an answer to the request `key`, and the account that pays it."""
+
+    account: Account
+    key: str
+    bill: Bill
+
+
 class Replies:
     """The replies in one database. Safe to use from several threads and processes."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._commits = GroupCommit(database, _replies)
+        self._commits = GroupCommit(database, _replies, spending)
 
     def get(self, keys: Iterable[str]) -> dict[str, Reply]:
         """Key -> reply for those of `keys` that are recorded; damaged replies are dropped and so asked for again."""
@@ -77,13 +90,16 @@ class Replies:
             self.drop(damaged)
         return found
 
-    def record(self, entries: Sequence[Entry]) -> list[Reply]:
-        """Record the replies that last, durable on return; a key that is recorded already keeps its first reply.
+    def record(self, entries: Sequence[Entry], bills: Sequence[Charge] = ()) -> list[Reply]:
+        """Record the replies that last, and what each answer cost, durable on return; a key that is recorded already
+        keeps its first reply. `bills`: for answers in which there was no reply.
 
         Returns all replies; where another run recorded a key first, that run's reply.
         """
         lasting = {entry.key: entry for entry in reversed(entries) if entry.lasts}  # the first of several with one key
-        all_new = not lasting or self._commits.insert([_row(entry) for entry in lasting.values()])
+        paid = _spending([*(charge for entry in entries if (charge := _charge(entry))), *bills])
+        rows = [_row(entry) for entry in lasting.values()]
+        all_new = self._commits.insert(rows, paid) if rows or paid else True
         if all_new and len(lasting) == sum(entry.lasts for entry in entries):
             return [entry.reply for entry in entries]
         kept = self.get(lasting)
@@ -101,18 +117,21 @@ class Replies:
             last = page[-1]["key"]
 
     def add(self, rows: Iterable[dict[str, Any]]) -> tuple[int, int]:
-        """Insert rows like those of the method `rows`; returns the number read and the number that were new."""
-        before, read, page = self.count(), 0, list[dict[str, Any]]()
+        """Insert rows like those of the methods `rows` of replies and of spending, which alone have an id; returns the
+        number of replies read, and how many of them were new."""
+        before, read = self.count(), 0
+        page, paid = list[dict[str, Any]](), list[dict[str, Any]]()
         try:
             for row in rows:
-                page.append(row | {"recorded_at": self._moment(row["recorded_at"])})
-                read += 1
-                if len(page) == _KEYS_A_QUERY:
-                    self._commits.insert(page)
-                    page = []
+                of_spending = "id" in row
+                (paid if of_spending else page).append(row | {"recorded_at": self._moment(row["recorded_at"])})
+                read += not of_spending
+                if len(page) + len(paid) >= _KEYS_A_QUERY:
+                    self._commits.insert(page, paid)
+                    page, paid = [], []
         finally:
-            if page:
-                self._commits.insert(page)
+            if page or paid:
+                self._commits.insert(page, paid)
         return read, self.count() - before
 
     def drop(self, keys: Collection[str]) -> None:
@@ -180,7 +199,8 @@ def checksum_of(key: str, reply: str) -> str:
 def storable(reply: Reply) -> Reply:
     """A reply that JSON and tables can hold: lone surrogates are replaced; NaN or infinity make it a failed one."""
     if reply.logprobs and not all(math.isfinite(value) for value in reply.logprobs.values()):
-        return Reply("", n_prompt_tokens=reply.n_prompt_tokens, error="the probabilities are not finite", final=True)
+        problem = "the probabilities are not finite"
+        return replace(reply, text="", finish_reason=None, logprobs=None, error=problem, final=True, reasoning=None)
     text = reply.text
     if not text.isascii():
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
@@ -189,7 +209,7 @@ def storable(reply: Reply) -> Reply:
 
 def _row(entry: Entry) -> dict[str, Any]:
     account, reply = entry.account, entry.reply
-    stored = json.dumps(vars(reply), ensure_ascii=True, allow_nan=False)
+    stored = json.dumps({name: vars(reply)[name] for name in _STORED}, ensure_ascii=True, allow_nan=False)
     return {
         "key": entry.key,
         **vars(account.identity),
@@ -202,6 +222,34 @@ def _row(entry: Entry) -> dict[str, Any]:
         "host": account.host,
         "cost": account.price.of(reply.n_prompt_tokens, reply.n_tokens) if account.price else None,
     }
+
+
+def _charge(entry: Entry) -> Charge | None:
+    """What an answer cost; nothing where a request was refused for good. None where nobody answered."""
+    bill = entry.reply.charged or (Bill(problem=entry.reply.error) if entry.lasts else None)
+    return Charge(entry.account, entry.key, bill) if bill else None
+
+
+def _spending(charges: Sequence[Charge]) -> list[dict[str, Any]]:
+    """Rows of the spending table. Their names go up within a commit, so they are inserted side by side."""
+    prefix = uuid.uuid4().hex
+    return [
+        {
+            "dataset": charge.account.dataset,
+            "id": charge.bill.id or f"{prefix}-{number:06d}",
+            "key": charge.key,
+            "backend": charge.account.identity.backend,
+            "model": charge.account.identity.model,
+            "asker": charge.account.asker,
+            "n_prompt_tokens": charge.bill.n_prompt_tokens,
+            "n_tokens": charge.bill.n_tokens,
+            "cost": price.of(charge.bill.n_prompt_tokens, charge.bill.n_tokens) if price else None,
+            "is_reckoned": charge.bill.is_reckoned,
+            "problem": charge.bill.problem,
+        }
+        for number, charge in enumerate(charges)
+        for price in [charge.account.price]
+    ]
 
 
 def _in_utc(moment: datetime) -> datetime:

@@ -10,8 +10,9 @@ column that a later migration adds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import sqlalchemy as sa
 import tenacity
@@ -41,6 +42,23 @@ replies = sa.Table(
     sa.Index("replies_by_dataset", "dataset"),
     sa.Index("replies_by_model", "backend", "model", "revision", "host"),
 )
+spending = sa.Table(  # what each answer cost, whatever became of it; only a person ever removes a row
+    "spending",
+    _ledger,
+    sa.Column("dataset", sa.Text, primary_key=True),  # the data set that paid
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("key", sa.String(64), nullable=False),  # of the request
+    sa.Column("backend", sa.String(32), nullable=False),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("asker", sa.Text),
+    sa.Column("n_prompt_tokens", sa.Integer, nullable=False),
+    sa.Column("n_tokens", sa.Integer, nullable=False),
+    sa.Column("cost", sa.Float),
+    sa.Column("is_reckoned", sa.Boolean, nullable=False),  # an estimate, since the endpoint sent no usage
+    sa.Column("problem", sa.Text),  # why the answer could not be used; null where it could
+    sa.Column("recorded_at", sa.DateTime(timezone=True), server_default=sa.func.now(), nullable=False),
+    sqlite_with_rowid=False,  # rows lie in the order of the key, so those of a data set are added up quickly
+)
 batches = sa.Table(
     "batches",
     _ledger,
@@ -65,7 +83,31 @@ fences = sa.Table(
     sa.Column("holder", sa.Text, nullable=False),
     sa.Column("released", sa.Boolean, nullable=False),  # false while it works, and where it ended without a word
 )
+uses = sa.Table(  # see `ledger.uses`
+    "uses",
+    _ledger,
+    sa.Column("place", sa.Text, primary_key=True),  # address of the data set
+    sa.Column("shard", sa.Text, primary_key=True),
+    sa.Column("part", sa.Text, primary_key=True),  # kind and part of the table
+    sa.Column("dataset", sa.Text, nullable=False),
+    sa.Column("made_of", sa.Text, nullable=False),  # fingerprint of the table
+    sa.Column("keys", sa.LargeBinary, nullable=False),  # the first eight bytes of each
+    sa.Column("is_open", sa.Boolean, nullable=False),
+)
+awaited = sa.Table(  # data sets with replies from before uses were noted, which have not run since
+    "awaited", _ledger, sa.Column("dataset", sa.Text, primary_key=True)
+)
+reservations = sa.Table(  # see `ledger.reservations`
+    "reservations",
+    _ledger,
+    sa.Column("holder", sa.String(32), primary_key=True),  # a process
+    sa.Column("dataset", sa.Text, nullable=False),
+    sa.Column("tokens", sa.BigInteger, nullable=False),
+    sa.Column("cost", sa.Float, nullable=False),
+    sa.Column("ends", sa.Float, nullable=False),  # when the lease does, in seconds since 1970 by the database's clock
+)
 tables = _ledger.tables
+_OF_A_REPLY = ("dataset", "key", "backend", "model", "asker", "n_prompt_tokens", "n_tokens", "cost", "recorded_at")
 _format = sa.Table("format", sa.MetaData(), sa.Column("number", sa.Integer, nullable=False))
 _COLUMNS = {table.name: set(table.columns.keys()) for table in _ledger.sorted_tables}
 _MIGRATING = 72177351  # number of PostgreSQL's advisory lock for creating or changing the tables
@@ -107,11 +149,27 @@ def _where_replies_are_from(connection: sa.Connection) -> None:
     add_tables(connection, replies, adoptions)
 
 
+def spending_of(reply: Mapping[str, Any]) -> dict[str, Any]:
+    """What a reply cost, told by its own row, as a row of spending: the key is its name, so it counts once."""
+    return {"id": reply["key"], "is_reckoned": False, "problem": None} | {name: reply[name] for name in _OF_A_REPLY}
+
+
+def _money(connection: sa.Connection) -> None:
+    """What was spent so far is what the replies cost; what they are used for is known when each data set has run."""
+    add_tables(connection, spending, uses, awaited, reservations)
+    if _columns(connection)[replies.name] != _COLUMNS[replies.name]:
+        return  # not ours, as `_check` will say
+    found = sa.select(replies.c.key, sa.false(), *(replies.c[name] for name in _OF_A_REPLY))
+    connection.execute(sa.insert(spending).from_select(["id", "is_reckoned", *_OF_A_REPLY], found))
+    connection.execute(sa.insert(awaited).from_select(["dataset"], sa.select(replies.c.dataset).distinct()))
+
+
 MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
     _replies_and_batches,  # 1
     _asker_of_a_reply,  # 2
     _fence_of_a_data_set,  # 3
     _where_replies_are_from,  # 4
+    _money,  # 5
 )
 
 

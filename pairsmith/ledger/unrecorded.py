@@ -12,8 +12,9 @@ import json
 import logging
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,20 +30,23 @@ from pairsmith.storage.disk import sync_folder, write_synced
 log = logging.getLogger(__name__)
 
 
-def keep(database: Database, table: sa.Table, rows: Sequence[dict[str, Any]]) -> str:
-    """Write rows to a new file; returns the end of a sentence that says where they are, or why they are nowhere."""
-    folder = _folder(database)
+def keep(database: Database, rows: Mapping[str, Sequence[dict[str, Any]]]) -> str:
+    """Write rows, by the name of their table, to a new file.
+
+    Returns the end of a sentence that says where they are, or why they are nowhere.
+    """
+    folder, count = _folder(database), sum(map(len, rows.values()))
     file, unfinished = folder / f"{uuid.uuid4().hex}.json", folder / f".{uuid.uuid4().hex}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_synced(unfinished, json.dumps({"table": table.name, "rows": list(rows)}).encode())
+        write_synced(unfinished, json.dumps(rows).encode())
         os.replace(unfinished, file)
         sync_folder(folder)
     except OSError as error:
         with suppress(OSError):
             unfinished.unlink()
-        return f"; nor can {len(rows)} of them be kept in {folder} ({error}): they will be asked for again"
-    return f"; {len(rows)} of them are kept in {file}, and the next run here records them first"
+        return f"; nor can {count} of their rows be kept in {folder} ({error}): they will be asked for again"
+    return f"; {count} of their rows are kept in {file}, and the next run here records them first"
 
 
 def record(database: Database) -> None:
@@ -50,15 +54,19 @@ def record(database: Database) -> None:
     for file in sorted(_folder(database).glob("*.json")):
         try:
             kept = json.loads(file.read_bytes())
-            table, rows = tables[kept["table"]], kept["rows"]
-            database.write(lambda connection, table=table, rows=rows: insert(connection, table, rows))  # type: ignore[misc]
+            database.write(partial(_insert, kept))
         except FileNotFoundError:
             continue  # another process was faster
         except (sa.exc.DBAPIError, OSError, ValueError, KeyError) as error:
             reason = f"the replies kept in {file} still cannot be recorded: {reason_of(error)}"
             raise DataError(f"ledger: {reason}") from error
         file.unlink(missing_ok=True)
-        log.warning("ledger: %d replies that it could not take before are recorded", len(rows))
+        log.warning("ledger: %d rows that it could not take before are recorded", sum(map(len, kept.values())))
+
+
+def _insert(kept: Mapping[str, Sequence[dict[str, Any]]], connection: sa.Connection) -> None:
+    for name, rows in kept.items():
+        insert(connection, tables[name], rows)
 
 
 def _folder(database: Database) -> Path:

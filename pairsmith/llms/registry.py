@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 from pairsmith.config import Encoder, Evolver, Judge, Member, ModelSpec, Recipe
 from pairsmith.config.plugins import code_hash, failed, load_plugin
 from pairsmith.errors import ConfigError, PairsmithError
+from pairsmith.llms.bills import with_bill
 from pairsmith.llms.local.named_weights import LOCAL, commit_of, is_from_hub
 from pairsmith.protocol import LLM, Finished, Identity, Request
 from pairsmith.session import Session
@@ -42,7 +43,8 @@ class OwnModel:
         self.identity = replace(found, backend=str(spec.backend), revision=revision)
 
     def stream(self, requests: Sequence[Request]) -> Iterator[Finished]:
-        return self._llm.stream(requests)
+        for finished in self._llm.stream(requests):
+            yield [(index, with_bill(requests[index], reply)) for index, reply in finished]
 
 
 def _made(spec: ModelSpec) -> LLM:

@@ -7,6 +7,7 @@ from typing import Any
 from pairsmith.config import Recipe
 from pairsmith.errors import DamagedFile
 from pairsmith.ledger.ledger import open_ledger
+from pairsmith.ledger.pruning import place_of
 from pairsmith.pairing import survey_merge
 from pairsmith.publishing import hub
 from pairsmith.publishing.publish import Findings, Published, publish
@@ -17,6 +18,7 @@ from pairsmith.reporting.summary_tables import usage_table
 from pairsmith.session import Session
 from pairsmith.sources.sharding import Loaded
 from pairsmith.stages.base import open_store
+from pairsmith.stages.freshness import uses_of
 from pairsmith.stages.records import record_of
 from pairsmith.stages.wiring import models_of
 from pairsmith.storage.fence import Fence, fence_key
@@ -26,11 +28,12 @@ from pairsmith.storage.tables import LOAD_REJECTIONS, record_name
 
 def publish_run(recipe: Recipe, loaded: Loaded, session: Session) -> tuple[Published, Summary]:
     """Add up the records of the shards, check that no prompt was lost, and publish the next version."""
-    store = open_store(recipe, session)
+    store, ledger = open_store(recipe, session), open_ledger(recipe.ledger_url, session)
+    ledger.uses.ended(place_of(store), recipe.name, uses_of(recipe, store, loaded.shards))
     summary, trust, content = _added_up(recipe, store, loaded)
     gates.check_gates(recipe.gates, summary, trust)
     models = models_of(recipe)
-    usage = usage_table(open_ledger(recipe.ledger_url, session).spending.paid(recipe.name), models)
+    usage = usage_table(ledger.spending.paid(recipe.name), models)
     fence = session.find(fence_key(store.root)) or Fence(store.root)
     findings = Findings(summary, trust, models, usage)
     return publish(recipe, store, loaded.shards, content, findings, fence), summary

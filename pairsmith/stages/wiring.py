@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pairsmith.config import Budget, Evolver, Judge, Member, ModelSpec, Recipe
 from pairsmith.ledger.ledger import open_ledger
-from pairsmith.llms.budget import Budgeted, purse_of
+from pairsmith.llms.budget import Budgeted
 from pairsmith.llms.earlier import earlier_identities
 from pairsmith.llms.endpoint.batch import Batched
 from pairsmith.llms.endpoint.hosts import host_of
 from pairsmith.llms.local.encoder import SentenceEncoder, encoder_identity
+from pairsmith.llms.purse import purse_of
 from pairsmith.llms.recorded import Recorded
 from pairsmith.llms.registry import identity_of, open_llm
 from pairsmith.protocol import LLM
@@ -24,7 +25,9 @@ def recorded_model(recipe: Recipe, spec: Member | Evolver | Judge, session: Sess
     in_batches = spec.endpoint is not None and spec.endpoint.mode == "batch"
     llm: LLM = Batched(spec, ledger, session) if in_batches else open_llm(spec, session)
     if budget != Budget():
-        llm = Budgeted(llm, purse_of(recipe.ledger_url, recipe.name, budget, session), spec.price)
+        again = spec.endpoint is not None and not in_batches and spec.endpoint.attempts > 1
+        purse = purse_of(recipe.ledger_url, recipe.name, budget, session)
+        llm = Budgeted(llm, purse, spec.price, answers=2 if again else 1)
     asker, earlier = f"{role_of(spec)} {spec.name}", earlier_identities(spec, llm.identity, ledger)
     return Recorded(llm, ledger, recipe.name, spec.price, asker, earlier, host_of(spec))
 

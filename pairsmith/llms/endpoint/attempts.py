@@ -16,10 +16,21 @@ from typing import Any
 
 from pairsmith.config import Endpoint
 from pairsmith.errors import ConfigError
+from pairsmith.llms.bills import bill_of, most_of
 from pairsmith.llms.endpoint.keys import without
 from pairsmith.llms.endpoint.limits import Limits
-from pairsmith.llms.endpoint.wire import PATH, STOPPING, body_of, moved_hint, readout_hint, reply_of, retry_after
-from pairsmith.protocol import Reply, Request
+from pairsmith.llms.endpoint.wire import (
+    PATH,
+    STOPPING,
+    BrokenAnswer,
+    body_of,
+    moved_hint,
+    readout_hint,
+    reply_of,
+    retry_after,
+    unread_bill,
+)
+from pairsmith.protocol import Bill, Reply, Request
 
 PASSING = {408, 409, 425, 429}  # statuses, with all of 500 and above
 OVERLOADED = {429, 503}
@@ -50,6 +61,30 @@ def backoff(failing: float) -> float:
 
 def _too_long(seconds: float) -> str:
     return f"told to wait {seconds:g} s, longer than the deadline"
+
+
+@dataclass
+class Waste:
+    """What answers to one request cost in which there was no reply. Each is passed to `note` at once.
+
+    A budget reserves twice what a request can cost. Where one holds (`is_bounded`), the request is sent again as long
+    as these answers cost no more together than one answer can.
+    """
+
+    request: Request
+    is_bounded: bool
+    note: Callable[[Bill], None]
+    tokens: tuple[int, int] = (0, 0)  # of the prompt and of the answers
+
+    def add(self, bill: Bill) -> None:
+        self.tokens = (self.tokens[0] + bill.n_prompt_tokens, self.tokens[1] + bill.n_tokens)
+        self.note(bill)
+
+    @property
+    def is_too_much(self) -> bool:
+        """Whether another attempt could cost more than was reserved."""
+        pairs = zip(self.tokens, most_of(self.request), strict=True)
+        return self.is_bounded and any(wasted > most for wasted, most in pairs)
 
 
 @dataclass(frozen=True)
@@ -99,8 +134,8 @@ class Attempts:
         """The reply to a request that is not sent, since the endpoint says to wait longer than the deadline."""
         return Reply("", error=f"not asked, {_too_long(seconds)}: {self._hold.problem}")
 
-    async def ask(self, request: Request, probe: bool) -> Reply:
-        """One reply within the deadline, after as many attempts as the recipe allows."""
+    async def ask(self, request: Request, probe: bool, waste: Waste) -> Reply:
+        """One reply within the deadline, after as many attempts as the recipe and the budget allow."""
         await self._rates.take(request)  # before the deadline begins: this is no wait for the endpoint
         deadline, begun = self._endpoint.deadline, self._loop.time()
         ends, last = begun + deadline, PassingFailure("none was answered", noted=False)
@@ -108,9 +143,11 @@ class Attempts:
             async with asyncio.timeout_at(ends):
                 for remaining in reversed(range(self._endpoint.attempts)):
                     try:
-                        return await self._attempt(request, probe, ends)
+                        return await self._attempt(request, probe, ends, waste)
                     except PassingFailure as failure:
                         probe, last = False, failure
+                    if waste.is_too_much:
+                        return Reply("", error=f"no more attempts within the budget; the last: {last}")
                     if self._loop.time() + last.wait > ends:
                         raise TimeoutError
                     if remaining:
@@ -126,20 +163,26 @@ class Attempts:
                 self._reopen()
         return Reply("", error=problem)
 
-    async def _attempt(self, request: Request, probe: bool, ends: float) -> Reply:
+    async def _attempt(self, request: Request, probe: bool, ends: float, waste: Waste) -> Reply:
         """A reply. Raises PassingFailure where another attempt may help, ConfigError where none can."""
         await self._may_be_called(probe, ends)
         if self._breaker.given_up:
             return self.down()
         sent = SentCall(self._loop.time(), probe or self._breaker.let_out(self._loop.time()))
         body = body_of(request, self._model, self._endpoint.max_tokens_name)
+        content = b""
         try:
             status, headers, content = await self._client.post(PATH, body)
             if not 200 <= status < 300:
                 return self._refused(status, headers, content, request, sent)
             reply = reply_of(json.loads(content), request)
         except (ConnectionError, ValueError, RecursionError) as error:  # a broken connection, or a body that is no JSON
-            problem = f"{type(error).__name__}: {self._clean(error)}"
+            name = "ConnectionError" if isinstance(error, ConnectionError) else type(error).__name__
+            problem = f"{name}: {self._clean(error)}"
+            if isinstance(error, BrokenAnswer):
+                waste.add(bill_of(request, None, error.size, problem=problem))
+            elif not isinstance(error, ConnectionError):
+                waste.add(unread_bill(request, content, problem))
             self._note_failure(problem, sent)
             raise PassingFailure(problem) from None
         self._has_answered = True

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from dataclasses import replace
 from functools import partial
 
 from pairsmith.config import Endpoint
-from pairsmith.llms.endpoint.attempts import Attempts
+from pairsmith.llms.endpoint.attempts import Attempts, Waste
 from pairsmith.llms.endpoint.holds import Hold
 from pairsmith.llms.endpoint.jobs import Job, ReplySink
 from pairsmith.llms.endpoint.limits import Limits
@@ -123,7 +124,9 @@ class EndpointEngine:
 
     async def _work(self, job: Job, probe: bool) -> None:
         try:
-            job.sink.put((job.index, await self._attempts.ask(job.request, probe)))
+            waste = Waste(job.request, job.sink.is_bounded, lambda bill: job.sink.put((job.index, bill)))
+            reply = await self._attempts.ask(job.request, probe, waste)
+            job.sink.put((job.index, replace(reply, wasted=waste.tokens) if any(waste.tokens) else reply))
         except asyncio.CancelledError:
             raise
         except BaseException as error:

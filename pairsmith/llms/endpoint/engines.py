@@ -12,6 +12,7 @@ import threading
 from collections.abc import Coroutine, Sequence
 
 from pairsmith.config import Endpoint
+from pairsmith.ledger.replies import Account
 from pairsmith.llms.endpoint.engine import EndpointEngine
 from pairsmith.llms.endpoint.holds import Hold, Holds, Limited
 from pairsmith.llms.endpoint.jobs import Deliver, GatheringSink, Job, ReplySink
@@ -34,9 +35,9 @@ class ThreadEngine:
         """Use no more than this share of the endpoint's rates; other processes have the rest."""
         self._loop.call_soon_threadsafe(self._engine.divide, share)
 
-    def ask(self, requests: Sequence[Request], deliver: Deliver) -> ThreadStream:
-        """Send all of `requests`; the event loop calls `deliver` with their outcomes."""
-        sink = GatheringSink(deliver)
+    def ask(self, requests: Sequence[Request], deliver: Deliver, account: Account | None = None) -> ThreadStream:
+        """Send all of `requests`; the event loop calls `deliver` with their outcomes. `account`: who pays."""
+        sink = GatheringSink(deliver, account is not None and account.is_bounded)
         jobs = [Job(index, request, sink) for index, request in enumerate(requests)]
         self._loop.call_soon_threadsafe(self._engine.add, jobs)
         return ThreadStream(self._loop, self._engine, jobs, sink)

@@ -51,19 +51,21 @@ class RemoteEngine:
         """Use no more than this share of the endpoint's rates; other processes have the rest."""
         self._send("divide", share=share)
 
-    def ask(self, requests: Sequence[Request], deliver: Deliver, account: Account | None = None) -> RemoteStream:
-        """Send all of `requests`; a thread calls `deliver` with their outcomes, recorded if there is an `account`."""
-        stream = RemoteStream(self._process, self._process.new_number(), is_recorded=account is not None)
+    def ask(
+        self, requests: Sequence[Request], deliver: Deliver, account: Account | None = None, recorded: bool = True
+    ) -> RemoteStream:
+        """Send all of `requests`; a thread calls `deliver` with their outcomes. `account`: who pays; with one, outcomes
+        are `recorded` before they are delivered."""
+        is_recorded = account is not None and recorded
+        stream = RemoteStream(self._process, self._process.new_number(), is_recorded)
         samplings = {id(request.sampling): request.sampling for request in requests}
         numbers = {name: number for number, name in enumerate(samplings)}
         listed = [(numbers[id(r.sampling)], r.messages, r.seed, r.sample, r.schema, r.choices) for r in requests]
         dumped = [sampling.model_dump(mode="json") for sampling in samplings.values()]
-        recording = account and {
-            "account": TypeAdapter(Account).dump_python(account, mode="json"),
-            "keys": [request.key(account.identity) for request in requests],
-        }
+        payer = TypeAdapter(Account).dump_python(account, mode="json") if account else None
+        keys = [request.key(account.identity) for request in requests] if account and is_recorded else None
         self._process.subscribe(stream.number, deliver)
-        self._send("ask", stream=stream.number, samplings=dumped, requests=listed, recording=recording)
+        self._send("ask", stream=stream.number, samplings=dumped, requests=listed, account=payer, keys=keys)
         return stream
 
     def _send(self, what: str, **more: Any) -> None:
