@@ -109,17 +109,8 @@ class ObjectFiles:
         if not self._is_s3:
             return self._is_memory
         if not self.exists(CONDITIONS):
-            self.write(CONDITIONS, json.dumps({"kept": self._refuses_second_write()}).encode())
+            self.write(CONDITIONS, json.dumps({"kept": _refuses_second_write(self)}).encode())
         return bool(json.loads(self.read(CONDITIONS))["kept"])
-
-    def _refuses_second_write(self) -> bool:
-        """Try to create one file twice, and to replace it on a condition that does not hold."""
-        name = f".tried-{uuid.uuid4().hex}"
-        try:
-            first = self.put_if_absent(name, b"first")
-            return first and not self.put_if_absent(name, b"second") and not self.compare_and_swap(name, b"3", '"none"')
-        finally:
-            self.remove(name)
 
     def remove(self, name: str) -> None:
         self._fs.rm_file(self.path(name))
@@ -184,6 +175,16 @@ class ObjectFiles:
                 raise
             return False
         return True
+
+
+def _refuses_second_write(files: ObjectFiles) -> bool:
+    """Try to create one file twice, and to replace it on a condition that does not hold."""
+    name = f".tried-{uuid.uuid4().hex}"
+    try:
+        first = files.put_if_absent(name, b"first")
+        return first and not files.put_if_absent(name, b"second") and not files.compare_and_swap(name, b"3", '"none"')
+    finally:
+        files.remove(name)
 
 
 def _named(content: bytes) -> str:
