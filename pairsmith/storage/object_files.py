@@ -118,17 +118,8 @@ class ObjectFiles:
         if not self._is_s3:
             return self._is_memory
         if not self.exists(CONDITIONS):
-            self.write(CONDITIONS, json.dumps({"kept": self._refuses_second_write()}).encode())
+            self.write(CONDITIONS, json.dumps({"kept": _refuses_second_write(self)}).encode())
         return bool(json.loads(self.read(CONDITIONS))["kept"])
-
-    def _refuses_second_write(self) -> bool:
-        """Try to create one file twice, and to replace it on a condition that does not hold."""
-        name = f".tried-{uuid.uuid4().hex}"
-        try:
-            first = self.put_if_absent(name, b"first")
-            return first and not self.put_if_absent(name, b"second") and not self.compare_and_swap(name, b"3", '"none"')
-        finally:
-            self.remove(name)
 
     def remove(self, name: str) -> None:
         self._fs.rm_file(self.path(name))
@@ -147,12 +138,6 @@ class ObjectFiles:
     def fetch(self, name: str, path: Path) -> None:
         with self.open(name) as source, open(path, "wb") as copy:
             shutil.copyfileobj(source, copy, COPIED)
-
-    @contextmanager
-    def local_copy(self, name: str) -> Iterator[Path]:
-        with self.scratch_folder() as folder:
-            _download(self, name, folder)
-            yield folder
 
     def point(self, pointer: str, name: str, seen: str | None) -> bool:
         file, content, etag = f"{pointer}.json", json.dumps({"name": name}, indent=1).encode(), None
@@ -213,23 +198,21 @@ class ObjectFiles:
         return True
 
 
-def _download(files: ObjectFiles, name: str, folder: Path) -> None:
-    """Copy a folder to one of this machine; fsspec's own `get` leaves out what it fails to list."""
-    folder.mkdir(exist_ok=True)
-    for info in files.entries(name):
-        one, target = f"{name}/{_last(info['name'])}", folder / _last(info["name"])
-        if info["type"] == "directory":
-            _download(files, one, target)
-        else:
-            with files.open(one) as source, open(target, "wb") as copy:
-                shutil.copyfileobj(source, copy, COPIED)
-
-
 def _pointer(place: str, content: bytes) -> str:
     try:
         return str(json.loads(content)["name"])
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedFile(f"{place}.json: damaged pointer to a version: {type(error).__name__}: {error}") from None
+
+
+def _refuses_second_write(files: ObjectFiles) -> bool:
+    """Try to create one file twice, and to replace it on a condition that does not hold."""
+    name = f".tried-{uuid.uuid4().hex}"
+    try:
+        first = files.put_if_absent(name, b"first")
+        return first and not files.put_if_absent(name, b"second") and not files.compare_and_swap(name, b"3", '"none"')
+    finally:
+        files.remove(name)
 
 
 def _last(path: str) -> str:

@@ -254,8 +254,7 @@ def same_content(store: Store, all_versions: History, digest: str) -> Version | 
 
 def waiting(store: Store) -> Version | None:
     """The candidate that waits for a decision, if there is one."""
-    name = history(store).waiting
-    return version_at(store, name) if name else None
+    return version_at(store, name) if (name := history(store).waiting) else None
 
 
 def release(store: Store, version: str | None, by: str, reason: str, wait: float | None = WAIT_SECONDS) -> Decision:

@@ -30,9 +30,7 @@ def tables() -> dict[str, list[Row]]:
             written = write_data(plan, Path(folder), halves)
             files = {str(path.relative_to(folder)): _read(path) for path in sorted(Path(folder).glob("*/*"))}
         made |= {f"{place} {name}": found for name, found in files.items()}
-        made[f"{place} version"] = [
-            {"digest": version_digest(12345, publishing), "shown": written.shown}
-        ]
+        made[f"{place} version"] = [{"digest": version_digest(12345, publishing), "shown": written.shown}]
     return made
 
 
