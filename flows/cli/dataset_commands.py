@@ -49,8 +49,8 @@ def versions_command(dataset: str, prunes: bool, keep: int | None) -> None:
     """List the versions of DATASET: their changes and state, who decided that and why, and which one is `latest`."""
     with exit_codes():
         from pairsmith.status import versions_of
+        from pairsmith.storage.addresses import store_at
         from pairsmith.storage.pruning import kept_by_recipe, prune
-        from pairsmith.storage.versions import store_at
         from pairsmith_flows.cli.terminal import table
 
         store = store_at(dataset)
@@ -92,9 +92,8 @@ def diff_command(dataset: str, a: str, b: str, count: int) -> None:
     """
     with exit_codes():
         from pairsmith.reporting.prompt_changes import changes
-        from pairsmith.storage.addresses import named_version
+        from pairsmith.storage.addresses import named_version, store_at
         from pairsmith.storage.datafiles import data_files
-        from pairsmith.storage.versions import store_at
         from pairsmith_flows.cli.terminal import show_changes
 
         store = store_at(dataset)
@@ -148,9 +147,10 @@ def _decide(what: str, dataset: str, version: str | None, reason: str) -> None:
     """Release, reject or roll back, in the name of this machine's user."""
     with exit_codes():
         from pairsmith.storage import versions
+        from pairsmith.storage.addresses import store_at
         from pairsmith.storage.decisions import this_user
 
-        store = versions.store_at(dataset)
+        store = store_at(dataset)
         decision = getattr(versions, what)(store, version, by=this_user(), reason=reason)
         latest = versions.latest_name(store)
         click.echo(f"{decision.version}: {decision.verdict} by {decision.by}, {decision.at}: {decision.reason}")

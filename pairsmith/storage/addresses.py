@@ -6,8 +6,18 @@ import os
 import re
 
 from pairsmith.errors import DataError
+from pairsmith.storage.formats import check_workspace
 from pairsmith.storage.store import Store
-from pairsmith.storage.versions import LATEST, Version, history, store_at, version_at
+from pairsmith.storage.versions import LATEST, Version, history, version_at, version_names
+
+
+def store_at(folder: str) -> Store:
+    """The store of a data set's folder; raises DataError where it holds no version."""
+    store = Store(folder)
+    check_workspace(store)
+    if not version_names(store):
+        raise DataError(f"{folder}: no version of a dataset there; name the folder that has `versions` in it")
+    return store
 
 
 def named_version(store: Store, name: str) -> Version:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from pairsmith.storage import versions
-from pairsmith.storage.addresses import named_version
+from pairsmith.storage.addresses import named_version, store_at
 from pairsmith.storage.datafiles import PREFERENCE, data_files, rows_of
 from pairsmith.storage.decisions import Decision, this_user
 from pairsmith.storage.exporting import export
@@ -23,7 +23,7 @@ class Dataset:
     """
 
     def __init__(self, place: str | Path) -> None:
-        self.store = versions.store_at(str(place))
+        self.store = store_at(str(place))
 
     @property
     def versions(self) -> list[Version]:

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from pairsmith.errors import DamagedFile, DataError, RunError
+from pairsmith.errors import DamagedFile, RunError
 from pairsmith.storage.decisions import WAIT_SECONDS, Decision, Verdict, deciding, decisions_of, now, record
-from pairsmith.storage.formats import check_version, check_workspace
+from pairsmith.storage.formats import check_version
 from pairsmith.storage.store import Store
 
 log = logging.getLogger(__name__)
@@ -131,15 +131,6 @@ class History:
     def _is_free(self, name: str) -> bool:
         version = version_at(self.store, name)
         return version is not None and not version.needs_approval
-
-
-def store_at(folder: str) -> Store:
-    """The store of a data set's folder; raises DataError where it holds no version."""
-    store = Store(folder)
-    check_workspace(store)
-    if not version_names(store):
-        raise DataError(f"{folder}: no version of a dataset there; name the folder that has `versions` in it")
-    return store
 
 
 def history(store: Store) -> History:
