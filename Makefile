@@ -22,7 +22,7 @@ test: lint models
 	$(BIN)/pytest -n 2 --dist loadfile
 
 fast: install
-	$(BIN)/pytest -m "not prefect and not model and not postgres and not packaging and not browser" --ignore=tests/faults
+	$(BIN)/pytest -m "not prefect and not model and not s3 and not postgres and not packaging and not browser" --ignore=tests/faults
 
 # The pictures of the service in docs/images; needs Chromium and PostgreSQL.
 pictures: install

@@ -167,12 +167,12 @@ class Plain:
         from transformers import AutoModelForCausalLM, AutoTokenizer
         from transformers.utils import logging
 
-        from pairsmith.llms.local.hub_models import resolve
+        from pairsmith.llms.local.named_weights import located
 
         logging.disable_progress_bar()
         torch.set_num_threads(job.threads)
         self.device = torch.device(device_of(job.device))
-        path, _ = resolve(job.model, None)
+        path = located(job.model, None).path
         dtype = dtype_of(job.dtype, self.device)
         self.tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
         self.model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype).to(self.device).eval()
@@ -250,12 +250,12 @@ def ceiling(job: Job) -> dict[str, Any]:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from pairsmith.llms.local.hub_models import resolve
+    from pairsmith.llms.local.named_weights import located
 
     torch.set_num_threads(1)
     device = torch.device(device_of(job.device))
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(resolve(job.model, None)[0]))
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(located(job.model, None).path))
     shapes = [layer.weight.shape for layer in model.modules() if isinstance(layer, torch.nn.Linear)]
     dtype = dtype_of(job.dtype, device)
     weights = [torch.randn(shape, device=device, dtype=dtype) for shape in shapes]

@@ -221,10 +221,10 @@ def distilabel(job: Job, few: int) -> Contestant:
     if python is None:
         raise SystemExit("distilabel does not install here; --skip distilabel")
     sys.path.insert(0, str(ROOT))
-    from pairsmith.llms.local.hub_models import resolve
+    from pairsmith.llms.local.named_weights import located
 
     rows = job.rows[:: -(-len(job.rows) // few)]
-    job = replace(job, model=resolve(job.model, None)[0], rows=rows, threads=CORES)
+    job = replace(job, model=located(job.model, None).path, rows=rows, threads=CORES)
     return Contestant(f"distilabel, {len(rows)} of the prompts", "distilabel", job, python=str(python))
 
 

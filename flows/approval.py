@@ -105,13 +105,14 @@ def carry_out(recipe: Recipe, version: str, answer: Answer) -> Filled:
     get_run_logger().info("%s: %s by %s: %s", version, done["verdict"], done["by"], done["reason"])
     announce(store, str(state), version, done)
     fields = {"folder": found.folder, "version": version, "pairs": found.pairs, "digest": found.digest}
+    fields |= {page: store.url(found.place(file)) for page, file in (("card", "README.md"), ("report", "report.html"))}
     return fields | {"new": False, "state": state, "latest": all_versions.latest, "decision": done}
 
 
 def question_about(published: Filled, days: float, command: str) -> str:
     """What a person needs to know before deciding, as markdown that holds only names and numbers."""
     latest = f"`latest` leads to {published['latest']}" if published["latest"] else "there is no `latest` yet"
-    report = markdown_text(f"{published['folder']}/report.html")
+    report = markdown_text(published["report"])
     bounded = [gate for gate in published["gates"] if gate["wanted"]]
     gates = markdown_table(bounded) if bounded else "The recipe has no gates."
     return (

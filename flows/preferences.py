@@ -16,6 +16,7 @@ from pydantic import Field
 from pairsmith.building.runs import Release, run
 from pairsmith.config import Recipe
 from pairsmith.judging.rating import STAGE as RATING
+from pairsmith.llms.registry import pinned
 from pairsmith.pairing.select import STAGE as PAIRING
 from pairsmith.stages.base import open_store
 from pairsmith.storage.versions import State
@@ -103,7 +104,7 @@ def ask_about(recipe: Recipe, result: dict[str, Any], days: float) -> dict[str, 
 def run_recipe(recipe: Recipe, only: str | None = None, full: bool = False) -> dict[str, Any]:
     """Run all stages of a recipe, or `only` rating or pairing, within a flow run; `full`: read all sources again."""
     check_code(recipe)
-    log = get_run_logger()
+    recipe, log = pinned(recipe), get_run_logger()
     if warning := warn_of_open_server():
         log.warning(warning)
     with run_session() as session:

@@ -2,12 +2,16 @@
 
 PairsmithError
 ├── ConfigError       a recipe, template or option is wrong: fix it, a retry cannot help
+│   ├── NoText        a template shows a value that has no text of its own
 │   ├── ModelNotFound weights or tokenizer cannot be found or read
 │   └── NoConditionalWrites  a storage does not support conditional writes
 ├── DataError         input or stored data is not what it should be
+│   ├── DamagedFile   a stored file is there and holds something other than what was written
 │   └── TableError    a stored table is damaged, of another kind, or does not fit its schema
+│       └── AbsentTable   there is no such table
 └── RunError          a run ended without finishing its work
-    └── BudgetSpent   the budget allows no further request
+    ├── BudgetSpent   the budget allows no further request
+    └── StorageUnreachable  a stored file could not be read, so it is not known what it holds
 """
 
 
@@ -23,6 +27,10 @@ class ModelNotFound(ConfigError):
     """A model's weights or tokenizer cannot be found or read."""
 
 
+class NoText(ConfigError):
+    """A template shows a value that is no text, number or boolean."""
+
+
 class NoConditionalWrites(ConfigError):
     """A storage cannot make a write depend on the file being absent or unchanged."""
 
@@ -31,8 +39,16 @@ class DataError(PairsmithError):
     """Input or stored data is not what it should be."""
 
 
+class DamagedFile(DataError):
+    """A stored file was read whole and does not hold what was written; what it held may be made anew."""
+
+
 class TableError(DataError):
     """A stored table is damaged, of another kind, or does not fit its schema."""
+
+
+class AbsentTable(TableError):
+    """A table that is needed is not there."""
 
 
 class RunError(PairsmithError):
@@ -41,3 +57,7 @@ class RunError(PairsmithError):
 
 class BudgetSpent(RunError):
     """The budget allows no further request."""
+
+
+class StorageUnreachable(RunError):
+    """A stored file could not be read, even after several tries. It counts neither as absent nor as damaged."""

@@ -7,12 +7,9 @@ has the same name in every process and on every machine.
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import unicodedata
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from types import ModuleType
 from typing import Any
 
 ID_LENGTH = 24  # hex digits, 96 bits: a collision among 10^9 ids has a chance of about 10^-11
@@ -54,12 +51,6 @@ def fingerprint(*parts: Any) -> str:
 
 def short_id(*parts: Any) -> str:
     return fingerprint(*parts)[:ID_LENGTH]
-
-
-@lru_cache(maxsize=64)
-def source_hash(*modules: ModuleType) -> str:
-    """Hash of the modules' source. A table whose fingerprint includes it is made again after the code has changed."""
-    return fingerprint([inspect.getsource(module) for module in modules])
 
 
 def draw(*parts: Any) -> float:

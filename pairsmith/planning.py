@@ -16,6 +16,7 @@ from pairsmith.config import Judge, Member, ModelSpec, Rating, Recipe
 from pairsmith.generation import evolution
 from pairsmith.generation import pool as generation
 from pairsmith.judging import rating
+from pairsmith.judging.checks import require
 from pairsmith.ledger.ledger import Ledger
 from pairsmith.llms.registry import identity_of
 from pairsmith.sources import given_completions
@@ -54,6 +55,7 @@ class Plan:
 
 def plan_run(recipe: Recipe) -> Plan:
     """Read the prompts and count the requests of every stage. Writes nothing and loads no model."""
+    require(recipe.checks)
     with fetched(recipe.prompts) as bodies:
         read = list(read_prompts(recipe.prompts, bodies))
     prompts = cast(list[PromptRow], [row for row in read if "reason" not in row])

@@ -8,22 +8,34 @@ model's own behaviour (the ledger, limits, budgets) is added by wrapping a model
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from pairsmith.config import Sampling
 from pairsmith.ids import fingerprint
 
 Message = dict[str, str]
+BY_CONTENT = "files-"  # begins the revision of a folder that is named by what its files hold
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Which model answers. It is part of every request's key."""
+    """Which model answers. It is part of every request's key.
+
+    `alias`: what the recipe's `identity` calls a model of an endpoint, to tell it from others of the same name.
+    """
 
     backend: str
     model: str
     revision: str | None = None
+    alias: str | None = None
+
+    @property
+    def keyed(self) -> dict[str, str | None]:
+        """What of it is in a key. Weights named by their content are the same wherever their folder is."""
+        by_content = self.revision is not None and self.revision.startswith(BY_CONTENT)
+        found = {"backend": self.backend, "model": "" if by_content else self.model, "revision": self.revision}
+        return found | ({"alias": self.alias} if self.alias else {})
 
 
 @dataclass(frozen=True)
@@ -51,7 +63,22 @@ class Request:
 
     def _key(self, identity: Identity) -> str:
         sampling = self.sampling.model_dump(mode="json", exclude={"seed"})
-        return fingerprint(asdict(identity), self.messages, sampling, self.seed, self.sample, self.schema, self.choices)
+        return fingerprint(identity.keyed, self.messages, sampling, self.seed, self.sample, self.schema, self.choices)
+
+
+@dataclass(frozen=True)
+class Bill:
+    """What one answered call cost, whatever became of the answer.
+
+    `is_reckoned`: the endpoint did not say, so this is an estimate. `problem`: why the answer could not be used. `id`:
+    a name of the answer where it may be read more than once, as from the file of a batch; it is paid for once.
+    """
+
+    n_prompt_tokens: int = 0
+    n_tokens: int = 0
+    is_reckoned: bool = False
+    problem: str | None = None
+    id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +87,8 @@ class Reply:
 
     `finish_reason`: stop or length; None where `error` is set and there is no text. `reasoning`: the model's thinking,
     which is no part of its answer. `final`: the same request would fail in the same way again, so it is not repeated.
+    `n_prompt_tokens`, `n_tokens`: as the model counts them; 0 where it does not. `bill`: what the call cost, where
+    those two do not say it; see `charged`. `wasted`: prompt tokens and tokens of earlier answers without a reply.
     """
 
     text: str
@@ -70,6 +99,21 @@ class Reply:
     error: str | None = None
     final: bool = False
     reasoning: str | None = None
+    bill: Bill | None = field(default=None, compare=False, repr=False)
+    wasted: tuple[int, int] = field(default=(0, 0), compare=False, repr=False)
+
+    @property
+    def charged(self) -> Bill | None:
+        """What the answer that this reply was read from cost; None where no model answered."""
+        if self.bill or not (self.error is None or self.n_prompt_tokens or self.n_tokens):
+            return self.bill
+        return Bill(self.n_prompt_tokens, self.n_tokens, problem=self.error)
+
+    @property
+    def cost(self) -> tuple[int, int]:
+        """Prompt tokens and tokens of all answers to the request."""
+        bill = self.charged or Bill()
+        return bill.n_prompt_tokens + self.wasted[0], bill.n_tokens + self.wasted[1]
 
 
 Finished = list[tuple[int, Reply]]

@@ -57,6 +57,22 @@ class Session:
             found: T = self._open[key]
             return found
 
+    @contextmanager
+    def having(self, key: Hashable, value: Any) -> Iterator[None]:
+        """Let `find` give this value under `key` for as long as the block runs."""
+        with self._lock:
+            self._open[key] = value
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._open.pop(key, None)
+
+    def find(self, key: Hashable) -> Any:
+        """What this session has under `key`; None where it has nothing."""
+        with self._lock:
+            return self._open.get(key)
+
     def share(self, key: Hashable, make: Callable[[], T], close: Callable[[T], None] | None = None) -> T:
         """What all open sessions of this process have under `key` together, closed with the last of them.
 

@@ -8,24 +8,29 @@ from typing import Any
 
 from pairsmith.ledger.ledger import Ledger
 from pairsmith.storage.formats import check_workspace
+from pairsmith.storage.opening import files_at
 from pairsmith.storage.store import Store
-from pairsmith.storage.versions import history, latest_version, version_at
+from pairsmith.storage.versions import State, history, latest_version, version_at
 
 
-def datasets_of(workspace: Path) -> list[dict[str, Any]]:
+def datasets_of(workspace: Path | str) -> list[dict[str, Any]]:
     """One row per data set: its shards, the shards with each kind of table, the latest version and its pairs."""
-    found = []
-    for folder in sorted(path.parent for path in workspace.glob("*/tables")):
-        store = Store(str(folder))
+    found, files = [], files_at(str(workspace))
+    for dataset in files.names_in(""):
+        if not files.exists(f"{dataset}/tables"):
+            continue
+        store = Store(files.url(dataset))
         check_workspace(store)
         shards_with: dict[str, set[str]] = defaultdict(set)
-        for path in folder.glob("tables/*/*.parquet"):
-            shards_with[path.name.split(".")[0]].add(path.parent.name)
+        for name in store.files.tree("tables"):
+            shard, _, table = name.partition("/")
+            if table.endswith(".parquet"):
+                shards_with[table.split(".")[0]].add(shard)
         latest = latest_version(store)
         kinds = ("completions", "ratings", "pairs")
         found.append(
             {
-                "dataset": folder.name,
+                "dataset": dataset,
                 "shards": len(shards_with["prompts"]),
                 **{f"with {kind}": len(shards_with[kind]) for kind in kinds},
                 "latest": latest.name if latest else "none yet",
@@ -41,7 +46,7 @@ def versions_of(store: Store) -> list[dict[str, Any]]:
     for name in all_versions.names:
         version, decision = version_at(store, name), all_versions.last_decision(name)
         changed = version.about.get("changelog", {}) if version else {}
-        state = str(all_versions.state(name)) if version else "damaged"
+        state = str(all_versions.state(name)) if version else str(State.DAMAGED)
         found.append(
             {
                 "version": name,
@@ -53,10 +58,11 @@ def versions_of(store: Store) -> list[dict[str, Any]]:
                 "reason": decision.reason if decision else None,
             }
         )
-    return found
+    cut = [{"version": name, "state": "an upload that was cut short"} for name in all_versions.cut]
+    return found + cut
 
 
-def ledger_of(workspace: Path) -> list[dict[str, Any]]:
-    """Calls and tokens by model, from the workspace's own ledger; empty where it has none."""
-    file = workspace / "ledger.sqlite"
+def ledger_of(workspace: Path | str) -> list[dict[str, Any]]:
+    """Calls and tokens by model, from the workspace's own ledger; empty where it has none, as on object storage."""
+    file = Path(workspace, "ledger.sqlite")
     return Ledger(f"sqlite:///{file}").spending.totals() if file.exists() else []

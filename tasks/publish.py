@@ -50,15 +50,14 @@ def show_version(recipe: Recipe, published: Published, gates: list[dict[str, Any
     """Make the artifacts of a version: links to it and its report, its gates, and some of its pairs."""
     store, title = open_store(recipe, task_session()), f"{published.version} ({published.state})"
     create_table_artifact(gates, key=artifact_key(recipe.name, "gates"), description=f"Quality gates of {title}")
-    for what, name in (("dataset", ""), ("report", "report.html")):
-        place = f"versions/{published.version}/{name}".rstrip("/")
-        create_link_artifact(
-            store.files.link(place),
-            link_text=store.url(place),
-            key=artifact_key(recipe.name, what),
-            description=f"{what} of {title}",
-        )
     if version := versions.version_at(store, published.version):
+        for what, place in (("dataset", f"versions/{version.name}"), ("report", version.place("report.html"))):
+            create_link_artifact(
+                store.files.link(place),
+                link_text=store.url(place),
+                key=artifact_key(recipe.name, what),
+                description=f"{what} of {title}",
+            )
         create_markdown_artifact(
             render_samples(some_pairs(store, version, SAMPLES)),
             key=artifact_key(recipe.name, "samples"),

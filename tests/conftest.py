@@ -9,16 +9,19 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 import yaml
 
 from pairsmith.config import Recipe
 from pairsmith.config.loading import parse_recipe
+from tests.database_server import PostgresServer
 from tests.faults.table import pytest_runtest_logreport, pytest_terminal_summary  # noqa: F401 - pytest's hooks
 
 ROOT = Path(__file__).parent.parent
@@ -65,6 +68,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if slow:
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if item not in slow]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _state_home() -> Iterator[None]:
+    """A folder of this session's own, and of its processes, for replies that a ledger cannot take."""
+    with tempfile.TemporaryDirectory(prefix="pairsmith-state-") as folder:
+        before = os.environ.get("XDG_STATE_HOME")
+        os.environ["XDG_STATE_HOME"] = folder
+        yield
+        os.environ.pop("XDG_STATE_HOME")
+        if before is not None:
+            os.environ["XDG_STATE_HOME"] = before
 
 
 @pytest.fixture
@@ -133,35 +148,68 @@ def prefect_home(made_home: Path, tmp_path: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """URL of a PostgreSQL server of this session's own, empty; tests are skipped where PostgreSQL is not installed."""
-    found = [path.parent for path in sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))]
-    on_path = shutil.which("initdb")
-    programs = found[-1] if found else Path(on_path).parent if on_path else None
-    if programs is None:
-        pytest.skip("PostgreSQL is not installed: neither /usr/lib/postgresql/*/bin/initdb nor initdb on the path")
-    as_other = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []  # it refuses to run as root
-    folder = Path(tempfile.mkdtemp(prefix="pairsmith-postgres-"))
-    if as_other:
-        shutil.chown(folder, "postgres")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL server of this session's own, empty; tests are skipped where PostgreSQL is not installed."""
+    with PostgresServer.started() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres(postgres_server: PostgresServer) -> str:
+    """URL of a PostgreSQL server of this session's own."""
+    return postgres_server.url
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """Address of an S3 server of this session's own, one that keeps to conditional writes."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        yield "http://{}:{}".format(*server.get_host_and_port())
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """URL of an empty bucket of this test's own on that server."""
+    return _bucket(s3_server, monkeypatch)
+
+
+@pytest.fixture
+def careless_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The same on a server that ignores conditions, and so lets a second create replace the first."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-
-    def tell(program: str, *words: str) -> None:
-        command = [*as_other, str(programs / program), "-D", str(folder / "data"), *words]
-        subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
-
+    (tmp_path / "served").mkdir()
+    program = str(Path(sys.executable).with_name("rclone"))
+    keys = ["--auth-key", "key,secret", "--addr", f"127.0.0.1:{port}", "--config", os.devnull]
+    server = subprocess.Popen([program, "serve", "s3", *keys, str(tmp_path / "served")], stderr=subprocess.DEVNULL)
     try:
-        tell("initdb", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
-        options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories="
-        tell("pg_ctl", "start", "-w", "-l", str(folder / "log"), "-o", options)
-        try:
-            yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
-        finally:
-            tell("pg_ctl", "stop", "-w", "-m", "immediate")
+        ends = time.monotonic() + 30
+        while socket.socket().connect_ex(("127.0.0.1", port)) and time.monotonic() < ends:
+            time.sleep(0.05)
+        yield _bucket(f"http://127.0.0.1:{port}", monkeypatch)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        server.kill()
+        server.wait()
+
+
+def _bucket(address: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A new bucket at an address, which this process and its children find by their environment."""
+    import boto3
+
+    access = {"ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": "secret", "DEFAULT_REGION": "us-east-1"}
+    for name, value in (access | {"ENDPOINT_URL": address}).items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    name = f"bucket-{uuid.uuid4().hex[:8]}"
+    boto3.client("s3").create_bucket(Bucket=name)
+    return f"s3://{name}"
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
@@ -175,18 +223,17 @@ def new_ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Calla
 
     server: str = request.getfixturevalue("postgres")
     made: list[str] = []
-    with psycopg.connect(server, autocommit=True) as connection:
 
-        def create() -> str:
-            made.append(f"test_{uuid.uuid4().hex}")
+    def create() -> str:
+        made.append(f"test_{uuid.uuid4().hex}")
+        with psycopg.connect(server, autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {made[-1]}")
-            return server.rpartition("/")[0] + f"/{made[-1]}"
+        return server.rpartition("/")[0] + f"/{made[-1]}"
 
-        try:
-            yield create
-        finally:
-            for name in made:
-                connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    yield create
+    with psycopg.connect(server, autocommit=True) as connection:  # another one: a test may restart the server
+        for name in made:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pairsmith.building.runs import fenced
 from pairsmith.config import Prompts, Recipe, Source
 from pairsmith.progress import ask
 from pairsmith.protocol import LLM, Reply, Request
@@ -15,6 +16,7 @@ from pairsmith.publishing.publish import Published
 from pairsmith.reporting.summary import Summary
 from pairsmith.session import Session
 from pairsmith.sources.prompts import read_prompts
+from pairsmith.stages.base import open_store
 from pairsmith.stages.evolve import evolve_shard
 from pairsmith.stages.freshness import unfinished
 from pairsmith.stages.generate import generate_shard
@@ -23,11 +25,13 @@ from pairsmith.stages.pair import pair_shard
 from pairsmith.stages.publish import publish_run
 from pairsmith.stages.rate import rate_shard
 from pairsmith.stages.survey import merge_surveys, survey_shard
+from pairsmith.storage.fence import Fence
 
 
-def run(recipe: Recipe) -> tuple[Published, Summary, Counter[str]]:
+def run(recipe: Recipe, fence: Fence | None = None) -> tuple[Published, Summary, Counter[str]]:
     """All stages in order; returns what was published, the counts, and the model calls by stage."""
-    with Session() as session:
+    store = open_store(recipe)
+    with Session() as session, fenced(store, fence or Fence(store.root), session):
         loaded, calls = load_sources(recipe, session), Counter[str]()
         done = []
         for shard in unfinished(recipe, loaded.shards, session):

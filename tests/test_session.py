@@ -17,9 +17,9 @@ import pytest
 from pairsmith import build
 from pairsmith.config import Budget, Endpoint, Recipe
 from pairsmith.ledger.ledger import open_ledger
-from pairsmith.llms.budget import purse_of
 from pairsmith.llms.endpoint.engines import MANY_CALLS, engine_for
 from pairsmith.llms.local.weights import shelf_of
+from pairsmith.llms.purse import purse_of
 from pairsmith.session import Session, process_session
 from pairsmith.stages.base import open_store
 from pairsmith.testing import FakeEndpoint, Weather

@@ -1,13 +1,12 @@
-"""Commands about published datasets: show, compare, versions, diff, release, reject, rollback, status."""
+"""Commands about published datasets: show, compare, versions, export, diff, release, reject, rollback, status."""
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import click
 
-from pairsmith_flows.cli.click_options import dataset_argument, reason_option
+from pairsmith_flows.cli.click_options import Place, dataset_argument, reason_option
 from pairsmith_flows.cli.exits import exit_codes
 from pairsmith_flows.cli.running import open_console
 
@@ -15,7 +14,7 @@ from pairsmith_flows.cli.running import open_console
 @click.command("show")
 @dataset_argument
 @click.option("-n", "--count", type=click.IntRange(min=1), default=3, show_default=True, help="Pairs to show.")
-def show_command(dataset: Path, count: int) -> None:
+def show_command(dataset: str, count: int) -> None:
     """Show pairs of a published dataset side by side."""
     with exit_codes():
         from pairsmith_flows.cli.terminal import read_pairs, show_pairs
@@ -24,12 +23,12 @@ def show_command(dataset: Path, count: int) -> None:
 
 
 @click.command("compare")
-@click.argument("a", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.argument("b", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("a", type=Place())
+@click.argument("b", type=Place())
 @click.option(
     "--show", "count", type=click.IntRange(min=0), default=3, show_default=True, help="Flipped pairs to show."
 )
-def compare_command(a: Path, b: Path, count: int) -> None:
+def compare_command(a: str, b: str, count: int) -> None:
     """Show how two published datasets or versions, A and B, differ: prompts, pairs, scores, who was chosen."""
     with exit_codes():
         from pairsmith.reporting.comparison import compare
@@ -40,14 +39,43 @@ def compare_command(a: Path, b: Path, count: int) -> None:
 
 @click.command("versions")
 @dataset_argument
-def versions_command(dataset: Path) -> None:
+@click.option("--prune", "prunes", is_flag=True, help="Remove old versions, never `latest` or one that waits.")
+@click.option(
+    "--keep",
+    type=click.IntRange(min=1),
+    help="With --prune: how many of the newest to keep; publishing.keep of the recipe by default.",
+)
+def versions_command(dataset: str, prunes: bool, keep: int | None) -> None:
     """List the versions of DATASET: their changes and state, who decided that and why, and which one is `latest`."""
     with exit_codes():
         from pairsmith.status import versions_of
-        from pairsmith.storage.versions import store_at
+        from pairsmith.storage.addresses import store_at
+        from pairsmith.storage.pruning import kept_by_recipe, prune
         from pairsmith_flows.cli.terminal import table
 
-        open_console().print(table("Versions", versions_of(store_at(str(dataset)))))
+        store = store_at(dataset)
+        if prunes:
+            removed = prune(store, keep or kept_by_recipe(store))
+            click.echo(f"removed: {', '.join(removed) or 'none'}")
+        open_console().print(table("Versions", versions_of(store)))
+
+
+@click.command("export")
+@click.argument("version", type=Place())
+@click.argument("folder", type=click.Path())
+def export_command(version: str, folder: str) -> None:
+    """Copy VERSION, such as s3://bucket/workspace/demo/versions/v0002, to a new FOLDER that `load_dataset` opens.
+
+    A dataset's own address stands for its `latest`.
+    """
+    with exit_codes():
+        from pathlib import Path
+
+        from pairsmith.storage.addresses import addressed
+        from pairsmith.storage.exporting import export
+
+        store, found = addressed(version)
+        click.echo(f"{found.name}: {found.pairs:,} pairs in {export(store, found, Path(folder))}")
 
 
 @click.command("diff")
@@ -57,19 +85,19 @@ def versions_command(dataset: Path) -> None:
 @click.option(
     "--show", "count", type=click.IntRange(min=0), default=20, show_default=True, help="Prompts of each kind."
 )
-def diff_command(dataset: Path, a: str, b: str, count: int) -> None:
+def diff_command(dataset: str, a: str, b: str, count: int) -> None:
     """Show the prompts that were added, removed or got other pairs from version A of DATASET to B.
 
     `compare` shows how their pairs and scores differ.
     """
     with exit_codes():
         from pairsmith.reporting.prompt_changes import changes
-        from pairsmith.storage.datafiles import published_files
-        from pairsmith.storage.versions import store_at, version_folder
+        from pairsmith.storage.addresses import named_version, store_at
+        from pairsmith.storage.datafiles import data_files
         from pairsmith_flows.cli.terminal import show_changes
 
-        store = store_at(str(dataset))
-        files_a, files_b = (published_files(Path(version_folder(store, name))) for name in (a, b))
+        store = store_at(dataset)
+        files_a, files_b = (data_files(store, named_version(store, name)) for name in (a, b))
         show_changes(open_console(), a, b, changes(files_a, files_b, count))
 
 
@@ -77,7 +105,7 @@ def diff_command(dataset: Path, a: str, b: str, count: int) -> None:
 @dataset_argument
 @click.argument("version", required=False)
 @reason_option
-def release_command(dataset: Path, version: str | None, reason: str) -> None:
+def release_command(dataset: str, version: str | None, reason: str) -> None:
     """Let `latest` lead to the version of DATASET that waits for approval, or to VERSION."""
     _decide("release", dataset, version, reason)
 
@@ -86,7 +114,7 @@ def release_command(dataset: Path, version: str | None, reason: str) -> None:
 @dataset_argument
 @click.argument("version", required=False)
 @reason_option
-def reject_command(dataset: Path, version: str | None, reason: str) -> None:
+def reject_command(dataset: str, version: str | None, reason: str) -> None:
     """Turn down the version of DATASET that waits for approval; `latest` stays where it is."""
     _decide("reject", dataset, version, reason)
 
@@ -95,14 +123,14 @@ def reject_command(dataset: Path, version: str | None, reason: str) -> None:
 @dataset_argument
 @click.argument("version")
 @reason_option
-def rollback_command(dataset: Path, version: str, reason: str) -> None:
+def rollback_command(dataset: str, version: str, reason: str) -> None:
     """Let the `latest` of DATASET lead back to VERSION; what it led to is not published again."""
     _decide("rollback", dataset, version, reason)
 
 
 @click.command("status")
-@click.argument("workspace", type=click.Path(exists=True, file_okay=False, path_type=Path), default="pairsmith-data")
-def status_command(workspace: Path) -> None:
+@click.argument("workspace", type=Place(), default="pairsmith-data")
+def status_command(workspace: str) -> None:
     """Show the datasets of a workspace, how far they are, and what its ledger holds."""
     with exit_codes():
         from pairsmith.status import datasets_of, ledger_of
@@ -115,13 +143,14 @@ def status_command(workspace: Path) -> None:
             console.print(table("Ledger", ledger))
 
 
-def _decide(what: str, dataset: Path, version: str | None, reason: str) -> None:
+def _decide(what: str, dataset: str, version: str | None, reason: str) -> None:
     """Release, reject or roll back, in the name of this machine's user."""
     with exit_codes():
         from pairsmith.storage import versions
+        from pairsmith.storage.addresses import store_at
         from pairsmith.storage.decisions import this_user
 
-        store = versions.store_at(str(dataset))
+        store = store_at(dataset)
         decision = getattr(versions, what)(store, version, by=this_user(), reason=reason)
         latest = versions.latest_name(store)
         click.echo(f"{decision.version}: {decision.verdict} by {decision.by}, {decision.at}: {decision.reason}")
@@ -137,6 +166,7 @@ COMMANDS = (
     show_command,
     compare_command,
     versions_command,
+    export_command,
     diff_command,
     release_command,
     reject_command,

@@ -1,4 +1,4 @@
-"""Commands about the ledger: show what it holds, export, import, verify, prune."""
+"""Commands about the ledger: show what it holds, export, import, verify, prune, adopt."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from typing import Any
 
 import click
 
+from pairsmith_flows.cli.click_options import Place
 from pairsmith_flows.cli.exits import exit_codes
 from pairsmith_flows.cli.running import open_console
 
 
 @click.group("ledger", invoke_without_command=True)
-@click.option("--workspace", type=click.Path(path_type=Path), default="pairsmith-data", show_default=True)
+@click.option("--workspace", type=Place(exists=False), default="pairsmith-data", show_default=True)
 @click.option("--ledger", "url", metavar="URL", help="A ledger elsewhere, such as postgresql://...")
 @click.pass_context
-def ledger_command(context: click.Context, workspace: Path, url: str | None) -> None:
-    """Show what the ledger holds: size, calls, tokens and cost by model; or export, import, verify, prune it."""
+def ledger_command(context: click.Context, workspace: str, url: str | None) -> None:
+    """Show what the ledger holds: size, calls, tokens and cost by model; or export, import, verify, prune, adopt."""
     with exit_codes():
         from pairsmith.ledger.bookkeeping import ledger_at
 
@@ -26,8 +27,14 @@ def ledger_command(context: click.Context, workspace: Path, url: str | None) -> 
             from pairsmith_flows.cli.terminal import table
 
             console, totals = open_console(), book.spending.totals()
-            console.print(table("Ledger", totals) if totals else "no replies")
-            console.print(f"{sum(row['calls'] for row in totals):,} replies, {book.size() / 1e6:,.1f} MB")
+            console.print(table("Ledger", totals) if totals else "no calls")
+            console.print(f"{book.replies.count():,} replies, {book.size() / 1e6:,.1f} MB")
+            doubts = book.spending.doubts()
+            if any(doubts.values()):
+                console.print(
+                    f"of these calls {doubts['unusable']:,} gave nothing that could be used; "
+                    f"the tokens of {doubts['reckoned']:,} are an estimate, since the endpoint did not say"
+                )
 
 
 @ledger_command.command("export")
@@ -72,19 +79,41 @@ def ledger_verify(book: Any, drop: bool) -> None:
 
 
 @ledger_command.command("prune")
-@click.argument("workspaces", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("workspaces", nargs=-1, type=Place())
+@click.option("--gone", metavar="NAME", multiple=True, help="A data set that is no more, by its name or address.")
 @click.option("--yes", is_flag=True, help="Drop them; without this option, only count them.")
 @click.pass_obj
-def ledger_prune(book: Any, workspaces: tuple[Path, ...], yes: bool) -> None:
-    """Drop replies that no dataset in WORKSPACES uses. Name every workspace that shares the ledger."""
-    with exit_codes():
-        from pairsmith.ledger.bookkeeping import unused
+def ledger_prune(book: Any, workspaces: tuple[str, ...], gone: tuple[str, ...], yes: bool) -> None:
+    """Drop replies that no data set uses, as runs have noted in the ledger; what they cost stays counted.
 
-        keys = unused(book, workspaces)
-        if yes and keys:
-            book.replies.drop(keys)
+    A table that is gone from one of WORKSPACES, folders or URLs, uses nothing any more. Nothing is dropped while the
+    uses of a data set are not known.
+    """
+    with exit_codes():
+        from pairsmith.ledger.pruning import prune
+
+        found = prune(book, workspaces, gone, drop=yes)
+        if found.unknown:
+            click.echo("0 replies offered, since it is not known of all whether they are in use:")
+            click.echo("\n".join(f"  {reason}" for reason in found.unknown))
+            return
+        if yes and found.unused:
             book.compact()
-        click.echo(f"{len(keys):,} replies unused{', dropped' if yes else '; add --yes to drop them'}")
+        click.echo(f"{len(found.unused):,} replies unused{', dropped' if yes else '; add --yes to drop them'}")
+
+
+@ledger_command.command("adopt")
+@click.argument("model")
+@click.option("--revision", metavar="NAME", help="The branch or tag under which they were kept; none by default.")
+@click.option("--commit", metavar="SHA", help="The commit that gave them; by default the one it leads to today.")
+@click.pass_obj
+def ledger_adopt(book: Any, model: str, revision: str | None, commit: str | None) -> None:
+    """Take old replies of MODEL, kept without a commit of the hub, for those of one commit."""
+    with exit_codes():
+        from pairsmith.llms.earlier import adopt
+
+        found, count = adopt(book, model, revision, commit)
+        click.echo(f"{count:,} replies of {model} now count as those of commit {found}; the next run uses them")
 
 
 COMMANDS = (ledger_command,)

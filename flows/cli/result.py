@@ -21,8 +21,10 @@ def show_published(console: Console, recipe: Recipe, result: dict[str, Any]) -> 
         console.print(f"Completions and pairs passed over: {result['passed_over']}.", soft_wrap=True)
     _show_refused(console, recipe)
     _show_usage(console, result["usage"])
-    shown = f"{dataset}/latest" if is_latest and "://" not in folder else folder
-    for what, path in (("dataset", shown), ("card", f"{shown}/README.md"), ("report", f"{shown}/report.html")):
+    through = is_latest and "://" not in folder
+    places = {"dataset": folder, "card": result["card"], "report": result["report"]}
+    for what, place in places.items():
+        path = place.replace(folder, f"{dataset}/latest", 1) if through else place
         console.print(f"{what:>8}: {path}", soft_wrap=True, markup=False)
     if result.get("hub"):
         console.print(f"     hub: {result['hub']}", soft_wrap=True, markup=False)

@@ -72,5 +72,4 @@ def run_flow(recipe: Recipe, verbose: bool, wait: float, what: str = "build") ->
         show_rated(console, recipe, result)
         return
     show_published(console, recipe, result)
-    if "://" not in result["folder"]:
-        show_pairs(console, read_pairs(Path(result["folder"]), 1))
+    show_pairs(console, read_pairs(result["folder"], 1))

@@ -218,8 +218,8 @@ def _side(row: dict[str, Any], side: str, style: str) -> Panel:
     return Panel(body, title=plain(title), border_style=style, title_align="left")
 
 
-def read_pairs(dataset: Path, count: int) -> list[dict[str, Any]]:
-    """The first pairs of a version's folder, or of the data set's folder around it.
+def read_pairs(dataset: Path | str, count: int) -> list[dict[str, Any]]:
+    """The first pairs of a version, or of the `latest` of a data set, by folder or URL.
 
     Raises DataError where there is none, or one that pairsmith did not make.
     """

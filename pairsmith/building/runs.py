@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,8 +17,13 @@ from pairsmith.config.loading import as_recipe
 from pairsmith.errors import ConfigError, RunError
 from pairsmith.generation.evolution import STAGE as EVOLVE
 from pairsmith.generation.pool import STAGE as GENERATE
+from pairsmith.judging.checks import require
 from pairsmith.judging.rating import STAGE as RATE
 from pairsmith.ledger.ledger import open_ledger
+from pairsmith.ledger.pruning import place_of
+from pairsmith.llms.earlier import tell_of_unadopted
+from pairsmith.llms.endpoint.hosts import tell_of_other_hosts
+from pairsmith.llms.registry import pinned
 from pairsmith.memory import frugal_memory
 from pairsmith.pairing.select import STAGE as PAIR
 from pairsmith.pairing.survey import STAGE as SURVEY
@@ -35,6 +41,8 @@ from pairsmith.stages.pair import pair_shard
 from pairsmith.stages.publish import gate_table, publish_run, push
 from pairsmith.stages.rate import rate_shard
 from pairsmith.stages.survey import merge_surveys, survey_shard
+from pairsmith.storage.fence import Fence, fence_key
+from pairsmith.storage.store import Store
 from pairsmith.storage.tables import published_ref
 
 COUNTED = ("calls", "prompt_tokens", "tokens", "cost", "failed")
@@ -121,21 +129,32 @@ def run(recipe: Recipe, workers: Workers, session: Session, only: str | None = N
     `full`: all sources are read afresh. Raises RunError where a stage failed for good, or where nothing can be done
     since completions or ratings are lacking.
     """
+    require(recipe.checks)
     store, ledger = open_store(recipe, session), open_ledger(recipe.ledger_url, session)
-    with frugal_memory(), store.lock(), ledger.lock(store.root):
+    with frugal_memory(), store.lock(), ledger.lock(store.files) as fence, fenced(store, fence, session):
+        tell_of_unadopted(recipe, ledger)
+        tell_of_other_hosts(recipe.specs, ledger)
         loaded = workers.load(full)
         for stage in stages_of(recipe):
             session.tell(Progress(stage, total=loaded.accepted))
         with workers.working(loaded.accepted):
-            left = unfinished(recipe, loaded.shards, session)
+            left = unfinished(recipe, loaded.shards, session, with_uses=only is None)
             absent = workers.find_lacking(left, only) if only else {}
             told = lacking_text(absent, loaded.shards) if absent else None
             if absent and (only == PAIR or len(absent) == len(loaded.shards)):
                 raise RunError(f"nothing was done: {told}")
             ready = [shard for shard in left if shard not in absent]
-            done, failures = _worked(recipe, workers, ready, only, loaded)
+            done, failures = _worked(recipe, workers, takewhile(lambda _: not fence.is_lost, ready), only, loaded)
+        fence.stop_if_lost()
         _stop_at(failures)
         return Outcome(loaded, usage_of(done), told, None if only == RATE else workers.publish(loaded))
+
+
+@contextmanager
+def fenced(store: Store, fence: Fence, session: Session) -> Iterator[None]:
+    """Stop the steps of this process, at their next reply, when another run has taken over; let publishing ask too."""
+    with session.having(fence_key(store.root), fence), session.listening(fence.stop_if_lost):
+        yield
 
 
 def _stop_at(failures: Sequence[BaseException]) -> None:
@@ -255,7 +274,7 @@ def build(
     for what comes after; without one they are let go at the end. `full`: all sources are read afresh. Raises
     ConfigError for a wrong recipe, DataError for input that cannot be used, RunError where a stage failed for good.
     """
-    settings = as_recipe(recipe)
+    settings = pinned(as_recipe(recipe))
     with opened(session) as one:
         outcome = run(settings, Threads(settings, one), one, full=full)
         if settings.publishing.hub and outcome.release:
@@ -273,13 +292,17 @@ def preview(
     """
     if count < 1:
         raise ConfigError(f"preview: count is {count}; it must be 1 or more")
-    whole = as_recipe(recipe)
+    whole = pinned(as_recipe(recipe))
+    require(whole.checks)
     limit = min(count, whole.prompts.limit or count)
     few = {"prompts": whole.prompts.model_copy(update={"limit": limit}), "ledger": whole.ledger_url}
     with opened(session) as one, tempfile.TemporaryDirectory() as folder:
         small = whole.model_copy(update={**few, "workspace": folder})
         workers, store = Threads(small, one), open_store(small, one)
         loaded = workers.load(full=False)
-        _, failures = _worked(small, workers, loaded.shards, None, loaded)
+        try:
+            _, failures = _worked(small, workers, loaded.shards, None, loaded)
+        finally:
+            open_ledger(small.ledger_url, one).uses.forget(place_of(store))
         _stop_at(failures)
         return [row for shard in loaded.shards for row in store.read_arrow(published_ref(shard)).to_pylist()]

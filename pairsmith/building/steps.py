@@ -33,10 +33,12 @@ from pairsmith.config.loading import as_recipe
 from pairsmith.errors import ConfigError
 from pairsmith.generation import evolution, pool
 from pairsmith.judging import rating
+from pairsmith.judging.checks import require
 from pairsmith.judging.scoring import Scores, scores
+from pairsmith.llms.registry import pinned
 from pairsmith.pairing import survey
 from pairsmith.pairing.survey import SurveyResult
-from pairsmith.publishing.publish import published_rows
+from pairsmith.publishing.pair_rows import published_rows
 from pairsmith.session import Session
 from pairsmith.stages.pair import paired
 from pairsmith.stages.wiring import recorded_model
@@ -122,6 +124,7 @@ def rate(
     assert judging is not None
     if brought := [judge.name for judge in judging.judges if judge.is_given]:
         raise ConfigError(f"rate: judge {brought[0]} has backend given; its ratings are in the rows already")
+    require(judging.checks)
     found = _answers(table, given, "rate", rejections)
     tables = frame("prompts", given.table), frame("completions", found.table)
     made: list[RatingRow] = []
@@ -193,8 +196,8 @@ def _settings(recipe: Settings, section: str) -> Recipe:
     if isinstance(recipe, Mapping):
         if recipe.get(section) is None and section != "pairing":
             raise ConfigError(f"the recipe has no section {section}; it has {', '.join(map(str, recipe)) or 'none'}")
-        return as_recipe({**_not_used(recipe), **recipe})
-    settings = as_recipe(recipe)
+        return pinned(as_recipe({**_not_used(recipe), **recipe}))
+    settings = pinned(as_recipe(recipe))
     if getattr(settings, section) is None:
         raise ConfigError(f"recipe {settings.name} has no section {section}")
     return settings

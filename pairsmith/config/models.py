@@ -140,6 +140,10 @@ class ModelSpec(Config):
     revision: str | None = Field(
         None, description="commit, branch or tag of the model on the hub; its main branch when absent"
     )
+    identity: Name | None = Field(
+        None,
+        description="what tells it from another endpoint's model of the same name; without it, they share replies",
+    )
     sampling: Sampling = Field(Sampling(), description="how its replies are sampled")
     price: Price | None = Field(None, description="what it costs; needed where the recipe has a budget of cost")
     family: Name | None = Field(None, description="what it is related to; the first letters of its name when absent")
@@ -154,6 +158,8 @@ class ModelSpec(Config):
             raise ValueError("endpoint goes with backend openai, and only with it")
         if self.sampling.extra_body and self.backend != "openai" and not isinstance(self.backend, Reference):
             raise ValueError("sampling.extra_body goes with backend openai or one of your own, and only with them")
+        if self.identity and self.endpoint is None:
+            raise ValueError("identity goes with backend openai: weights of this process are named by their revision")
         if self.backend == "vllm" and self.local.device not in ("auto", "cuda"):
             raise ValueError("local.device: backend vllm takes the GPUs that CUDA_VISIBLE_DEVICES names; leave it out")
         if self.backend == "reward" and not self.is_judge:

@@ -9,6 +9,7 @@ from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
 from pairsmith.about import __version__
 from pairsmith.config.base import Config, Name
+from pairsmith.config.check_kinds import Check
 from pairsmith.config.consistency import check_given, check_member_names, check_pairing, check_places
 from pairsmith.config.generating import Evolution, Evolver, Member, Pool
 from pairsmith.config.judging import Judge, Rating
@@ -46,6 +47,13 @@ class Publishing(Config):
     language: tuple[str, ...] = Field((), description="language codes for the card, such as en")
     approval: Literal["none", "required"] = Field(
         "none", description="required: a new version waits until a person releases or rejects it; `latest` stays"
+    )
+    keep: int | None = Field(
+        None,
+        ge=1,
+        exclude_if=lambda keep: keep is None,  # so that it is in no digest of a recipe that does not name it
+        description="newest versions to keep; a publish removes older ones, but never what `latest` leads to; "
+        "all are kept when absent",
     )
     hub: Hub | None = Field(None, description="push what `latest` leads to there; nothing is pushed when absent")
 
@@ -164,6 +172,10 @@ class Recipe(Config):
         if isinstance(strategy, Reference):
             return self.rating is not None and self.pairing.checked
         return strategy != "member-order" and not (strategy == "evolved-vs-original" and not self.pairing.checked)
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        return self.rating.checks if self.rating else ()
 
     @property
     def needs_survey(self) -> bool:

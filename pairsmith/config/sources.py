@@ -19,8 +19,9 @@ class Columns(Config):
     """Where to find the parts of a prompt in a row.
 
     Each is a column's name, a dotted path into nested values (`instances.0.input`), or a Jinja template over the
-    row (`"{{ instruction }}\\n\\n{{ instances[0].input }}"`). Without a mapping, columns of the usual names are used:
-    messages, conversation, prompt, instruction, question, query or turns, and system_prompt, reference, source.
+    row (`"{{ instruction }}\\n\\n{{ instances[0].input }}"`). A template shows text, numbers and booleans; a null is
+    nothing, and a list or a mapping needs `|join(', ')` or `|tojson`. Without a mapping, columns of the usual names are
+    used: messages, conversation, prompt, instruction, question, query or turns, and system_prompt, reference, source.
     """
 
     prompt: str | None = Field(None, description="text, or list of user turns (see turns)")

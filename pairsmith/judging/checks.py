@@ -7,13 +7,13 @@ installation raise (ConfigError). Whatever a text could make very slow is bounde
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import numbers
-import sys
 import time
 import unicodedata
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from decimal import Decimal
 from functools import lru_cache
@@ -26,7 +26,7 @@ import regex  # type: ignore[import-untyped]
 from pairsmith.config import Check, ExactMatch, IfEval, JsonSchema, PythonCheck, Regex
 from pairsmith.config.plugins import code_hash, load_plugin, said
 from pairsmith.errors import ConfigError, PairsmithError
-from pairsmith.ids import canonical_json, fingerprint, normalised, source_hash, strict_json
+from pairsmith.ids import canonical_json, fingerprint, normalised, strict_json
 from pairsmith.judging.readouts import NOT_APPLICABLE, Read
 from pairsmith.protocol import Message
 
@@ -39,6 +39,10 @@ _NEEDS = {
     "json-schema": ("jsonschema", "regex"),
     "ifeval": ("if-verifiable", "langdetect", "nltk"),
 }
+# What NLTK splits English texts into words and sentences by, which `ifeval` needs and no package brings.
+_PUNKT = "tokenizers/punkt_tab/english/"
+_PUNKT_FILES = ("abbrev_types.txt", "collocations.tab", "ortho_context.tab", "sent_starters.txt")
+_PUNKT_COMMAND = "python -m nltk.downloader punkt_tab"
 _NUMBER = regex.compile(
     r"(?P<sign>(?<![\w)\]}.])[-−])?[$€£¥]?"
     r"(?P<digits>[0-9]{1,3}(?:,[0-9]{3})++(?![0-9])|[0-9]++|(?=\.[0-9]))(?P<rest>(?:\.[0-9]++)?(?:[eE][+-]?[0-9]{1,3})?+)"
@@ -73,15 +77,27 @@ def judge_text(
 
 
 def check_hash(check: Check) -> str:
-    """Hash of all that decides a verdict apart from the text and its prompt: the check, this module, the version of the
-    package that the check needs, and the sources of the user's own function. Raises ConfigError as `judge_text` does.
+    """Hash of what decides a verdict beside the text, its prompt and our own code: the check, version and data of the
+    package that it needs, and the sources of the user's own function. Raises ConfigError where something that the check
+    needs is absent.
     """
     if isinstance(check, IfEval):
         _ifeval_checkers()
-    code: list[str] = [source_hash(sys.modules[__name__]), *(version(name) for name in _NEEDS.get(check.kind, ()))]
+    code = [version(name) for name in _NEEDS.get(check.kind, ())]
+    if isinstance(check, IfEval):
+        code.append(_punkt_digest())
     if isinstance(check, PythonCheck):
         code.append(code_hash(check.callable))
     return fingerprint(check.model_dump(mode="json"), code)
+
+
+def require(checks: Iterable[Check]) -> None:
+    """Raise ConfigError where something is absent that a check needs from outside, with the command that installs it.
+
+    To be called before anything is asked: a check that cannot run gives no rating.
+    """
+    for check in checks:
+        check_hash(check)
 
 
 def _verdict(score: float, rationale: str) -> Read:
@@ -232,8 +248,7 @@ def _ifeval(text: str, extras: Mapping[str, Any]) -> Read:
             if not _follows(checkers[name](name), item.get("kwargs") or {}, text):
                 missed.append(name)
         except Exception as error:
-            absent = "NLTK's data: python -m nltk.downloader punkt_tab"
-            problem = f"needs {absent}" if type(error) is LookupError else said(error)
+            problem = f"needs NLTK's data: {_PUNKT_COMMAND}" if type(error) is LookupError else said(error)
             return Read(error=_short(f"{name}: {problem}"))
     rationale = f"not {', '.join(missed)}" if missed else "all instructions followed"
     return _verdict(1 - len(missed) / len(asked), rationale)
@@ -274,6 +289,17 @@ def _ifeval_checkers() -> dict[str, Any]:
         langdetect.DetectorFactory.seed = 0  # without a seed, its results vary from call to call
         langdetect.init_factory()
     return dict(registry.INSTRUCTION_DICT)
+
+
+def _punkt_digest() -> str:
+    """Digest of NLTK's data that `ifeval` uses. Raises ConfigError where it is absent."""
+    data = importlib.import_module("nltk.data")
+    try:
+        folder = data.find(_PUNKT)
+        contents = [folder.join(name).open().read() for name in _PUNKT_FILES]
+    except (LookupError, OSError) as error:
+        raise ConfigError(f"check ifeval needs NLTK's data: {_PUNKT_COMMAND}") from error
+    return hashlib.sha256(b"\0".join(contents)).hexdigest()
 
 
 def _python(check: PythonCheck, text: str, messages: Sequence[Message], reference: str | None) -> Read:

@@ -19,7 +19,7 @@ import pandas as pd
 from pairsmith.config import CHECKS, Check, Judge, Rating, Rubric, Sampling, family_of
 from pairsmith.generation.pool import trouble, with_system
 from pairsmith.ids import draw, fingerprint, seed_of
-from pairsmith.judging.checks import judge_text
+from pairsmith.judging.checks import judge_text, require
 from pairsmith.judging.own_prompt import JudgePrompt, JudgeSheet, messages_of, prompt_of, read_own
 from pairsmith.judging.readout_json import read_json, schema_for
 from pairsmith.judging.readout_logprobs import read_logprobs
@@ -98,7 +98,11 @@ def rate(
 
 
 def check(prompts: pd.DataFrame, completions: pd.DataFrame, rating: Rating) -> pd.DataFrame:
-    """Run all checks on all completions without an error; returns their rows of the ratings table. Asks no model."""
+    """Run all checks on all completions without an error; returns their rows of the ratings table. Asks no model.
+
+    Raises ConfigError where a check lacks something that it needs, so that no rating is null for that.
+    """
+    require(rating.checks)
     by_id = {prompt["prompt_id"]: prompt for prompt in rows_as(PromptRow, prompts)}
     extras = {name: json.loads(prompt["extras"] or "{}") for name, prompt in by_id.items()}
     sound = [row for row in rows_as(CompletionRow, completions) if row["error"] is None]

@@ -33,18 +33,20 @@ class Batches:
 
     def note(self, batch: Batch) -> None:
         """Note a batch, or note it again with its id."""
-        with self._database.transaction() as connection:
+
+        def note(connection: sa.Connection) -> None:
             connection.execute(sa.delete(batches).where(batches.c.token == batch.token))
             connection.execute(sa.insert(batches).values(asdict(batch) | {"keys": json.dumps(batch.keys)}))
+
+        self._database.write(note)
 
     def pending(self, endpoint: str, model: str) -> list[Batch]:
         """The batches of a model at an endpoint that were noted and not closed."""
         query = sa.select(batches).where(batches.c.endpoint == endpoint, batches.c.model == model)
-        with self._database.engine.connect() as connection:
-            found = [dict(row) for row in connection.execute(query).mappings()]
+        found = [row._asdict() for row in self._database.fetch(query)]
         return [Batch(**row | {"keys": tuple(json.loads(row["keys"]))}) for row in found]
 
     def close(self, batch: Batch) -> None:
         """Forget a batch, whose replies are recorded or which was never submitted."""
-        with self._database.transaction() as connection:
-            connection.execute(sa.delete(batches).where(batches.c.token == batch.token))
+        gone = sa.delete(batches).where(batches.c.token == batch.token)
+        self._database.write(lambda connection: connection.execute(gone))

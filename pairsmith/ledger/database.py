@@ -6,45 +6,74 @@ SQLite runs in WAL mode with a sync at each commit: readers never wait, and a co
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
 from pairsmith.errors import ConfigError, DataError
 from pairsmith.ledger import schema
+from pairsmith.ledger.retries import reason_of, until_passed
 from pairsmith.storage.drivers import with_driver
 
-_MARKS = {"sqlite": "?", "postgresql": "%s"}  # the driver's placeholder for a value in a statement
+T = TypeVar("T")
+
+_DIALECTS = ("sqlite", "postgresql")
 _PRAGMAS = ("busy_timeout=60000", "journal_mode=WAL", "synchronous=FULL")
+# A peer that is gone without a word, as after a power cut, is noticed within a minute: libpq takes two hours.
+_TIMEOUTS = {
+    "connect_timeout": 20,
+    "keepalives_idle": 20,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
 
 
 class Database:
-    """Connections to one database. The thread that writes holds the lock `writing`; other writers wait for it."""
+    """Connections to one database. The thread that writes holds the lock `writing`; other writers wait for it.
+
+    What fails for a reason that passes, such as a deadlock or a server that restarts, is done again.
+    """
 
     def __init__(self, url: str) -> None:
         self.engine = _opened(url)
         self.url = self.engine.url.render_as_string(hide_password=False)
         self.is_sqlite = self.engine.dialect.name == "sqlite"
         self.is_shared = not self.is_sqlite or _is_file(self.engine.url)  # another process can open it too
-        self.mark = _MARKS[self.engine.dialect.name]
         self.writing = threading.Lock()
 
-    @contextmanager
-    def transaction(self) -> Iterator[sa.Connection]:
-        """A connection whose writes are committed together when the block ends, or not at all."""
-        with self.writing, self.engine.begin() as connection:
-            yield connection
+    def fetch(self, query: sa.Executable) -> Sequence[sa.Row[Any]]:
+        """All rows of a query."""
+
+        def read() -> Sequence[sa.Row[Any]]:
+            with self.engine.connect() as connection:
+                return connection.execute(query).all()
+
+        return until_passed(read)
+
+    def write(self, work: Callable[[sa.Connection], T]) -> T:
+        """Do all writes of `work` in one transaction. They are done again after an error that passes, so doing them
+        twice must change nothing: it can be unknown whether a transaction was committed."""
+        with self.writing:
+            return self.commit(work)
+
+    def commit(self, work: Callable[[sa.Connection], T]) -> T:
+        """`write` for a thread that holds `writing` already."""
+
+        def transaction() -> T:
+            with self.engine.begin() as connection:
+                return work(connection)
+
+        return until_passed(transaction)
 
     def size(self) -> int:
         """Bytes on disk."""
         if self.is_sqlite:
             file = str(self.engine.url.database)
             return sum(Path(file + suffix).stat().st_size for suffix in ("", "-wal") if Path(file + suffix).exists())
-        with self.engine.connect() as connection:
-            return int(connection.execute(sa.text("SELECT pg_total_relation_size('replies')")).scalar_one())
+        return int(self.fetch(sa.text("SELECT pg_total_relation_size('replies')"))[0][0])
 
     def compact(self) -> None:
         """Give the space of dropped replies back to the disk."""
@@ -56,19 +85,14 @@ class Database:
         self.engine.dispose()
 
 
-def reason_of(error: BaseException) -> str:
-    """The database's own message of an error."""
-    return str(error.orig) if isinstance(error, sa.exc.DBAPIError) else str(error)
-
-
 def _opened(url: str) -> sa.Engine:
     """Connections to the database at `url`, with its tables created or migrated to this format."""
     try:
         parsed = with_driver(sa.make_url(url))
         if _is_file(parsed):
             parsed = _made_absolute(parsed)
-        engine = sa.create_engine(parsed)
-        if engine.dialect.name not in _MARKS:
+        engine = sa.create_engine(parsed, **_options(parsed))
+        if engine.dialect.name not in _DIALECTS:
             raise ConfigError(f"ledger: {engine.dialect.name} is not supported; use SQLite or PostgreSQL")
         if engine.dialect.name == "sqlite":
             sa.event.listen(engine, "connect", _make_durable)
@@ -80,6 +104,14 @@ def _opened(url: str) -> sa.Engine:
         reason = f"ledger {parsed.render_as_string()}: cannot be opened ({reason_of(error)})"
         raise DataError(f"{reason}; if it is damaged, move it away") from None
     return engine
+
+
+def _options(url: sa.URL) -> dict[str, Any]:
+    """PostgreSQL's connections are tried before use, since a server or a network cuts those that are idle."""
+    if url.get_backend_name() != "postgresql":
+        return {}
+    wanted = {name: value for name, value in _TIMEOUTS.items() if name not in url.query}
+    return {"pool_pre_ping": True, "connect_args": wanted}
 
 
 def _is_file(url: sa.URL) -> bool:

@@ -1,49 +1,37 @@
-"""One run per data set, among all machines that share a ledger on PostgreSQL."""
+"""One run per data set, among all machines that share it.
+
+With a ledger on PostgreSQL the lock is the database's: see `database_lock`. With one on SQLite, a data set on object
+storage is locked there (`storage.lease`), and one in a folder has the store's own lock, enough for one machine.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import sqlalchemy as sa
-
-from pairsmith.errors import RunError
 from pairsmith.ledger.database import Database
-from pairsmith.storage.lock_wait import holder_after
-
-_HOLDER = """
-    SELECT activity.application_name FROM pg_locks AS held JOIN pg_stat_activity AS activity ON activity.pid = held.pid
-    WHERE held.locktype = 'advisory' AND held.granted AND (held.classid::bigint << 32) | held.objid::bigint = :number
-"""
+from pairsmith.ledger.database_lock import hold_in_database
+from pairsmith.storage.fence import Fence
+from pairsmith.storage.files import Files
+from pairsmith.storage.lease import hold_lease
+from pairsmith.storage.workspace_id import workspace_id
 
 
 @contextmanager
-def lock(database: Database, dataset: str, wait: float | None = None) -> Iterator[None]:
-    """Hold a data set for one run among all machines that share this database, waiting up to `wait` seconds for it.
+def lock(database: Database, files: Files, wait: float | None = None) -> Iterator[Fence]:
+    """Hold the data set in `files` for one run, waiting up to `wait` seconds for it; yields the run's fence.
 
-    Raises RunError where another run holds it. Without `wait`, `lock_wait.patient` says how long to wait. PostgreSQL
-    releases the lock when the connection ends, however the run ended. SQLite serves only one machine, where the store's
-    own lock is enough, so nothing is done there.
+    Raises RunError where another run holds it. Without `wait`, `lock_wait.patient` says how long to wait. Raises
+    ConfigError where the ledger is on SQLite and the storage does not keep to conditional writes.
     """
-    if database.is_sqlite:
-        yield
-        return
-    number = int.from_bytes(hashlib.sha256(dataset.encode()).digest()[:8], "big", signed=True)
-    me = f"pairsmith process {os.getpid()} on {socket.gethostname()}"[:63]  # PostgreSQL cuts longer names
-    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(sa.text("SELECT set_config('application_name', :me, false)"), {"me": me})
-
-        def taken_by() -> str | None:
-            if connection.execute(sa.select(sa.func.pg_try_advisory_lock(number))).scalar_one():
-                return None
-            return connection.execute(sa.text(_HOLDER), {"number": number}).scalar() or "it has just ended"
-
-        if holder := holder_after(taken_by, dataset, wait):
-            raise RunError(f"{dataset}: another run works on this data set, perhaps on another machine ({holder})")
-        try:
-            yield
-        finally:
-            connection.execute(sa.select(sa.func.pg_advisory_unlock(number)))
+    me = f"pairsmith process {os.getpid()} on {socket.gethostname()}"
+    if not database.is_sqlite:
+        with hold_in_database(database, workspace_id(files), files.root, me, wait) as fence:
+            yield fence
+    elif files.local_path("") is not None:
+        yield Fence(files.root)
+    else:
+        with hold_lease(files, me, wait) as fence:
+            yield fence

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 
+from pairsmith.ledger import unrecorded
+from pairsmith.ledger.adoptions import Adoptions
 from pairsmith.ledger.batches import Batches
 from pairsmith.ledger.database import Database
 from pairsmith.ledger.dataset_lock import lock
 from pairsmith.ledger.replies import Replies
+from pairsmith.ledger.reservations import Reservations
 from pairsmith.ledger.spending import Spending
+from pairsmith.ledger.uses import Uses
 from pairsmith.session import Session
+from pairsmith.storage.fence import Fence
+from pairsmith.storage.files import Files
 
 
 class Ledger:
@@ -21,10 +27,17 @@ class Ledger:
         self.replies = Replies(self._database)
         self.spending = Spending(self._database)
         self.batches = Batches(self._database)
+        self.adoptions = Adoptions(self._database)
+        self.uses = Uses(self._database)
+        self.reservations = Reservations(self._database)
 
-    def lock(self, dataset: str, wait: float | None = None) -> AbstractContextManager[None]:
-        """Hold a data set for one run; see `dataset_lock.lock`."""
-        return lock(self._database, dataset, wait)
+    def lock(self, files: Files, wait: float | None = None) -> AbstractContextManager[Fence]:
+        """Hold the data set in `files` for one run; see `dataset_lock.lock`."""
+        return lock(self._database, files, wait)
+
+    def record_kept(self) -> None:
+        """Write the replies into it that it could not take before; see `unrecorded`."""
+        unrecorded.record(self._database)
 
     def size(self) -> int:
         """Bytes on disk."""
@@ -40,5 +53,11 @@ class Ledger:
 
 
 def open_ledger(url: str, session: Session) -> Ledger:
-    """The ledger at `url`, opened once in a session."""
-    return session.keep(("ledger", url), lambda: Ledger(url), Ledger.close)
+    """The ledger at `url` for work on it, opened once in a session: replies that it lacks are recorded first."""
+    return session.keep(("ledger", url), lambda: _ready(url), Ledger.close)
+
+
+def _ready(url: str) -> Ledger:
+    ledger = Ledger(url)
+    ledger.record_kept()
+    return ledger

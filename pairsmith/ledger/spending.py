@@ -1,39 +1,68 @@
-"""What calls to models cost: sums over the replies."""
+"""What calls to models cost: sums over the table that has a row for each answered call."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import sqlalchemy as sa
 
 from pairsmith.ledger.database import Database
-from pairsmith.ledger.schema import replies
+from pairsmith.ledger.schema import spending
 
 _CALLS = sa.func.count().label("calls")
-_SUMS = tuple(sa.func.sum(replies.c[name]).label(name) for name in ("n_prompt_tokens", "n_tokens", "cost"))
+_SUMS = tuple(sa.func.sum(spending.c[name]).label(name) for name in ("n_prompt_tokens", "n_tokens", "cost"))
 
 
 class Spending:
-    """Calls, tokens and cost of the replies in one database."""
+    """Calls, tokens and cost of all answers that were paid for through one database."""
 
     def __init__(self, database: Database) -> None:
-        self._engine = database.engine
+        self._database = database
 
     def totals(self) -> list[dict[str, Any]]:
         """Calls, tokens and cost by model, most calls first."""
-        names = (replies.c.backend, replies.c.model)
+        names = (spending.c.backend, spending.c.model)
         return self._rows(sa.select(*names, _CALLS, *_SUMS).group_by(*names).order_by(_CALLS.desc(), *names))
 
     def paid(self, dataset: str) -> list[dict[str, Any]]:
-        """Calls, tokens and cost of all replies that `dataset` paid for, by asker and model."""
-        names = (replies.c.asker, replies.c.model)
-        return self._rows(sa.select(*names, _CALLS, *_SUMS).where(replies.c.dataset == dataset).group_by(*names))
+        """Calls, tokens and cost of all that `dataset` paid for, by asker and model."""
+        names = (spending.c.asker, spending.c.model)
+        return self._rows(sa.select(*names, _CALLS, *_SUMS).where(spending.c.dataset == dataset).group_by(*names))
 
     def spent(self, dataset: str) -> tuple[int, float]:
-        """Tokens and cost of all replies that `dataset` paid for."""
-        (row,) = self._rows(sa.select(*_SUMS).where(replies.c.dataset == dataset))
-        return int(row["n_prompt_tokens"] or 0) + int(row["n_tokens"] or 0), float(row["cost"] or 0)
+        """Tokens and cost of all that `dataset` paid for."""
+        return _added(self._database.fetch(_total(dataset))[0])
+
+    def reckoned(self, dataset: str) -> tuple[int, float]:
+        """The part of `spent` that is an estimate, since the endpoints did not say."""
+        return _added(self._database.fetch(_total(dataset, spending.c.is_reckoned))[0])
+
+    def doubts(self) -> dict[str, int]:
+        """How many calls gave nothing that could be used, and for how many the cost is an estimate."""
+        unusable, reckoned = (
+            sa.func.count().filter(condition) for condition in (spending.c.problem.is_not(None), spending.c.is_reckoned)
+        )
+        return self._rows(sa.select(unusable.label("unusable"), reckoned.label("reckoned")))[0]
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """All rows, each with the key of its request."""
+        with self._database.engine.connect().execution_options(yield_per=1000) as connection:
+            yield from (dict(row) for row in connection.execute(sa.select(spending)).mappings())
 
     def _rows(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
-        with self._engine.connect() as connection:
-            return [dict(row) for row in connection.execute(query).mappings()]
+        return [row._asdict() for row in self._database.fetch(query)]
+
+
+def spent_in(connection: sa.Connection, dataset: str, *only: sa.ColumnElement[bool]) -> tuple[int, float]:
+    """Tokens and cost of what a data set paid for, within a transaction. `only`: conditions on the rows that count."""
+    return _added(connection.execute(_total(dataset, *only)).one())
+
+
+def _total(dataset: str, *only: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    return sa.select(*_SUMS).where(spending.c.dataset == dataset, *only)
+
+
+def _added(row: sa.Row[Any]) -> tuple[int, float]:
+    prompt, answer, cost = row
+    return int(prompt or 0) + int(answer or 0), float(cost or 0)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import cast
+from typing import Any, TypeVar, cast
 
-from pairsmith.config import Judge, ModelSpec
+from pairsmith.config import Encoder, Evolver, Judge, Member, ModelSpec, Recipe
 from pairsmith.config.plugins import code_hash, failed, load_plugin
 from pairsmith.errors import ConfigError, PairsmithError
+from pairsmith.llms.bills import with_bill
+from pairsmith.llms.local.named_weights import LOCAL, commit_of, is_from_hub
 from pairsmith.protocol import LLM, Finished, Identity, Request
 from pairsmith.session import Session
+
+S = TypeVar("S", Member, Evolver, Judge, Encoder)
 
 
 class NoModel:
@@ -39,7 +43,8 @@ class OwnModel:
         self.identity = replace(found, backend=str(spec.backend), revision=revision)
 
     def stream(self, requests: Sequence[Request]) -> Iterator[Finished]:
-        return self._llm.stream(requests)
+        for finished in self._llm.stream(requests):
+            yield [(index, with_bill(requests[index], reply)) for index, reply in finished]
 
 
 def _made(spec: ModelSpec) -> LLM:
@@ -96,6 +101,31 @@ def open_llm(spec: ModelSpec, session: Session) -> LLM:
     """The backend that a recipe names. What it loads with its first request is kept by `session`."""
     backend = BACKENDS.get(spec.backend)
     return backend(spec, session) if backend else OwnModel(spec)
+
+
+def pinned(recipe: Recipe) -> Recipe:
+    """The recipe with the commit of each hub model in place of a branch, a tag or no revision.
+
+    A run that begins with it asks one commit of each model, in all its processes, also where a branch moves meanwhile.
+    """
+    pool, evolution, rating, similarity = recipe.pool, recipe.evolution, recipe.rating, recipe.pairing.similarity
+    members = tuple(_pinned(member) for member in pool.members)
+    found: dict[str, Any] = {"pool": pool.model_copy(update={"members": members})}
+    if evolution:
+        found["evolution"] = evolution.model_copy(update={"evolver": _pinned(evolution.evolver)})
+    if rating:
+        found["rating"] = rating.model_copy(update={"judges": tuple(_pinned(judge) for judge in rating.judges)})
+    if similarity:
+        found["pairing"] = recipe.pairing.model_copy(update={"similarity": _pinned(similarity)})
+    return recipe.model_copy(update=found)
+
+
+def _pinned(spec: S) -> S:
+    in_this_process = not isinstance(spec, ModelSpec) or spec.backend in LOCAL
+    if not in_this_process or not is_from_hub(spec.model, spec.revision):
+        return spec
+    commit, _ = commit_of(spec.model, spec.revision, anew=True)
+    return spec.model_copy(update={"revision": commit or spec.revision})
 
 
 def identity_of(spec: ModelSpec) -> Identity:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 from rapidfuzz import fuzz
 
@@ -14,6 +17,7 @@ from pairsmith.storage.row_types import CompletionRow, RatingRow, rows_as
 from pairsmith.storage.schemas import Reason
 
 TOTAL = ""  # stands for the total score where others are listed by the name of their aspect
+DIGITS = 4  # of a cosine; rounding differs between machines by far less
 SLOPE_STEP = 1e-4  # slopes are rounded to multiples of this; in points per unit of log length
 
 Similarity = Callable[[str, str], float]  # of two texts, 0 to 1
@@ -22,6 +26,13 @@ Similarity = Callable[[str, str], float]  # of two texts, 0 to 1
 def by_characters(one: str, other: str) -> float:
     """Indel similarity: the share of characters that are kept when one text is turned into the other."""
     return fuzz.ratio(one, other) / 100
+
+
+def cosine(one: str, other: str) -> float:
+    """The cosine of two packed vectors (float32, base64), rounded to `DIGITS`; a negative one counts as 0."""
+    vectors = (np.frombuffer(base64.b64decode(text), "<f4").astype(np.float64) for text in (one, other))
+    product = math.fsum(a * b for a, b in zip(*(vector.tolist() for vector in vectors), strict=True))
+    return min(1.0, max(0.0, round(product, DIGITS)))
 
 
 @dataclass(frozen=True)

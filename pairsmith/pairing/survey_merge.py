@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 
+from pairsmith.errors import DamagedFile
 from pairsmith.pairing.survey import Survey, SurveyResult
 from pairsmith.storage.store import Store
 from pairsmith.storage.tables import facts_name, survey_name
@@ -31,19 +32,31 @@ def merge(store: Store, shards: Iterable[str], repeated: int | None) -> None:
 
 
 def read_survey(store: Store, shard: str) -> Survey:
-    return Survey.from_json(store.read_json(survey_name(shard)))
+    """What a shard contributes. Raises DamagedFile where its survey is absent or damaged."""
+    try:
+        return Survey.from_json(store.known_json(survey_name(shard)))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise DamagedFile(f"{store.url(survey_name(shard))}: absent or damaged; run again") from None
 
 
-def read_result(store: Store, shard: str) -> SurveyResult | None:
+def read_result(store: Store, shard: str) -> SurveyResult:
+    """The merged result for a shard. Raises DamagedFile where it is absent or damaged: without it, pairs are wrong."""
+    found = _known_result(store, shard)
+    if found is None:
+        raise DamagedFile(f"{store.url(facts_name(shard))}: absent or damaged; run again")
+    return found
+
+
+def _known_result(store: Store, shard: str) -> SurveyResult | None:
     """The merged result for a shard; None if it is absent or damaged."""
     try:
-        return SurveyResult.from_json(store.read_json(facts_name(shard)))
-    except (OSError, ValueError, KeyError, TypeError):
+        return SurveyResult.from_json(store.known_json(facts_name(shard)))
+    except (ValueError, KeyError, TypeError):
         return None
 
 
 def write_result(store: Store, shard: str, result: SurveyResult) -> None:
-    if read_result(store, shard) != result:
+    if _known_result(store, shard) != result:
         store.write_json(facts_name(shard), result.to_json())
 
 

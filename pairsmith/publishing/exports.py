@@ -36,46 +36,62 @@ def kto_rows(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 class DataWriters:
-    """The open files of one version, by file group (such as `data/train`), written in one pass."""
+    """The open files of one version, by file group (such as `data/train`), written in one pass.
+
+    `parts`: how many files each group has. One file is named after its group, several are numbered: `train.parquet`, or
+    `train-00000-of-00002.parquet` and so on.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._parquet: dict[str, pq.ParquetWriter] = {}
         self._lines: dict[str, Any] = {}
-        self.counts: dict[str, int] = defaultdict(int)
+        self._cells: dict[str, Any] = {}
+        self.parts: dict[str, int] = defaultdict(int)
 
     def __enter__(self) -> DataWriters:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.end_part()
+        for file in self._cells.values():
+            file.close()
+        for group, count in self.parts.items():
+            for path in self._folder.glob(f"{group}-*"):
+                number = f"{path.stem[-5:]}-of-{count:05}"
+                path.rename(self._folder / f"{group}{f'-{number}' if count > 1 else ''}{path.suffix}")
+
+    def end_part(self) -> None:
+        """End a part: what comes next is in other files, but for tables of cells, which people open as one."""
         for file in [*self._parquet.values(), *self._lines.values()]:
             file.close()
+        self._parquet.clear()
+        self._lines.clear()
 
     def write(self, group: str, schema: pa.Schema, part: pa.Table) -> None:
         if group not in self._parquet:
-            self._parquet[group] = pq.ParquetWriter(self._path(group, ".parquet"), schema)
+            self._parquet[group] = pq.ParquetWriter(self._next_path(group, ".parquet"), schema)
         self._parquet[group].write_table(part)
-        self.counts[group] += len(part)
 
     def write_lines(self, group: str, part: list[dict[str, Any]]) -> None:
         if group not in self._lines:
-            self._lines[group] = open(self._path(group, ".jsonl"), "w", encoding="utf-8")  # noqa: SIM115
+            self._lines[group] = open(self._next_path(group, ".jsonl"), "w", encoding="utf-8")  # noqa: SIM115
         self._lines[group].writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in part)
-        self.counts[group] += len(part)
 
     def write_cells(self, group: str, part: list[dict[str, Any]]) -> None:
-        first = group not in self._lines
+        first = group not in self._cells
         if first:
-            file = open(self._path(group, ".csv"), "w", encoding="utf-8-sig", newline="")  # noqa: SIM115
-            self._lines[group] = file
-        writer = csv.writer(self._lines[group])
+            file = open(self._next_path(group, ".csv"), "w", encoding="utf-8-sig", newline="")  # noqa: SIM115
+            self._cells[group] = file
+        writer = csv.writer(self._cells[group])
         writer.writerows([CSV] if first else [])
         writer.writerows([_cell(row[name]) for name in CSV] for row in part)
-        self.counts[group] += len(part)
 
-    def _path(self, group: str, suffix: str) -> Path:
-        path = self._folder / f"{group}{suffix}"
+    def _next_path(self, group: str, suffix: str) -> Path:
+        """Where the next part of a group is written, until all its parts are known."""
+        path = self._folder / f"{group}-{self.parts[group]:05}{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
+        self.parts[group] += 1
         return path
 
 

@@ -8,6 +8,7 @@ from pairsmith.config import Recipe
 from pairsmith.errors import ConfigError
 from pairsmith.publishing.publish import Published
 from pairsmith.storage import versions
+from pairsmith.storage.exporting import plain_folder
 from pairsmith.storage.store import Store
 
 
@@ -25,7 +26,7 @@ def push_to_hub(recipe: Recipe, store: Store, published: Published) -> str | Non
     hub = recipe.publishing.hub
     assert hub is not None
     upload = {"repo_id": hub.repo_id, "digest": version.digest}
-    if store.exists("pushed.json") and store.read_json("pushed.json") == upload:
+    if store.known_json("pushed.json") == upload:
         return None
     token = os.environ.get(hub.token_env)
     if not token:
@@ -34,7 +35,7 @@ def push_to_hub(recipe: Recipe, store: Store, published: Published) -> str | Non
     api.create_repo(hub.repo_id, repo_type="dataset", private=hub.private, exist_ok=True)
     if hub.private and not api.dataset_info(hub.repo_id).private:
         raise ConfigError(f"publishing.hub: {hub.repo_id} is public; say private: false, or choose another repo_id")
-    with store.files.local_copy(f"versions/{version.name}") as folder:
+    with plain_folder(store, version) as folder:
         api.upload_folder(
             repo_id=hub.repo_id,
             repo_type="dataset",

@@ -1,15 +1,12 @@
 """Publish: pairs -> a versioned data set folder that `datasets.load_dataset` opens.
 
-A version is built in a scratch folder, renamed into place and never changed; `latest` then moves to it in one step, so
-a reader sees a whole version whatever happens. Publishing the same content again changes nothing.
+A version is built in a scratch folder, put into place by `commits` and never changed; `latest` then moves to it in one
+step, so a reader sees a whole version whatever happens. Publishing the same content again changes nothing.
 """
 
 from __future__ import annotations
 
-import hashlib
 import heapq
-import json
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,9 +17,9 @@ import pyarrow as pa
 from pairsmith.about import __version__
 from pairsmith.config import Publishing, Recipe
 from pairsmith.errors import RunError
-from pairsmith.generation.pool import with_system
-from pairsmith.ids import canonical_json, draw, fingerprint
+from pairsmith.ids import draw, fingerprint
 from pairsmith.publishing.exports import KTO, DataWriters, kto_rows
+from pairsmith.publishing.parts import LEAST_ROWS_A_PART, ends_part, rows_a_part
 from pairsmith.reporting.agreement import Trust
 from pairsmith.reporting.card import Models, recipe_yaml, render_card
 from pairsmith.reporting.changelog import changelog, measured, paid, render_changelog
@@ -30,13 +27,16 @@ from pairsmith.reporting.page import render_report
 from pairsmith.reporting.summary import Summary
 from pairsmith.reporting.summary_tables import reasons_text
 from pairsmith.storage import versions
-from pairsmith.storage.datafiles import PREFERENCE, RATINGS
+from pairsmith.storage.commits import Draft, commit
+from pairsmith.storage.datafiles import PREFERENCE
 from pairsmith.storage.decisions import deciding, now
 from pairsmith.storage.disk import file_digest
+from pairsmith.storage.fence import Fence
 from pairsmith.storage.formats import VERSION_FORMAT
-from pairsmith.storage.schemas import rows
+from pairsmith.storage.pruning import prune_held
+from pairsmith.storage.revisions import REVISIONS
 from pairsmith.storage.store import Store
-from pairsmith.storage.tables import LOAD_REJECTIONS, ShardTables, published_ref
+from pairsmith.storage.tables import LOAD_REJECTIONS, published_ref
 from pairsmith.storage.versions import LATEST, History, State, Version
 
 SHOWN = 200  # pairs in the report, and refused rows
@@ -54,9 +54,10 @@ class Findings:
 
 @dataclass(frozen=True)
 class Published:
-    """A published version: its folder, content and state; `latest`: the version that `latest` leads to.
+    """A published version: its address, content and state; `latest`: the version that `latest` leads to.
 
-    `new` is false where a version with this content was there before: released, waiting, rejected or withdrawn.
+    `card`, `report`: the addresses of these pages. `new` is false where a version with this content was there before:
+    released, waiting, rejected or withdrawn.
     """
 
     folder: str
@@ -66,6 +67,16 @@ class Published:
     new: bool
     state: State
     latest: str | None
+    card: str
+    report: str
+
+
+@dataclass(frozen=True)
+class Written:
+    """Rows to show of the data files that were written, and the number of files by group, such as `data/train`."""
+
+    shown: list[dict[str, Any]]
+    files: dict[str, int]
 
 
 def publish(
@@ -74,25 +85,40 @@ def publish(
     shards: Iterable[str],
     content: int,
     findings: Findings,
+    fence: Fence,
 ) -> Published:
     """Build the next version of the data set from its shards, unless `versions.same_content` finds one that will do.
 
     `content`: sum of the shards' `content_digest`. `latest` moves to the new version, unless the recipe asks for
-    approval: then the version waits as a candidate. Raises RunError where there is no pair to publish.
+    approval: then the version waits as a candidate. Raises RunError where there is no pair to publish, and where the
+    data set's `fence` says that another run has taken over.
     """
     summary = findings.summary
     if not summary.pairs:
         over = reasons_text(summary.completion_reasons)
         passed = f"; completions and pairs passed over: {over}" if over else ""
         raise RunError(f"no pair to publish: {summary.loaded} prompts, {reasons_text(summary.prompt_reasons)}{passed}")
-    plan = recipe.publishing.model_dump(mode="json", exclude={"hub", "approval"})
-    digest = fingerprint(f"{content:064x}", plan)
+    digest = version_digest(content, recipe.publishing)
     with deciding(store), store.files.scratch_folder() as scratch:
+        published = _new_version(recipe, store, shards, digest, findings, fence, Draft(scratch / "version"))
+        if recipe.publishing.keep:
+            prune_held(store, recipe.publishing.keep)
+        return published
+
+
+def _new_version(
+    recipe: Recipe, store: Store, shards: Iterable[str], digest: str, findings: Findings, fence: Fence, draft: Draft
+) -> Published:
+    """The version of this digest that is there, or else a new one. Where another took its number, it gets the next."""
+    written: Written | None = None
+    summary = findings.summary
+    while True:
         all_versions = versions.settled(store)
         if found := versions.same_content(store, all_versions, digest):
-            return _found_again(recipe, store, all_versions, found)
-        folder, name = scratch / "version", all_versions.next_name
-        shown, counts = _write_named(recipe, store, shards, folder, digest)
+            with fence.guard():
+                return _found_again(recipe, store, all_versions, found)
+        written = written or _write_named(recipe, store, shards, draft.folder, digest, summary.pairs)
+        name, newest = all_versions.next_name, all_versions.newest
         about = {
             "version": name,
             "pairs": summary.pairs,
@@ -101,13 +127,22 @@ def publish(
             "format": VERSION_FORMAT,
         }
         before = versions.version_at(store, all_versions.latest) if all_versions.latest else None
-        about |= _standing(recipe, store, all_versions, before, folder, findings)
+        about |= _standing(recipe, store, all_versions, before, draft.folder, findings)
         changed = render_changelog(about, before.about if before else None)
-        _write_pages(recipe, store, folder, about, counts, shown, findings, changed)
-        store.install(folder, f"versions/{name}")
-        if recipe.publishing.approval == "none":
-            store.point(LATEST, f"versions/{name}")
-        return _published(store, name, summary.pairs, digest, new=True)
+        _write_pages(recipe, store, draft.folder, about, written, findings, changed)
+        with fence.guard():
+            if commit(store, draft, about, versions.version_at(store, newest) if newest else None):
+                if recipe.publishing.approval == "none":
+                    versions.move_latest(store)
+                made = versions.version_at(store, name)
+                assert made is not None
+                return _published(store, made, new=True)
+
+
+def version_digest(content: int, publishing: Publishing) -> str:
+    """The digest of a version: of its pairs, the settings that form its files and, above 1, the revision of publish."""
+    plan, revision = publishing.model_dump(mode="json", exclude={"hub", "approval", "keep"}), REVISIONS["publish"]
+    return fingerprint(f"{content:064x}", plan, *([revision] if revision > 1 else []))
 
 
 def _found_again(recipe: Recipe, store: Store, all_versions: History, found: Version) -> Published:
@@ -117,26 +152,27 @@ def _found_again(recipe: Recipe, store: Store, all_versions: History, found: Ver
         versions.released(store, all_versions, found.name, "pairsmith", "the recipe asks for no approval")
         new = True
     elif state is State.RELEASED and found.name != all_versions.latest:  # after a crash between install and point
-        store.point(LATEST, f"versions/{found.name}")
+        versions.move_latest(store)
         new = True
-    return _published(store, found.name, found.pairs, found.digest, new)
+    return _published(store, found, new)
 
 
-def _published(store: Store, name: str, pairs: int, digest: str, new: bool) -> Published:
+def _published(store: Store, version: Version, new: bool) -> Published:
     all_versions = versions.history(store)
+    card, report = (store.url(version.place(page)) for page in ("README.md", "report.html"))
+    state = all_versions.state(version.name)
     return Published(
-        store.url(f"versions/{name}"), name, pairs, digest, new, all_versions.state(name), all_versions.latest
+        version.folder, version.name, version.pairs, version.digest, new, state, all_versions.latest, card, report
     )
 
 
-def _write_named(
-    recipe: Recipe, store: Store, shards: Iterable[str], folder: Path, digest: str
-) -> tuple[list[dict[str, Any]], dict[str, int]]:
+def _write_named(recipe: Recipe, store: Store, shards: Iterable[str], folder: Path, digest: str, pairs: int) -> Written:
     """`write_data`, with the digest in the file names, since `datasets` caches by folder and file names."""
-    shown, counts = write_data(recipe, folder, (store.read_arrow(published_ref(shard)) for shard in shards))
+    tables = (store.read_arrow(published_ref(shard)) for shard in shards)
+    written = write_data(recipe, folder, tables, rows_a_part(pairs))
     for file in folder.glob("*/*"):
         file.rename(file.with_stem(f"{file.stem}-{digest[:12]}"))
-    return shown, counts
+    return written
 
 
 def _standing(
@@ -160,22 +196,20 @@ def _write_pages(
     store: Store,
     folder: Path,
     about: dict[str, Any],
-    counts: dict[str, int],
-    shown: list[dict[str, Any]],
+    written: Written,
     findings: Findings,
     changed: str,
 ) -> None:
-    """Write card, report, recipe and version.json."""
-    hub, written = recipe.publishing.hub, recipe_yaml(recipe)
+    """Write card, report and recipe."""
+    hub, text = recipe.publishing.hub, recipe_yaml(recipe)
     where = hub.repo_id if hub else store.files.url_through(LATEST, f"versions/{about['version']}")
     summary, usage = findings.summary, findings.usage
-    card = render_card(recipe, summary, where, counts, about["digest"], findings.models, usage, changed)
+    card = render_card(recipe, summary, where, written.files, about["digest"], findings.models, usage, changed)
     tables = findings.trust.titled()
-    page = render_report(recipe, summary, shown, refused_rows(store), tables, usage, recipe_text=written)
+    page = render_report(recipe, summary, written.shown, refused_rows(store), tables, usage, recipe_text=text)
     (folder / "README.md").write_text(card, encoding="utf-8")
     (folder / "report.html").write_text(page, encoding="utf-8")
-    (folder / "recipe.yaml").write_text(written, encoding="utf-8")
-    (folder / "version.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
+    (folder / "recipe.yaml").write_text(text, encoding="utf-8")
 
 
 def refused_rows(store: Store) -> list[str]:
@@ -184,8 +218,10 @@ def refused_rows(store: Store) -> list[str]:
     return [detail[detail.partition(": ")[0].rfind("/") + 1 :] for detail in details]
 
 
-def write_data(recipe: Recipe, folder: Path, tables: Iterable[pa.Table]) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    """Write all data files from tables of pairs; returns rows to show, and the number of rows per file group."""
+def write_data(
+    recipe: Recipe, folder: Path, tables: Iterable[pa.Table], rows_a_part: int = LEAST_ROWS_A_PART
+) -> Written:
+    """Write all data files from tables of pairs, in parts of about so many rows."""
     shown: list[dict[str, Any]] = []
     with DataWriters(folder) as writers:
         for table in tables:
@@ -198,7 +234,9 @@ def write_data(recipe: Recipe, folder: Path, tables: Iterable[pa.Table]) -> tupl
                     writers.write_lines(f"jsonl/{split}", part.to_pylist())
                 if "csv" in recipe.publishing.exports:
                     writers.write_cells(f"csv/{split}", part.to_pylist())
-    return shown, dict(writers.counts)
+            if ends_part(table, rows_a_part):
+                writers.end_part()
+    return Written(shown, dict(writers.parts))
 
 
 def first_drawn(shown: list[dict[str, Any]], table: pa.Table) -> list[dict[str, Any]]:
@@ -214,41 +252,6 @@ def first_drawn(shown: list[dict[str, Any]], table: pa.Table) -> list[dict[str, 
 
 def _lot(row: dict[str, Any]) -> float:
     return draw("shown", row["prompt_id"], row["chosen_id"], row["rejected_id"])
-
-
-def content_digest(found: Iterable[dict[str, Any]]) -> int:
-    """A digest of a set of rows in any order; the digest of two sets together is the sum of their digests.
-
-    It is the sum modulo 2^256 of the rows' sha256: https://doi.org/10.1007/3-540-69053-0_13 (AdHash).
-    """
-    return sum(int(hashlib.sha256(canonical_json(row).encode()).hexdigest(), 16) for row in found) % 2**256
-
-
-def to_table(found: list[dict[str, Any]]) -> pa.Table:
-    return pa.Table.from_pylist(found, schema=PREFERENCE)
-
-
-def published_rows(tables: ShardTables) -> list[dict[str, Any]]:
-    """The pairs of a shard in TRL's conversational preference format, with scores, ratings and provenance.
-
-    Format: https://huggingface.co/docs/trl/dataset_formats
-    """
-    prompts = {row["prompt_id"]: row for row in rows(tables.prompts)}
-    texts = {row["completion_id"]: row["text"] for row in rows(tables.completions)}
-    ratings: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in rows(tables.ratings):
-        ratings[row["completion_id"]].append({field.name: row[field.name] for field in RATINGS.value_type})
-    published = []
-    for pair in rows(tables.pairs):
-        prompt = prompts[pair["prompt_id"]]
-        row = {name: pair.get(name) for name in PREFERENCE.names}
-        row["prompt"] = with_system(json.loads(prompt["messages"]), prompt["system_prompt"])
-        row["source"] = prompt["source"]
-        for side in ("chosen", "rejected"):
-            row[side] = [{"role": "assistant", "content": texts[pair[f"{side}_id"]]}]
-            row[f"{side}_ratings"] = ratings[pair[f"{side}_id"]]
-        published.append(row)
-    return published
 
 
 def by_split(table: pa.Table, publishing: Publishing) -> dict[str, pa.Table]:

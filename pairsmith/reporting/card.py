@@ -28,7 +28,7 @@ def render_card(
     recipe: Recipe,
     summary: Summary,
     where: str,
-    counts: dict[str, int],
+    files: dict[str, int],
     digest: str,
     models: Models,
     usage: Table | None = None,
@@ -49,7 +49,7 @@ def render_card(
             fence=fence,
             recipe=recipe,
             where=where,
-            front_matter=_front_matter(recipe, summary.pairs, counts, digest),
+            front_matter=_front_matter(recipe, summary.pairs, files, digest),
             summary_markdown=render_markdown(recipe, summary),
             exports=", ".join(exports),
             version=__version__,
@@ -64,14 +64,15 @@ def render_card(
     )
 
 
-def _front_matter(recipe: Recipe, pairs: int, counts: dict[str, int], digest: str) -> str:
-    """The YAML that the Hub and `load_dataset` read; `counts`: rows per group of data files, such as `data/train`."""
+def _front_matter(recipe: Recipe, pairs: int, files: dict[str, int], digest: str) -> str:
+    """The YAML that the Hub and `load_dataset` read; `files`: how many each group has, such as `data/train`."""
     configs = []
     for name, folder in (("default", "data"), ("kto", "kto")):
-        splits = sorted((key.split("/")[1] for key in counts if key.startswith(f"{folder}/")), reverse=True)
-        if splits:
-            files = [{"split": split, "path": f"{folder}/{split}-{digest[:12]}.parquet"} for split in splits]
-            configs.append({"config_name": name, "data_files": files})
+        groups = sorted((group for group in files if group.startswith(f"{folder}/")), reverse=True)
+        if groups:
+            names = {group: f"{group}{'-*' if files[group] > 1 else ''}-{digest[:12]}.parquet" for group in groups}
+            paths = [{"split": group.split("/")[1], "path": path} for group, path in names.items()]
+            configs.append({"config_name": name, "data_files": paths})
     front = {
         "license": recipe.publishing.license,
         "language": list(recipe.publishing.language) or None,

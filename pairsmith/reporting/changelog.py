@@ -67,7 +67,7 @@ def changelog(store: Store, before: Version | None, files: Sequence[File], paid_
         return Changelog(None)
     counts: dict[str, Any] = {}
     try:
-        found = changes(data_files(store, f"versions/{before.name}", before.files), files)
+        found = changes(data_files(store, before), files)
         counts = {"added": found.added, "removed": found.removed, "changed": found.changed}
     except DataError as error:
         log.warning("the prompts of %s cannot be compared with: %s", before.name, error)

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from pairsmith.errors import DataError
-from pairsmith.storage.datafiles import at, beginning, code, column_batches, published_files
+from pairsmith.storage.datafiles import File, at, beginning, code, column_batches, published_files
 
 _CODES = ("prompt_id", "chosen", "rejected")  # kept as hashes
 _NUMBERS = ("chosen_score", "rejected_score", "margin")
@@ -27,7 +27,7 @@ _NUMBERS = ("chosen_score", "rejected_score", "margin")
 class ComparedVersion:
     """One of the two versions; `pairs_in_both`: its pairs whose prompts are in both versions."""
 
-    folder: Path
+    folder: Path | str
     prompts: int
     pairs: int
     pairs_in_both: int
@@ -87,11 +87,12 @@ class Comparison:
         return self.b.pairs_in_both - self.kept - self.flipped
 
 
-def compare(a: Path, b: Path, show: int = 3) -> Comparison:
-    """Compare two versions, or the `latest` of two data set folders; `flips` are the first `show` in A's order.
+def compare(a: Path | str, b: Path | str, show: int = 3) -> Comparison:
+    """Compare two versions, or the `latest` of two data sets, by folder or URL.
 
-    Two pairs are the same if both of their texts are, normalised by `ids.normalised`, whoever wrote them. Raises
-    DataError that names the folder or file where there is no data set, or one that pairsmith did not make.
+    `flips` are the first `show` in A's order. Two pairs are the same if both of their texts are, normalised by
+    `ids.normalised`, whoever wrote them. Raises DataError that names the folder or file where there is no data set, or
+    one that pairsmith did not make.
     """
     files_a, files_b = published_files(a), published_files(b)
     frame_a, frame_b = _read(a, files_a), _read(b, files_b)
@@ -103,8 +104,8 @@ def compare(a: Path, b: Path, show: int = 3) -> Comparison:
     flipped = _matched(_left(pairs_a, kept), _left(pairs_b, kept).rename(columns=_SWAPPED))
     prompts = _by(common_a, ["prompt_id"]).merge(_by(common_b, ["prompt_id"]), on="prompt_id", suffixes=("_a", "_b"))
     return Comparison(
-        a=ComparedVersion(files_a[0].parent.parent, len(prompts_a), len(frame_a), len(common_a)),
-        b=ComparedVersion(files_b[0].parent.parent, len(prompts_b), len(frame_b), len(common_b)),
+        a=ComparedVersion(_place(a, files_a), len(prompts_a), len(frame_a), len(common_a)),
+        b=ComparedVersion(_place(b, files_b), len(prompts_b), len(frame_b), len(common_b)),
         prompts_in_both=len(both),
         kept=int(kept["matched"].sum()),
         flipped=int(flipped["matched"].sum()),
@@ -118,7 +119,12 @@ def compare(a: Path, b: Path, show: int = 3) -> Comparison:
 _SWAPPED = {"chosen": "rejected", "rejected": "chosen"}
 
 
-def _read(dataset: Path, files: Sequence[Path]) -> pd.DataFrame:
+def _place(dataset: Path | str, files: Sequence[File]) -> Path | str:
+    """Where a version is: its own folder on a disk, else the address it was named by."""
+    return files[0].parent.parent if isinstance(files[0], Path) else dataset
+
+
+def _read(dataset: Path | str, files: Sequence[File]) -> pd.DataFrame:
     """A row per pair: hashes, numbers and the member, in the order of the files."""
     columns: dict[str, Any] = {}
     for name in _CODES:
@@ -182,7 +188,7 @@ def _members(a: pd.DataFrame, b: pd.DataFrame) -> dict[str, tuple[int, int]]:
     return {name: (times_a[name], times_b[name]) for name in names if times_a[name] or times_b[name]}
 
 
-def _flips(flipped: pd.DataFrame, files_a: Sequence[Path], files_b: Sequence[Path]) -> tuple[Flip, ...]:
+def _flips(flipped: pd.DataFrame, files_a: Sequence[File], files_b: Sequence[File]) -> tuple[Flip, ...]:
     """The pairs of `flipped`, with their prompts, ids and margins read from the files."""
     rows_a, rows_b = flipped["row_a"].tolist(), flipped["row_b"].tolist()
     prompts, names = at(files_a, "prompt", rows_a), at(files_a, "prompt_id", rows_a)

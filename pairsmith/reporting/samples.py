@@ -15,7 +15,7 @@ SHOWN_CHARACTERS = 400  # of each text
 
 def some_pairs(store: Store, version: Version, count: int) -> list[dict[str, Any]]:
     """The first pairs of a version; `train` before `test`."""
-    return first_pairs(data_files(store, f"versions/{version.name}", version.files), count)
+    return first_pairs(data_files(store, version), count)
 
 
 def render_samples(pairs: Iterable[Mapping[str, Any]]) -> str:

@@ -18,10 +18,11 @@ from pairsmith.ids import fingerprint, prompt_id
 from pairsmith.sources.given_completions import read_completions
 from pairsmith.sources.merging import gather
 from pairsmith.sources.overlap import Benchmarks, NearDuplicates, user_texts
-from pairsmith.sources.readers import Bodies, Located, Placed, Recall, files_of, read_file, read_source
+from pairsmith.sources.readers import Bodies, File, Located, Placed, Recall, files_of, read_file, read_source
 from pairsmith.sources.row_fields import CHAT_NAMES, PROMPT_NAMES, Refused, lookup
 from pairsmith.storage.schemas import Reason, Stage
 
+STAGE = "load"
 _ROLES = {"user", "assistant", "system"}
 
 
@@ -68,15 +69,26 @@ def _read_one(
     files = files_of(source, fetched) if recall and not source.sample else None
     if recall is None or files is None:
         return _judged(source, max_chars, read_source(source, fetched))
-    columns = source.columns.model_dump(mode="json")
     placed = (
         recall.rows(
-            file.path, file.name, fingerprint(columns, max_chars, file.kind), seen,
-            lambda file=file: _judged(source, max_chars, read_file(file)),  # type: ignore[misc]
+            file.path, file.name, _plan(source, max_chars, file), seen,
+            lambda past, file=file: _judged(source, max_chars, islice(read_file(file), past, None)),  # type: ignore[misc]
         )
         for file in files
     )  # fmt: skip
     return islice(chain.from_iterable(placed), source.limit)
+
+
+def noted_files(config: Prompts, fetched: Bodies) -> Iterator[tuple[str, str]]:
+    """Name and plan, as for `Recall.rows`, of each file of the sources, also of those that a limit kept unread."""
+    for source in config.sources:
+        for file in files_of(source, fetched) or ():
+            yield file.name, _plan(source, config.max_chars, file)
+
+
+def _plan(source: Source, max_chars: int, file: File) -> str:
+    """Hash of all in a recipe that decides what a row of a file becomes."""
+    return fingerprint(source.columns.model_dump(mode="json"), max_chars, file.kind)
 
 
 def _judged(source: Source, max_chars: int, located: Iterable[Located]) -> Iterator[Placed]:

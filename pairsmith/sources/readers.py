@@ -63,7 +63,7 @@ class Recall(Protocol):
     """Yields the prompts of a file from notes if they are current, else by reading it: see `cache.Notes`."""
 
     def rows(
-        self, path: Path, name: str, plan: str, seen: Container[str], read: Callable[[], Iterator[Placed]]
+        self, path: Path, name: str, plan: str, seen: Container[str], read: Callable[[int], Iterator[Placed]]
     ) -> Iterator[Placed]: ...
 
 

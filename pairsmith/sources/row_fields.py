@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pairsmith.errors import ConfigError
+from pairsmith.errors import ConfigError, NoText
 from pairsmith.storage.schemas import Reason
 from pairsmith.text.templating import render_text
 
@@ -27,6 +27,8 @@ def lookup(row: Mapping[str, Any], mapped: str) -> Any:
     if "{{" in mapped or "{%" in mapped:
         try:
             return render_text(mapped, "prompts.columns", {str(key): value for key, value in row.items()})
+        except NoText as error:
+            raise Refused(Reason.WRONG_TYPE, str(error)) from None
         except ConfigError as error:
             raise Refused(Reason.MISSING, str(error)) from None
     if mapped in row:

@@ -124,8 +124,6 @@ def _whole(known: dict[str, list[str]], order: dict[str, int]) -> dict[str, list
 
 def _index(store: Store) -> dict[str, tuple[str, list[str]]]:
     """The index: shard -> digest of its file, and digests of its prompts. Empty if it is absent or damaged."""
-    if not store.exists(SHARD_INDEX.path):
-        return {}
     try:
         found = store.read_arrow(SHARD_INDEX).to_pylist()
         return {row["shard"]: (row["file"], row["prompts"]) for row in found}

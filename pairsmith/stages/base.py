@@ -17,6 +17,7 @@ from pairsmith.config.plugins import code_hashes
 from pairsmith.generation import evolution
 from pairsmith.generation.pool import STAGE as GENERATE
 from pairsmith.judging.rating import STAGE as RATE
+from pairsmith.ledger.pruning import table_of
 from pairsmith.llms.recorded import Recorded
 from pairsmith.pairing.select import STAGE as PAIR
 from pairsmith.pairing.survey import STAGE as SURVEY
@@ -30,7 +31,7 @@ STAGES = (GENERATE, evolution.STAGE, RATE, PAIR)
 ASKS_NOTHING = (SURVEY, PAIR)
 INCOMPLETE = "incomplete"  # prefix of the fingerprint of a table with rows to ask for again
 # Fields of a model that do not change its answers, or that its identity holds already.
-_ELSEWHERE = {"local", "endpoint", "price", "weight", "scale", "family", "backend", "model", "revision"}
+_ELSEWHERE = {"local", "endpoint", "price", "weight", "scale", "family", "backend", "model", "revision", "identity"}
 
 
 @dataclass(frozen=True)
@@ -78,12 +79,19 @@ def asked_table(
     tell: Tell,
     make: Callable[[], pd.DataFrame],
 ) -> StageResult:
-    """Make a table that needs a model, unless it is there with this fingerprint."""
-    stored = store.fresh(ref, fingerprint)
+    """Make a table that needs a model, unless it is there with this fingerprint; note which replies it uses."""
+    stored, table = store.fresh(ref, fingerprint), table_of(store, llm.dataset, ref)
     if stored:
-        tell(whole)
+        if llm.uses.noted(table.place).get((table.shard, table.part)) == fingerprint:
+            tell(whole)
+        else:  # made before uses were noted: the same requests again, of which the ledger has the replies
+            with llm.silent():
+                make()
+            llm.uses.note(table, fingerprint, llm.used)
         return StageResult(whole.stage, ref.shard, who, len(stored.data))
+    llm.uses.begin(table)
     data = make()
+    llm.uses.note(table, fingerprint, llm.used)  # before the table is there: what it uses is never unknown
     failed = int(data["error"].str.startswith(str(Reason.FAILED)).fillna(False).sum())
     store.write(ref, data, f"{INCOMPLETE} {fingerprint}" if failed else fingerprint)
     used = (llm.calls, llm.prompt_tokens, llm.tokens, llm.cost)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pairsmith.config import Evolution, Recipe
 from pairsmith.generation import evolution
 from pairsmith.generation.evolution import evolve
-from pairsmith.ids import fingerprint, source_hash
+from pairsmith.ids import fingerprint
 from pairsmith.llms.registry import identity_of
 from pairsmith.progress import Progress
 from pairsmith.session import Session
 from pairsmith.stages.base import StageResult, asked_table, model_fields, open_store
 from pairsmith.stages.wiring import recorded_model
+from pairsmith.storage.revisions import revisions_to
 from pairsmith.storage.store import Stored
 from pairsmith.storage.tables import evolution_ref, pool_refs, prompts_ref
-from pairsmith.text.templating import template_hash
 
 
 def evolve_shard(recipe: Recipe, shard: str, session: Session) -> StageResult:
@@ -25,7 +25,7 @@ def evolve_shard(recipe: Recipe, shard: str, session: Session) -> StageResult:
     return asked_table(
         store,
         evolution_ref(shard),
-        evolution_fingerprint(settings, source, parents),
+        evolution_fingerprint(recipe, settings, source, parents),
         settings.evolver.name,
         llm,
         Progress(evolution.STAGE, len(source.data)),
@@ -34,9 +34,8 @@ def evolve_shard(recipe: Recipe, shard: str, session: Session) -> StageResult:
     )
 
 
-def evolution_fingerprint(settings: Evolution, source: Stored, parents: Stored) -> str:
+def evolution_fingerprint(recipe: Recipe, settings: Evolution, source: Stored, parents: Stored) -> str:
     """The fingerprint of the completions evolved from `parents`, the pool's completions."""
-    code = [source_hash(evolution), template_hash("pairsmith.generation")]
     plan = settings.model_dump(mode="json", exclude={"evolver"})
     evolver = model_fields(settings.evolver, identity_of(settings.evolver))
-    return fingerprint(code, source.digest, parents.digest, plan, evolver)
+    return fingerprint(revisions_to(recipe, evolution.STAGE), source.digest, parents.digest, plan, evolver)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from pairsmith.config import Recipe
 from pairsmith.generation import evolution, pool
 from pairsmith.judging import rating
+from pairsmith.ledger.ledger import open_ledger
+from pairsmith.ledger.pruning import place_of, table_of
 from pairsmith.pairing import select
+from pairsmith.pairing.survey import STAGE as SURVEY
 from pairsmith.progress import Progress
 from pairsmith.session import Session
 from pairsmith.stages.base import INCOMPLETE, open_store, stages_of
@@ -17,7 +20,15 @@ from pairsmith.stages.plan import plan_fingerprint, shard_fingerprint
 from pairsmith.stages.rate import rating_fingerprint
 from pairsmith.stages.records import is_sound, record_of, survey_of
 from pairsmith.storage.store import Store, TableRef
-from pairsmith.storage.tables import completion_refs, evolution_ref, judge_ref, pool_ref, pool_refs, prompts_ref
+from pairsmith.storage.tables import (
+    completion_refs,
+    evolution_ref,
+    judge_ref,
+    pairs_ref,
+    pool_ref,
+    pool_refs,
+    prompts_ref,
+)
 
 
 def lacking(recipe: Recipe, shard: str, stage: str, session: Session) -> list[str]:
@@ -36,7 +47,7 @@ def lacking(recipe: Recipe, shard: str, stage: str, session: Session) -> list[st
             found += _absent(store, pool_ref(shard, member.name), fingerprint, member.name)
             session.tell(Progress(pool.STAGE, share))
     if recipe.evolution and not found:
-        fingerprint = evolution_fingerprint(recipe.evolution, source, store.load_all(pool_refs(recipe, shard)))
+        fingerprint = evolution_fingerprint(recipe, recipe.evolution, source, store.load_all(pool_refs(recipe, shard)))
         found += _absent(store, evolution_ref(shard), fingerprint, recipe.evolution.evolver.name)
         session.tell(Progress(evolution.STAGE, len(source.data)))
     if stage == select.STAGE and settings and not found:
@@ -60,17 +71,30 @@ def _absent(store: Store, ref: TableRef, fingerprint: str, who: str) -> list[str
     return [f"{ref.table} by {who}{why}"]
 
 
-def unfinished(recipe: Recipe, shards: Mapping[str, int], session: Session) -> list[str]:
+def uses_of(recipe: Recipe, store: Store, shards: Iterable[str]) -> set[tuple[str, str]]:
+    """Shard and part, as `ledger.uses` has them, of all tables of some shards for which models are asked."""
+    refs = [pool_ref("", member.name) for member in recipe.pool.asked]
+    refs += [evolution_ref("")] if recipe.evolution else []
+    refs += [judge_ref("", judge.name) for judge in recipe.rating.judges if not judge.is_given] if recipe.rating else []
+    refs += [pairs_ref("")] if recipe.pairing.similarity else []
+    return {(shard, table_of(store, recipe.name, ref).part) for shard in shards for ref in refs}
+
+
+def unfinished(recipe: Recipe, shards: Mapping[str, int], session: Session, with_uses: bool = True) -> list[str]:
     """The shards whose tables are not all there, undamaged and made by this recipe; progress counts the others as done.
+
+    `with_uses`: those too of which the ledger has not noted all replies in use, as a run of all stages does.
 
     Where the recipe needs a survey, only tables up to the ratings are checked; `merge_surveys` checks the pairs.
     """
-    store, plan, left = open_store(recipe, session), plan_fingerprint(recipe), []
-    read = survey_of if recipe.needs_survey else record_of
+    read, step = (survey_of, SURVEY) if recipe.needs_survey else (record_of, select.STAGE)
+    store, plan, left = open_store(recipe, session), plan_fingerprint(recipe, step), []
+    noted = open_ledger(recipe.ledger_url, session).uses.noted(place_of(store)).keys()
     done = [stage for stage in stages_of(recipe) if stage != select.STAGE or not recipe.needs_survey]
     for shard, size in shards.items():
         record = read(store, shard)
-        if record and is_sound(store, record, shard_fingerprint(shard, plan)):
+        is_noted = not with_uses or noted >= uses_of(recipe, store, [shard])
+        if record and is_noted and is_sound(store, record, shard_fingerprint(shard, plan)):
             for stage in done:
                 session.tell(Progress(stage, size))
         else:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pairsmith.config import Member, Recipe
-from pairsmith.config.generating import principle_texts
 from pairsmith.generation import pool
 from pairsmith.generation.pool import generate
-from pairsmith.ids import fingerprint, source_hash
+from pairsmith.ids import fingerprint
 from pairsmith.llms.registry import identity_of
 from pairsmith.progress import Progress
 from pairsmith.session import Session
 from pairsmith.sources import given_completions
 from pairsmith.stages.base import StageResult, asked_table, model_fields, open_store, unasked_table
 from pairsmith.stages.wiring import recorded_model
+from pairsmith.storage.revisions import revisions_to
 from pairsmith.storage.store import Stored
 from pairsmith.storage.tables import pool_ref, prompts_ref
 
@@ -48,7 +48,6 @@ def generate_shard(recipe: Recipe, shard: str, member_name: str, session: Sessio
 
 def generation_fingerprint(recipe: Recipe, member: Member, source: Stored) -> str:
     """The fingerprint of a member's completions for the prompts of a shard."""
-    members, code = recipe.pool, [source_hash(given_completions if member.is_given else pool)]
+    members, steps = recipe.pool, revisions_to(recipe, pool.STAGE)
     drawn_from = [members.draw, members.seed, [other.name for other in members.asked]] if members.draw else None
-    code += [fingerprint(principle_texts())] if member.principles else []
-    return fingerprint(code, source.digest, model_fields(member, identity_of(member)), drawn_from)
+    return fingerprint(steps, source.digest, model_fields(member, identity_of(member)), drawn_from)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import shutil
 
-from pairsmith import ids
 from pairsmith.config import Recipe
-from pairsmith.ids import source_hash
+from pairsmith.ids import fingerprint
 from pairsmith.session import Session
-from pairsmith.sources import prompts, readers, row_fields
+from pairsmith.sources import prompts
 from pairsmith.sources.cache import Notes
 from pairsmith.sources.http import fetched
 from pairsmith.sources.sharding import Loaded, known_prompts, shard_prompts
 from pairsmith.stages.base import open_store
-from pairsmith.storage import schemas
 from pairsmith.storage.formats import mark_workspace
-from pairsmith.text import sandbox, templating
+from pairsmith.storage.revisions import REVISIONS
 
 
 def load(recipe: Recipe, session: Session) -> Loaded:
@@ -27,13 +25,14 @@ def load(recipe: Recipe, session: Session) -> Loaded:
     with fetched(recipe.prompts, store.files.local_path("sources")) as bodies:
         read = prompts.read_prompts(recipe.prompts, bodies, notes)
         loaded = shard_prompts(read, store, recipe.shard_size, known)
-    notes.tidy()
+        notes.keep_unfinished()
+        notes.tidy(prompts.noted_files(recipe.prompts, bodies))
     return loaded
 
 
 def _fingerprint() -> str:
     """The fingerprint of the code that makes prompts from rows: notes about a file are valid only for the same code."""
-    return source_hash(prompts, readers, row_fields, schemas, ids, templating, sandbox)
+    return fingerprint(prompts.STAGE, REVISIONS[prompts.STAGE])
 
 
 def forget_sources(recipe: Recipe, session: Session) -> None:

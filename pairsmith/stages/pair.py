@@ -9,14 +9,15 @@ import pandas as pd
 
 from pairsmith.config import Recipe, Sampling
 from pairsmith.judging import guard
-from pairsmith.llms.local.encoder import cosine
+from pairsmith.ledger.pruning import table_of
+from pairsmith.llms.recorded import Recorded
 from pairsmith.pairing import select, survey_merge
-from pairsmith.pairing.candidates import Similarity, by_characters, evidence_of
+from pairsmith.pairing.candidates import Similarity, by_characters, cosine, evidence_of
 from pairsmith.pairing.select import pair
 from pairsmith.pairing.survey import SurveyResult
 from pairsmith.progress import Progress, ask
 from pairsmith.protocol import Request
-from pairsmith.publishing import publish
+from pairsmith.publishing import pair_rows
 from pairsmith.reporting.agreement import Trust
 from pairsmith.reporting.summary import Summary
 from pairsmith.session import Session
@@ -42,22 +43,29 @@ def pair_shard(recipe: Recipe, shard: str, session: Session) -> StageResult:
     store = open_store(recipe, session)
     source = store.load(prompts_ref(shard))
     completions, ratings = judged_tables(recipe, store, shard)
-    result = (survey_merge.read_result(store, shard) if recipe.needs_survey else None) or SurveyResult()
-    tables, flags = paired(recipe, source.data, completions, ratings, result, session)
+    result = survey_merge.read_result(store, shard) if recipe.needs_survey else SurveyResult()
+    mark = mark_of(recipe, store, shard, select.STAGE)
+    encoder = recorded_encoder(recipe, session) if recipe.pairing.similarity else None
+    table = table_of(store, recipe.name, pairs_ref(shard))
+    if encoder:
+        encoder.uses.begin(table)
+    tables, flags = paired(recipe, source.data, completions, ratings, result, session, encoder)
+    if encoder:
+        encoder.uses.note(table, mark, encoder.used)
     store.write(rejections_ref(shard), tables.rejections, "")
     store.write(pairs_ref(shard), tables.pairs, "")
-    published = publish.published_rows(tables)
-    store.write_arrow(published_ref(shard), publish.to_table(published))
+    published = pair_rows.published_rows(tables)
+    store.write_arrow(published_ref(shard), pair_rows.to_table(published))
     summary = Summary()
     summary.add(tables, flags)
     trust = Trust()
     trust.add(tables, recipe.families_with_judges, recipe.rating)
     before = [survey_name(shard)] if recipe.needs_survey else [ref.path for ref in rated_refs(recipe, shard)]
     record = {
-        "mark": mark_of(recipe, store, shard),
+        "mark": mark,
         "files": file_digests(store, [*before, *(ref.path for ref in made_refs(shard))]),
         "facts": result.digest,
-        "content": f"{publish.content_digest(published):064x}",
+        "content": f"{pair_rows.content_digest(published):064x}",
         "summary": summary.to_json(),
         "trust": trust.to_json(),
     }
@@ -73,6 +81,7 @@ def paired(
     ratings: pd.DataFrame,
     result: SurveyResult,
     session: Session,
+    encoder: Recorded | None = None,
 ) -> tuple[ShardTables, Mapping[str, Sequence[guard.Flag]]]:
     """All tables of some prompts, with their pairs and rejections, and what the guard found in their completions."""
     flags = guard.flagged(schemas.rows(completions), result.repeated)
@@ -80,20 +89,20 @@ def paired(
         evidence_of(ratings, recipe.pairing, recipe.rating),
         flags={name: guard.kinds_text(found) for name, found in flags.items()},
         slopes=result.slopes,
-        similarity=_similarity(recipe, completions, session),
+        similarity=_similarity(recipe, completions, session, encoder),
         needs_scores=recipe.needs_scores,
     )
     pairs, rejections = pair(prompts, completions, recipe.pairing, evidence)
     return ShardTables(prompts, completions, ratings, pairs, rejections), flags
 
 
-def _similarity(recipe: Recipe, completions: pd.DataFrame, session: Session) -> Similarity:
+def _similarity(recipe: Recipe, completions: pd.DataFrame, session: Session, encoder: Recorded | None) -> Similarity:
     """The function that measures the similarity of two texts of a shard."""
     if recipe.pairing.similarity is None:
         return by_characters
     sound = completions[completions["error"].isna()]["text"]
     texts = sorted({text for text in sound if text.strip()})
     requests = [Request(({"role": "user", "content": text},), Sampling(), seed=0) for text in texts]
-    replies = ask(recorded_encoder(recipe, session), requests, select.STAGE, 0, session.tell)
+    replies = ask(encoder or recorded_encoder(recipe, session), requests, select.STAGE, 0, session.tell)
     vectors = {text: reply.text for text, reply in zip(texts, replies, strict=True)}
     return lambda one, other: cosine(vectors[one], vectors[other])

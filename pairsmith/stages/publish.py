@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from pairsmith.config import Recipe
-from pairsmith.errors import TableError
+from pairsmith.errors import DamagedFile
 from pairsmith.ledger.ledger import open_ledger
+from pairsmith.ledger.pruning import place_of
 from pairsmith.pairing import survey_merge
-from pairsmith.pairing.survey import SurveyResult
 from pairsmith.publishing import hub
 from pairsmith.publishing.publish import Findings, Published, publish
 from pairsmith.reporting import gates
@@ -18,20 +18,25 @@ from pairsmith.reporting.summary_tables import usage_table
 from pairsmith.session import Session
 from pairsmith.sources.sharding import Loaded
 from pairsmith.stages.base import open_store
+from pairsmith.stages.freshness import uses_of
 from pairsmith.stages.records import record_of
 from pairsmith.stages.wiring import models_of
+from pairsmith.storage.fence import Fence, fence_key
 from pairsmith.storage.store import Store
 from pairsmith.storage.tables import LOAD_REJECTIONS, record_name
 
 
 def publish_run(recipe: Recipe, loaded: Loaded, session: Session) -> tuple[Published, Summary]:
     """Add up the records of the shards, check that no prompt was lost, and publish the next version."""
-    store = open_store(recipe, session)
+    store, ledger = open_store(recipe, session), open_ledger(recipe.ledger_url, session)
+    ledger.uses.ended(place_of(store), recipe.name, uses_of(recipe, store, loaded.shards))
     summary, trust, content = _added_up(recipe, store, loaded)
     gates.check_gates(recipe.gates, summary, trust)
     models = models_of(recipe)
-    usage = usage_table(open_ledger(recipe.ledger_url, session).spending.paid(recipe.name), models)
-    return publish(recipe, store, loaded.shards, content, Findings(summary, trust, models, usage)), summary
+    usage = usage_table(ledger.spending.paid(recipe.name), models)
+    fence = session.find(fence_key(store.root)) or Fence(store.root)
+    findings = Findings(summary, trust, models, usage)
+    return publish(recipe, store, loaded.shards, content, findings, fence), summary
 
 
 def gate_table(recipe: Recipe, loaded: Loaded, session: Session) -> list[dict[str, Any]]:
@@ -47,13 +52,12 @@ def _added_up(recipe: Recipe, store: Store, loaded: Loaded) -> tuple[Summary, Tr
     for shard in loaded.shards:
         record = record_of(store, shard)
         if record is None:
-            raise TableError(f"{store.path(record_name(shard))}: damaged; run again")
+            raise DamagedFile(f"{store.url(record_name(shard))}: absent or damaged; run again")
         summary.merge(Summary.from_json(record["summary"]))
         trust.merge(Trust.from_json(record["trust"]))
         content = (content + int(record["content"], 16)) % 2**256
     if recipe.needs_survey and loaded.shards:  # the slopes are the same for all shards
-        result = survey_merge.read_result(store, next(iter(loaded.shards))) or SurveyResult()
-        summary.slopes = dict(result.slopes)
+        summary.slopes = dict(survey_merge.read_result(store, next(iter(loaded.shards))).slopes)
     summary.load_reasons.update(at_load["reason"])
     summary.load_reasons.update({"merged": loaded.merged} if loaded.merged else {})
     summary.rows_read = loaded.accepted + len(at_load) + loaded.merged

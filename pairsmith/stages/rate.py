@@ -3,18 +3,8 @@
 from __future__ import annotations
 
 from pairsmith.config import CHECKS, Judge, Rating, Recipe
-from pairsmith.ids import fingerprint, source_hash
-from pairsmith.judging import (
-    own_prompt,
-    rating,
-    readout_json,
-    readout_logprobs,
-    readout_reward,
-    readout_text,
-    readout_values,
-    readouts,
-    wrapping,
-)
+from pairsmith.ids import fingerprint
+from pairsmith.judging import rating
 from pairsmith.judging.checks import check_hash
 from pairsmith.judging.rating import rate
 from pairsmith.llms.registry import identity_of
@@ -23,22 +13,9 @@ from pairsmith.session import Session
 from pairsmith.sources import given_completions
 from pairsmith.stages.base import StageResult, asked_table, model_fields, open_store, unasked_table
 from pairsmith.stages.wiring import recorded_model
+from pairsmith.storage.revisions import revisions_to
 from pairsmith.storage.store import Stored
 from pairsmith.storage.tables import completion_refs, judge_ref, prompts_ref
-from pairsmith.text.templating import template_hash
-
-# The modules whose code decides which ratings are read from a judge's reply.
-RATING_CODE = (
-    rating,
-    own_prompt,
-    readouts,
-    readout_values,
-    readout_text,
-    readout_json,
-    readout_logprobs,
-    readout_reward,
-    wrapping,
-)
 
 
 def rate_shard(recipe: Recipe, shard: str, judge_name: str, session: Session) -> StageResult:
@@ -50,7 +27,7 @@ def rate_shard(recipe: Recipe, shard: str, judge_name: str, session: Session) ->
     ref, share = judge_ref(shard, judge_name), Progress(rating.STAGE, len(source.data) / len(settings.raters))
     data = source.data, completions.data
     if judge_name == CHECKS:
-        expected = checks_fingerprint(settings, source, completions)
+        expected = checks_fingerprint(recipe, settings, source, completions)
         return unasked_table(store, ref, expected, CHECKS, share, session.tell, lambda: rating.check(*data, settings))
     judge = settings.judge(judge_name)
     expected = rating_fingerprint(recipe, settings, judge, source, completions)
@@ -81,15 +58,14 @@ def rate_shard(recipe: Recipe, shard: str, judge_name: str, session: Session) ->
 
 def rating_fingerprint(recipe: Recipe, settings: Rating, judge: Judge, source: Stored, completions: Stored) -> str:
     """The fingerprint of a judge's ratings of a shard."""
-    modules = (*RATING_CODE, *([given_completions] if judge.is_given else []))
-    code = [source_hash(*modules), template_hash("pairsmith.judging")]
     plan = settings.model_dump(mode="json", include={"aspects", "rubrics", "own_family"})
     others = [[other.family_name, other.is_given, settings.aspects_of(other)] for other in settings.judges]
     fields = model_fields(judge, identity_of(judge))
-    return fingerprint(code, source.digest, completions.digest, plan, recipe.families, others, fields)
+    steps = revisions_to(recipe, rating.STAGE)
+    return fingerprint(steps, source.digest, completions.digest, plan, recipe.families, others, fields)
 
 
-def checks_fingerprint(settings: Rating, source: Stored, completions: Stored) -> str:
+def checks_fingerprint(recipe: Recipe, settings: Rating, source: Stored, completions: Stored) -> str:
     """The fingerprint of the results of a recipe's checks for a shard."""
     hashes = [check_hash(one) for one in settings.checks]
-    return fingerprint(source_hash(rating), source.digest, completions.digest, hashes)
+    return fingerprint(revisions_to(recipe, rating.STAGE), source.digest, completions.digest, hashes)

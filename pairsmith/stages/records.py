@@ -33,11 +33,11 @@ def file_digests(store: Store, names: Iterable[str]) -> dict[str, str]:
     return {name: store.file_digest(name) for name in names}
 
 
-def mark_of(recipe: Recipe, store: Store, shard: str) -> str:
-    """The fingerprint for the record of a shard; `INCOMPLETE`, which never matches, where a table is incomplete."""
+def mark_of(recipe: Recipe, store: Store, shard: str, step: str) -> str:
+    """The fingerprint for what `step` records of a shard; `INCOMPLETE`, which never matches, where a table is that."""
     refs = (*completion_refs(recipe, shard), *rating_refs(recipe, shard))
     complete = not any(store.load(ref).fingerprint.startswith(base.INCOMPLETE) for ref in refs)
-    return plan.shard_fingerprint(shard, plan.plan_fingerprint(recipe)) if complete else base.INCOMPLETE
+    return plan.shard_fingerprint(shard, plan.plan_fingerprint(recipe, step)) if complete else base.INCOMPLETE
 
 
 def judged_tables(recipe: Recipe, store: Store, shard: str) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -47,8 +47,5 @@ def judged_tables(recipe: Recipe, store: Store, shard: str) -> tuple[pd.DataFram
 
 
 def _read(store: Store, name: str, keys: set[str]) -> dict[str, Any] | None:
-    try:
-        record = store.read_json(name)
-        return record if set(record) == keys else None
-    except (OSError, ValueError, TypeError):
-        return None
+    record = store.known_json(name)
+    return record if isinstance(record, dict) and set(record) == keys else None

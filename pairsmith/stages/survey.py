@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pairsmith.config import Recipe
 from pairsmith.pairing import survey, survey_merge
 from pairsmith.pairing.select import STAGE as PAIR
-from pairsmith.pairing.survey import SurveyResult
 from pairsmith.progress import Progress
 from pairsmith.session import Session
 from pairsmith.stages.base import StageResult, open_store
@@ -21,7 +20,7 @@ def survey_shard(recipe: Recipe, shard: str, session: Session) -> StageResult:
     store = open_store(recipe, session)
     completions, ratings = judged_tables(recipe, store, shard)
     record = {
-        "mark": mark_of(recipe, store, shard),
+        "mark": mark_of(recipe, store, shard, survey.STAGE),
         "files": file_digests(store, (ref.path for ref in rated_refs(recipe, shard))),
         **survey.survey(completions, ratings, recipe.pairing, recipe.rating).to_json(),
     }
@@ -34,7 +33,7 @@ def merge_surveys(recipe: Recipe, shards: Mapping[str, int], session: Session) -
     store, plan, left = open_store(recipe, session), plan_fingerprint(recipe), []
     survey_merge.merge(store, shards, recipe.pairing.guard.repeated)
     for shard, size in shards.items():
-        record, result = record_of(store, shard), survey_merge.read_result(store, shard) or SurveyResult()
+        record, result = record_of(store, shard), survey_merge.read_result(store, shard)
         if record and record["facts"] == result.digest and is_sound(store, record, shard_fingerprint(shard, plan)):
             session.tell(Progress(PAIR, size))
         else:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pairsmith.config import Budget, Evolver, Judge, Member, ModelSpec, Recipe
 from pairsmith.ledger.ledger import open_ledger
-from pairsmith.llms.budget import Budgeted, purse_of
+from pairsmith.llms.budget import Budgeted
+from pairsmith.llms.earlier import earlier_identities
 from pairsmith.llms.endpoint.batch import Batched
+from pairsmith.llms.endpoint.hosts import host_of
 from pairsmith.llms.local.encoder import SentenceEncoder, encoder_identity
+from pairsmith.llms.purse import purse_of
 from pairsmith.llms.recorded import Recorded
 from pairsmith.llms.registry import identity_of, open_llm
 from pairsmith.protocol import LLM
@@ -22,17 +25,20 @@ def recorded_model(recipe: Recipe, spec: Member | Evolver | Judge, session: Sess
     in_batches = spec.endpoint is not None and spec.endpoint.mode == "batch"
     llm: LLM = Batched(spec, ledger, session) if in_batches else open_llm(spec, session)
     if budget != Budget():
-        llm = Budgeted(llm, purse_of(recipe.ledger_url, recipe.name, budget, session), spec.price)
-    return Recorded(llm, ledger, recipe.name, spec.price, f"{role_of(spec)} {spec.name}")
+        again = spec.endpoint is not None and not in_batches and spec.endpoint.attempts > 1
+        purse = purse_of(recipe.ledger_url, recipe.name, budget, session)
+        llm = Budgeted(llm, purse, spec.price, answers=2 if again else 1)
+    asker, earlier = f"{role_of(spec)} {spec.name}", earlier_identities(spec, llm.identity, ledger)
+    return Recorded(llm, ledger, recipe.name, spec.price, asker, earlier, host_of(spec))
 
 
 def recorded_encoder(recipe: Recipe, session: Session) -> Recorded:
     """The sentence encoder of `pairing.similarity`. Its vectors are in the ledger, so none is computed twice."""
     assert recipe.pairing.similarity is not None
-    ledger = open_ledger(recipe.ledger_url, session)
-    return Recorded(
-        SentenceEncoder(recipe.pairing.similarity, session), ledger, recipe.name, asker="encoder similarity"
-    )
+    spec, ledger = recipe.pairing.similarity, open_ledger(recipe.ledger_url, session)
+    encoder = SentenceEncoder(spec, session)
+    earlier = earlier_identities(spec, encoder.identity, ledger)
+    return Recorded(encoder, ledger, recipe.name, asker="encoder similarity", earlier=earlier)
 
 
 def models_of(recipe: Recipe) -> card.Models:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,12 @@ import pyarrow.parquet as pq
 
 from pairsmith.errors import DataError
 from pairsmith.ids import canonical_json, normalised
+from pairsmith.storage.addresses import addressed
 from pairsmith.storage.files import Files
 from pairsmith.storage.formats import check_version_folder
+from pairsmith.storage.local_files import LocalFiles
 from pairsmith.storage.store import Store
+from pairsmith.storage.versions import Version
 
 BATCH = 256  # rows whose texts are in memory at once
 BUFFER = 1 << 20  # bytes of a file that are read at once
@@ -60,23 +63,34 @@ class StoredFile:
 File = Path | StoredFile
 
 
-def published_files(dataset: Path) -> list[Path]:
-    """The data files of a version, train before test. `latest` is resolved once, since it may move while we read.
+def published_files(dataset: Path | str) -> Sequence[File]:
+    """The data files of a version at a folder or address, of `latest` at a data set's, as `_in_order` has them.
 
-    Raises DataError where there are none, or where a newer pairsmith wrote them in a newer format.
+    `latest` is resolved once, since it may move while we read. Raises DataError where there are none, or where a newer
+    pairsmith wrote them in a newer format.
     """
-    folder = (dataset / "latest" if (dataset / "latest").is_dir() else dataset).resolve()
-    files = sorted(folder.glob("data/*.parquet"), reverse=True)
+    if "://" in str(dataset):
+        return data_files(*addressed(str(dataset)))
+    dataset = Path(dataset)
+    folder = (dataset / "latest" if LocalFiles(str(dataset)).exists("latest") else dataset).resolve()
+    names = [name for name in LocalFiles(str(folder)).names_in("data") if name.endswith(".parquet")]
+    files = [folder / "data" / name for name in sorted(names, key=_in_order)]
     if not files:
         raise DataError(f"{dataset}: no published dataset (no data/*.parquet and no `latest` in it)")
     check_version_folder(folder)
     return files
 
 
-def data_files(store: Store, folder: str, names: Iterable[str]) -> list[File]:
-    """The data files among `names`, the files of the version in `folder` of a store; train before test."""
-    found = sorted((f"{folder}/{name}" for name in names if name.startswith("data/")), reverse=True)
-    return [store.files.local_path(name) or StoredFile(store.files, name) for name in found]
+def data_files(store: Store, version: Version) -> list[File]:
+    """The data files of a version in a store, as `_in_order` has them."""
+    names = sorted((name for name in version.files if name.startswith("data/")), key=_in_order)
+    places = [version.place(name) for name in names]
+    return [store.files.local_path(place) or StoredFile(store.files, place) for place in places]
+
+
+def _in_order(name: str) -> tuple[bool, str]:
+    """The order of data files: train before test, and each split's parts by number."""
+    return name.rpartition("/")[2].startswith("test"), name
 
 
 def first_pairs(files: Sequence[File], many: int) -> list[dict[str, Any]]:
@@ -118,10 +132,14 @@ def rows_of(files: Sequence[File]) -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def _opened(file: File, names: Sequence[str] = READ) -> Iterator[pq.ParquetFile]:
-    """An open data file; raises DataError unless it has these columns with the types that we write."""
+    """An open data file; raises DataError unless it has these columns with the types that we write.
+
+    It is read through `Files.open`, so an error of reading is StorageUnreachable, and any other means damage.
+    """
+    files, name = (LocalFiles(str(file.parent)), file.name) if isinstance(file, Path) else (file.files, file.name)
     try:
         with (
-            nullcontext(file) if isinstance(file, Path) else file.files.open(file.name) as source,
+            files.open(name) as source,
             pq.ParquetFile(source, buffer_size=BUFFER, pre_buffer=False) as parquet,  # else a whole column at once
         ):
             schema = parquet.schema_arrow

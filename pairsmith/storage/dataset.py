@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from pairsmith.errors import DataError
 from pairsmith.storage import versions
+from pairsmith.storage.addresses import named_version, store_at
 from pairsmith.storage.datafiles import PREFERENCE, data_files, rows_of
 from pairsmith.storage.decisions import Decision, this_user
+from pairsmith.storage.exporting import export
+from pairsmith.storage.pruning import prune
 from pairsmith.storage.versions import LATEST, State, Version
 
 
@@ -21,7 +23,7 @@ class Dataset:
     """
 
     def __init__(self, place: str | Path) -> None:
-        self.store = versions.store_at(str(place))
+        self.store = store_at(str(place))
 
     @property
     def versions(self) -> list[Version]:
@@ -42,15 +44,20 @@ class Dataset:
 
     def state(self, version: str) -> State:
         """What became of a version: released, candidate, rejected, superseded or withdrawn."""
-        return versions.history(self.store).state(self._named(version))
+        return versions.history(self.store).state(named_version(self.store, version).name)
 
     def pairs(self, version: str = LATEST) -> pd.DataFrame:
         """All pairs of a version, `train` before `test`: a row each, with the columns of the published data."""
-        found = versions.version_at(self.store, self._named(version))
-        if found is None:
-            raise DataError(f"{self.store.url(f'versions/{version}')}: its version.json cannot be read")
-        files = data_files(self.store, f"versions/{found.name}", found.files)
+        files = data_files(self.store, named_version(self.store, version))
         return pd.DataFrame(rows_of(files), columns=PREFERENCE.names)
+
+    def export(self, folder: str | Path, version: str = LATEST) -> Path:
+        """Copy a version to a new folder of this machine, as one of plain files that `load_dataset` opens."""
+        return export(self.store, named_version(self.store, version), Path(folder))
+
+    def prune(self, keep: int) -> list[str]:
+        """Remove all but the `keep` newest versions, `latest` and a candidate that waits; returns the removed names."""
+        return prune(self.store, keep)
 
     def release(self, version: str | None = None, *, reason: str, by: str | None = None) -> Decision:
         """Let `latest` lead to a version, the one that waits when none is named."""
@@ -63,10 +70,3 @@ class Dataset:
     def rollback(self, version: str, *, reason: str, by: str | None = None) -> Decision:
         """Let `latest` lead back to an earlier version."""
         return versions.rollback(self.store, version, by or this_user(), reason)
-
-    def _named(self, version: str) -> str:
-        name = self.latest if version == LATEST else version
-        if name is None:
-            raise DataError(f"{self.store.url('')}: nothing was released yet; name a version")
-        versions.version_folder(self.store, name)
-        return name

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from pairsmith.errors import DataError
+from pairsmith.errors import DamagedFile
 from pairsmith.storage.store import Store
 
 FOLDER = "decisions"
@@ -51,7 +51,7 @@ class Decision:
 
 
 def decisions_of(store: Store) -> tuple[Decision, ...]:
-    """All decisions, the oldest first. Raises DataError where one cannot be read."""
+    """All decisions, the oldest first. Raises DamagedFile where one is damaged."""
     kept = _beside(store)
     return tuple(_decision(kept, name) for name in _recorded(kept))
 
@@ -96,5 +96,6 @@ def _decision(kept: Store, file: str) -> Decision:
     try:
         fields = kept.read_json(file)
         return Decision(**fields | {"verdict": Verdict(fields["verdict"])})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{kept.url(file)}: not a decision that can be read: {type(error).__name__}: {error}") from None
+    except (FileNotFoundError, DamagedFile, ValueError, KeyError, TypeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise DamagedFile(f"{kept.url(file)}: not a decision that can be read: {reason}") from None

@@ -5,8 +5,6 @@ A number goes up when older code would misread what newer code writes. A file wi
 
 from __future__ import annotations
 
-import json
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,8 +13,8 @@ from pairsmith.about import __version__
 from pairsmith.errors import DataError
 from pairsmith.storage.store import Store
 
-log = logging.getLogger(__name__)
 WORKSPACE_FORMAT = 1  # of a data set's folder
+OBJECTS_FORMAT = 2  # of a data set on object storage, whose versions are commits, which pairsmith up to 0.2.0 overlooks
 VERSION_FORMAT = 1  # of a version's folder
 FILE = "format.json"
 
@@ -34,33 +32,30 @@ def check_version(place: str, about: Mapping[str, Any]) -> None:
 
 
 def check_version_folder(folder: Path) -> None:
-    """The same for a version's folder. Without a readable version.json there is no format to check."""
-    try:
-        about = json.loads((folder / "version.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return
+    """The same for a version's folder. Where version.json is absent or damaged there is no format to check."""
+    about = Store(str(folder)).known_json("version.json")
     if isinstance(about, dict):
         check_version(str(folder), about)
 
 
 def check_workspace(store: Store) -> None:
     """Raise DataError where the folder of a data set is of a newer format."""
-    refuse_newer(store.root, _workspace_format(store), WORKSPACE_FORMAT)
+    refuse_newer(store.root, _workspace_format(store), _format_of(store))
 
 
 def mark_workspace(store: Store) -> None:
-    """Check the format of a data set's folder, and write it where none stands yet or where it is damaged."""
+    """Check the format of a data set's folder, and write it where none or an older one stands, or it is damaged."""
     check_workspace(store)
-    if _workspace_format(store) is None:
-        store.write_json(FILE, {"format": WORKSPACE_FORMAT})
+    if _workspace_format(store) != _format_of(store):
+        store.write_json(FILE, {"format": _format_of(store)})
+
+
+def _format_of(store: Store) -> int:
+    """The format in which this pairsmith writes the folder of a data set."""
+    return WORKSPACE_FORMAT if store.files.local_path("") else OBJECTS_FORMAT
 
 
 def _workspace_format(store: Store) -> object:
     """The number in a data set's folder; None where there is none, or the file is damaged."""
-    if not store.exists(FILE):
-        return None
-    try:
-        return store.read_json(FILE)["format"]
-    except (ValueError, KeyError, TypeError) as error:
-        log.warning("%s: damaged, and written anew (%s: %s)", store.url(FILE), type(error).__name__, error)
-        return None
+    about = store.known_json(FILE)
+    return about.get("format") if isinstance(about, dict) else None

@@ -1,26 +1,33 @@
 """A data set on object storage, through fsspec: a file is put in one request, so it is there whole or not at all.
 
 Conditional writes need the storage's support, so they are offered only where that is known: on S3, which answers 412
-when the condition fails, and on fsspec's memory, which belongs to this process alone.
+when the condition fails, and on fsspec's memory, which belongs to this process alone. Not every server that speaks S3
+keeps to the condition, so the first caller to depend on it tries: see `keeps_conditions`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, TypeVar, cast
 
 from fsspec import AbstractFileSystem
 
-from pairsmith.errors import NoConditionalWrites
+from pairsmith.errors import DamagedFile, NoConditionalWrites
 from pairsmith.storage.files import FileState
+from pairsmith.storage.reads import RetriedFile, parsed, retried
 
+T = TypeVar("T")
+COPIED = 1 << 20  # bytes that are copied at once
 _memory = threading.Lock()  # fsspec has one memory file system per process
+CONDITIONS = "conditional-writes.json"  # what came of trying whether the storage keeps to a condition
 
 
 class ObjectFiles:
@@ -43,36 +50,46 @@ class ObjectFiles:
         return None
 
     def exists(self, name: str) -> bool:
-        return bool(self._fs.exists(self.path(name)))
+        try:
+            self._retried(name, lambda: self._fs.info(self.path(name)))  # fsspec's own `exists` hides every error
+        except FileNotFoundError:
+            return False
+        return True
 
     def names_in(self, folder: str) -> list[str]:
-        if not self.exists(folder):
-            return []
-        return sorted(_last(path) for path in self._fs.ls(self.path(folder), detail=False))
+        return sorted(_last(info["name"]) for info in self.entries(folder))
+
+    def tree(self, folder: str) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for info in self.entries(folder):
+            name = _last(info["name"])
+            if info["type"] == "directory":
+                found |= {f"{name}/{below}": size for below, size in self.tree(f"{folder}/{name}").items()}
+            else:
+                found[name] = int(info["size"])
+        return found
 
     def listing(self, folder: str) -> dict[str, str]:
-        try:
-            found = self._fs.ls(self.path(folder), detail=True, refresh=True)
-        except FileNotFoundError:
-            return {}
+        found = self.entries(folder)
         files = sorted((_last(info["name"]), info) for info in found if info["type"] == "file")
         return {name: self._etag(info) for name, info in files if not name.startswith(".")}
 
     def read(self, name: str) -> bytes:
-        return cast(bytes, self._fs.cat_file(self.path(name)))
+        return cast(bytes, self._retried(name, lambda: self._fs.cat_file(self.path(name))))
 
     def read_with_etag(self, name: str) -> tuple[bytes, str]:
         # The ETag first: if the file is replaced between the two requests, its old ETag makes the next swap fail.
-        etag = self._etag(self._fs.info(self.path(name), refresh=True))
+        etag = self._etag(self._retried(name, lambda: self._fs.info(self.path(name))))
         return self.read(name), etag
 
-    def open(self, name: str) -> AbstractContextManager[IO[bytes]]:
-        return cast(AbstractContextManager[IO[bytes]], self._fs.open(self.path(name), "rb"))
+    def open(self, name: str) -> IO[bytes]:
+        path = self.path(name)
+        return cast("IO[bytes]", RetriedFile(self.url(name), lambda: self._fs.open(path, "rb")))
 
     def digest(self, name: str) -> str:
         try:
-            with self._fs.open(self.path(name), "rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
+            with self.open(name) as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
         except FileNotFoundError:
             return hashlib.sha256(b"").hexdigest()
 
@@ -81,7 +98,7 @@ class ObjectFiles:
 
     def write(self, name: str, content: bytes) -> None:
         with _memory if self._is_memory else nullcontext():
-            self._fs.pipe_file(self.path(name), content)
+            self._retried(name, lambda: self._fs.pipe_file(self.path(name), content))
 
     def put_if_absent(self, name: str, content: bytes) -> bool:
         if self._is_memory:
@@ -97,8 +114,18 @@ class ObjectFiles:
                 return self.exists(name) and self.digest(name) == etag and self._put(name, content)
         return self._put(name, content, IfMatch=etag)
 
+    def keeps_conditions(self) -> bool:
+        if not self._is_s3:
+            return self._is_memory
+        if not self.exists(CONDITIONS):
+            self.write(CONDITIONS, json.dumps({"kept": _refuses_second_write(self)}).encode())
+        return bool(json.loads(self.read(CONDITIONS))["kept"])
+
     def remove(self, name: str) -> None:
         self._fs.rm_file(self.path(name))
+
+    def remove_folder(self, name: str) -> None:
+        self._fs.rm(self.path(name), recursive=True)
 
     @contextmanager
     def scratch_folder(self) -> Iterator[Path]:
@@ -108,19 +135,28 @@ class ObjectFiles:
     def install(self, folder: Path, name: str) -> None:
         self._fs.put(f"{folder}/", f"{self.path(name)}/", recursive=True)
 
-    @contextmanager
-    def local_copy(self, name: str) -> Iterator[Path]:
-        with self.scratch_folder() as folder:
-            self._fs.get(f"{self.path(name)}/", str(folder), recursive=True)
-            yield folder
+    def fetch(self, name: str, path: Path) -> None:
+        with self.open(name) as source, open(path, "wb") as copy:
+            shutil.copyfileobj(source, copy, COPIED)
 
-    def point(self, pointer: str, name: str) -> None:
-        self.write(f"{pointer}.json", json.dumps({"name": name}, indent=1).encode())
+    def point(self, pointer: str, name: str, seen: str | None) -> bool:
+        file, content, etag = f"{pointer}.json", json.dumps({"name": name}, indent=1).encode(), None
+        if not self.keeps_conditions():
+            if self.points_to(pointer) != seen:
+                return False
+            self.write(file, content)
+            return True
+        if self.exists(file):
+            found, etag = self.read_with_etag(file)
+            if _pointer(self.url(pointer), found) != seen:
+                return False
+        return (etag is not None or seen is None) and self.compare_and_swap(file, content, etag)
 
     def points_to(self, pointer: str) -> str | None:
-        if not self.exists(f"{pointer}.json"):
+        try:
+            return parsed(self, f"{pointer}.json", lambda content: _pointer(self.url(pointer), content))
+        except FileNotFoundError:
             return None
-        return str(json.loads(self.read(f"{pointer}.json"))["name"])
 
     def url_through(self, pointer: str, name: str) -> str:
         return self.url(name)
@@ -128,6 +164,16 @@ class ObjectFiles:
     @contextmanager
     def lock(self, busy: str, wait: float | None = None) -> Iterator[None]:
         yield
+
+    def _retried(self, name: str, action: Callable[[], T]) -> T:
+        return retried(self.url(name), action)
+
+    def entries(self, folder: str) -> list[dict[str, Any]]:
+        """What is in a folder; nothing where there is no such folder."""
+        try:
+            return list(self._retried(folder, lambda: self._fs.ls(self.path(folder), detail=True)))
+        except FileNotFoundError:
+            return []
 
     def _etag(self, info: dict[str, Any]) -> str:
         if self._is_memory:
@@ -150,6 +196,23 @@ class ObjectFiles:
                 raise
             return False
         return True
+
+
+def _pointer(place: str, content: bytes) -> str:
+    try:
+        return str(json.loads(content)["name"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedFile(f"{place}.json: damaged pointer to a version: {type(error).__name__}: {error}") from None
+
+
+def _refuses_second_write(files: ObjectFiles) -> bool:
+    """Try to create one file twice, and to replace it on a condition that does not hold."""
+    name = f".tried-{uuid.uuid4().hex}"
+    try:
+        first = files.put_if_absent(name, b"first")
+        return first and not files.put_if_absent(name, b"second") and not files.compare_and_swap(name, b"3", '"none"')
+    finally:
+        files.remove(name)
 
 
 def _last(path: str) -> str:

@@ -12,24 +12,26 @@ import io
 import json
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pairsmith.errors import TableError
+from pairsmith.errors import AbsentTable, DamagedFile, TableError
 from pairsmith.ids import fingerprint
 from pairsmith.storage.files import Files, FileState
 from pairsmith.storage.opening import files_at
+from pairsmith.storage.reads import parsed
 from pairsmith.storage.schemas import TABLES, validated
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 _FINGERPRINT, _DIGEST = b"pairsmith.fingerprint", b"pairsmith.digest"
 
 
@@ -115,12 +117,7 @@ class Store:
 
     def read_arrow(self, ref: TableRef) -> pa.Table:
         """A stored table with list columns, as an Arrow table. Raises TableError when damaged or absent."""
-        try:
-            with self.files.open(ref.path) as file:
-                return pq.read_table(file, page_checksum_verification=True)
-        except Exception as error:
-            reason = f"{self.path(ref.path)}: not a readable table: {type(error).__name__}: {error}"
-            raise TableError(reason) from error
+        return self._made_of(ref, _arrow)
 
     def load(self, ref: TableRef) -> Stored:
         """Read and validate a table, or take it from the cache where its file has not changed.
@@ -137,24 +134,17 @@ class Store:
         return stored
 
     def _load(self, ref: TableRef) -> Stored:
+        return self._made_of(ref, lambda content: _stored(ref, content))
+
+    def _made_of(self, ref: TableRef, make: Callable[[bytes], T]) -> T:
+        """What `make` makes of a table's bytes. Raises TableError that names the file where it is absent or damaged."""
         path = self.path(ref.path)
         try:
-            with self.files.open(ref.path) as file:
-                table = pq.read_table(file, page_checksum_verification=True)
-            metadata = table.schema.metadata or {}
-            data = table.to_pandas(types_mapper=_pandas_type)
-        except Exception as error:
-            raise TableError(f"{path}: not a readable table: {type(error).__name__}: {error}") from error
-        if list(data.columns) != list(TABLES[ref.table].columns):
-            raise TableError(f"{path}: not a {ref.table} table: columns {list(data.columns)}")
-        try:
-            validated(ref.table, data)
+            return parsed(self.files, ref.path, make)
+        except FileNotFoundError:
+            raise AbsentTable(f"{path}: no such table; run again to have it made") from None
         except TableError as error:
-            raise TableError(f"{path}: {error}") from None
-        stored = Stored(data, metadata.get(_FINGERPRINT, b"").decode(), metadata.get(_DIGEST, b"").decode())
-        if digest_of(data) != stored.digest:
-            raise TableError(f"{path}: the content does not match its digest")
-        return stored
+            raise TableError(f"{path}: {error}") from error
 
     def load_all(self, refs: Sequence[TableRef]) -> Stored:
         """One or more tables of one kind, concatenated."""
@@ -168,10 +158,10 @@ class Store:
 
     def fresh(self, ref: TableRef, fingerprint: str) -> Stored | None:
         """The table if it is undamaged and has this fingerprint; None when it has to be built."""
-        if not self.exists(ref.path):
-            return None
         try:
             stored = self.load(ref)
+        except AbsentTable:
+            return None
         except TableError as error:
             log.warning("%s; it will be rebuilt", error)
             return None
@@ -185,7 +175,18 @@ class Store:
         self.write_bytes(name, json.dumps(value, indent=1, ensure_ascii=False).encode())
 
     def read_json(self, name: str) -> Any:
-        return json.loads(self.files.read(name))
+        """What a JSON file holds. Raises FileNotFoundError where it is absent, DamagedFile where it is no JSON."""
+        return parsed(self.files, name, lambda content: _json(self.url(name), content))
+
+    def known_json(self, name: str) -> Any:
+        """What a JSON file holds; None where it is absent or damaged, for callers that can make it anew."""
+        try:
+            return self.read_json(name)
+        except FileNotFoundError:
+            return None
+        except DamagedFile as error:
+            log.warning("%s; it will be rebuilt", error)
+            return None
 
     # Forwarded to `Files`, which documents them.
 
@@ -210,8 +211,8 @@ class Store:
     def install(self, folder: Path, name: str) -> None:
         self.files.install(folder, name)
 
-    def point(self, pointer: str, name: str) -> None:
-        self.files.point(pointer, name)
+    def point(self, pointer: str, name: str, seen: str | None) -> bool:
+        return self.files.point(pointer, name, seen)
 
     def points_to(self, pointer: str) -> str | None:
         return self.files.points_to(pointer)
@@ -226,6 +227,38 @@ def digest_of(data: pd.DataFrame) -> str:
     """A digest of the rows and their order; equal content gives equal digests in every process."""
     hashes = pd.util.hash_pandas_object(data, index=False)
     return hashlib.sha256(",".join(data.columns).encode() + hashes.to_numpy().tobytes()).hexdigest()
+
+
+def _arrow(content: bytes) -> pa.Table:
+    try:
+        return pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise TableError(f"not a readable table: {type(error).__name__}: {error}") from error
+
+
+def _stored(ref: TableRef, content: bytes) -> Stored:
+    table = _arrow(content)
+    metadata = table.schema.metadata or {}
+    try:
+        data = table.to_pandas(types_mapper=_pandas_type)
+    except pa.ArrowException as error:
+        raise TableError(f"not a readable table: {type(error).__name__}: {error}") from error
+    if list(data.columns) != list(TABLES[ref.table].columns):
+        raise TableError(f"not a {ref.table} table: columns {list(data.columns)}")
+    validated(ref.table, data)
+    stored = Stored(data, metadata.get(_FINGERPRINT, b"").decode(), metadata.get(_DIGEST, b"").decode())
+    if digest_of(data) != stored.digest:
+        raise TableError("the content does not match its digest")
+    return stored
+
+
+def _json(place: str, content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise DamagedFile(f"{place}: damaged: not JSON: {type(error).__name__}: {error}") from error
 
 
 def _pandas_type(arrow_type: pa.DataType) -> Any:

@@ -1,25 +1,31 @@
 """The versions of a data set: which there are, the state of each, and which one `latest` leads to.
 
-A version's folder never changes. Its state follows from its version.json, which says whether it needs approval, and
-from the decisions. So does the version that `latest` should lead to: if a crash comes between a decision and the move
-of `latest`, the next process to decide or publish moves it.
+A version is a folder, `versions/v0001`, with its version.json in it. On object storage it is a commit: a version.json
+of the name `versions/v0001.json` that also says, as `parts`, where each file of the version is. `commits` makes both.
+
+A version never changes. Its state follows from its version.json, which says whether it needs approval, and from the
+decisions. So does the version that `latest` should lead to: if a crash comes between a decision and the move of
+`latest`, the next process to decide or publish moves it.
 """
 
 from __future__ import annotations
 
 import logging
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from pairsmith.errors import DataError, RunError
+from pairsmith.errors import DamagedFile, RunError
 from pairsmith.storage.decisions import WAIT_SECONDS, Decision, Verdict, deciding, decisions_of, now, record
-from pairsmith.storage.formats import check_version, check_workspace
+from pairsmith.storage.formats import check_version
 from pairsmith.storage.store import Store
 
 log = logging.getLogger(__name__)
 LATEST = "latest"
+PRUNED = "pruned"  # the folder with the version.json of each version that was removed
+_ENTRY = re.compile(r"(v\d+)(\.json)?")
 
 
 class State(StrEnum):
@@ -30,11 +36,16 @@ class State(StrEnum):
     REJECTED = "rejected"
     SUPERSEDED = "superseded"  # a newer version came before a decision
     WITHDRAWN = "withdrawn"  # `latest` was taken back from it
+    DAMAGED = "damaged"  # its version.json is absent or damaged, so nobody knows whether it needs approval
 
 
 @dataclass(frozen=True)
 class Version:
-    """A version, read from its version.json; `about` holds the whole file."""
+    """A version, read from its version.json; `about` holds the whole file.
+
+    `folder`: its address; on object storage there need be no folder there. `parts`: file -> where it is in the store;
+    empty for a version that is a folder.
+    """
 
     name: str
     folder: str
@@ -44,16 +55,26 @@ class Version:
     needs_approval: bool
     made_at: str | None
     about: dict[str, Any]
+    parts: dict[str, str]
+
+    def place(self, file: str) -> str:
+        """Where a file of this version is in the store."""
+        return self.parts.get(file, f"versions/{self.name}/{file}")
 
 
 @dataclass(frozen=True)
 class History:
-    """The names of all versions, the oldest first; all decisions; and the version that `latest` leads to."""
+    """The names of all versions, the oldest first; all decisions; and the version that `latest` leads to.
+
+    `pruned`: the names of versions that were removed; `cut`: of uploads that ended before they were whole.
+    """
 
     store: Store
     names: tuple[str, ...]
     decisions: tuple[Decision, ...]
     latest: str | None
+    pruned: tuple[str, ...] = ()
+    cut: tuple[str, ...] = ()
 
     @property
     def newest(self) -> str | None:
@@ -62,14 +83,17 @@ class History:
     @property
     def next_name(self) -> str:
         """The name of a new version: its number was never used, not even by a deleted version with a decision."""
-        known = [*self.names, *(decision.newest for decision in self.decisions)]
+        known = [*self.names, *self.pruned, *self.cut, *(decision.newest for decision in self.decisions)]
         return f"v{max(map(number_of, known), default=0) + 1:04}"
 
     def state(self, name: str) -> State:
         """The state of a version: from the last decision that concerns it, else from whether it needs approval."""
         decision = self.last_decision(name)
         if decision is None:
-            if not self.needs_approval(name):
+            version = version_at(self.store, name)
+            if version is None:
+                return State.DAMAGED
+            if not version.needs_approval:
                 return State.RELEASED
             return State.CANDIDATE if name == self.newest else State.SUPERSEDED
         if decision.version != name:
@@ -99,35 +123,53 @@ class History:
         later = [name for name in self.names if number_of(name) > number_of(moves[-1].newest)]
         return moves[-1].version if all(map(self.needs_approval, later)) else None
 
+    @property
+    def due(self) -> str | None:
+        """The version that `latest` should lead to: the one decided on, else the newest that needs no approval."""
+        return self.decided or next((name for name in reversed(self.names) if self._is_free(name)), None)
 
-def store_at(folder: str) -> Store:
-    """The store of a data set's folder; raises DataError where it holds no version."""
-    store = Store(folder)
-    check_workspace(store)
-    if not version_names(store):
-        raise DataError(f"{folder}: no version of a dataset there; name the folder that has `versions` in it")
-    return store
+    def _is_free(self, name: str) -> bool:
+        version = version_at(self.store, name)
+        return version is not None and not version.needs_approval
 
 
 def history(store: Store) -> History:
     """The history of a data set. Raises DataError where a decision cannot be read: without it, states are unknown."""
-    return History(store, tuple(version_names(store)), decisions_of(store), latest_name(store))
+    decisions, latest, found = decisions_of(store), latest_name(store), _entries(store, "versions")
+    known = {latest, *(name for decision in decisions for name in decision.touched)}
+    cut = tuple(name for name, is_commit in found.items() if not is_commit and _is_cut(store, name, known))
+    names = tuple(name for name in found if name not in cut)
+    return History(store, names, decisions, latest, tuple(_entries(store, PRUNED)), cut)
 
 
 def version_names(store: Store) -> list[str]:
-    """The names of all versions, the oldest first."""
-    return sorted((name for name in store.names_in("versions") if re.fullmatch(r"v\d+", name)), key=number_of)
+    """The names of all versions, the oldest first, without uploads that were cut short."""
+    return list(history(store).names)
+
+
+def _entries(store: Store, folder: str) -> dict[str, bool]:
+    """Name -> whether it is a commit, for all versions in a folder, the oldest first."""
+    found = filter(None, map(_ENTRY.fullmatch, store.names_in(folder)))
+    return dict(sorted(((match[1], match[2] is not None) for match in found), key=lambda one: number_of(one[0])))
+
+
+def _is_cut(store: Store, name: str, known: set[str | None]) -> bool:
+    """Whether a folder on object storage is the rest of an upload that was cut short, and so never was a version.
+
+    pairsmith up to 0.2.0 uploaded a version's files one by one to where readers looked for them. A folder that `latest`
+    leads to, or that was decided about, was whole once.
+    """
+    if name in known or store.files.local_path(name):
+        return False
+    there = store.files.tree(f"versions/{name}")
+    if "version.json" not in there:
+        return True
+    version = version_at(store, name)
+    return version is not None and not there.keys() >= version.files.keys()
 
 
 def number_of(name: str) -> int:
     return int(name[1:])
-
-
-def version_folder(store: Store, name: str) -> str:
-    """The folder of a version; raises DataError where there is none of that name."""
-    if name not in (LATEST, *version_names(store)):
-        raise DataError(f"{store.root}: no version {name}; there are {', '.join(version_names(store))}")
-    return store.path(name if name == LATEST else f"versions/{name}")
 
 
 def latest_name(store: Store) -> str | None:
@@ -143,13 +185,13 @@ def latest_version(store: Store) -> Version | None:
 
 
 def version_at(store: Store, name: str) -> Version | None:
-    """A version by its name; None where its version.json cannot be read.
+    """A version by its name, also one that was pruned; None where its version.json is absent or damaged.
 
-    Raises DataError where a newer pairsmith wrote it in a newer format.
+    Raises StorageUnreachable where that is not known, and DataError where a newer pairsmith wrote it.
     """
     folder = f"versions/{name}"
     try:
-        about = store.read_json(f"{folder}/version.json")
+        about = _about(store, name)
         check_version(store.url(folder), about)
         return Version(
             name=str(about["version"]),
@@ -160,15 +202,25 @@ def version_at(store: Store, name: str) -> Version | None:
             needs_approval=about.get("approval") == "required",
             made_at=about.get("made_at"),
             about=about,
+            parts=dict(about.get("parts", {})),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        log.warning("%s: version.json cannot be read (%s); the next version takes its place", store.url(folder), error)
+    except (FileNotFoundError, DamagedFile, ValueError, KeyError, TypeError, AttributeError) as error:
+        problem = "%s: version.json is absent or damaged (%s); the next version takes its place"
+        log.warning(problem, store.url(folder), error)
         return None
+
+
+def _about(store: Store, name: str) -> Any:
+    """A version's version.json: a commit, in the version's folder, or what was kept of a pruned version."""
+    for place in (f"versions/{name}.json", f"versions/{name}/version.json"):
+        with suppress(FileNotFoundError):
+            return store.read_json(place)
+    return store.read_json(f"{PRUNED}/{name}.json")
 
 
 def is_whole(store: Store, version: Version) -> bool:
     """Whether all data files of a version are there and unchanged."""
-    return all(store.file_digest(f"versions/{version.name}/{name}") == digest for name, digest in version.files.items())
+    return all(store.file_digest(version.place(name)) == digest for name, digest in version.files.items())
 
 
 def same_content(store: Store, all_versions: History, digest: str) -> Version | None:
@@ -185,7 +237,7 @@ def same_content(store: Store, all_versions: History, digest: str) -> Version | 
     unwanted = (State.REJECTED, State.WITHDRAWN)
     found = (
         version_at(store, name)
-        for name in all_versions.names
+        for name in (*all_versions.names, *all_versions.pruned)
         if name in decided and all_versions.state(name) in unwanted
     )
     return next((version for version in found if version and version.digest == digest), None)
@@ -193,8 +245,7 @@ def same_content(store: Store, all_versions: History, digest: str) -> Version | 
 
 def waiting(store: Store) -> Version | None:
     """The candidate that waits for a decision, if there is one."""
-    name = history(store).waiting
-    return version_at(store, name) if name else None
+    return version_at(store, name) if (name := history(store).waiting) else None
 
 
 def release(store: Store, version: str | None, by: str, reason: str, wait: float | None = WAIT_SECONDS) -> Decision:
@@ -259,13 +310,19 @@ def rollback(store: Store, version: str, by: str, reason: str, wait: float | Non
         return _decide(store, all_versions, Verdict.ROLLED_BACK, name, by, reason)
 
 
+def move_latest(store: Store) -> History:
+    """Let `latest` lead to the version that is due, whatever other machines publish and decide meanwhile."""
+    while True:
+        found = history(store)
+        if found.due in (None, found.latest):
+            return found
+        store.point(LATEST, f"versions/{found.due}", f"versions/{found.latest}" if found.latest else None)
+
+
 def settled(store: Store) -> History:
     """The history, after moving `latest` to where the last decision wants it, in case a crash prevented that."""
     all_versions = history(store)
-    if all_versions.decided is None or all_versions.decided == all_versions.latest:
-        return all_versions
-    store.point(LATEST, f"versions/{all_versions.decided}")
-    return history(store)
+    return move_latest(store) if all_versions.decided not in (None, all_versions.latest) else all_versions
 
 
 def _named(store: Store, all_versions: History, name: str | None) -> str:
@@ -284,5 +341,5 @@ def _decide(store: Store, all_versions: History, verdict: Verdict, name: str, by
     decision = Decision(verdict, name, by, reason, now(), all_versions.latest, all_versions.names[-1])
     record(store, decision)
     if verdict is not Verdict.REJECTED:
-        store.point(LATEST, f"versions/{name}")
+        move_latest(store)
     return decision

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from pairsmith.errors import ConfigError
+from pairsmith.errors import ConfigError, NoText
 from pairsmith.ids import fingerprint
-from pairsmith.text.sandbox import MAX_RENDERED, sandbox, time_bound
+from pairsmith.text.bounds import MAX_RENDERED, time_bound
+from pairsmith.text.sandbox import is_one_value, sandbox
 
 _NONCE_LENGTH = 6
 
@@ -42,20 +41,28 @@ def render(wing: str, name: str, **values: Any) -> str:
 
 
 def render_text(template: str, where: str, values: Mapping[str, Any]) -> str:
-    """Render a template from a recipe, bounded in size and time. Raises ConfigError that names its field, `where`."""
+    """Render a template from a recipe, bounded in size and time.
+
+    White space at either end is dropped, except that of a value which is the whole template. Raises ConfigError that
+    names its field, `where`; NoText where it shows a list, a mapping or the like.
+    """
     parts, size = [], 0
     try:
+        alone = is_one_value(template)
         with time_bound():
-            for part in compile_text(template, where).generate(values):
+            for part in compile_text(template.strip() if alone else template, where).generate(values):
                 size += len(part)
                 if size > MAX_RENDERED:
                     raise ConfigError(f"{where}: renders to more than {MAX_RENDERED} characters")
                 parts.append(part)
+    except NoText as error:
+        raise NoText(f"{where}: {error}") from None
     except ConfigError:
         raise
     except Exception as error:  # an expression can raise anything, depending on the values
         raise ConfigError(f"{where}: {type(error).__name__}: {error}") from error
-    return "".join(parts).strip()
+    text = "".join(parts)
+    return text if alone else text.strip()
 
 
 @lru_cache(maxsize=256)
@@ -64,13 +71,6 @@ def compile_text(template: str, where: str) -> jinja2.Template:
         return sandbox().from_string(template)
     except (jinja2.TemplateError, RecursionError, SyntaxError) as error:
         raise ConfigError(f"{where}: not a valid template: {error}") from error
-
-
-@lru_cache
-def template_hash(wing: str) -> str:
-    """Hash of the sources of all templates of a wing; it changes when any of them does."""
-    files = sorted(Path(str(resources.files(wing)), "templates").iterdir())
-    return fingerprint([[path.name, path.read_text(encoding="utf-8")] for path in files])
 
 
 def nonces(count: int, texts: Iterable[str], *seed: Any) -> list[str]:

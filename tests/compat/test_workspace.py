@@ -26,7 +26,8 @@ from pairsmith.session import process_session
 from pairsmith.stages.base import open_store
 from pairsmith.status import datasets_of, versions_of
 from pairsmith.storage import versions
-from pairsmith.storage.datafiles import published_files
+from pairsmith.storage.addresses import named_version
+from pairsmith.storage.datafiles import data_files
 from pairsmith.storage.store import Store
 from pairsmith.storage.tables import rated_refs
 from pairsmith_flows.cli.terminal import read_pairs
@@ -91,10 +92,11 @@ def test_versions_and_the_decisions_about_them_are_read(store: Store) -> None:
 
 
 def test_versions_are_compared_and_shown(store: Store) -> None:
-    first, second = (Path(versions.version_folder(store, name)) for name in ("v0001", "v0002"))
-    found = changes(published_files(first), published_files(second))
+    first, second = (data_files(store, named_version(store, name)) for name in ("v0001", "v0002"))
+    found = changes(first, second)
     assert (found.added, found.removed, found.changed + found.kept) == (2, 0, 4)
-    assert compare(first, second).prompts_in_both == 4
+    folders = [Path(store.path(f"versions/{name}")) for name in ("v0001", "v0002")]
+    assert compare(*folders).prompts_in_both == 4
     pairs = read_pairs(Path(store.root), 100)
     latest = versions.latest_version(store)
     assert latest is not None

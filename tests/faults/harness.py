@@ -33,9 +33,10 @@ from pairsmith.config import Publishing, Recipe
 from pairsmith.ids import fingerprint
 from pairsmith.ledger.ledger import open_ledger
 from pairsmith.ledger.replies import Replies
-from pairsmith.publishing.publish import content_digest
+from pairsmith.publishing.pair_rows import content_digest
 from pairsmith.session import process_session
 from pairsmith.stages.base import open_store
+from pairsmith.storage.fence import Fence
 from pairsmith.storage.store import Store
 from pairsmith.testing import FakeEndpoint
 from tests.conftest import ROOT, clean_environment
@@ -260,17 +261,17 @@ def _work(
 
 def _run(recipe: Recipe, locks: tuple[str, ...] = LOCKS) -> dict[str, Any]:
     """The run as the flow does it: with the locks of the data set."""
-    store = open_store(recipe)
+    store, fence = open_store(recipe), None
     with ExitStack() as held:
         if "store" in locks:
             held.enter_context(store.lock())
         if "ledger" in locks:
-            held.enter_context(open_ledger(recipe.ledger_url, process_session()).lock(store.root))
-        return _result(recipe)
+            fence = held.enter_context(open_ledger(recipe.ledger_url, process_session()).lock(store.files))
+        return _result(recipe, fence)
 
 
-def _result(recipe: Recipe) -> dict[str, Any]:
-    published, summary, calls = run(recipe)
+def _result(recipe: Recipe, fence: Fence | None) -> dict[str, Any]:
+    published, summary, calls = run(recipe, fence)
     rejected = sum(summary.prompt_reasons.values())
     counts = {"loaded": summary.loaded, "paired": summary.paired, "rejected": rejected, "calls": calls.total()}
     return {"digest": published.digest, "version": published.version, "folder": published.folder, **counts}

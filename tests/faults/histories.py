@@ -93,7 +93,9 @@ def recipe_of(
     where = {"base_url": endpoint.url, "api_key_env": None, "concurrency": CONCURRENCY}
     model = {"backend": "openai", "endpoint": where | {"breaker_seconds": 0.1}}
     sampling = {"temperature": settings.get("temperature", 0.7), "seed": settings.get("seed", 0)}
-    members = [{"name": name, "model": name, "sampling": sampling, **model} for name in "abc"[: settings.get("members", 2)]]
+    members = [
+        {"name": name, "model": name, "sampling": sampling, **model} for name in "abc"[: settings.get("members", 2)]
+    ]
     judges = [{"name": name, "model": name, **model} for name in ("judge", "second")[: settings.get("judges", 1)]]
     data: dict[str, Any] = {
         "name": "history",

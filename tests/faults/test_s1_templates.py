@@ -8,6 +8,9 @@ or with an error that says where the template stands.
 from __future__ import annotations
 
 import json
+import os
+import random
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +19,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from jinja2.filters import FILTERS as DEFAULT_FILTERS
+from jinja2.tests import TESTS as DEFAULT_TESTS
 
 from pairsmith.config import Evolution, Evolver, Recipe, Source
 from pairsmith.config.loading import parse_recipe
@@ -23,7 +28,9 @@ from pairsmith.errors import ConfigError, DataError
 from pairsmith.generation.evolution import request_for
 from pairsmith.sources.prompts import to_prompt
 from pairsmith.testing import FakeEndpoint
-from pairsmith.text.templating import MAX_RENDERED, render_text
+from pairsmith.text.bounded_filters import FILTERS, TESTS
+from pairsmith.text.bounds import MAX_RENDERED
+from pairsmith.text.templating import render_text
 from tests.conftest import ROOT
 from tests.runs import completion, run
 
@@ -99,8 +106,35 @@ TOO_MUCH = [
     "{% set n = namespace(x='x' * 99999) %}{% for a in values %}{% set n.x = n.x + n.x %}{% endfor %}{{ n.x|length }}",
     "{% set n = namespace(x=[1]) %}{% for a in range(40) %}{% set n.x = n.x + n.x %}{% endfor %}{{ n.x | length }}",
     "{% set x = 'xxxxxxxxxxxxxxxx' %}" + "{% set x = x ~ x %}" * 30 + "{{ x | length }}",
+    "{{ 1.5 | round(30000000, 'ceil') }}",
+    "{{ 1.5 | round(-30000000, 'floor') }}",
+    "{{ 1.5 | round(10 ** 9) }}",
+    "{{ values | tojson(indent=4000000) | length }}",
+    "{{ [[values] * 9999] | tojson(indent=16) | length }}",
+    "{{ ([values] * 100000) | tojson | length }}",
+    "{{ [[prompt * 9999]] * 99999 }}",
+    "{{ ([prompt * 9999] * 99999) is upper }}",
+    "{{ ([prompt * 9999] * 99999) | map('upper') | list | length }}",
+    "{{ (values * 9999) | map('string') | map('replace', '', prompt * 999) | list | length }}",
+    "{{ ('<!---->' * 500000) | striptags | length }}",
+    "{{ ('f' * 3999999) | int(0, 16) % ('f' * 1999999) | int(0, 16) }}",
+    "{{ ('f' * 3999999) | int(0, 16) is divisibleby(('f' * 1999999) | int(0, 16)) }}",
+    "{{ ('x ' * 1999999) | sort | unique | list | length }}",
+    "{{ 'x' | truncate(3, true, 'y' * 10 ** 9) }}",
     "{% set x = prompt %}" + "{% set x %}{{ x }}{{ x }}{% endset %}" * 30 + "{{ x | length }}",
 ]
+
+# Filters that a recipe's template does not have: those that format by widths or fill up to a number, make text of what
+# is none, choose by chance, or reach behind a value.
+LEFT_OUT = set(
+    "attr batch center filesizeformat forceescape format groupby indent pprint random safe slice sum urlencode urlize "
+    "wordwrap xmlattr".split()
+)
+# All are linear in the value, but for `divisibleby`, whose numbers are bounded; `lower` and `upper` take text alone.
+KNOWN_TESTS = set(
+    "boolean callable defined divisibleby eq equalto escaped even false filter float ge greaterthan gt in integer "
+    "iterable le lessthan lower lt mapping ne none number odd sameas sequence string test true undefined upper".split()
+) | {"!=", "<", "<=", "==", ">", ">="}
 
 # Renders each template of its input in a process of its own, so that no time or memory that it takes is ours.
 RENDERER = """
@@ -130,15 +164,52 @@ for template in templates:
 """
 
 
+# Any filter or test of Jinja's, with any numbers, over anything that a template can make.
+STARTS = ["prompt", "values", "1.5", "7", "'x'", "('x' * N)", "(values * N)", "([values] * N)", "[prompt, values, N]",
+          "({'a': values, 'b': N})", "('f' * N)", "('<' * N)", "(N ** M)", "(N % M)", "('a ' * N)"]  # fmt: skip
+WORDS = ["", "N", "N, M", "'x' * N", "N, true", "N, 'ceil'", "N, 'floor'", "indent=N", "width=N", "attribute=N", "0, N",
+         "'upper'", "'round', N", "'string'", "'lower'", "'divisibleby', N", "'%.*f', N"]  # fmt: skip
+NUMBERS = ["0", "1", "-1", "64", "4000", "400000", "4000000", "30000000", "1000000000", "-1000000000", "1e300"]
+COUNT = 1000 if "PAIRSMITH_KILLS" in os.environ else 120
+
+
+def any_template(dice: random.Random) -> str:
+    made = dice.choice(STARTS)
+    for _ in range(dice.randint(1, 3)):
+        made = f"({made} | {dice.choice(sorted(DEFAULT_FILTERS))}({dice.choice(WORDS)}))"
+    if dice.random() < 0.2:
+        made = f"({made} is {dice.choice([name for name in DEFAULT_TESTS if name.isalpha()])}({dice.choice(WORDS)}))"
+    return "{{ " + re.sub(r"\b[NM]\b", lambda _: dice.choice(NUMBERS), made) + " }}"
+
+
+def outcomes(templates: list[str]) -> list[tuple[str, str, int]]:
+    """What became of each template: "rendered" or an error's name, its text, and the megabytes that it took."""
+    values = {"prompt": "What is bread? " * 9, "completion": "Food.", "values": list(range(40))}
+    asked = json.dumps([SECONDS, "own template", values, templates])
+    command = [sys.executable, "-c", RENDERER]
+    told = subprocess.run(command, input=asked, capture_output=True, text=True, cwd=ROOT, timeout=900, check=True)
+    return [json.loads(line) for line in told.stdout.splitlines()]
+
+
 @pytest.fixture(scope="module")
 def rendered() -> dict[str, tuple[str, str, int]]:
-    """What became of each template of `TOO_MUCH`: an error's name and text, and the megabytes that it took."""
-    values = {"prompt": "What is bread? " * 9, "completion": "Food.", "values": list(range(40))}
-    asked = json.dumps([SECONDS, "own template", values, TOO_MUCH])
-    command = [sys.executable, "-c", RENDERER]
-    told = subprocess.run(command, input=asked, capture_output=True, text=True, cwd=ROOT, timeout=300, check=True)
-    outcomes = [json.loads(line) for line in told.stdout.splitlines()]
-    return {template: (kind, text, grown) for template, (kind, text, grown) in zip(TOO_MUCH, outcomes, strict=True)}
+    """What became of each template of `TOO_MUCH`."""
+    return dict(zip(TOO_MUCH, outcomes(TOO_MUCH), strict=True))
+
+
+def test_s1_any_template_of_three_filters_ends_in_time_and_little_memory() -> None:
+    dice = random.Random(15)
+    templates = [any_template(dice) for _ in range(COUNT)]
+    for template, (kind, text, grown) in zip(templates, outcomes(templates), strict=True):
+        assert kind in ("rendered", "ConfigError", "NoText"), (template, kind, text)
+        assert "MemoryError" not in text, template
+        assert grown < MEGABYTES, (template, grown)
+
+
+def test_s1_every_filter_and_test_of_jinja_is_weighed() -> None:
+    """A new one of Jinja's is not offered before somebody has looked at what it takes."""
+    assert {*FILTERS, *LEFT_OUT} == set(DEFAULT_FILTERS)
+    assert set(TESTS) == set(DEFAULT_TESTS) == KNOWN_TESTS
 
 
 def evolution(template: str) -> Evolution:

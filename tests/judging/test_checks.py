@@ -19,6 +19,7 @@ from pairsmith.errors import ConfigError
 from pairsmith.judging.checks import MOST_IFEVAL, MOST_JSON, check_hash, judge_text
 from pairsmith.judging.readouts import NOT_APPLICABLE, Read
 from tests.conftest import ROOT, shared
+from tests.nltk_data import install_nltk_data
 
 ADAPTER: TypeAdapter[Check] = TypeAdapter(Check)
 MESSAGES = [{"role": "user", "content": "Well?"}]
@@ -508,7 +509,10 @@ def test_config_is_strict() -> None:
         check("exact-match").gate = True  # type: ignore[misc]
 
 
-def test_the_hash_tells_checks_apart_and_is_stable() -> None:
+def test_the_hash_tells_checks_apart_and_is_stable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NLTK_DATA", str(install_nltk_data(tmp_path)))
+    if has_ifeval:
+        monkeypatch.setattr(importlib.import_module("nltk.data"), "path", [str(tmp_path)])
     hashes = [check_hash(one) for one in every_check()]
     assert len(set(hashes)) == len(hashes)
     assert [check_hash(one) for one in every_check()] == hashes

@@ -12,8 +12,9 @@ from click.testing import CliRunner, Result
 
 from pairsmith.config import Recipe
 from pairsmith.errors import DataError
-from pairsmith.ledger.bookkeeping import export, import_, unused, verify
+from pairsmith.ledger.bookkeeping import export, import_, verify
 from pairsmith.ledger.ledger import Ledger, open_ledger
+from pairsmith.ledger.pruning import prune
 from pairsmith.session import process_session
 from pairsmith_flows.__main__ import main
 from tests.runs import run
@@ -86,7 +87,7 @@ def test_pruning_drops_what_no_dataset_uses_and_costs_no_call(echo_recipe: Build
     recipe = echo_recipe(4, name="shorter", rating={"aspects": ["helpfulness"]}, evolution=None)
     expected = run(recipe)[0]
     book = open_ledger(recipe.ledger_url, process_session())
-    assert unused(book, [Path(recipe.workspace)]) == []
+    assert prune(book, [recipe.workspace]).unused == []
     for table in Path(recipe.workspace, "echo").rglob("*.parquet"):
         table.unlink()
     count = book.replies.count()

@@ -15,7 +15,8 @@ from pairsmith.config import Budget, Price, Recipe, Sampling
 from pairsmith.config.loading import parse_recipe
 from pairsmith.errors import BudgetSpent, ConfigError
 from pairsmith.ledger.ledger import open_ledger
-from pairsmith.llms.budget import Budgeted, Purse
+from pairsmith.llms.budget import Budgeted
+from pairsmith.llms.purse import Purse
 from pairsmith.planning import plan_run
 from pairsmith.protocol import Finished, Identity, Reply, Request
 from pairsmith.session import process_session

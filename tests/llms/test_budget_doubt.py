@@ -8,7 +8,8 @@ import pytest
 
 from pairsmith.config import Budget, Sampling
 from pairsmith.errors import BudgetSpent
-from pairsmith.llms.budget import Budgeted, Purse
+from pairsmith.llms.budget import Budgeted
+from pairsmith.llms.purse import Purse
 from pairsmith.protocol import Finished, Identity, Reply, Request
 from tests.runs import generate
 

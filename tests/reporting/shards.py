@@ -10,7 +10,7 @@ from pairsmith.config import Pairing, Recipe
 from pairsmith.ids import draw, short_id
 from pairsmith.pairing.candidates import evidence_of
 from pairsmith.pairing.select import pair
-from pairsmith.publishing.publish import published_rows
+from pairsmith.publishing.pair_rows import published_rows
 from pairsmith.reporting.page import render_report
 from pairsmith.reporting.summary import Summary
 from pairsmith.storage.schemas import frame

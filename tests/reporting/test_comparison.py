@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from pairsmith.config import Recipe
 from pairsmith.errors import DataError
-from pairsmith.publishing.publish import to_table
+from pairsmith.publishing.pair_rows import to_table
 from pairsmith.reporting.comparison import Comparison, compare
 from pairsmith.storage import datafiles
 from tests.flows.cli.test_commands import cli

@@ -7,7 +7,8 @@ import re
 import time
 
 from pairsmith.ids import short_id
-from pairsmith.publishing.publish import SHOWN, published_rows
+from pairsmith.publishing.pair_rows import published_rows
+from pairsmith.publishing.publish import SHOWN
 from pairsmith.reporting.page import render_report
 from pairsmith.reporting.summary import Summary
 from tests.reporting.shards import RECIPE, counted, page_of, some, tables

@@ -15,7 +15,8 @@ from markdown_it import MarkdownIt
 
 from pairsmith.config import Recipe
 from pairsmith.judging.guard import KINDS
-from pairsmith.publishing.publish import SHOWN, published_rows
+from pairsmith.publishing.pair_rows import published_rows
+from pairsmith.publishing.publish import SHOWN
 from pairsmith.reporting.card import render_card
 from pairsmith.reporting.page import render_report
 from pairsmith.reporting.summary import Summary

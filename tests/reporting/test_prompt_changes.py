@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from pairsmith.config import Recipe
 from pairsmith.errors import DataError
-from pairsmith.publishing.publish import to_table
+from pairsmith.publishing.pair_rows import to_table
 from pairsmith.reporting import prompt_changes as module
 from pairsmith.reporting.prompt_changes import changes
 from pairsmith.stages.base import open_store
@@ -125,7 +125,7 @@ def test_on_object_storage_versions_are_compared_too(echo_recipe: Build, tmp_pat
     place = {"workspace": f"memory://{tmp_path.name}", "ledger": f"sqlite:///{tmp_path}/ledger.sqlite"}
     for count in (4, 6):
         run(echo_recipe(count, **place))
-    told = open_store(echo_recipe(1, **place)).read_json("versions/v0002/version.json")["changelog"]
+    told = open_store(echo_recipe(1, **place)).read_json("versions/v0002.json")["changelog"]
     assert (told["against"], told["added"], told["removed"], told["changed"]) == ("v0001", 2, 0, 0)
 
 

@@ -215,11 +215,11 @@ def test_other_columns_read_again_and_a_part_is_not_taken_for_the_whole(
 
     assert load(limit=2) == ["a", "b"]
     assert load(limit=2) == ["a", "b"]
-    assert (load(), parsed["a.jsonl"]) == (["a", "b", "c"], 3)
+    assert (load(), parsed["a.jsonl"]) == (["a", "b", "c"], 2)
     assert (load(limit=2), load(**{"limit": 1})) == (["a", "b"], ["a"])
-    assert parsed["a.jsonl"] == 3
+    assert parsed["a.jsonl"] == 2
     assert load(columns={"prompt": "other"}) == ["aa", "bb", "cc"]
-    assert parsed["a.jsonl"] == 4
+    assert parsed["a.jsonl"] == 3
 
 
 def test_notes_of_files_that_are_gone_go_too(recipe: Recipe, folder: Path) -> None:

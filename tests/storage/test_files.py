@@ -226,6 +226,16 @@ def test_a_storage_that_is_not_known_to_write_on_a_condition_is_not_asked_to(tmp
     assert not files.exists("a")
 
 
+def test_a_pointer_on_object_storage_moves_only_from_where_it_was_seen(tmp_path: Path) -> None:
+    for files in (
+        files_at(f"memory://{tmp_path.name}"),
+        ObjectFiles(Bucket(skip_instance_cache=True), f"/{tmp_path.name}/b"),
+    ):
+        assert [files.point("latest", name, None) for name in ("v1", "v2")] == [True, False]
+        assert [files.point("latest", name, "v1") for name in ("v3", "v4")] == [True, False]
+        assert files.points_to("latest") == "v3"
+
+
 def test_a_place_tells_where_its_files_are(files: Files, tmp_path: Path) -> None:
     files.write("versions/v1/data/a", b"1")
     local = files.local_path("versions")
@@ -235,8 +245,9 @@ def test_a_place_tells_where_its_files_are(files: Files, tmp_path: Path) -> None
     else:
         assert files.url("a") == files.link("a") == f"memory:///{tmp_path.name}/data/a"
         assert files.url_through("latest", "versions/v1") == files.url("versions/v1")
-    with files.local_copy("versions/v1") as folder:
-        assert (folder / "data" / "a").read_bytes() == b"1"
+    files.fetch("versions/v1/data/a", tmp_path / "fetched")
+    assert (tmp_path / "fetched").read_bytes() == b"1"
+    assert files.tree("versions") == {"v1/data/a": 1}
     with files.scratch_folder() as folder:
         (folder / "made").mkdir()
         (folder / "made" / "b").write_bytes(b"2")

@@ -17,6 +17,7 @@ from pairsmith.stages.base import open_store
 from pairsmith.stages.load import load
 from pairsmith.status import datasets_of
 from pairsmith.storage import versions
+from pairsmith.storage.addresses import store_at
 from pairsmith.storage.datafiles import published_files
 from pairsmith.storage.formats import FILE
 from tests.runs import run
@@ -37,7 +38,7 @@ def test_a_workspace_of_a_newer_format_is_refused_by_whoever_meets_it(echo_recip
     store.write_json(FILE, {"format": 2})
     for meet in (
         lambda: load(recipe, process_session()),
-        lambda: versions.store_at(store.root),
+        lambda: store_at(store.root),
         lambda: datasets_of(Path(recipe.workspace)),
     ):
         with pytest.raises(DataError, match=sentence(store.root)):
@@ -52,7 +53,7 @@ def test_a_workspace_without_a_number_is_of_the_first_format_and_gets_it(echo_re
     first = run(recipe)[0]
     store = open_store(recipe)
     store.files.remove(FILE)
-    assert versions.store_at(store.root).root == store.root
+    assert store_at(store.root).root == store.root
     again, _, calls = run(recipe)
     assert (again.digest, again.new, dict(calls)) == (first.digest, False, {})
     assert store.read_json(FILE) == {"format": 1}

@@ -101,12 +101,12 @@ def test_digests_depend_on_content_and_order() -> None:
 def test_installing_moves_the_pointer(tmp_path: Path) -> None:
     store = Store(str(tmp_path / "store"))
     assert store.points_to("latest") is None
-    for version in ("v1", "v2"):
+    for before, version in ((None, "v1"), ("versions/v1", "v2")):
         made = tmp_path / "made"
         made.mkdir()
         (made / "file").write_text(version)
         store.install(made, f"versions/{version}")
-        store.point("latest", f"versions/{version}")
+        assert store.point("latest", f"versions/{version}", before)
         assert store.points_to("latest") == f"versions/{version}"
         assert (tmp_path / "store" / "latest" / "file").read_text() == version
     assert (tmp_path / "store" / "versions" / "v1" / "file").read_text() == "v1"

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pairsmith.text.templating import nonces, render_text, template_hash, transcript
+from pairsmith.text.templating import nonces, render_text, transcript
 
 
 def test_text_templates_escape_nothing() -> None:
@@ -32,7 +32,3 @@ def test_transcripts() -> None:
     assert transcript(turns[:1]) == "a"
     assert transcript(turns) == "User: a\n\nAssistant: b\n\nUser: c"
     assert transcript(turns[:1], "s") == "System: s\n\nUser: a"
-
-
-def test_template_hashes_tell_folders_apart() -> None:
-    assert template_hash("pairsmith.judging") != template_hash("pairsmith.generation")

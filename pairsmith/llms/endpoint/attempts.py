@@ -1,8 +1,8 @@
 """The attempts to get a reply for one request from an endpoint, and what each answer or failure means.
 
-After a passing failure (429, 5xx, a broken connection) the request is sent again with jitter, never earlier than
-Retry-After says and only within the deadline. A wrong key, model or URL stops the run. Any other refusal is an error of
-that request alone.
+After a passing failure (429, 5xx, a broken connection) the request is sent again with jitter and only within the
+deadline. Until the time that Retry-After says, neither it nor any other request is sent. A wrong key, model or URL
+stops the run. Any other refusal is an error of that request alone.
 """
 
 from __future__ import annotations
@@ -16,10 +16,21 @@ from typing import Any
 
 from pairsmith.config import Endpoint
 from pairsmith.errors import ConfigError
+from pairsmith.llms.bills import bill_of, most_of
 from pairsmith.llms.endpoint.keys import without
 from pairsmith.llms.endpoint.limits import Limits
-from pairsmith.llms.endpoint.wire import PATH, STOPPING, body_of, moved_hint, readout_hint, reply_of, retry_after
-from pairsmith.protocol import Reply, Request
+from pairsmith.llms.endpoint.wire import (
+    PATH,
+    STOPPING,
+    BrokenAnswer,
+    body_of,
+    moved_hint,
+    readout_hint,
+    reply_of,
+    retry_after,
+    unread_bill,
+)
+from pairsmith.protocol import Bill, Reply, Request
 
 PASSING = {408, 409, 425, 429}  # statuses, with all of 500 and above
 OVERLOADED = {429, 503}
@@ -46,6 +57,34 @@ def backoff(failing: float) -> float:
     call that failed at an endpoint that answers others is sent again soon, within the same limit on concurrent calls.
     """
     return min(failing, LONGEST_WAIT) * random.uniform(1.0, 1.25) + random.uniform(0.01, 0.1)
+
+
+def _too_long(seconds: float) -> str:
+    return f"told to wait {seconds:g} s, longer than the deadline"
+
+
+@dataclass
+class Waste:
+    """What answers to one request cost in which there was no reply. Each is passed to `note` at once.
+
+    A budget reserves twice what a request can cost. Where one holds (`is_bounded`), the request is sent again as long
+    as these answers cost no more together than one answer can.
+    """
+
+    request: Request
+    is_bounded: bool
+    note: Callable[[Bill], None]
+    tokens: tuple[int, int] = (0, 0)  # of the prompt and of the answers
+
+    def add(self, bill: Bill) -> None:
+        self.tokens = (self.tokens[0] + bill.n_prompt_tokens, self.tokens[1] + bill.n_tokens)
+        self.note(bill)
+
+    @property
+    def is_too_much(self) -> bool:
+        """Whether another attempt could cost more than was reserved."""
+        pairs = zip(self.tokens, most_of(self.request), strict=True)
+        return self.is_bounded and any(wasted > most for wasted, most in pairs)
 
 
 @dataclass(frozen=True)
@@ -78,6 +117,7 @@ class Attempts:
         self._endpoint, self._model, self._key, self._loop = endpoint, model, key, loop
         self._client = Client(endpoint.base_url, key, endpoint.headers)
         self._concurrency, self._breaker, self._rates = limits.concurrency, limits.breaker, limits.rates
+        self._hold = limits.hold
         self._wait, self._start_jobs = wait, start_jobs
         self._has_answered = False
         self._reopened: asyncio.Future[None] = loop.create_future()  # done when the breaker's pause ends
@@ -90,8 +130,12 @@ class Attempts:
         """The reply to a request that is not sent, since the endpoint was given up."""
         return Reply("", error=f"not asked, the endpoint is down: {self._breaker.problem}")
 
-    async def ask(self, request: Request, probe: bool) -> Reply:
-        """One reply within the deadline, after as many attempts as the recipe allows."""
+    def held(self, seconds: float) -> Reply:
+        """The reply to a request that is not sent, since the endpoint says to wait longer than the deadline."""
+        return Reply("", error=f"not asked, {_too_long(seconds)}: {self._hold.problem}")
+
+    async def ask(self, request: Request, probe: bool, waste: Waste) -> Reply:
+        """One reply within the deadline, after as many attempts as the recipe and the budget allow."""
         await self._rates.take(request)  # before the deadline begins: this is no wait for the endpoint
         deadline, begun = self._endpoint.deadline, self._loop.time()
         ends, last = begun + deadline, PassingFailure("none was answered", noted=False)
@@ -99,9 +143,11 @@ class Attempts:
             async with asyncio.timeout_at(ends):
                 for remaining in reversed(range(self._endpoint.attempts)):
                     try:
-                        return await self._attempt(request, probe)
+                        return await self._attempt(request, probe, ends, waste)
                     except PassingFailure as failure:
                         probe, last = False, failure
+                    if waste.is_too_much:
+                        return Reply("", error=f"no more attempts within the budget; the last: {last}")
                     if self._loop.time() + last.wait > ends:
                         raise TimeoutError
                     if remaining:
@@ -110,33 +156,55 @@ class Attempts:
             problem = f"{self._endpoint.attempts} attempts failed; the last: {last}"
         except TimeoutError:
             late = f"no answer within {deadline:g} s; last problem: {last}"
-            problem = f"told to wait {last.wait:g} s, longer than the deadline: {last}" if last.wait else late
+            problem = f"{_too_long(last.wait)}: {last}" if last.wait else late
         if last.overloaded or not last.noted:
             self._breaker.failed(problem, self._loop.time() if last.noted else begun, self._loop.time(), probe)
             if self._breaker.given_up:
                 self._reopen()
         return Reply("", error=problem)
 
-    async def _attempt(self, request: Request, probe: bool) -> Reply:
+    async def _attempt(self, request: Request, probe: bool, ends: float, waste: Waste) -> Reply:
         """A reply. Raises PassingFailure where another attempt may help, ConfigError where none can."""
-        while not probe and (pause := self._breaker.pause(self._loop.time())) and not self._breaker.given_up:
-            await self._wait(pause, self._reopened)
+        await self._may_be_called(probe, ends)
         if self._breaker.given_up:
             return self.down()
         sent = SentCall(self._loop.time(), probe or self._breaker.let_out(self._loop.time()))
         body = body_of(request, self._model, self._endpoint.max_tokens_name)
+        content = b""
         try:
             status, headers, content = await self._client.post(PATH, body)
             if not 200 <= status < 300:
                 return self._refused(status, headers, content, request, sent)
             reply = reply_of(json.loads(content), request)
         except (ConnectionError, ValueError, RecursionError) as error:  # a broken connection, or a body that is no JSON
-            problem = f"{type(error).__name__}: {self._clean(error)}"
+            name = "ConnectionError" if isinstance(error, ConnectionError) else type(error).__name__
+            problem = f"{name}: {self._clean(error)}"
+            if isinstance(error, BrokenAnswer):
+                waste.add(bill_of(request, None, error.size, problem=problem))
+            elif not isinstance(error, ConnectionError):
+                waste.add(unread_bill(request, content, problem))
             self._note_failure(problem, sent)
             raise PassingFailure(problem) from None
         self._has_answered = True
         self._note_answer()
         return reply
+
+    async def _may_be_called(self, probe: bool, ends: float) -> None:
+        """Wait until neither the endpoint nor its breaker asks for a pause, which a probe is there to end.
+
+        Raises PassingFailure where the endpoint asks for one that lasts longer than until `ends`.
+        """
+        while not self._breaker.given_up:
+            now = self._loop.time()
+            held = self._hold.remaining()
+            if now + held > ends:
+                raise PassingFailure(self._hold.problem, held)
+            if held:
+                await self._wait(held, None)
+            elif not probe and (pause := self._breaker.pause(now)):
+                await self._wait(pause, self._reopened)
+            else:
+                return
 
     def _refused(
         self, status: int, headers: Mapping[str, str], content: bytes, request: Request, sent: SentCall
@@ -148,9 +216,10 @@ class Attempts:
         """
         problem = self._clean(f"status {status}: {content.decode(errors='replace')}")
         if status in PASSING or status >= 500:
-            overloaded = status in OVERLOADED
+            overloaded, wait = status in OVERLOADED, retry_after(headers)
+            self._hold.begin(wait, problem)
             self._note_failure(problem, sent, overloaded)
-            raise PassingFailure(problem, retry_after(headers), overloaded)
+            raise PassingFailure(problem, wait, overloaded)
         if status in STOPPING or (status == 403 and not self._has_answered):  # some use 403 for a prompt they dislike
             hint = self._clean(moved_hint(headers))
             raise ConfigError(f"endpoint {self._endpoint.base_url}, model {self._model}: {problem}{hint}")

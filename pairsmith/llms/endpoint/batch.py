@@ -15,15 +15,17 @@ import logging
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pairsmith.config import ModelSpec
 from pairsmith.errors import ConfigError
 from pairsmith.ledger.batches import Batch
 from pairsmith.ledger.ledger import Ledger
+from pairsmith.llms.endpoint.hosts import identity_at
 from pairsmith.llms.endpoint.keys import key_of, without
-from pairsmith.llms.endpoint.wire import PATH, STOPPING, NoReply, body_of, moved_hint, reply_of
-from pairsmith.protocol import Finished, Identity, Reply, Request
+from pairsmith.llms.endpoint.wire import PATH, STOPPING, NoReply, body_of, moved_hint, reply_of, unread_bill
+from pairsmith.protocol import Bill, Finished, Reply, Request
 from pairsmith.session import Session
 
 log = logging.getLogger(__name__)
@@ -37,7 +39,7 @@ class Batched:
 
     def __init__(self, spec: ModelSpec, ledger: Ledger, session: Session) -> None:
         assert spec.endpoint is not None
-        self.identity = Identity("openai", spec.model, spec.revision)
+        self.identity = identity_at(spec)
         self._endpoint, self._ledger, self._session = spec.endpoint, ledger, session
 
     def stream(self, requests: Sequence[Request]) -> Iterator[Finished]:
@@ -140,19 +142,22 @@ class Batched:
                 entry = json.loads(line) if line.strip() else {}
                 key = entry.get("custom_id")
                 if key in indices:
-                    replies[key] = self._reply(entry, requests[indices[key]])
+                    replies[key] = self._reply(entry, requests[indices[key]], f"{state.id} {key}")
         return replies
 
-    def _reply(self, entry: dict[str, Any], request: Request) -> Reply:
+    def _reply(self, entry: dict[str, Any], request: Request, name: str) -> Reply:
+        """The reply in a line. `name`: that of the answer, which is paid for once however often it is collected."""
         response = entry.get("response") or {}
         status = response.get("status_code")
         if status != 200:
             problem = self._clean(entry.get("error") or response.get("body") or f"status {status}")
             return Reply("", error=f"refused: {problem}", final=status == 413 or "context length" in problem.lower())
+        body = response.get("body")
         try:
-            return reply_of(response["body"], request)
-        except (NoReply, KeyError) as error:
-            return Reply("", error=str(error))
+            reply = reply_of(body, request)
+        except NoReply as error:
+            return Reply("", error=str(error), bill=unread_bill(request, json.dumps(body).encode(), str(error), name))
+        return replace(reply, bill=replace(reply.charged or Bill(), id=name))
 
     def _clean(self, error: object) -> str:
         return without(self._key, error)[:500]

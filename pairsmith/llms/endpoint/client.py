@@ -15,6 +15,8 @@ from urllib.request import getproxies
 import aiohttp
 import openai
 
+from pairsmith.llms.endpoint.wire import BrokenAnswer
+
 MAX_BODY = 16 * 1024 * 1024  # bytes of a response
 
 
@@ -29,7 +31,8 @@ class Client:
         self._session: aiohttp.ClientSession | None = None
 
     async def post(self, path: str, body: dict[str, Any]) -> tuple[int, Mapping[str, str], bytes]:
-        """Status, headers and body of the answer. Raises ConnectionError where there is none, or one too large."""
+        """Status, headers and body of the answer. Raises ConnectionError where there is none, or one too large, and
+        BrokenAnswer where that one may have been paid for."""
         if self._session is None:
             connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
             timeout = aiohttp.ClientTimeout(total=None)
@@ -44,6 +47,8 @@ class Client:
                 self._address + path, data=content, headers=self._headers, allow_redirects=False
             ) as response:
                 return response.status, response.headers, await _read(response)
+        except BrokenAnswer:
+            raise
         except (aiohttp.ClientError, OSError) as error:
             raise ConnectionError(f"{type(error).__name__}: {error}") from None
 
@@ -55,9 +60,15 @@ class Client:
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
     parts, size = [], 0
-    async for part in response.content.iter_any():
-        size += len(part)
-        if size > MAX_BODY:
-            raise ConnectionError(f"a response of more than {MAX_BODY} bytes")
-        parts.append(part)
+    try:
+        async for part in response.content.iter_any():
+            size += len(part)
+            if size > MAX_BODY:
+                raise ConnectionError(f"a response of more than {MAX_BODY} bytes")
+            parts.append(part)
+    except (aiohttp.ClientError, OSError) as error:
+        if not 200 <= response.status < 300:
+            raise
+        name = "" if type(error) is ConnectionError else f"{type(error).__name__}: "
+        raise BrokenAnswer(f"{name}{error}", max(size, response.content_length or 0)) from None
     return b"".join(parts)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from dataclasses import replace
 from functools import partial
 
 from pairsmith.config import Endpoint
-from pairsmith.llms.endpoint.attempts import Attempts
+from pairsmith.llms.endpoint.attempts import Attempts, Waste
+from pairsmith.llms.endpoint.holds import Hold
 from pairsmith.llms.endpoint.jobs import Job, ReplySink
 from pairsmith.llms.endpoint.limits import Limits
 from pairsmith.protocol import Reply
@@ -26,16 +28,17 @@ class EndpointEngine:
     Belongs to one event loop, in which everything but `__init__` is called.
     """
 
-    def __init__(self, endpoint: Endpoint, model: str, key: str, loop: asyncio.AbstractEventLoop) -> None:
-        limits = Limits(endpoint)
+    def __init__(self, endpoint: Endpoint, model: str, key: str, loop: asyncio.AbstractEventLoop, hold: Hold) -> None:
+        limits = Limits(endpoint, hold)
         self._loop, self._most_started = loop, MOST_STARTED * endpoint.concurrency
+        self._hold, self._deadline = hold, endpoint.deadline
         self._concurrency, self._breaker, self._rates = limits.concurrency, limits.breaker, limits.rates
         self._attempts = Attempts(endpoint, model, key, loop, limits, self._wait_without_permit, self._start_jobs)
         self._queue: deque[Job] = deque()
         self._started: set[Job] = set()
         self._permits = 0  # taken; a job that waits for its next attempt has none
         self._resuming: deque[asyncio.Future[None]] = deque()  # waits for a permit, served before jobs of the queue
-        self._timer: asyncio.TimerHandle | None = None  # set for the end of the breaker's pause
+        self._timer: asyncio.TimerHandle | None = None  # set for the end of a hold or of the breaker's pause
 
     async def close(self) -> None:
         """Close the connections."""
@@ -76,6 +79,11 @@ class EndpointEngine:
         if self._breaker.given_up:
             self._end_queue(self._attempts.down())
         now = self._loop.time()
+        if (held := self._hold.remaining()) > self._deadline:
+            self._end_queue(self._attempts.held(held))  # those that wait for a permit get one, and give up with it
+        elif held:
+            self._timer = self._loop.call_later(held, self._start_jobs)
+            return
         while self._permits < self._concurrency.limit:
             while self._resuming and self._resuming[0].done():  # cancelled
                 self._resuming.popleft()
@@ -116,7 +124,9 @@ class EndpointEngine:
 
     async def _work(self, job: Job, probe: bool) -> None:
         try:
-            job.sink.put((job.index, await self._attempts.ask(job.request, probe)))
+            waste = Waste(job.request, job.sink.is_bounded, lambda bill: job.sink.put((job.index, bill)))
+            reply = await self._attempts.ask(job.request, probe, waste)
+            job.sink.put((job.index, replace(reply, wasted=waste.tokens) if any(waste.tokens) else reply))
         except asyncio.CancelledError:
             raise
         except BaseException as error:

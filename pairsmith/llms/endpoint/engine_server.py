@@ -17,6 +17,7 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple
 from typing import Any, BinaryIO
 
 from pydantic import TypeAdapter
@@ -25,41 +26,56 @@ from pairsmith import errors
 from pairsmith.config import Endpoint, Sampling
 from pairsmith.errors import DataError
 from pairsmith.ledger.ledger import open_ledger
-from pairsmith.ledger.replies import Account, Entry, storable
+from pairsmith.ledger.replies import Account, Charge, Entry, storable
 from pairsmith.llms.endpoint.engine import EndpointEngine
-from pairsmith.llms.endpoint.jobs import GatheringSink, Job, Outcome, ReplySink
+from pairsmith.llms.endpoint.holds import Holds, Limited
+from pairsmith.llms.endpoint.jobs import Deliver, GatheringSink, Job, Outcome, ReplySink, replies_in
 from pairsmith.memory import frugal_memory
-from pairsmith.protocol import Reply, Request
+from pairsmith.protocol import Bill, Reply, Request
 from pairsmith.session import Session
 
 _LONGEST_LINE = 1 << 30  # bytes
 WRITE_SECONDS = 0.02  # between two lines of recorded outcomes: the other process is in no hurry for them
 log = logging.getLogger(__name__)
-_REPLY = tuple(Reply.__dataclass_fields__)
+_REPLY = tuple(name for name in Reply.__dataclass_fields__ if name != "bill")
 
 
 def read_outcome(values: list[Any]) -> Outcome:
-    """An outcome from its JSON: its index and the fields of a reply, or null and the name and text of an error."""
-    if values[0] is None:
-        return getattr(errors, values[1], RuntimeError)(values[2])
-    return values[0], Reply(*values[1:])
+    """An outcome from its JSON: its index, a bill or null, and the fields of a reply, which a bill alone has not; or
+    null and the name and text of an error."""
+    index, said, *fields = values
+    if index is None:
+        return getattr(errors, said, RuntimeError)(fields[0])
+    bill = Bill(*said) if said else None
+    if not fields:
+        return index, bill or Bill()
+    known = dict(zip(_REPLY, fields, strict=True))
+    return index, Reply(**known | {"bill": bill, "wasted": tuple(known["wasted"])})
 
 
 def _as_json(outcome: Outcome) -> list[Any]:
     if isinstance(outcome, BaseException):
         return [None, type(outcome).__name__, str(outcome)]
-    index, reply = outcome
-    return [index, *(getattr(reply, name) for name in _REPLY)]
+    index, answer = outcome
+    if isinstance(answer, Bill):
+        return [index, astuple(answer)]
+    return [index, answer.bill and astuple(answer.bill), *(getattr(answer, name) for name in _REPLY)]
 
 
 class _Output:
-    """Writes outcomes, a line at a time, from any thread."""
+    """Writes outcomes and holds, a line at a time, from any thread."""
 
     def __init__(self, lines: BinaryIO) -> None:
         self._lines, self._lock = lines, threading.Lock()
 
     def write(self, outcomes: Sequence[tuple[int, Outcome]]) -> None:
-        line = json.dumps([(stream, _as_json(outcome)) for stream, outcome in outcomes]).encode() + b"\n"
+        self._write([(stream, _as_json(outcome)) for stream, outcome in outcomes])
+
+    def write_hold(self, limited: Limited, seconds: float, problem: str) -> None:
+        self._write({"limited": limited, "seconds": seconds, "problem": problem})
+
+    def _write(self, message: Any) -> None:
+        line = json.dumps(message).encode() + b"\n"
         with self._lock:
             self._lines.write(line)
             self._lines.flush()
@@ -79,6 +95,10 @@ class _Recorder:
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
+    def open(self, ledger: str) -> None:
+        """Open a ledger before anybody is asked: where it cannot be opened, nothing is paid for."""
+        open_ledger(ledger, self._session)
+
     def take(self, sink: _RecordingSink, outcome: Outcome) -> None:
         self._waiting.append((sink, outcome))
         if self._task is None:
@@ -90,7 +110,7 @@ class _Recorder:
             group, self._waiting = self._waiting, []
             recorded = await loop.run_in_executor(self._ledger_thread, _record, group, self._session)  # raises nothing
             self._done += recorded  # a statement of its own: `_write` may have replaced the list during the wait
-            for sink, count in Counter(sink for sink, _ in group).items():
+            for sink, count in Counter(sink for sink, outcome in group if replies_in([outcome])).items():
                 sink.give_back(count)
             if self._timer is None:
                 self._timer = loop.call_later(WRITE_SECONDS, self._write)
@@ -107,7 +127,7 @@ class _RecordingSink(ReplySink):
     def __init__(
         self, stream: int, engine: EndpointEngine, recorder: _Recorder, account: Account, keys: Sequence[str]
     ) -> None:
-        super().__init__()
+        super().__init__(account.is_bounded)
         self.stream, self.account, self.keys = stream, account, keys
         self._engine, self._recorder = engine, recorder
 
@@ -119,20 +139,22 @@ class _RecordingSink(ReplySink):
 
 
 def _record(group: list[tuple[_RecordingSink, Outcome]], session: Session) -> list[tuple[int, Outcome]]:
-    """Make the replies of a group durable. Returns their streams and outcomes; where a ledger fails, its error."""
+    """Make replies and bills of a group durable. Returns streams and outcomes; where a ledger fails, its error."""
     done: list[tuple[int, Outcome]] = [
         (sink.stream, outcome) for sink, outcome in group if isinstance(outcome, BaseException)
     ]
-    replies = [(sink, outcome) for sink, outcome in group if not isinstance(outcome, BaseException)]
-    for url in {sink.account.ledger for sink, _ in replies}:
-        part = [(sink, outcome) for sink, outcome in replies if sink.account.ledger == url]
-        entries = [Entry(sink.account, sink.keys[index], storable(reply)) for sink, (index, reply) in part]
+    answers = [(sink, *outcome) for sink, outcome in group if not isinstance(outcome, BaseException)]
+    for url in {sink.account.ledger for sink, _, _ in answers}:
+        mine = [answer for answer in answers if answer[0].account.ledger == url]
+        part = [(sink, index, reply) for sink, index, reply in mine if isinstance(reply, Reply)]
+        entries = [Entry(sink.account, sink.keys[index], storable(reply)) for sink, index, reply in part]
+        bills = [Charge(sink.account, sink.keys[index], bill) for sink, index, bill in mine if isinstance(bill, Bill)]
         try:
-            stored: list[Reply | DataError] = [*open_ledger(url, session).replies.record(entries)]
+            stored: list[Reply | DataError] = [*open_ledger(url, session).replies.record(entries, bills)]
         except Exception as error:
             problem = str(error) if isinstance(error, DataError) else f"ledger: {type(error).__name__}: {error}"
             stored = [DataError(problem)] * len(entries)
-        for (sink, (index, _)), result in zip(part, stored, strict=True):
+        for (sink, index, _), result in zip(part, stored, strict=True):
             done.append((sink.stream, result if isinstance(result, DataError) else (index, result)))
     return done
 
@@ -143,6 +165,7 @@ class _Server:
     def __init__(self, output: _Output) -> None:
         self._output = output
         self._engines: dict[int, EndpointEngine] = {}
+        self._holds = Holds(output.write_hold)
         self._streams: dict[int, tuple[EndpointEngine, list[Job], ReplySink]] = {}
         self._recorder = _Recorder(output)
         self._failed: dict[int, Exception] = {}  # why an engine could not be opened
@@ -162,7 +185,11 @@ class _Server:
     def _handle(self, what: str, engine: int = -1, stream: int = -1, **more: Any) -> None:
         if what == "open":
             endpoint = Endpoint.model_validate(more["endpoint"])
-            self._engines[engine] = EndpointEngine(endpoint, more["model"], more["key"], asyncio.get_running_loop())
+            hold = self._holds.of(endpoint, more["model"], more["key"])
+            loop = asyncio.get_running_loop()
+            self._engines[engine] = EndpointEngine(endpoint, more["model"], more["key"], loop, hold)
+        elif what == "hold":
+            self._holds[tuple(more["limited"])].extend(more["seconds"], more["problem"])
         elif what == "divide":
             self._engines[engine].divide(more["share"])
         elif what == "ask":
@@ -181,15 +208,18 @@ class _Server:
         stream: int,
         samplings: list[Any],
         requests: list[Any],
-        recording: dict[str, Any] | None,
+        account: dict[str, Any] | None,
+        keys: list[str] | None,
     ) -> None:
         known = [Sampling.model_validate(sampling) for sampling in samplings]
+        payer = TypeAdapter(Account).validate_python(account) if account else None
         sink: ReplySink
-        if recording:
-            account = TypeAdapter(Account).validate_python(recording["account"])
-            sink = _RecordingSink(stream, engine, self._recorder, account, recording["keys"])
+        if payer and keys is not None:
+            self._recorder.open(payer.ledger)
+            sink = _RecordingSink(stream, engine, self._recorder, payer, keys)
         else:
-            sink = GatheringSink(lambda outcomes: self._output.write([(stream, outcome) for outcome in outcomes]))
+            deliver: Deliver = lambda outcomes: self._output.write([(stream, one) for one in outcomes])  # noqa: E731
+            sink = GatheringSink(deliver, payer is not None and payer.is_bounded)
         jobs = []
         for index, (sampling, messages, seed, sample, schema, choices) in enumerate(requests):
             request = Request(tuple(messages), known[sampling], seed, sample, schema, choices and tuple(choices))

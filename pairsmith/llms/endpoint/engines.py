@@ -12,7 +12,9 @@ import threading
 from collections.abc import Coroutine, Sequence
 
 from pairsmith.config import Endpoint
+from pairsmith.ledger.replies import Account
 from pairsmith.llms.endpoint.engine import EndpointEngine
+from pairsmith.llms.endpoint.holds import Hold, Holds, Limited
 from pairsmith.llms.endpoint.jobs import Deliver, GatheringSink, Job, ReplySink
 from pairsmith.llms.endpoint.keys import key_of
 from pairsmith.llms.endpoint.remote_engine import EngineProcess, RemoteEngine
@@ -26,16 +28,16 @@ GOODBYE_SECONDS = 2.0  # that connections may take to close
 class ThreadEngine:
     """An engine in this process's event loop, as other threads see it."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, endpoint: Endpoint, model: str, key: str) -> None:
-        self._loop, self._engine = loop, EndpointEngine(endpoint, model, key, loop)
+    def __init__(self, loop: asyncio.AbstractEventLoop, endpoint: Endpoint, model: str, key: str, hold: Hold) -> None:
+        self._loop, self._engine = loop, EndpointEngine(endpoint, model, key, loop, hold)
 
     def divide(self, share: float) -> None:
         """Use no more than this share of the endpoint's rates; other processes have the rest."""
         self._loop.call_soon_threadsafe(self._engine.divide, share)
 
-    def ask(self, requests: Sequence[Request], deliver: Deliver) -> ThreadStream:
-        """Send all of `requests`; the event loop calls `deliver` with their outcomes."""
-        sink = GatheringSink(deliver)
+    def ask(self, requests: Sequence[Request], deliver: Deliver, account: Account | None = None) -> ThreadStream:
+        """Send all of `requests`; the event loop calls `deliver` with their outcomes. `account`: who pays."""
+        sink = GatheringSink(deliver, account is not None and account.is_bounded)
         jobs = [Job(index, request, sink) for index, request in enumerate(requests)]
         self._loop.call_soon_threadsafe(self._engine.add, jobs)
         return ThreadStream(self._loop, self._engine, jobs, sink)
@@ -68,6 +70,7 @@ class EndpointEngines:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._engines: dict[tuple[str, str, str], ThreadEngine | RemoteEngine] = {}
+        self._holds = Holds(self._tell_process)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._process: EngineProcess | None = None
@@ -84,10 +87,16 @@ class EndpointEngines:
 
     def _opened(self, endpoint: Endpoint, model: str, key: str) -> ThreadEngine | RemoteEngine:
         if endpoint.concurrency <= MANY_CALLS:
-            return ThreadEngine(self._running_loop(), endpoint, model, key)
+            return ThreadEngine(self._running_loop(), endpoint, model, key, self._holds.of(endpoint, model, key))
         if self._process is None or self._process.has_ended:
-            self._process = EngineProcess()
+            self._process = EngineProcess(self._holds)
+            for hold in self._holds.under_way():
+                self._process.hold(*hold)
         return RemoteEngine(self._process, endpoint, model, key)
+
+    def _tell_process(self, limited: Limited, seconds: float, problem: str) -> None:
+        if process := self._process:
+            process.hold(limited, seconds, problem)
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from pairsmith.protocol import Reply, Request
+from pairsmith.protocol import Bill, Reply, Request
 
 GATHER_SECONDS = 0.005  # between two deliveries: the replies of one are recorded together
 
-Outcome = tuple[int, Reply] | BaseException
+Outcome = tuple[int, Reply | Bill] | BaseException  # a bill: an answer was paid for, and the request is sent again
 Deliver = Callable[[list[Outcome]], None]
 
 
 class ReplySink(ABC):
     """Takes the outcomes of one stream of requests. Used in the engine's event loop alone.
 
-    `unrecorded`: permits of answered calls whose replies may not be in the ledger yet. `is_cancelled`: nobody waits for
-    this stream any more.
+    `is_bounded`: a budget holds for the stream; see `attempts.Waste`. `unrecorded`: permits of answered calls whose
+    replies may not be in the ledger yet. `is_cancelled`: nobody waits for this stream any more.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, is_bounded: bool = False) -> None:
+        self.is_bounded = is_bounded
         self.unrecorded = 0
         self.is_cancelled = False
 
@@ -38,8 +39,8 @@ class GatheringSink(ReplySink):
     would commit each reply alone.
     """
 
-    def __init__(self, deliver: Deliver) -> None:
-        super().__init__()
+    def __init__(self, deliver: Deliver, is_bounded: bool = False) -> None:
+        super().__init__(is_bounded)
         self._deliver = deliver
         self._gathered: list[Outcome] = []
 
@@ -52,6 +53,11 @@ class GatheringSink(ReplySink):
     def _deliver_gathered(self) -> None:
         gathered, self._gathered = self._gathered, []
         self._deliver(gathered)
+
+
+def replies_in(outcomes: Sequence[Outcome]) -> int:
+    """How many requests ended with these outcomes."""
+    return sum(isinstance(outcome, BaseException) or isinstance(outcome[1], Reply) for outcome in outcomes)
 
 
 @dataclass(eq=False)

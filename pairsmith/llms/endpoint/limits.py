@@ -1,4 +1,4 @@
-"""The limits on calls to an endpoint: how many at a time, how many a minute, and none while it is down.
+"""The limits on calls to an endpoint: how many at a time, how many a minute, and none while it is down or says to wait.
 
 They are used in one event loop alone, so they need no locks; times are those of its monotonic clock.
 """
@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from aiolimiter import AsyncLimiter
 
 from pairsmith.config import Endpoint
+from pairsmith.llms.endpoint.holds import Hold
 from pairsmith.protocol import Request
 
 _TOLERATED = 0.2  # share of calls refused for overload that may be chance
@@ -143,7 +144,8 @@ class Rates:
 class Limits:
     """All limits on the calls to one model at an endpoint."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, hold: Hold) -> None:
+        self.hold = hold
         self.concurrency = AdaptiveConcurrency(endpoint.concurrency)
         self.breaker = Breaker(endpoint.breaker, endpoint.breaker_seconds)
         self.rates = Rates(endpoint.requests_per_minute, endpoint.tokens_per_minute)

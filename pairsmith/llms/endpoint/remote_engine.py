@@ -24,6 +24,7 @@ from pairsmith.config import Endpoint
 from pairsmith.ledger.replies import Account
 from pairsmith.llms.endpoint import engine_server
 from pairsmith.llms.endpoint.engine_server import read_outcome
+from pairsmith.llms.endpoint.holds import Holds, Limited
 from pairsmith.llms.endpoint.jobs import Deliver, Outcome
 from pairsmith.protocol import Request
 
@@ -50,19 +51,21 @@ class RemoteEngine:
         """Use no more than this share of the endpoint's rates; other processes have the rest."""
         self._send("divide", share=share)
 
-    def ask(self, requests: Sequence[Request], deliver: Deliver, account: Account | None = None) -> RemoteStream:
-        """Send all of `requests`; a thread calls `deliver` with their outcomes, recorded if there is an `account`."""
-        stream = RemoteStream(self._process, self._process.new_number(), is_recorded=account is not None)
+    def ask(
+        self, requests: Sequence[Request], deliver: Deliver, account: Account | None = None, recorded: bool = True
+    ) -> RemoteStream:
+        """Send all of `requests`; a thread calls `deliver` with their outcomes. `account`: who pays; with one, outcomes
+        are `recorded` before they are delivered."""
+        is_recorded = account is not None and recorded
+        stream = RemoteStream(self._process, self._process.new_number(), is_recorded)
         samplings = {id(request.sampling): request.sampling for request in requests}
         numbers = {name: number for number, name in enumerate(samplings)}
         listed = [(numbers[id(r.sampling)], r.messages, r.seed, r.sample, r.schema, r.choices) for r in requests]
         dumped = [sampling.model_dump(mode="json") for sampling in samplings.values()]
-        recording = account and {
-            "account": TypeAdapter(Account).dump_python(account, mode="json"),
-            "keys": [request.key(account.identity) for request in requests],
-        }
+        payer = TypeAdapter(Account).dump_python(account, mode="json") if account else None
+        keys = [request.key(account.identity) for request in requests] if account and is_recorded else None
         self._process.subscribe(stream.number, deliver)
-        self._send("ask", stream=stream.number, samplings=dumped, requests=listed, recording=recording)
+        self._send("ask", stream=stream.number, samplings=dumped, requests=listed, account=payer, keys=keys)
         return stream
 
     def _send(self, what: str, **more: Any) -> None:
@@ -87,10 +90,10 @@ class RemoteStream:
 
 
 class EngineProcess:
-    """The engine process, and the thread that reads its output."""
+    """The engine process, and the thread that reads its output: outcomes, and holds that begin there."""
 
-    def __init__(self) -> None:
-        self.has_ended = False
+    def __init__(self, holds: Holds) -> None:
+        self.has_ended, self._holds = False, holds
         self._numbers, self._subscribers = itertools.count(), dict[int, Deliver]()
         self._lock = threading.Lock()
         self._child = subprocess.Popen(
@@ -112,6 +115,10 @@ class EngineProcess:
 
     def unsubscribe(self, stream: int) -> None:
         self._subscribers.pop(stream, None)
+
+    def hold(self, limited: Limited, seconds: float, problem: str) -> None:
+        """Tell the process of a hold that began in this one."""
+        self.send({"what": "hold", "limited": limited, "seconds": seconds, "problem": problem})
 
     def send(self, message: dict[str, Any]) -> None:
         """Send a message; where the process has ended, all subscribers get that as an error."""
@@ -145,8 +152,12 @@ class EngineProcess:
             for line in self._child.stdout:
                 if not line.endswith(b"\n"):  # cut off, since the process ended
                     break
+                message = json.loads(line)
+                if isinstance(message, dict):
+                    self._holds[tuple(message["limited"])].extend(message["seconds"], message["problem"])
+                    continue
                 outcomes: dict[int, list[Outcome]] = defaultdict(list)
-                for stream, values in json.loads(line):
+                for stream, values in message:
                     outcomes[stream].append(read_outcome(values))
                 for stream, group in outcomes.items():
                     if deliver := self._subscribers.get(stream):

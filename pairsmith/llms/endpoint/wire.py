@@ -6,25 +6,45 @@ Ollama add to it and leave parts of it out.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from pairsmith.protocol import Reply, Request
+from pairsmith.llms.bills import bill_of, said
+from pairsmith.protocol import Bill, Reply, Request
 
 PATH = "/chat/completions"
 STOPPING = {301, 302, 303, 307, 308, 401, 402, 404, 405}  # statuses after which no other request can do better
 _THOUGHT = re.compile(r"\A\s*(?:<think>)?(.*?)</think>\s*", re.DOTALL)
 _UNFINISHED_THOUGHT = re.compile(r"\A\s*<think>(?!.*</think>)(.*)\Z", re.DOTALL)
 _NO_PROBABILITY = -1e4  # log probability of a choice that is not among the most likely tokens
-_MOST_TOKENS = 2**31  # that a database column holds; a larger number is no real count
-_ENDS = {"eos_token": "stop", "stop_sequence": "stop", "end_turn": "stop", "max_tokens": "length"}  # TGI and others
+# What endpoints call the end of an answer, in lower case, by the word of the field. An end that no one knows is `stop`
+# where there is text, unless its name says that the answer was cut off.
+_ENDS = {
+    "stop": ("stop", "eos", "eos_token", "stop_sequence", "stop_token", "end_turn", "complete", "finish_reason_stop"),
+    "length": ("length", "max_tokens", "max_length", "model_length", "finish_reason_max_tokens"),
+    "content_filter": ("content_filter", "content_filtered", "safety", "recitation", "blocklist", "prohibited_content"),
+}
+_WORDS = {name: word for word, names in _ENDS.items() for name in names}
+_CUT_OFF = re.compile(r"length|limit|max|abort|cancel|error|fail|trunc|time.?out|incomplete|interrupt|^cut")
 
 
 class NoReply(ValueError):
     """A response without a reply in it: no JSON object, no choice, no text."""
+
+
+class BrokenAnswer(ConnectionError):
+    """An answer that began with a good status and could not be read to its end, and may have been paid for.
+
+    `size`: bytes that it has as it says itself, or that had arrived.
+    """
+
+    def __init__(self, problem: str, size: int) -> None:
+        super().__init__(problem)
+        self.size = size
 
 
 def body_of(request: Request, model: str, max_tokens_name: str) -> dict[str, Any]:
@@ -62,27 +82,53 @@ def reply_of(response: Any, request: Request) -> Reply:
     except (AttributeError, IndexError, KeyError, TypeError) as trouble:
         raise NoReply(f"an answer without a choice ({type(trouble).__name__}: {trouble})") from None
     text = content if isinstance(content, str) else ""
-    reason = _ENDS.get(reason, reason) if isinstance(reason, str) else None
+    end = end_of(reason, text)
     # where the prompt has a </think>, one in the answer may be a quote, unless the answer begins with <think>
     is_quotable = any("</think>" in turn["content"] for turn in request.messages)
     may_think = text.lstrip().startswith("<think>") or not is_quotable
     thought = (_THOUGHT.match(text) or _UNFINISHED_THOUGHT.match(text)) if may_think else None
     reasoning = message.get("reasoning_content") or message.get("reasoning")
-    error = None if reason in ("stop", "length") else f"the endpoint ended with {reason}"
+    error = None if end in ("stop", "length") else f"the endpoint ended with {_named(reason)}"
     logprobs = choice_logprobs(choice, request.choices) if request.choices else None
     if request.choices and logprobs is None and error is None:
         error = f"no probability for any of {', '.join(request.choices)}: does the endpoint support readout logprobs?"
-    usage = response.get("usage")
+    thinking = thought[1].strip() if thought else reasoning if isinstance(reasoning, str) else None
+    prompt_tokens, tokens, total = said(response)
+    is_told = prompt_tokens and tokens and total <= prompt_tokens + tokens
+    shown = len((text if thought else f"{thinking or ''}{text}").encode("utf-8", "replace"))
     return Reply(
         text=text[thought.end() :] if thought else text,
-        finish_reason=reason if error is None else None,
-        n_prompt_tokens=_count(usage, "prompt_tokens"),
-        n_tokens=_count(usage, "completion_tokens"),
+        finish_reason=end if error is None else None,
+        n_prompt_tokens=prompt_tokens,
+        n_tokens=tokens,
         logprobs=logprobs,
         error=error,
-        final=reason == "content_filter",
-        reasoning=thought[1].strip() if thought else reasoning if isinstance(reasoning, str) else None,
+        final=end == "content_filter",
+        reasoning=thinking,
+        bill=None if is_told else bill_of(request, response, shown, end == "length", error),
     )
+
+
+def end_of(reason: Any, text: str) -> str | None:
+    """How an answer ended, in the field's words: stop, length or content_filter. None where it ended without text for a
+    reason that is not known, as a call of a tool."""
+    name = reason.lower() if isinstance(reason, str) else ""
+    if name in _WORDS or not text.strip():
+        return _WORDS.get(name)
+    return "length" if _CUT_OFF.search(name) else "stop"
+
+
+def _named(reason: Any) -> str:
+    return reason if isinstance(reason, str) else "no finish_reason"
+
+
+def unread_bill(request: Request, content: bytes, problem: str, id: str | None = None) -> Bill:
+    """What an answer cost in which there is no reply: as its usage says, if one can be read, or else reckoned."""
+    try:
+        response = json.loads(content)
+    except (ValueError, RecursionError):
+        response = None
+    return bill_of(request, response, len(content), problem=problem, id=id)
 
 
 def choice_logprobs(choice: Mapping[str, Any], choices: Sequence[str]) -> dict[str, float] | None:
@@ -132,8 +178,3 @@ def retry_after(headers: Mapping[str, str]) -> float:
         return 0.0
     date = date if date.tzinfo else date.replace(tzinfo=UTC)  # HTTP has no other time zone
     return max((date - datetime.now(UTC)).total_seconds(), 0.0)
-
-
-def _count(usage: Any, name: str) -> int:
-    value = usage.get(name) if isinstance(usage, dict) else None
-    return value if isinstance(value, int) and 0 <= value < _MOST_TOKENS else 0

@@ -3,8 +3,9 @@
 It offers:
 
 - `transformers.Transformers`, `vllm.VLLM`: backends that write texts; `reward.Reward`: one that scores them
-- `encoder.SentenceEncoder`: vectors of texts, and `encoder.cosine`, which compares two
-- `hub_models`: where weights come from; `weights.shelf_of`: the weights that a session has loaded
+- `encoder.SentenceEncoder`: vectors of texts; `pairing.candidates.cosine` compares two
+- `named_weights.located`: which weights a name means, and where they are; `hub_models`: the local store of models
+- `weights.shelf_of`: the weights that a session has loaded
 - `trial.TrialProcess`: a process in which a model is tried, for `pairsmith.tuning`
 
 Below these: `machine` (cores and memory), `chat_tokens` (a chat as tokens), `scheduling` (which rows run when and

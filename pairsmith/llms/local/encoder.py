@@ -17,12 +17,11 @@ import numpy as np
 
 from pairsmith.config import Encoder
 from pairsmith.errors import ConfigError, ModelNotFound
-from pairsmith.llms.local.hub_models import resolve
+from pairsmith.llms.local.named_weights import load_revision, located
 from pairsmith.llms.local.weights import load_whole
 from pairsmith.protocol import Finished, Identity, Reply, Request
 from pairsmith.session import Session
 
-DIGITS = 4  # of a cosine; rounding differs between machines by far less
 _AT_A_TIME = 32  # texts whose vectors are recorded together
 _MOST_TOKENS = 512  # of a part, if neither model nor tokenizer names a limit
 
@@ -31,12 +30,11 @@ class SentenceEncoder:
     """The backend. A reply's text is the vector, `packed`. Tokens are not counted, since they cost nothing."""
 
     def __init__(self, spec: Encoder, session: Session) -> None:
-        self._path, _ = resolve(spec.model, spec.revision)
-        self.identity = encoder_identity(spec)
+        self._path, self.identity = located(spec.model, spec.revision).path, encoder_identity(spec)
         self._spec, self._session = spec, session
 
     def stream(self, requests: Sequence[Request]) -> Iterator[Finished]:
-        name = (self._path, self._spec.revision, self._spec.device)
+        name = (self._path, self.identity.revision, self._spec.device)
         model = self._session.keep(("encoder", *name), lambda: _Model(*name))
         for start in range(0, len(requests), _AT_A_TIME):
             part = requests[start : start + _AT_A_TIME]
@@ -46,7 +44,7 @@ class SentenceEncoder:
 
 def encoder_identity(spec: Encoder) -> Identity:
     """Which model a recipe names for `pairing.similarity`. Loads nothing."""
-    return Identity("encoder", spec.model, resolve(spec.model, spec.revision)[1])
+    return Identity("encoder", spec.model, located(spec.model, spec.revision).revision)
 
 
 class _Model:
@@ -61,7 +59,7 @@ class _Model:
         name = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
         if name == "cpu":
             torch.set_num_threads(1)
-        common: dict[str, Any] = {"revision": revision}
+        common: dict[str, Any] = {"revision": load_revision(path, revision)}
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(path, **common)
             model = load_whole(AutoModel, path, "sentence model", spare="pooler", dtype=torch.float32, **common)
@@ -93,10 +91,3 @@ class _Model:
 def packed(vector: np.ndarray[Any, np.dtype[np.float32]]) -> str:
     """A vector as text: float32, little-endian, base64."""
     return base64.b64encode(vector.astype("<f4").tobytes()).decode()
-
-
-def cosine(one: str, other: str) -> float:
-    """The cosine of two packed vectors, rounded to `DIGITS`; a negative one counts as 0."""
-    vectors = (np.frombuffer(base64.b64decode(text), "<f4").astype(np.float64) for text in (one, other))
-    product = math.fsum(a * b for a, b in zip(*(vector.tolist() for vector in vectors), strict=True))
-    return min(1.0, max(0.0, round(product, DIGITS)))

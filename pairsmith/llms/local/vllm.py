@@ -19,7 +19,7 @@ from typing import Any
 from pairsmith.config import LocalOptions, ModelSpec
 from pairsmith.errors import ConfigError, ModelNotFound
 from pairsmith.llms.local.chat_tokens import choice_tokens, encode
-from pairsmith.llms.local.hub_models import resolve
+from pairsmith.llms.local.named_weights import load_revision, located
 from pairsmith.llms.local.sampling import LEAST
 from pairsmith.protocol import Finished, Identity, Reply, Request
 from pairsmith.session import Session
@@ -29,9 +29,10 @@ class VLLM:
     """The backend. Members and judges that name the same weights share the engine that has them."""
 
     def __init__(self, spec: ModelSpec, session: Session) -> None:
-        self._path, revision = resolve(spec.model, spec.revision)
-        self.identity = Identity("vllm", spec.model, revision)
-        self._spec, self._session = spec, session
+        found = located(spec.model, spec.revision)
+        self.identity = Identity("vllm", spec.model, found.revision)
+        self._path, self._session = found.path, session
+        self._spec = spec.model_copy(update={"revision": found.revision})
 
     def stream(self, requests: Sequence[Request]) -> Iterator[Finished]:
         if requests:
@@ -69,7 +70,7 @@ def _load(path: str, revision: str | None, options: LocalOptions) -> Any:
     try:
         loaded = LLM(
             model=path,
-            revision=revision,
+            revision=load_revision(path, revision),
             dtype=options.dtype,
             trust_remote_code=options.trust_remote_code,
             enable_prefix_caching=True,

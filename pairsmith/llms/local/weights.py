@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -18,8 +17,8 @@ from typing import Any, TypeVar, cast
 from pairsmith.config import LocalOptions, ModelSpec
 from pairsmith.errors import ConfigError, ModelNotFound
 from pairsmith.llms.local.chat_tokens import encode
-from pairsmith.llms.local.hub_models import CARRIED
 from pairsmith.llms.local.machine import cpu_layout, free_memory
+from pairsmith.llms.local.named_weights import load_revision
 from pairsmith.memory import give_back
 from pairsmith.protocol import Message
 from pairsmith.session import Session
@@ -168,16 +167,15 @@ class Weights(ABC):
         self._lock, self._users = threading.Lock(), 0
         dtype = dtype_for(self.device, options.dtype)
         common = {
-            "revision": None if os.path.isdir(path) else revision,
+            "revision": load_revision(path, revision),
             "trust_remote_code": options.trust_remote_code,
         }
         try:
             self.tokenizer: Any = AutoTokenizer.from_pretrained(path, padding_side="left", **common)
             self.model: Any = self._load(path, dtype=dtype, **common)
         except (OSError, ValueError) as error:
-            hint = " `pairsmith models` fetches it without a hub." if path in CARRIED else ""
             problem = str(error).splitlines()[0].rstrip(".")
-            raise ModelNotFound(f"{path}: cannot be loaded: {problem}.{hint}") from error
+            raise ModelNotFound(f"{path}: cannot be loaded: {problem}") from error
         self.model.to(self.device).eval()
         self.context = getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or math.inf
         self._prepare()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pairsmith import testing
 from pairsmith.config import Endpoint, ModelSpec, Recipe, Sampling
 from pairsmith.ledger.batches import Batch
 from pairsmith.ledger.ledger import Ledger
@@ -47,6 +48,23 @@ def test_a_batch_is_submitted_polled_and_collected(endpoint: FakeEndpoint, ledge
     assert ask(endpoint, ledger) == replies
     assert sum(endpoint.asked.values()) == 5
     assert ledger.batches.pending(endpoint.url, "m") == []
+
+
+def test_f25_an_answer_of_a_batch_is_paid_for_once_however_often_it_is_collected(
+    endpoint: FakeEndpoint, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second line holds no reply. A run that is killed before it closes the batch leaves it to the next one."""
+    whole = testing.completion
+    monkeypatch.setattr(ledger.batches, "close", lambda _: None)
+    monkeypatch.setattr(
+        testing, "completion", lambda body: whole(body) | ({"choices": []} if "1?" in str(body) else {})
+    )
+    for _ in range(2):
+        assert sum("without a choice" in str(reply.error) for reply in ask(endpoint, ledger, count=2)) == 1
+    rows = list(ledger.spending.rows())
+    assert len(rows) == sum(endpoint.asked.values()) == 2
+    assert sorted(row["problem"] is None for row in rows) == [False, True]
+    assert all(row["n_tokens"] > 0 and not row["is_reckoned"] for row in rows)
 
 
 def test_what_is_not_done_is_collected_by_a_later_run(endpoint: FakeEndpoint, ledger: Ledger) -> None:

@@ -17,9 +17,10 @@ from pairsmith.config import Budget, ModelSpec, Price, Recipe, Sampling
 from pairsmith.errors import BudgetSpent, ConfigError, DataError
 from pairsmith.ledger.ledger import Ledger
 from pairsmith.ledger.replies import Account, Entry, checksum_of
-from pairsmith.llms.budget import Budgeted, Purse
+from pairsmith.llms.budget import Budgeted
 from pairsmith.llms.endpoint.engines import MANY_CALLS, engine_for
 from pairsmith.llms.endpoint.remote_engine import EngineProcessEnded, RemoteEngine
+from pairsmith.llms.purse import Purse
 from pairsmith.llms.recorded import Recorded
 from pairsmith.llms.registry import open_llm
 from pairsmith.protocol import Identity, Reply, Request
@@ -120,7 +121,8 @@ def test_several_streams_at_once_get_their_own_replies(tmp_path: Path) -> None:
 def test_a_reply_that_another_run_recorded_first_stays(endpoint: FakeEndpoint, tmp_path: Path) -> None:
     ledger, (asked,) = Ledger(f"sqlite:///{tmp_path}/ledger.sqlite"), requests(1)
     llm = recorded(endpoint, ledger)
-    stream = open_llm(spec(endpoint), process_session()).recording(Account(ledger.url, llm.identity)).stream([asked])  # type: ignore[attr-defined]
+    alone: Any = open_llm(spec(endpoint), process_session())
+    stream = alone.recording(Account(ledger.url, llm.identity), ledger).stream([asked])
     first = Reply("first", "stop")
     ledger.replies.record([Entry(Account(ledger.url, llm.identity), asked.key(llm.identity), first)])
     assert next(stream) == [(0, first)]
@@ -141,6 +143,15 @@ def test_failed_calls_are_not_recorded_and_a_ledger_that_fails_is_named(tmp_path
         assert all(reply.error is None for reply in generate(recorded(endpoint, ledger), requests(3)))
 
 
+def test_nothing_is_asked_where_the_engine_cannot_open_the_ledger(tmp_path: Path, endpoint: FakeEndpoint) -> None:
+    ledger = Ledger(f"sqlite:///{tmp_path}/ledger.sqlite")
+    with sqlite3.connect(tmp_path / "ledger.sqlite") as connection:
+        connection.execute("UPDATE format SET number = 99")
+    with pytest.raises(DataError, match="made by a newer pairsmith"):
+        generate(recorded(endpoint, ledger), requests(10))
+    assert not endpoint.journal
+
+
 def test_nothing_more_is_asked_once_replies_cannot_be_kept(tmp_path: Path, endpoint: FakeEndpoint) -> None:
     ledger = Ledger(f"sqlite:///{tmp_path}/ledger.sqlite")
     with sqlite3.connect(tmp_path / "ledger.sqlite") as connection:
@@ -156,7 +167,8 @@ def test_an_error_that_nobody_thought_of_ends_its_stream_and_no_other(tmp_path: 
     ledger, other = (Ledger(f"sqlite:///{tmp_path}/{name}.sqlite") for name in ("ledger", "other"))
     llm, (asked, *more) = recorded(endpoint, ledger), requests(20)
     stored, key = '{"text": "x", "unheard_of": 1}', asked.key(llm.identity)
-    stream = open_llm(spec(endpoint), process_session()).recording(Account(ledger.url, llm.identity)).stream([asked])  # type: ignore[attr-defined]
+    alone: Any = open_llm(spec(endpoint), process_session())
+    stream = alone.recording(Account(ledger.url, llm.identity), ledger).stream([asked])
     with sqlite3.connect(tmp_path / "ledger.sqlite") as connection:
         columns = "key, backend, model, dataset, reply, checksum, n_prompt_tokens, n_tokens"
         row = (key, "openai", "m", "one", stored, checksum_of(key, stored), 0, 0)

@@ -15,8 +15,8 @@ import pytest
 from pairsmith.config import Encoder, Pairing, Recipe, Sampling
 from pairsmith.errors import ConfigError, ModelNotFound
 from pairsmith.ledger.ledger import open_ledger
-from pairsmith.llms.local.encoder import SentenceEncoder, cosine, packed
-from pairsmith.pairing.candidates import evidence_of
+from pairsmith.llms.local.encoder import SentenceEncoder, packed
+from pairsmith.pairing.candidates import cosine, evidence_of
 from pairsmith.pairing.select import pair
 from pairsmith.protocol import Request
 from pairsmith.session import process_session

@@ -15,6 +15,7 @@ from pairsmith.config import LocalOptions, ModelSpec, Sampling
 from pairsmith.errors import ConfigError, ModelNotFound
 from pairsmith.llms.local import hub_models
 from pairsmith.llms.local.chat_tokens import without_system
+from pairsmith.llms.local.named_weights import Located, located
 from pairsmith.llms.local.sampling import pick
 from pairsmith.llms.local.transformers import Transformers
 from pairsmith.llms.registry import open_llm
@@ -53,16 +54,17 @@ def test_a_stored_model_comes_before_the_hub_and_has_its_own_revision(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PAIRSMITH_MODELS", str(tmp_path))
-    assert hub_models.resolve("org/name", None) == ("org/name", None)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert located("org/name", None) == Located("org/name", None)
     folder = tmp_path / "org--name"
     folder.mkdir()
     (folder / "pairsmith-source.json").write_text(json.dumps({"revision": "gguf-1"}))
-    assert hub_models.resolve("org/name", None) == (str(folder), "gguf-1")
-    assert hub_models.resolve("org/name", "main") == ("org/name", "main")
-    assert hub_models.resolve(str(folder), None)[0] == str(folder)
-    before = hub_models.resolve(str(folder), None)[1]
+    assert located("org/name", None) == Located(str(folder), "gguf-1")
+    assert located("org/name", "main") == Located("org/name", "main")
+    assert located(str(folder), None).path == str(folder)
+    before = located(str(folder), None).revision
     (folder / "model.safetensors").write_bytes(b"trained anew")
-    assert hub_models.resolve(str(folder), None)[1] != before
+    assert located(str(folder), None).revision != before
 
 
 def test_only_known_models_are_fetched() -> None:

@@ -1,0 +1,31 @@
+"""Inserts many rows of a table at once; a row whose primary key exists already is skipped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+_ROWS_AN_INSERT = 90
+_MARKS = {"sqlite": "?", "postgresql": "%s"}  # the driver's placeholder for a value in a statement
+
+
+def insert(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> int:
+    """Insert rows, which all have the same columns; returns how many were new.
+
+    They go in the order of their keys: of two transactions that insert the same rows in different orders, each would
+    wait for the other. Of rows with one key the first is inserted.
+    """
+    keys = [column.name for column in table.primary_key]
+    ordered = sorted(rows, key=lambda row: [row[name] for name in keys])
+    starts = range(0, len(ordered), _ROWS_AN_INSERT)
+    return sum(_insert(connection, table.name, ordered[start : start + _ROWS_AN_INSERT]) for start in starts)
+
+
+def _insert(connection: sa.Connection, table: str, rows: Sequence[dict[str, Any]]) -> int:
+    """One INSERT statement for all rows: with one per row, the driver would wait for Python's lock at each."""
+    names, mark = list(rows[0]), _MARKS[connection.dialect.name]
+    marks = ", ".join([f"({', '.join([mark] * len(names))})"] * len(rows))
+    statement = f"INSERT INTO {table} ({', '.join(names)}) VALUES {marks} ON CONFLICT DO NOTHING"  # noqa: S608 - names of ours alone
+    return connection.exec_driver_sql(statement, tuple(row[name] for row in rows for name in names)).rowcount

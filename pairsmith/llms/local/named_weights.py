@@ -1,0 +1,158 @@
+"""Which weights a recipe names: where to load them from, and the revision that names exactly these in keys and cards.
+
+A hub model's branch or tag is resolved to a commit: by the hub or, where that cannot be reached, by its cache. A model
+of the local store has the revision in its record. A folder is named by what its files hold: so it is the same model
+wherever it lies, and another one after further training.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import threading
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pairsmith.errors import ModelNotFound
+from pairsmith.ids import fingerprint
+from pairsmith.llms.local.folder_content import content_of
+from pairsmith.llms.local.hub_models import CARRIED, RECORD, stored_at
+from pairsmith.protocol import BY_CONTENT
+
+log = logging.getLogger(__name__)
+LOCAL = ("transformers", "vllm", "reward", "encoder")  # backends whose weights come from the hub or a folder
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_SECONDS = 20  # to wait for the hub
+_DIGITS = 40  # of a folder's hash
+
+
+@dataclass(frozen=True)
+class Located:
+    """Where weights are, and what names them. `earlier`: what else named exactly these, in earlier versions."""
+
+    path: str
+    revision: str | None
+    earlier: str | None = None
+
+
+@dataclass
+class _Commits:
+    """What branches and tags were resolved to: the commit, or why there is none."""
+
+    known: dict[tuple[str, str | None], tuple[str | None, str]] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+_commits = _Commits()
+
+
+def located(model: str, revision: str | None) -> Located:
+    """Where `model` is, and the revision that names exactly these weights. Loads nothing.
+
+    A hub model whose commit cannot be found keeps the revision that the recipe gives it: its replies in the ledger are
+    known, and `load_revision` refuses to load it.
+    """
+    if is_from_hub(model, revision):
+        return Located(model, commit_of(model, revision)[0] or revision)
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        record = stored_at(model) / RECORD
+        return Located(str(record.parent), json.loads(record.read_text())["revision"])
+    if revision:
+        return Located(str(folder), revision)
+    return Located(str(folder), f"{BY_CONTENT}{content_of(folder)[:_DIGITS]}", _by_stat(folder))
+
+
+def is_from_hub(model: str, revision: str | None) -> bool:
+    """Whether a model is loaded from the hub: it is no folder, and the local store does not have it."""
+    if Path(model).expanduser().is_dir():
+        return False
+    return revision is not None or not (stored_at(model) / RECORD).exists()
+
+
+def is_commit(revision: str | None) -> bool:
+    return revision is not None and _COMMIT.fullmatch(revision) is not None
+
+
+def load_revision(path: str, revision: str | None) -> str | None:
+    """The revision to load from the hub; none for a folder. Raises ModelNotFound where it is no commit: two calls could
+    then load different weights."""
+    if Path(path).is_dir():
+        return None
+    if not is_commit(revision):
+        hint = " `pairsmith models` fetches it without a hub." if path in CARRIED else ""
+        why = commit_of(path, revision)[1]
+        raise ModelNotFound(f"{path}: cannot be loaded: revision {revision or 'main'} leads to no commit: {why}.{hint}")
+    return revision
+
+
+def commit_of(model: str, revision: str | None, anew: bool = False) -> tuple[str | None, str]:
+    """The commit that a hub model's revision leads to, or None and why. Resolved once in a process, and `anew` once in
+    a run: so a branch that moves meanwhile gives a run one commit."""
+    if is_commit(revision):
+        return revision, ""
+    with _commits.lock:
+        if anew or (model, revision) not in _commits.known:
+            _commits.known[model, revision] = _resolved(model, revision)
+        return _commits.known[model, revision]
+
+
+def _resolved(model: str, revision: str | None) -> tuple[str | None, str]:
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        found: Any = HfApi().model_info(model, revision=revision, timeout=_SECONDS)
+        _note(model, revision or "main", str(found.sha))
+        return str(found.sha), ""
+    except HFValidationError:
+        return None, "it is neither a folder nor the id of a model on the hub"
+    except HfHubHTTPError as error:
+        if error.response.status_code < 500:
+            return None, f"the hub answered {error.response.status_code}, {_line(error)}"
+        why = f"the hub answered {error.response.status_code}"
+    except Exception as error:  # no network, offline mode: each library below the hub's raises its own
+        why = f"the hub cannot be reached ({_line(error)})"
+    cached = _cached(model, revision or "main")
+    if cached:
+        log.info("%s: %s; the cache has commit %s", model, why, cached)
+    return cached, f"{why}, and its cache knows none"
+
+
+def _cached(model: str, name: str) -> str | None:
+    """The commit to which a branch or tag led when it was last fetched to this machine."""
+    file = _ref_file(model, name)
+    found = file.read_text(encoding="utf-8").strip() if file.is_file() else None
+    return found if is_commit(found) else None
+
+
+def _note(model: str, name: str, commit: str) -> None:
+    """Note in the hub's cache to which commit a branch or tag leads, for when the hub cannot be reached: its library
+    does so only where it is asked for that name itself."""
+    file = _ref_file(model, name)
+    scratch = file.with_name(f"{file.name}.{os.getpid()}")
+    with suppress(OSError):  # a cache that cannot be written is the library's to report
+        file.parent.mkdir(parents=True, exist_ok=True)
+        scratch.write_text(commit, encoding="utf-8")
+        os.replace(scratch, file)
+
+
+def _ref_file(model: str, name: str) -> Path:
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE, f"models--{model.replace('/', '--')}", "refs", name)
+
+
+def _line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).strip().splitlines()[0][:200].rstrip(".")
+
+
+def _by_stat(folder: Path) -> str:
+    """A folder's revision as earlier versions made it, of the names, sizes and times of its files: as long as none
+    of them was touched, it still names these weights."""
+    files = sorted((file.name, file.stat()) for file in folder.iterdir() if file.is_file())
+    return f"folder-{fingerprint([[name, stat.st_size, stat.st_mtime_ns] for name, stat in files])[:12]}"

@@ -1,0 +1,52 @@
+"""The pairs of a shard as they are published: rows of the data files, and the digest of their content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+import pyarrow as pa
+
+from pairsmith.generation.pool import with_system
+from pairsmith.ids import canonical_json
+from pairsmith.storage.datafiles import PREFERENCE, RATINGS
+from pairsmith.storage.schemas import rows
+from pairsmith.storage.tables import ShardTables
+
+
+def content_digest(found: Iterable[dict[str, Any]]) -> int:
+    """A digest of a set of rows in any order; the digest of two sets together is the sum of their digests.
+
+    It is the sum modulo 2^256 of the rows' sha256: https://doi.org/10.1007/3-540-69053-0_13 (AdHash).
+    """
+    return sum(int(hashlib.sha256(canonical_json(row).encode()).hexdigest(), 16) for row in found) % 2**256
+
+
+def to_table(found: list[dict[str, Any]]) -> pa.Table:
+    return pa.Table.from_pylist(found, schema=PREFERENCE)
+
+
+def published_rows(tables: ShardTables) -> list[dict[str, Any]]:
+    """The pairs of a shard in TRL's conversational preference format, with scores, ratings and provenance.
+
+    Format: https://huggingface.co/docs/trl/dataset_formats
+    """
+    prompts = {row["prompt_id"]: row for row in rows(tables.prompts)}
+    texts = {row["completion_id"]: row["text"] for row in rows(tables.completions)}
+    ratings: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows(tables.ratings):
+        ratings[row["completion_id"]].append({field.name: row[field.name] for field in RATINGS.value_type})
+    published = []
+    for pair in rows(tables.pairs):
+        prompt = prompts[pair["prompt_id"]]
+        row = {name: pair.get(name) for name in PREFERENCE.names}
+        row["prompt"] = with_system(json.loads(prompt["messages"]), prompt["system_prompt"])
+        row["source"] = prompt["source"]
+        for side in ("chosen", "rejected"):
+            row[side] = [{"role": "assistant", "content": texts[pair[f"{side}_id"]]}]
+            row[f"{side}_ratings"] = ratings[pair[f"{side}_id"]]
+        published.append(row)
+    return published

@@ -1,0 +1,128 @@
+"""What a failed read means: a file is absent, damaged, or out of reach. Each has an error of its own.
+
+- Absent: FileNotFoundError, raised at once.
+- Damaged: DamagedFile, or TableError for a table. The bytes came whole, twice alike, and are not what was written.
+- Out of reach: StorageUnreachable, raised after several tries. Whether the file is there, and what it holds, is not
+  known then, so the caller must stop: only what is absent or damaged may be made anew.
+
+`files.Files` is the one place where errors of a file system are translated.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+from collections.abc import Callable
+from typing import IO, TypeVar
+
+import tenacity
+
+from pairsmith.errors import DataError, PairsmithError, StorageUnreachable
+from pairsmith.storage.files import Files
+
+T = TypeVar("T")
+TRIES = 6
+_WAIT = tenacity.wait_exponential_jitter(initial=0.2, max=5, jitter=0.2)  # 6 to 7 seconds in all
+_LASTING = {errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOSPC}
+_ABSENT = (FileNotFoundError, NotADirectoryError)
+
+
+def retried(place: str, action: Callable[[], T]) -> T:
+    """What `action` returns; it is called again while it fails for a reason that may pass.
+
+    `place`: the file, for the message. Raises FileNotFoundError where that is absent, StorageUnreachable for any other
+    failure that lasts.
+    """
+    tries = tenacity.Retrying(
+        stop=tenacity.stop_after_attempt(TRIES),
+        wait=_WAIT,
+        retry=tenacity.retry_if_exception(_may_pass),
+        reraise=True,
+    )
+    try:
+        return tries(action)
+    except _ABSENT:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), place) from None
+    except (PairsmithError, MemoryError):
+        raise
+    except Exception as error:  # libraries of object storage raise kinds of their own, not only OSError
+        reason = f"{type(error).__name__}: {error}"
+        raise StorageUnreachable(f"{place}: cannot be reached ({reason}); run again once it can be") from error
+
+
+def parsed(files: Files, name: str, parse: Callable[[bytes], T]) -> T:
+    """What `parse` makes of a file's bytes. Its DataError is believed only of bytes that two reads gave alike.
+
+    A connection that ends early may give fewer bytes without an error, and those look like a damaged file. So the
+    second read is made by `Files.open`, which knows how many bytes there are.
+    """
+    content = files.read(name)
+    for _ in range(TRIES):
+        try:
+            return parse(content)
+        except DataError:
+            with files.open(name) as file:
+                again = file.read()
+            if again == content:
+                raise
+            content = again
+    raise StorageUnreachable(f"{files.url(name)}: every read gives other bytes; run again once the storage is well")
+
+
+class RetriedFile(io.RawIOBase):
+    """A file opened for reading. A read that fails or falls short is made again, from the same position."""
+
+    def __init__(self, place: str, open_file: Callable[[], IO[bytes]]) -> None:
+        self._name = place
+        self._file, self._size = retried(place, lambda: _opened(open_file))
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = start + offset
+        return self._position
+
+    def read(self, size: int | None = -1) -> bytes:
+        left = max(0, self._size - self._position)
+        wanted = left if size is None or size < 0 else min(size, left)
+        content = retried(self._name, lambda: self._whole(wanted))
+        self._position += len(content)
+        return content
+
+    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
+        content = self.read(len(buffer))
+        buffer[: len(content)] = content
+        return len(content)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
+
+    def _whole(self, size: int) -> bytes:
+        self._file.seek(self._position)
+        content = self._file.read(size)
+        if len(content) < size:
+            raise EOFError(f"{len(content)} of {size} bytes came")
+        return content
+
+
+def _opened(open_file: Callable[[], IO[bytes]]) -> tuple[IO[bytes], int]:
+    file = open_file()
+    return file, file.seek(0, io.SEEK_END)
+
+
+def _may_pass(error: BaseException) -> bool:
+    if isinstance(error, (*_ABSENT, PairsmithError, MemoryError)) or not isinstance(error, Exception):
+        return False
+    return not (isinstance(error, OSError) and error.errno in _LASTING)
