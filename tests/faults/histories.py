@@ -1,15 +1,16 @@
 """Histories: what befalls a data set over weeks, drawn from a seed, in some seconds.
 
-A history is 3 to 8 steps on one data set: a run that is killed, a server that fails, a recipe or prompts that change, two
-runs at once, and a person who prunes, moves or forgets. It ends with a run that nothing disturbs. Then the data set
-must be that of a workspace in which nothing ever happened; what was asked for twice must be no more than what was
-under way at the kills, and what was dropped since; and the ledger must have counted what the endpoint charged.
+A history is 3 to 8 steps on one data set: a run that is killed, a server that fails, a recipe or prompts that change,
+two runs at once, and a person who prunes or moves the ledger or forgets prompts. It ends with a run that nothing disturbs.
+Then the data set must be that of a workspace in which nothing ever happened; what was asked for twice must be no more
+than what was under way at the kills, and what was dropped since; and the ledger must have counted what was charged.
 """
 
 from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,12 +21,13 @@ import yaml
 from pairsmith.building.runs import build
 from pairsmith.config import Recipe
 from pairsmith.config.loading import parse_recipe
-from pairsmith.ledger import bookkeeping
+from pairsmith.ledger import bookkeeping, pruning
 from pairsmith.ledger.ledger import Ledger
 from pairsmith.session import Session
 from pairsmith.testing import KINDS, FakeEndpoint, Fault, Weather
-from tests.faults.harness import Child, wait_for_calls
+from tests.faults.harness import Child, complete, wait_for_calls
 
+NAME = "history"
 CONCURRENCY = 4  # calls of one model at a time
 MODELS = 6  # at most: members, evolver, judges
 WEATHER = Weather(latency=0.004, spread=1)
@@ -68,6 +70,10 @@ class World:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.ledger = self.new_ledger()
 
+    @property
+    def workspace(self) -> str:
+        return str(self.folder / "data")
+
     def recipe(self) -> Recipe:
         """The recipe as it is now, its prompts written to their file."""
         return recipe_of(self.folder, self.endpoint, self.settings, self.prompts, self.ledger)
@@ -98,7 +104,7 @@ def recipe_of(
     ]
     judges = [{"name": name, "model": name, **model} for name in ("judge", "second")[: settings.get("judges", 1)]]
     data: dict[str, Any] = {
-        "name": "history",
+        "name": NAME,
         "workspace": str(folder / "data"),
         "ledger": ledger,
         "prompts": {"sources": [{"path": str(file)}]},
@@ -179,11 +185,17 @@ def two_runs(world: World, rng: random.Random) -> None:
 
 
 def prune(world: World, rng: random.Random) -> None:
+    """The ledger is pruned after a run; then all tables are lost, and nothing is asked to make them again."""
+    before = complete(world.recipe(), work=build_here)
     book = Ledger(world.ledger)
-    count = 0
+    found = pruning.prune(book, [world.workspace], drop=True)
     book.close()
-    world.dropped += count
-    world.story.append(f"the ledger is pruned of {count} replies")
+    assert not found.unknown
+    world.dropped += len(found.unused)
+    world.story.append(f"the ledger is pruned of {len(found.unused)} replies, and the tables are lost")
+    shutil.rmtree(Path(world.workspace, NAME, "tables"))
+    again = complete(world.recipe(), work=build_here)
+    assert (again.digest, again.calls) == (before.digest, 0)
 
 
 def move(world: World, rng: random.Random) -> None:

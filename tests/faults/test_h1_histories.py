@@ -62,7 +62,11 @@ def undisturbed(world: World) -> str:
 def check_spending(world: World) -> None:
     """The ledger counted what was charged, but for answers that were under way when their process was killed."""
     book = Ledger(world.ledger)
-    tokens, _ = book.spending.spent("history")
+    counted = [row for row in book.spending.rows() if not row["is_reckoned"]]
     book.close()
-    missing = world.endpoint.bill - tokens
-    print(missing)
+    charged = world.endpoint.answered
+    missing = charged.total() - len(counted)
+    tokens = world.endpoint.bill - sum(row["n_prompt_tokens"] + row["n_tokens"] for row in counted)
+    again = [name for name, count in charged.items() if count > 1]
+    assert 0 <= missing <= world.under_way, f"{missing} answers are not counted; charged more than once: {again}"
+    assert (tokens > 0) == (missing > 0), f"{tokens} tokens are not counted, {missing} answers"
