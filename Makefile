@@ -1,7 +1,8 @@
 # make demo: install what is needed and build a preference dataset with two small models
 # make serve: serve it: a Prefect server with its UI, a worker and the deployments; PORT=4300 for another port
 # make test: install what is needed and run all tests
-# make faults: run the fault tests in full, with 100 kills and those of the service, and print what was lost and repeated
+# make faults: run the fault tests in full, with 100 kills, 200 histories and those of the service, and print what was lost
+#   and repeated
 # Needs Python 3.11 or newer and make; everything else goes into .venv and .cache.
 
 PYTHON ?= python3
@@ -29,7 +30,9 @@ pictures: install
 	PAIRSMITH_PICTURES=$(CURDIR)/docs/images $(BIN)/pytest tests/flows/service/test_serving_browser.py
 
 faults: install
-	PAIRSMITH_KILLS=100 $(BIN)/pytest tests/faults tests/flows/service/test_serving.py tests/test_packaging.py --timeout=3600
+	PAIRSMITH_KILLS=100 $(BIN)/pytest tests/faults tests/flows/service/test_serving.py tests/test_packaging.py --timeout=3600 \
+	  --deselect tests/faults/test_h1_histories.py
+	PAIRSMITH_HISTORIES=200 $(BIN)/pytest -n 2 tests/faults/test_h1_histories.py --timeout=3600
 
 lint: install
 	$(BIN)/ruff check .

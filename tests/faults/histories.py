@@ -1,9 +1,10 @@
 """Histories: what befalls a data set over weeks, drawn from a seed, in some seconds.
 
 A history is 3 to 8 steps on one data set: a run that is killed, a server that fails, a recipe or prompts that change,
-two runs at once, and a person who prunes or moves the ledger or forgets prompts. It ends with a run that nothing disturbs.
-Then the data set must be that of a workspace in which nothing ever happened; what was asked for twice must be no more
-than what was under way at the kills, and what was dropped since; and the ledger must have counted what was charged.
+two runs at once, and a person who prunes or moves the ledger or forgets prompts. It ends with a run that nothing
+disturbs. Then the data set must be that of a workspace in which nothing ever happened; what was asked for twice must be
+no more than what was under way at the kills, and what was dropped since; and the ledger must have counted what was
+charged.
 """
 
 from __future__ import annotations
