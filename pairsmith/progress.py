@@ -29,6 +29,12 @@ class Progress:
     replies: int = 0
 
 
+def undone(stage: str, told: Sequence[Progress]) -> Progress:
+    """The progress that takes back what was told of a step that is to be done again."""
+    prompts, tokens, replies = (sum(getattr(one, name) for one in told) for name in ("prompts", "tokens", "replies"))
+    return Progress(stage, -prompts, tokens=-tokens, replies=-replies)
+
+
 def nobody(_: Progress) -> None:
     """The default listener: it ignores every event."""
 

@@ -116,6 +116,10 @@ class Reply:
         return bill.n_prompt_tokens + self.wasted[0], bill.n_tokens + self.wasted[1]
 
 
+class Awaited(Exception):
+    """Raised by a stream of a model whose replies come later: the step that asked is to be done again then."""
+
+
 Finished = list[tuple[int, Reply]]
 
 

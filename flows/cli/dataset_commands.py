@@ -143,6 +143,43 @@ def status_command(workspace: str) -> None:
             console.print(table("Ledger", ledger))
 
 
+@click.command("forget")
+@dataset_argument
+@click.option("--prompt", "prompts", multiple=True, metavar="ID", help="A prompt, by its prompt_id.")
+@click.option("--source", "sources", multiple=True, metavar="NAME", help="All prompts of a source.")
+@click.option("--matching", metavar="REGEX", help="All in whose prompt, answers or ratings this is found.")
+@click.option("--where", "columns", multiple=True, metavar="COLUMN=VALUE", help="All with this value in the table.")
+@click.option("--ledger", "url", metavar="URL", help="The ledger, where it is not the workspace's own.")
+@click.option("--may-return", is_flag=True, help="Let a later run read them again.")
+@click.option("--yes", is_flag=True, help="Do it; without this option, only count.")
+def forget_command(
+    dataset: str,
+    prompts: tuple[str, ...],
+    sources: tuple[str, ...],
+    matching: str | None,
+    columns: tuple[str, ...],
+    url: str | None,
+    may_return: bool,
+    yes: bool,
+) -> None:
+    """Take prompts of DATASET out of its ledger, tables and versions. They do not come back by a later run."""
+    with exit_codes():
+        from pairsmith.errors import ConfigError
+        from pairsmith.ledger.bookkeeping import ledger_at
+        from pairsmith.stages.forget import Choice, forget
+        from pairsmith.storage.store import Store
+
+        if wrong := [pair for pair in columns if "=" not in pair]:
+            raise ConfigError(f"--where {wrong[0]}: write COLUMN=VALUE")
+        choice = Choice(prompts, sources, matching, dict(pair.split("=", 1) for pair in columns))
+        ledger = ledger_at(dataset.rstrip("/").rpartition("/")[0] or ".", url)
+        found = forget(Store(dataset), ledger, choice, yes, may_return)
+        pairs = ", ".join(f"{count:,} pairs of {name}" for name, count in found.versions.items()) or "no version"
+        what = f"{found.prompts:,} prompts in {found.shards:,} shards, {found.replies:,} replies, {pairs}"
+        click.echo(f"{what}: {'taken out' if yes else 'found; add --yes to take them out'}")
+        click.echo("Not reached:\n" + "\n".join(f"- {place}" for place in found.unreached))
+
+
 def _decide(what: str, dataset: str, version: str | None, reason: str) -> None:
     """Release, reject or roll back, in the name of this machine's user."""
     with exit_codes():
@@ -163,6 +200,7 @@ def _decide(what: str, dataset: str, version: str | None, reason: str) -> None:
 
 
 COMMANDS = (
+    forget_command,
     show_command,
     compare_command,
     versions_command,

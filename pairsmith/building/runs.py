@@ -22,6 +22,7 @@ from pairsmith.judging.rating import STAGE as RATE
 from pairsmith.ledger.ledger import open_ledger
 from pairsmith.ledger.pruning import place_of
 from pairsmith.llms.earlier import tell_of_unadopted
+from pairsmith.llms.endpoint.batch_gathering import desks_of
 from pairsmith.llms.endpoint.hosts import tell_of_other_hosts
 from pairsmith.llms.registry import pinned
 from pairsmith.memory import frugal_memory
@@ -41,6 +42,7 @@ from pairsmith.stages.pair import pair_shard
 from pairsmith.stages.publish import gate_table, publish_run, push
 from pairsmith.stages.rate import rate_shard
 from pairsmith.stages.survey import merge_surveys, survey_shard
+from pairsmith.stages.wiring import is_in_batches
 from pairsmith.storage.fence import Fence, fence_key
 from pairsmith.storage.store import Store
 from pairsmith.storage.tables import published_ref
@@ -144,7 +146,8 @@ def run(recipe: Recipe, workers: Workers, session: Session, only: str | None = N
             if absent and (only == PAIR or len(absent) == len(loaded.shards)):
                 raise RunError(f"nothing was done: {told}")
             ready = [shard for shard in left if shard not in absent]
-            done, failures = _worked(recipe, workers, takewhile(lambda _: not fence.is_lost, ready), only, loaded)
+            going_on = takewhile(lambda _: not fence.is_lost, ready)
+            done, failures = _worked(recipe, workers, going_on, only, loaded, session)
         fence.stop_if_lost()
         _stop_at(failures)
         return Outcome(loaded, usage_of(done), told, None if only == RATE else workers.publish(loaded))
@@ -165,13 +168,47 @@ def _stop_at(failures: Sequence[BaseException]) -> None:
 
 
 def _worked(
-    recipe: Recipe, workers: Workers, shards: Iterable[str], only: str | None, loaded: Loaded
+    recipe: Recipe, workers: Workers, shards: Iterable[str], only: str | None, loaded: Loaded, session: Session
 ) -> tuple[list[StageResult], list[BaseException]]:
     """All steps of some shards, and with a survey the pairs of every shard for which it has news."""
-    done, failures = workers.work_on(shards, waves_of(recipe, only))
+    waves = waves_of(recipe, only)
+    if any(is_in_batches(spec) for spec in recipe.specs):
+        done, failures = _in_batches(recipe, workers, list(shards), waves, session)
+    else:
+        done, failures = workers.work_on(shards, waves)
     if recipe.needs_survey and only != RATE and not failures:
         more, failures = workers.work_on(workers.merge_surveys(loaded.shards), [[Step(PAIR)]])
         done += more
+    return done, failures
+
+
+def _in_batches(
+    recipe: Recipe, workers: Workers, shards: list[str], waves: Waves, session: Session
+) -> tuple[list[StageResult], list[BaseException]]:
+    """All steps of some shards, a wave after the other for all of them: their requests are submitted together.
+
+    A step whose requests are in batches ends at once, and is done again when they are answered. Where that takes
+    longer than the deadline of an endpoint, its rows are left to a later run.
+    """
+    desks, done, failures = desks_of(session), list[StageResult](), list[BaseException]()
+    seconds = max(spec.endpoint.deadline for spec in recipe.specs if spec.endpoint)
+    for wave in waves:
+        with desks.gathering():
+            todo: list[tuple[list[str], Sequence[Step]]] = [(shards, wave)]
+            while todo and not failures:
+                awaited: dict[Step, list[str]] = {}
+                for some, steps in todo:
+                    results, failed = workers.work_on(some, [steps])
+                    done += results
+                    failures += failed
+                    for one in results:
+                        if one.awaited:
+                            awaited.setdefault(Step(one.stage, one.who), []).append(one.shard)
+                todo = [(some, [step]) for step, some in awaited.items()]
+                if todo and not failures:
+                    desks.settle(seconds)
+        if failures:
+            break
     return done, failures
 
 
@@ -301,7 +338,7 @@ def preview(
         workers, store = Threads(small, one), open_store(small, one)
         loaded = workers.load(full=False)
         try:
-            _, failures = _worked(small, workers, loaded.shards, None, loaded)
+            _, failures = _worked(small, workers, loaded.shards, None, loaded, one)
         finally:
             open_ledger(small.ledger_url, one).uses.forget(place_of(store))
         _stop_at(failures)

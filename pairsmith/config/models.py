@@ -76,6 +76,14 @@ class Endpoint(Config):
     api_key_block: str | None = Field(None, description="name of the Prefect Secret block that holds the key, instead")
     headers: dict[str, str] = Field({}, description="further headers; no secrets: recipes are stored and shown")
     mode: Literal["live", "batch"] = Field("live", description="batch: hand requests in as files, collect them later")
+    batch_requests: int = Field(50_000, ge=1, description="mode batch: requests in one batch at most")
+    batch_megabytes: float = Field(190, gt=0, description="mode batch: size of one batch's file at most")
+    batch_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="mode batch: tokens of all batches under way at most: prompts, by their length, and max_tokens; "
+        "no such bound when absent",
+    )
     concurrency: int = Field(16, ge=1, le=1000, description="calls at a time; fewer while the endpoint says 429 or 503")
     requests_per_minute: float | None = Field(
         None, gt=0, description="calls started in a minute at most; no such bound when absent"

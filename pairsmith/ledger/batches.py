@@ -13,13 +13,19 @@ from pairsmith.ledger.schema import batches
 
 @dataclass(frozen=True)
 class Batch:
-    """Requests submitted together, their replies not collected yet. `id`: the endpoint's, None until it gives one."""
+    """Requests submitted together, their replies not collected yet. `id`: the endpoint's, None until it gives one.
+
+    `tokens`, `cost`: the most that they can take of the budget of `dataset`.
+    """
 
     token: str
     id: str | None
     endpoint: str
     model: str
     keys: tuple[str, ...]
+    dataset: str = ""
+    tokens: int = 0
+    cost: float = 0.0
 
     def with_id(self, batch_id: str) -> Batch:
         return replace(self, id=batch_id)
@@ -46,7 +52,31 @@ class Batches:
         found = [row._asdict() for row in self._database.fetch(query)]
         return [Batch(**row | {"keys": tuple(json.loads(row["keys"]))}) for row in found]
 
+    def keep(self, token: str, tokens: int, cost: float) -> None:
+        """Note what the requests of a batch can still take, when the replies to some of them are recorded."""
+        left = sa.update(batches).where(batches.c.token == token).values(tokens=tokens, cost=cost)
+        self._database.write(lambda connection: connection.execute(left))
+
+    def held(self, dataset: str) -> tuple[int, float]:
+        """The most tokens and cost that batches under way can take of the budget of `dataset`."""
+        return _added(self._database.fetch(_held(dataset))[0])
+
     def close(self, batch: Batch) -> None:
         """Forget a batch, whose replies are recorded or which was never submitted."""
         gone = sa.delete(batches).where(batches.c.token == batch.token)
         self._database.write(lambda connection: connection.execute(gone))
+
+
+def held_in(connection: sa.Connection, dataset: str) -> tuple[int, float]:
+    """`Batches.held` within a transaction."""
+    return _added(connection.execute(_held(dataset)).one())
+
+
+def _held(dataset: str) -> sa.Select[tuple[int, float]]:
+    tokens, cost = (sa.func.sum(batches.c[name]) for name in ("tokens", "cost"))
+    return sa.select(tokens, cost).where(batches.c.dataset == dataset)
+
+
+def _added(row: sa.Row[tuple[int, float]]) -> tuple[int, float]:
+    tokens, cost = row
+    return int(tokens or 0), float(cost or 0)

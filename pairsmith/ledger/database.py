@@ -80,6 +80,15 @@ class Database:
         with self.writing, self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(sa.text("VACUUM"))
 
+    def erase(self) -> None:
+        """Overwrite on the disk what was deleted. Raises DataError while another process is reading the database."""
+        statements = ["PRAGMA secure_delete=ON", "VACUUM"] if self.is_sqlite else ["VACUUM FULL replies"]
+        with self.writing, self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            for statement in statements:
+                connection.execute(sa.text(statement))
+            if self.is_sqlite and connection.execute(sa.text("PRAGMA wal_checkpoint(TRUNCATE)")).one()[0]:
+                raise DataError(f"{self.url}: in use, so what was deleted is still in its file; forget again later")
+
     def close(self) -> None:
         """Close the connections that are not in use."""
         self.engine.dispose()

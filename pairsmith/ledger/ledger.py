@@ -47,6 +47,10 @@ class Ledger:
         """Give the space of dropped replies back to the disk."""
         self._database.compact()
 
+    def erase(self) -> None:
+        """Overwrite on the disk what was deleted; see `Database.erase`."""
+        self._database.erase()
+
     def close(self) -> None:
         """Close the connections; one in use by another thread is closed when that thread is done with it."""
         self._database.close()

@@ -46,7 +46,7 @@ def prune(ledger: Ledger, workspaces: Sequence[str], gone: Sequence[str] = (), d
     with _held(ledger, sorted(places | {place_of(store) for store in named})), ledger.uses.alone() as connection:
         found, waiting = tables_in(connection), _awaited(connection)
         given_up = [name for name in waiting if name in gone]
-        past = _past([table for table, _ in found], gone, given_up) + _lost([table for table, _ in found], workspaces)
+        past = _past([table for table, _ in found], gone, given_up) + _lost(found, workspaces)
         present = [(table, is_open) for table, is_open in found if table not in set(past)]
         unknown = [*_unnoted([name for name in waiting if name not in gone]), *_unfinished(present, named)]
         unused = [] if unknown else list(_unused(connection, past))
@@ -100,17 +100,23 @@ def _past(tables: Sequence[Table], gone: Sequence[str], given_up: Sequence[str])
     return [table for table in tables if table.dataset in gone or table.place in gone]
 
 
-def _lost(tables: Sequence[Table], workspaces: Sequence[str]) -> list[Table]:
-    """The tables that are gone from the workspaces that were named, or whose data set is."""
+def _lost(tables: Sequence[tuple[Table, bool]], workspaces: Sequence[str]) -> list[Table]:
+    """The tables that are gone from the workspaces that were named, or whose data set is.
+
+    One that is open is not there yet; it is gone with its data set.
+    """
     addresses = {place_of(Store(workspace)) for workspace in workspaces}
     found = cache(lambda place, shard: set(Store(place).names_in(f"tables/{shard}".rstrip("/"))))
 
-    def is_lost(table: Table) -> bool:
+    def is_lost(table: Table, is_open: bool) -> bool:
+        if is_open:
+            return not Store(table.place).names_in("")
         if (table.shard, table.part) == RUN:
             return not found(table.place, "")
         return f"{table.part}.parquet" not in found(table.place, table.shard)
 
-    return [table for table in tables if table.place.rpartition("/")[0] in addresses and is_lost(table)]
+    here = [(table, is_open) for table, is_open in tables if table.place.rpartition("/")[0] in addresses]
+    return [table for table, is_open in here if is_lost(table, is_open)]
 
 
 def _unfinished(tables: Sequence[tuple[Table, bool]], named: Sequence[Store]) -> list[str]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from pairsmith.ledger.batches import held_in
 from pairsmith.ledger.database import Database
 from pairsmith.ledger.schema import reservations
 from pairsmith.ledger.spending import spent_in
@@ -27,7 +28,10 @@ Amount = tuple[int, float]  # tokens and cost
 
 @dataclass(frozen=True)
 class Granted:
-    """What a data set has spent, what a process may use beyond that, and what others hold."""
+    """What a data set has spent, what a process may use beyond that, and what others hold.
+
+    What submitted batches can cost counts as spent: it may take a day until they are collected, and by any process.
+    """
 
     fits: bool
     spent: Amount
@@ -54,7 +58,8 @@ class Reservations:
             mine = reservations.c.holder == holder
             past = reservations.c.ends < now
             connection.execute(sa.delete(reservations).where(reservations.c.dataset == dataset, mine | past))
-            spent, others = spent_in(connection, dataset), _held(connection, dataset)
+            spent = added(spent_in(connection, dataset), held_in(connection, dataset))
+            others = _held(connection, dataset)
             held, fits = _portion(most, spent, others, used, more)
             self._hold(connection, holder, dataset, held, now)
             return Granted(fits, spent, held, others)
@@ -95,6 +100,11 @@ class Reservations:
         if any(held):
             row = {"holder": holder, "dataset": dataset, "tokens": held[0], "cost": held[1]}
             connection.execute(sa.insert(reservations).values(row | {"ends": now + LEASE_SECONDS}))
+
+
+def added(one: Amount, other: Amount) -> Amount:
+    """The sum of two amounts."""
+    return one[0] + other[0], one[1] + other[1]
 
 
 def _portion(

@@ -67,6 +67,9 @@ batches = sa.Table(
     sa.Column("endpoint", sa.Text, nullable=False),
     sa.Column("model", sa.Text, nullable=False),
     sa.Column("keys", sa.Text, nullable=False),
+    sa.Column("dataset", sa.Text, nullable=False, server_default=""),
+    sa.Column("tokens", sa.BigInteger, nullable=False, server_default="0"),  # that its requests can take at most
+    sa.Column("cost", sa.Float, nullable=False, server_default="0"),
 )
 adoptions = sa.Table(
     "adoptions",
@@ -123,7 +126,7 @@ def add_tables(connection: sa.Connection, *tables: sa.Table) -> None:
                 connection.execute(sa.schema.CreateIndex(index, if_not_exists=True))
 
 
-def add_column(connection: sa.Connection, column: sa.Column[str]) -> None:
+def add_column(connection: sa.Connection, column: sa.Column[Any]) -> None:
     """Add a column to its table, unless it exists."""
     table = column.table.name
     if column.name not in _columns(connection)[table]:
@@ -164,12 +167,18 @@ def _money(connection: sa.Connection) -> None:
     connection.execute(sa.insert(awaited).from_select(["dataset"], sa.select(replies.c.dataset).distinct()))
 
 
+def _budget_of_a_batch(connection: sa.Connection) -> None:
+    for column in (batches.c.dataset, batches.c.tokens, batches.c.cost):
+        add_column(connection, column)
+
+
 MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
     _replies_and_batches,  # 1
     _asker_of_a_reply,  # 2
     _fence_of_a_data_set,  # 3
     _where_replies_are_from,  # 4
     _money,  # 5
+    _budget_of_a_batch,  # 6
 )
 
 

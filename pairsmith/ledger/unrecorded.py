@@ -35,7 +35,7 @@ def keep(database: Database, rows: Mapping[str, Sequence[dict[str, Any]]]) -> st
 
     Returns the end of a sentence that says where they are, or why they are nowhere.
     """
-    folder, count = _folder(database), sum(map(len, rows.values()))
+    folder, count = _folder(database), max(map(len, rows.values()))
     file, unfinished = folder / f"{uuid.uuid4().hex}.json", folder / f".{uuid.uuid4().hex}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -45,8 +45,8 @@ def keep(database: Database, rows: Mapping[str, Sequence[dict[str, Any]]]) -> st
     except OSError as error:
         with suppress(OSError):
             unfinished.unlink()
-        return f"; nor can {count} of their rows be kept in {folder} ({error}): they will be asked for again"
-    return f"; {count} of their rows are kept in {file}, and the next run here records them first"
+        return f"; nor can {count} of them be kept in {folder} ({error}): they will be asked for again"
+    return f"; {count} of them are kept in {file}, and the next run here records them first"
 
 
 def record(database: Database) -> None:
@@ -61,7 +61,7 @@ def record(database: Database) -> None:
             reason = f"the replies kept in {file} still cannot be recorded: {reason_of(error)}"
             raise DataError(f"ledger: {reason}") from error
         file.unlink(missing_ok=True)
-        log.warning("ledger: %d rows that it could not take before are recorded", sum(map(len, kept.values())))
+        log.warning("ledger: %d replies that it could not take before are recorded", max(map(len, kept.values())))
 
 
 def _insert(kept: Mapping[str, Sequence[dict[str, Any]]], connection: sa.Connection) -> None:

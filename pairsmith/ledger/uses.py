@@ -80,6 +80,11 @@ class Uses:
 
         self._database.write(end)
 
+    def reopen(self, place: str, shards: Collection[str]) -> None:
+        """Note that the tables of some shards are to be made again. What was in use for them before stays so."""
+        again = sa.update(uses).where(uses.c.place == place, uses.c.shard.in_(shards), uses.c.shard != RUN[0])
+        self._database.write(lambda connection: connection.execute(again.values(is_open=True)))
+
     def forget(self, place: str) -> None:
         """Forget what a data set uses, which is no more."""
         self._database.write(lambda connection: connection.execute(sa.delete(uses).where(uses.c.place == place)))

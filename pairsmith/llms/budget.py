@@ -14,6 +14,7 @@ from pairsmith.config import Price
 from pairsmith.errors import BudgetSpent
 from pairsmith.ledger.ledger import Ledger
 from pairsmith.ledger.replies import Account
+from pairsmith.ledger.reservations import Amount
 from pairsmith.llms.bills import most_of
 from pairsmith.llms.purse import Purse
 from pairsmith.llms.recorded import recording
@@ -28,7 +29,7 @@ class Budgeted:
 
     def __init__(self, llm: LLM, purse: Purse, price: Price | None, answers: int = 1) -> None:
         self.identity = llm.identity
-        self._llm, self._purse, self._price, self._answers = llm, purse, price or Price(), answers
+        self._llm, self._purse, self._price, self._answers = llm, purse, price, answers
 
     def recording(self, account: Account, ledger: Ledger) -> Budgeted | None:
         """See `recorded.recording`."""
@@ -40,7 +41,8 @@ class Budgeted:
         while done < len(requests):
             reserved: list[tuple[int, float]] = []
             for request in requests[done:]:
-                amount = self._at_most(request)
+                tokens, cost = amount_of(request, self._price)
+                amount = (self._answers * tokens, self._answers * cost)
                 if not self._purse.reserve(*amount, wait=not reserved):
                     break
                 reserved.append(amount)
@@ -58,21 +60,23 @@ class Budgeted:
                 finally:  # when the replies are recorded: before, neither the ledger nor a reservation would count them
                     for index, reply in finished:
                         unsettled.discard(index)
-                        self._purse.settle(reserved[index], self._spent(reply, reserved[index]))
+                        self._purse.settle(reserved[index], spent_on(reply, reserved[index], self._price))
         finally:
             if unsettled:
                 self._purse.mark_stale()
             for index in unsettled:
                 self._purse.settle(reserved[index], (0, 0.0))
 
-    def _at_most(self, request: Request) -> tuple[int, float]:
-        """The most tokens and cost of a request."""
-        prompt, answer = most_of(request)
-        return self._answers * (prompt + answer), self._answers * self._price.of(prompt, answer)
 
-    def _spent(self, reply: Reply, reserved: tuple[int, float]) -> tuple[int, float]:
-        """What a reply cost; where the endpoint does not say, all that was reserved."""
-        prompt, answer = reply.cost
-        if prompt + answer == 0 and reply.error is None:
-            return reserved
-        return prompt + answer, self._price.of(prompt, answer)
+def amount_of(request: Request, price: Price | None) -> Amount:
+    """The most tokens and cost of a request."""
+    prompt, answer = most_of(request)
+    return prompt + answer, (price or Price()).of(prompt, answer)
+
+
+def spent_on(reply: Reply, reserved: Amount, price: Price | None) -> Amount:
+    """What a reply cost; where the endpoint does not say, all that was reserved."""
+    prompt, answer = reply.cost
+    if prompt + answer == 0 and reply.error is None:
+        return reserved
+    return prompt + answer, (price or Price()).of(prompt, answer)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from pairsmith.config import Budget
 from pairsmith.ledger.ledger import Ledger, open_ledger
-from pairsmith.ledger.reservations import LEASE_SECONDS, Amount
+from pairsmith.ledger.reservations import LEASE_SECONDS, Amount, added
 from pairsmith.session import Session
 
 PAUSE = 0.2  # seconds until a process asks again for what another one holds
@@ -19,7 +19,11 @@ log = logging.getLogger(__name__)
 
 
 class Purse:
-    """What a data set has spent and reserved; shared by all of its models in this process."""
+    """What a data set has spent and reserved; shared by all of its models in this process.
+
+    Requests for a batch are held until it is submitted. What it can cost counts as spent from then on, and until its
+    replies are recorded: the ledger has it with the batch, for every process.
+    """
 
     def __init__(self, budget: Budget, tokens: int, cost: float, reread: Callable[[], Amount] | None = None) -> None:
         self._budget = budget
@@ -51,6 +55,32 @@ class Purse:
             self._reserved_cost -= reserved[1]
             self.tokens, self.cost = self.tokens + spent[0], self.cost + spent[1]
             self._reservations -= 1
+            self._changed.notify_all()
+
+    def hold(self, amount: Amount) -> bool:
+        """Keep an amount for a request that waits to be submitted in a batch; False where it does not fit."""
+        with self._changed:
+            if self._is_stale and self._reservations == 0:
+                self._refresh()
+            if not (self._fits(*amount) or self._extended(*amount)):
+                return False
+            self._reserved_tokens += amount[0]
+            self._reserved_cost += amount[1]
+            return True
+
+    def let_go(self, held: Amount, submitted: bool) -> None:
+        """Keep an amount no longer, since its requests are submitted, in a batch that is noted, or given up."""
+        with self._changed:
+            self._reserved_tokens -= held[0]
+            self._reserved_cost -= held[1]
+            if submitted:
+                self.tokens, self.cost = added((self.tokens, self.cost), held)
+            self._changed.notify_all()
+
+    def collected(self, held: Amount, spent: Amount) -> None:
+        """Count what requests of a batch have cost instead of what they could cost; both are in the ledger."""
+        with self._changed:
+            self.tokens, self.cost = self.tokens + spent[0] - held[0], self.cost + spent[1] - held[1]
             self._changed.notify_all()
 
     def mark_stale(self) -> None:
@@ -88,7 +118,7 @@ class SharedPurse(Purse):
     """
 
     def __init__(self, budget: Budget, dataset: str, ledger: Ledger) -> None:
-        super().__init__(budget, *ledger.spending.spent(dataset))
+        super().__init__(budget, *_spent(ledger, dataset))
         self._dataset, self._reservations_in, self._holder = dataset, ledger.reservations, uuid.uuid4().hex
         self._held: Amount = (0, 0.0)
         self._others, self._next_try = False, 0.0
@@ -104,6 +134,16 @@ class SharedPurse(Purse):
     def settle(self, reserved: Amount, spent: Amount) -> None:
         super().settle(reserved, spent)
         self._used = time.monotonic()
+
+    def collected(self, held: Amount, spent: Amount) -> None:
+        with self._changed:
+            left = [None if most is None else most - now for most, now in zip(self._limit, self._sums(), strict=True)]
+            super().collected(held, spent)  # what others may use as well: this process has no more than before
+            tokens, cost = (None if one is None else one + now for one, now in zip(left, self._sums(), strict=True))
+            self._limit = (tokens, cost)
+
+    def _sums(self) -> Amount:
+        return self.tokens, self.cost
 
     def _refresh(self) -> None:
         self._hold((0, 0.0))  # so the next reservation is made in the ledger, which tells what was spent
@@ -154,7 +194,7 @@ class SharedPurse(Purse):
 
     def _renew_or_give_back(self) -> None:
         now = time.monotonic()
-        if self._reservations == 0 and now - self._used > IDLE_SECONDS:
+        if self._reservations == 0 == self._reserved_tokens and now - self._used > IDLE_SECONDS:
             self._give_back()
         elif now - self._written > LEASE_SECONDS / 4:
             self._reservations_in.renew(self._holder, self._dataset, self._held)
@@ -168,9 +208,14 @@ def purse_of(ledger_url: str, dataset: str, budget: Budget, session: Session) ->
         ledger = open_ledger(ledger_url, session)
         if ledger.is_shared:
             return SharedPurse(budget, dataset, ledger)
-        return Purse(budget, *ledger.spending.spent(dataset), lambda: ledger.spending.spent(dataset))
+        return Purse(budget, *_spent(ledger, dataset), lambda: _spent(ledger, dataset))
 
     return session.share(("purse", ledger_url, dataset, budget.model_dump_json()), opened, _close)
+
+
+def _spent(ledger: Ledger, dataset: str) -> Amount:
+    """What a data set has spent, with what its submitted batches can cost."""
+    return added(ledger.spending.spent(dataset), ledger.batches.held(dataset))
 
 
 def _close(purse: Purse) -> None:

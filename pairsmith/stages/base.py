@@ -21,8 +21,8 @@ from pairsmith.ledger.pruning import table_of
 from pairsmith.llms.recorded import Recorded
 from pairsmith.pairing.select import STAGE as PAIR
 from pairsmith.pairing.survey import STAGE as SURVEY
-from pairsmith.progress import Progress, Tell
-from pairsmith.protocol import Identity
+from pairsmith.progress import Progress, Tell, undone
+from pairsmith.protocol import Awaited, Identity
 from pairsmith.session import Session
 from pairsmith.storage.schemas import Reason
 from pairsmith.storage.store import RecentTables, Store, TableRef
@@ -50,6 +50,7 @@ class StageResult:
     tokens: int = 0
     cost: float = 0.0
     failed: int = 0
+    awaited: bool = False  # its requests are in batches, and it is to be done again when those are answered
 
 
 def open_store(recipe: Recipe, session: Session | None = None) -> Store:
@@ -77,20 +78,34 @@ def asked_table(
     llm: Recorded,
     whole: Progress,
     tell: Tell,
-    make: Callable[[], pd.DataFrame],
+    make: Callable[[Tell], pd.DataFrame],
 ) -> StageResult:
-    """Make a table that needs a model, unless it is there with this fingerprint; note which replies it uses."""
+    """Make a table that needs a model, unless it is there with this fingerprint; note which replies it uses.
+
+    `make` is called with `tell`.
+    """
     stored, table = store.fresh(ref, fingerprint), table_of(store, llm.dataset, ref)
     if stored:
         if llm.uses.noted(table.place).get((table.shard, table.part)) == fingerprint:
             tell(whole)
         else:  # made before uses were noted: the same requests again, of which the ledger has the replies
             with llm.silent():
-                make()
+                make(tell)
             llm.uses.note(table, fingerprint, llm.used)
         return StageResult(whole.stage, ref.shard, who, len(stored.data))
     llm.uses.begin(table)
-    data = make()
+    told: list[Progress] = []
+
+    def tell_and_note(event: Progress) -> None:
+        told.append(event)
+        tell(event)
+
+    try:
+        data = make(tell_and_note)
+    except Awaited:
+        tell(undone(whole.stage, told))
+        asked = (llm.calls, llm.prompt_tokens, llm.tokens, llm.cost)
+        return StageResult(whole.stage, ref.shard, who, 0, *asked, awaited=True)
     llm.uses.note(table, fingerprint, llm.used)  # before the table is there: what it uses is never unknown
     failed = int(data["error"].str.startswith(str(Reason.FAILED)).fillna(False).sum())
     store.write(ref, data, f"{INCOMPLETE} {fingerprint}" if failed else fingerprint)

@@ -30,7 +30,7 @@ def evolve_shard(recipe: Recipe, shard: str, session: Session) -> StageResult:
         llm,
         Progress(evolution.STAGE, len(source.data)),
         session.tell,
-        lambda: evolve(source.data, parents.data, settings, llm, session.tell),
+        lambda tell: evolve(source.data, parents.data, settings, llm, tell),
     )
 
 

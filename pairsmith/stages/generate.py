@@ -42,7 +42,7 @@ def generate_shard(recipe: Recipe, shard: str, member_name: str, session: Sessio
         llm,
         share,
         session.tell,
-        lambda: generate(source.data, recipe.pool, member, llm, session.tell),
+        lambda tell: generate(source.data, recipe.pool, member, llm, tell),
     )
 
 

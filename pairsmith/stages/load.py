@@ -9,6 +9,7 @@ from pairsmith.ids import fingerprint
 from pairsmith.session import Session
 from pairsmith.sources import prompts
 from pairsmith.sources.cache import Notes
+from pairsmith.sources.forgotten import Forgotten
 from pairsmith.sources.http import fetched
 from pairsmith.sources.sharding import Loaded, known_prompts, shard_prompts
 from pairsmith.stages.base import open_store
@@ -24,7 +25,7 @@ def load(recipe: Recipe, session: Session) -> Loaded:
     notes = Notes(store, known.homes, _fingerprint())
     with fetched(recipe.prompts, store.files.local_path("sources")) as bodies:
         read = prompts.read_prompts(recipe.prompts, bodies, notes)
-        loaded = shard_prompts(read, store, recipe.shard_size, known)
+        loaded = shard_prompts(Forgotten(store).refuse(read), store, recipe.shard_size, known)
         notes.keep_unfinished()
         notes.tidy(prompts.noted_files(recipe.prompts, bodies))
     return loaded

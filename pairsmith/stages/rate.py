@@ -52,7 +52,7 @@ def rate_shard(recipe: Recipe, shard: str, judge_name: str, session: Session) ->
         llm,
         share,
         session.tell,
-        lambda: rate(*data, settings, judge, llm, families, session.tell),
+        lambda tell: rate(*data, settings, judge, llm, families, tell),
     )
 
 

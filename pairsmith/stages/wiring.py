@@ -22,14 +22,22 @@ _ROLES = {Member: "member", Evolver: "evolver", Judge: "judge"}
 def recorded_model(recipe: Recipe, spec: Member | Evolver | Judge, session: Session) -> Recorded:
     """A model of a recipe, kept within its budget, its replies recorded in the ledger."""
     ledger, budget = open_ledger(recipe.ledger_url, session), recipe.budget
-    in_batches = spec.endpoint is not None and spec.endpoint.mode == "batch"
-    llm: LLM = Batched(spec, ledger, session) if in_batches else open_llm(spec, session)
-    if budget != Budget():
-        again = spec.endpoint is not None and not in_batches and spec.endpoint.attempts > 1
-        purse = purse_of(recipe.ledger_url, recipe.name, budget, session)
-        llm = Budgeted(llm, purse, spec.price, answers=2 if again else 1)
+    purse = purse_of(recipe.ledger_url, recipe.name, budget, session) if budget != Budget() else None
+    llm: LLM
+    if is_in_batches(spec):
+        llm = Batched(spec, ledger, session, recipe.name, purse)
+    else:
+        llm = open_llm(spec, session)
+        if purse:
+            again = spec.endpoint is not None and spec.endpoint.attempts > 1
+            llm = Budgeted(llm, purse, spec.price, answers=2 if again else 1)
     asker, earlier = f"{role_of(spec)} {spec.name}", earlier_identities(spec, llm.identity, ledger)
     return Recorded(llm, ledger, recipe.name, spec.price, asker, earlier, host_of(spec))
+
+
+def is_in_batches(spec: ModelSpec) -> bool:
+    """Whether a model is asked through files, its replies collected later."""
+    return spec.endpoint is not None and spec.endpoint.mode == "batch"
 
 
 def recorded_encoder(recipe: Recipe, session: Session) -> Recorded:

@@ -88,7 +88,7 @@ def _same(files: Mapping[str, str], newest: Version | None) -> dict[str, str]:
 
 def _uploaded(store: Store, draft: Draft, files: list[str]) -> dict[str, str]:
     """Upload files of a draft, data only once -> where each is."""
-    upload = f"{UPLOADS}/{datetime.now(UTC).strftime(STAMP)}-{uuid.uuid4().hex}"
+    upload = new_upload()
     with store.files.scratch_folder() as scratch:
         for file in files:
             if file not in draft.uploaded:
@@ -99,6 +99,11 @@ def _uploaded(store: Store, draft: Draft, files: list[str]) -> dict[str, str]:
     places = {file: f"{upload}/{file}" for file in files} | draft.uploaded
     draft.uploaded = {file: places[file] for file in draft.data if file in places}
     return {file: places[file] for file in files}
+
+
+def new_upload() -> str:
+    """The folder for a new upload, which no other has."""
+    return f"{UPLOADS}/{datetime.now(UTC).strftime(STAMP)}-{uuid.uuid4().hex}"
 
 
 def _put_new(store: Store, name: str, content: bytes) -> bool:

@@ -158,8 +158,7 @@ class LocalFiles:
     def lock(self, busy: str, wait: float | None = None) -> Iterator[None]:
         root = Path(self.root)
         try:
-            if not self.exists(""):
-                root.mkdir(parents=True, exist_ok=True)
+            root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(f"workspace: {root} cannot be written: {error}") from error
         for folder in retried(self.root, lambda: [root, *root.glob("*"), *root.glob("tables/*")]):

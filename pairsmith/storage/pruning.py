@@ -49,6 +49,19 @@ def prune_held(store: Store, keep: int) -> list[str]:
     return removed
 
 
+def remove_unnamed(store: Store) -> None:
+    """Remove all that uploads left which were cut short, and each uploaded file that no version names any more.
+
+    For callers that hold the data set as a run does and have found every version readable: nobody uploads meanwhile.
+    """
+    if store.files.local_path("") is not None:
+        return
+    all_versions = history(store)
+    for name in all_versions.cut:
+        store.files.remove_folder(f"versions/{name}")
+    _sweep(store, list(all_versions.names), {f"{UPLOADS}/{file}" for file in store.files.tree(UPLOADS)})
+
+
 def _remove(store: Store, name: str) -> set[str]:
     """Remove a version; returns where the files are that its commit named, for `_sweep`."""
     version = version_at(store, name)

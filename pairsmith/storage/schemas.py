@@ -31,6 +31,7 @@ class Reason(StrEnum):
     DUPLICATE = "duplicate"
     CONTAMINATED = "contaminated"  # shares words with a benchmark of prompts.decontaminate
     NEAR_DUPLICATE = "near_duplicate"  # at least as similar to an earlier prompt as prompts.near_duplicates
+    FORGOTTEN = "forgotten"  # a person had it taken out: see `pairsmith forget`
     NO_COMPLETION = "no_completion"  # no member gave a completion
     FAILED = "failed"  # the request failed for a temporary reason; the next run asks again
     REFUSED = "refused"  # the request would fail again, such as one longer than the model's context

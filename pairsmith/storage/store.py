@@ -13,7 +13,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -230,8 +230,15 @@ def digest_of(data: pd.DataFrame) -> str:
 
 
 def _arrow(content: bytes) -> pa.Table:
-    try:
+    with _readable():
         return pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Whatever fails while bytes in memory are made a table, but for a lack of memory, says that they are damaged."""
+    try:
+        yield
     except MemoryError:
         raise
     except Exception as error:
@@ -241,10 +248,8 @@ def _arrow(content: bytes) -> pa.Table:
 def _stored(ref: TableRef, content: bytes) -> Stored:
     table = _arrow(content)
     metadata = table.schema.metadata or {}
-    try:
+    with _readable():
         data = table.to_pandas(types_mapper=_pandas_type)
-    except pa.ArrowException as error:
-        raise TableError(f"not a readable table: {type(error).__name__}: {error}") from error
     if list(data.columns) != list(TABLES[ref.table].columns):
         raise TableError(f"not a {ref.table} table: columns {list(data.columns)}")
     validated(ref.table, data)

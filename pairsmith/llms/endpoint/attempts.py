@@ -17,6 +17,7 @@ from typing import Any
 from pairsmith.config import Endpoint
 from pairsmith.errors import ConfigError
 from pairsmith.llms.bills import bill_of, most_of
+from pairsmith.llms.endpoint.holds import Hold
 from pairsmith.llms.endpoint.keys import without
 from pairsmith.llms.endpoint.limits import Limits
 from pairsmith.llms.endpoint.wire import (
@@ -57,6 +58,11 @@ def backoff(failing: float) -> float:
     call that failed at an endpoint that answers others is sent again soon, within the same limit on concurrent calls.
     """
     return min(failing, LONGEST_WAIT) * random.uniform(1.0, 1.25) + random.uniform(0.01, 0.1)
+
+
+def held(hold: Hold) -> Reply:
+    """The reply to a request that is not sent, since the endpoint says to wait longer than the deadline."""
+    return Reply("", error=f"not asked, {_too_long(hold.remaining())}: {hold.problem}")
 
 
 def _too_long(seconds: float) -> str:
@@ -129,10 +135,6 @@ class Attempts:
     def down(self) -> Reply:
         """The reply to a request that is not sent, since the endpoint was given up."""
         return Reply("", error=f"not asked, the endpoint is down: {self._breaker.problem}")
-
-    def held(self, seconds: float) -> Reply:
-        """The reply to a request that is not sent, since the endpoint says to wait longer than the deadline."""
-        return Reply("", error=f"not asked, {_too_long(seconds)}: {self._hold.problem}")
 
     async def ask(self, request: Request, probe: bool, waste: Waste) -> Reply:
         """One reply within the deadline, after as many attempts as the recipe and the budget allow."""

@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 
 from pairsmith.config import Endpoint
-from pairsmith.llms.endpoint.attempts import Attempts, Waste
+from pairsmith.llms.endpoint.attempts import Attempts, Waste, held
 from pairsmith.llms.endpoint.holds import Hold
 from pairsmith.llms.endpoint.jobs import Job, ReplySink
 from pairsmith.llms.endpoint.limits import Limits
@@ -79,10 +79,10 @@ class EndpointEngine:
         if self._breaker.given_up:
             self._end_queue(self._attempts.down())
         now = self._loop.time()
-        if (held := self._hold.remaining()) > self._deadline:
-            self._end_queue(self._attempts.held(held))  # those that wait for a permit get one, and give up with it
-        elif held:
-            self._timer = self._loop.call_later(held, self._start_jobs)
+        if (seconds := self._hold.remaining()) > self._deadline:
+            self._end_queue(held(self._hold))  # those that wait for a permit get one, and give up with it
+        elif seconds:
+            self._timer = self._loop.call_later(seconds, self._start_jobs)
             return
         while self._permits < self._concurrency.limit:
             while self._resuming and self._resuming[0].done():  # cancelled

@@ -12,29 +12,29 @@ from pairsmith import testing
 from pairsmith.config import Endpoint, ModelSpec, Recipe, Sampling
 from pairsmith.ledger.batches import Batch
 from pairsmith.ledger.ledger import Ledger
-from pairsmith.llms.endpoint import batch
+from pairsmith.llms.endpoint import batch_gathering
 from pairsmith.llms.endpoint.batch import Batched
 from pairsmith.llms.recorded import Recorded
 from pairsmith.protocol import Reply, Request
-from pairsmith.session import process_session
+from pairsmith.session import Session
 from pairsmith.testing import FakeEndpoint
 from tests.runs import generate, run
 
 
 @pytest.fixture
 def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEndpoint]:
-    monkeypatch.setattr(batch, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(batch_gathering, "POLL_SECONDS", 0.02)
     with FakeEndpoint() as made:
         yield made
 
 
 def ask(endpoint: FakeEndpoint, ledger: Ledger, count: int = 5, deadline: float = 30) -> list[Reply]:
     where = Endpoint(base_url=endpoint.url, api_key_env=None, mode="batch", deadline=deadline, attempts=1)
-    llm = Batched(ModelSpec(backend="openai", model="m", endpoint=where), ledger, process_session())
     texts = [f"Question {n}?" for n in range(count)]
-    return generate(
-        Recorded(llm, ledger), [Request(({"role": "user", "content": text},), Sampling(), 1) for text in texts]
-    )
+    with Session() as session:
+        llm = Batched(ModelSpec(backend="openai", model="m", endpoint=where), ledger, session)
+        requests = [Request(({"role": "user", "content": text},), Sampling(), 1) for text in texts]
+        return generate(Recorded(llm, ledger), requests)
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_an_ended_batch_gives_what_it_has_and_the_rest_is_asked_again(
     replies = ask(endpoint, ledger)
     assert sorted("ended as expired" in str(reply.error) for reply in replies) == [False] * 2 + [True] * 3
     monkeypatch.undo()
-    monkeypatch.setattr(batch, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(batch_gathering, "POLL_SECONDS", 0.02)
     assert [reply.error for reply in ask(endpoint, ledger)] == [None] * 5
 
 
