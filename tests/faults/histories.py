@@ -22,15 +22,19 @@ import yaml
 from pairsmith.building.runs import build
 from pairsmith.config import Recipe
 from pairsmith.config.loading import parse_recipe
+from pairsmith.ids import prompt_id
 from pairsmith.ledger import bookkeeping, pruning
 from pairsmith.ledger.ledger import Ledger
 from pairsmith.session import Session
+from pairsmith.stages.forget import Choice, forget
+from pairsmith.storage.store import Store
 from pairsmith.testing import KINDS, FakeEndpoint, Fault, Weather
 from tests.faults.harness import Child, complete, wait_for_calls
 
 NAME = "history"
 CONCURRENCY = 4  # calls of one model at a time
 MODELS = 6  # at most: members, evolver, judges
+FEWEST = 6  # prompts
 WEATHER = Weather(latency=0.004, spread=1)
 
 
@@ -70,6 +74,11 @@ class World:
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.ledger = self.new_ledger()
+
+    @property
+    def wanted(self) -> list[str]:
+        """The prompts that are not forgotten."""
+        return [prompt for prompt in self.prompts if prompt not in self.forgotten]
 
     @property
     def workspace(self) -> str:
@@ -161,7 +170,7 @@ def change_prompts(world: World, rng: random.Random) -> None:
         match rng.choice(("add", "remove", "edit", "shuffle")):
             case "add":
                 world.prompts.insert(place, f"Another question {rng.randrange(10**6)}?")
-            case "remove" if len(world.prompts) > 6:
+            case "remove" if len(world.wanted) > FEWEST:
                 del world.prompts[place]
             case "edit":
                 world.prompts[place] += " Please."
@@ -199,6 +208,22 @@ def prune(world: World, rng: random.Random) -> None:
     assert (again.digest, again.calls) == (before.digest, 0)
 
 
+def forget_prompt(world: World, rng: random.Random) -> None:
+    """A prompt is forgotten after a run, while its row stays in the file; nothing is asked to make the rest again."""
+    complete(world.recipe(), work=build_here)
+    if len(world.wanted) < FEWEST:
+        return
+    text = rng.choice(world.wanted)
+    book = Ledger(world.ledger)
+    chosen = Choice(prompts=(prompt_id([{"role": "user", "content": text}], None),))
+    found = forget(Store(str(Path(world.workspace, NAME))), book, chosen, yes=True)
+    book.close()
+    assert found.prompts == 1
+    world.forgotten.append(text)
+    world.story.append(f"{text!r} is forgotten, with {found.replies} replies")
+    assert complete(world.recipe(), work=build_here).calls == 0
+
+
 def move(world: World, rng: random.Random) -> None:
     """The ledger is exported, and imported by another that takes its place."""
     old, world.ledger = Ledger(world.ledger), world.new_ledger()
@@ -219,6 +244,7 @@ STEPS: dict[str, Step] = {
     "two runs at once": two_runs,
     "prune": prune,
     "export and import": move,
+    "forget": forget_prompt,
 }
 
 

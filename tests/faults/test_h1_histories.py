@@ -56,7 +56,7 @@ def undisturbed(world: World) -> str:
     folder = world.folder / "undisturbed"
     with FakeEndpoint() as endpoint:
         ledger = f"sqlite:///{folder}/ledger.sqlite"
-        return complete(recipe_of(folder, endpoint, world.settings, world.prompts, ledger), work=build_here).digest
+        return complete(recipe_of(folder, endpoint, world.settings, world.wanted, ledger), work=build_here).digest
 
 
 def check_spending(world: World) -> None:
