@@ -100,6 +100,8 @@ def forget(
     where a run holds it, and DataError, before anything is changed, where something cannot be searched.
     """
     check_workspace(store)
+    if not (store.names_in("tables") or version_names(store)):
+        raise DataError(f"{store.url('')}: no data set there; name the folder that has `tables` or `versions` in it")
     with store.lock(), ledger.lock(store.files) as fence, deciding(store):
         ledger.record_kept()
         before = Forgotten(store)
@@ -120,16 +122,13 @@ def forget(
 def _search(store: Store, ledger: Ledger, choice: Choice, before: Forgotten) -> tuple[Callable[[Row], bool], _Found]:
     """Whether a row of a version is to go, and all that was found. Raises DataError for what cannot be searched."""
     shards = {shard: _found(store, shard, choice) for shard in store.names_in("tables") if shard != "load"}
-    names = version_names(store)
-    if not (shards or names):
-        raise DataError(f"{store.root}: no data set there; name the folder that has `tables` or `versions` in it")
     prompts = {one for found in shards.values() for one in found}
     keys = {key for shard in shards for key in _keys(store, shard, prompts)} | set(_replies_with(ledger, choice))
 
     def is_meant(row: Row) -> bool:
         return row["prompt_id"] in prompts or row["prompt_id"] in before or choice.chooses(row)
 
-    pairs = {name: redact(store, searchable(store, name), is_meant, yes=False) for name in names}
+    pairs = {name: redact(store, searchable(store, name), is_meant, yes=False) for name in version_names(store)}
     hit = [shard for shard, found in shards.items() if found]
     return is_meant, _Found(prompts, hit, keys, {name: count for name, count in pairs.items() if count})
 

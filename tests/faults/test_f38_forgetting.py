@@ -47,7 +47,7 @@ def recipe(echo_recipe: Build, tmp_path: Path) -> Recipe:
 
 
 def forgotten(recipe: Recipe, choice: Choice, **words: bool) -> Forgetting:
-    return forget(Store(open_store(recipe).root), Ledger(recipe.ledger_url), choice, **words)
+    return forget(open_store(recipe), Ledger(recipe.ledger_url), choice, **words)
 
 
 def pairs_of(recipe: Recipe) -> list[dict[str, Any]]:

@@ -12,9 +12,10 @@ import sqlalchemy as sa
 from pairsmith.config import Budget
 from pairsmith.errors import BudgetSpent
 from pairsmith.ledger import reservations
+from pairsmith.ledger.batches import Batch
 from pairsmith.ledger.ledger import Ledger
 from pairsmith.llms.budget import Budgeted
-from pairsmith.llms.purse import SharedPurse
+from pairsmith.llms.purse import IDLE_SECONDS, SharedPurse
 from pairsmith.llms.recorded import Recorded
 from tests.conftest import ROOT
 from tests.llms.test_budget import Costly, request
@@ -85,7 +86,7 @@ def test_a_portion_is_for_many_requests(ledger_url: str) -> None:
 
 
 def test_what_is_not_used_is_given_back(ledger_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pairsmith.llms.purse.IDLE_SECONDS", 0.2)
+    monkeypatch.setattr("pairsmith.llms.IDLE_SECONDS", 0.2)
     book = Ledger(ledger_url)
     one, other = (SharedPurse(Budget(tokens=1000), "one", book) for _ in range(2))
     assert one.reserve(900, 0.0, wait=False)
@@ -142,3 +143,27 @@ def test_a_request_is_settled_when_its_reply_is_recorded(ledger_url: str) -> Non
     assert list(stream) == []
     assert purse.tokens == 41
     purse.close()
+
+
+def test_f34_what_a_submitted_batch_can_cost_is_counted_by_every_process(ledger_url: str) -> None:
+    book, budget = Ledger(ledger_url), Budget(tokens=1000)
+    one, other = (SharedPurse(budget, "one", Ledger(ledger_url)) for _ in range(2))
+    assert all(one.hold((100, 0.0)) for _ in range(9))
+    batch = Batch("t", "b", "http://e", "m", ("k",), "one", 900, 0.0)
+    book.batches.note(batch)
+    one.let_go((900, 0.0), submitted=True)
+    one.close()
+    assert not other.reserve(200, 0.0, wait=False)
+    assert other.reserve(100, 0.0, wait=False)
+    other.settle((100, 0.0), (0, 0.0))
+    book.batches.keep("t", 300, 0.0)  # the replies to some are recorded, and cost nothing
+    one.collected((600, 0.0), (0, 0.0))
+    assert other.hold((700, 0.0))
+    assert not one.reserve(10, 0.0, wait=False)
+    time.sleep(2 * IDLE_SECONDS)  # what waits to be submitted is not given back, however long that takes
+    assert not one.reserve(10, 0.0, wait=False)
+    other.let_go((700, 0.0), submitted=False)
+    book.batches.close(batch)
+    assert one.reserve(1000, 0.0, wait=True)
+    for each in (one, other):
+        each.close()
