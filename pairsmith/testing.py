@@ -182,7 +182,7 @@ class FakeEndpoint:
         await self._stopping.wait()
         await runner.cleanup()
 
-    def _charge(self, name: str, response: str) -> None:
+    def charge(self, name: str, response: str) -> None:
         """Put an answer with a usage on the bill."""
         with contextlib.suppress(ValueError, TypeError, KeyError):
             self.bill += json.loads(response)["usage"]["total_tokens"]
@@ -214,7 +214,7 @@ class FakeEndpoint:
         except (KeyError, IndexError, TypeError, ValueError) as error:
             fault = Fault(400, json.dumps({"error": {"message": f"{type(error).__name__}: {error}"}}))
         response = None if fault else response
-        self._charge(name, fault.body if fault and fault.status == 200 and fault.cut is None else json.dumps(response))
+        self.charge(name, fault.body if fault and fault.status == 200 and fault.cut is None else json.dumps(response))
         if self._log:
             line = {"hash": name, "model": body.get("model"), "status": fault.status if fault else 200}
             self._log.write(json.dumps(line | {"response": response}) + "\n")
@@ -264,8 +264,9 @@ class _FakeBatches:
             done = []
             for line in self._files[batch["input_file_id"]].splitlines():
                 entry = json.loads(line)
-                self._endpoint.note(entry["body"])
-                response = {"status_code": 200, "body": completion(entry["body"])}
+                name, answer = self._endpoint.note(entry["body"]), completion(entry["body"])
+                self._endpoint.charge(name, json.dumps(answer))
+                response = {"status_code": 200, "body": answer}
                 done.append(json.dumps({"custom_id": entry["custom_id"], "response": response, "error": None}))
             output = self._keep("\n".join(reversed(done)).encode())  # the API promises no order
             batch |= {"status": "completed", "output_file_id": output["id"]}

@@ -58,7 +58,8 @@ class World:
     """A data set with its endpoint, and what its history may have cost.
 
     `under_way`: calls that may have been charged without a trace, since their process was killed. `dropped`: replies
-    that were taken out of the ledger and may be asked for again. `story`: the steps so far, for a person to read.
+    that were taken out of the ledger and may be asked for again. `unusable`: answers that were charged and hold no
+    reply, so that their requests were sent again. `story`: the steps so far, for a person to read.
     """
 
     folder: Path
@@ -69,6 +70,7 @@ class World:
     forgotten: list[str] = field(default_factory=list)
     under_way: int = 0
     dropped: int = 0
+    unusable: int = 0
     story: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -152,6 +154,7 @@ def server_fault(world: World, rng: random.Random) -> None:
     """Some calls are refused, cut off, or answered in a way that is charged and cannot be used."""
     kinds = rng.choices(sorted(FAULTS), k=rng.randint(1, 12))
     world.story.append(f"a run whose server fails: {', '.join(kinds)}")
+    world.unusable += sum(kind.startswith("charged") for kind in kinds)
     world.endpoint.fail(*(FAULTS[kind] for kind in kinds))
     world.disturbed()
 
