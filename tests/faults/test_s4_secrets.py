@@ -26,7 +26,7 @@ from pairsmith.config.loading import load_recipe, models_in
 from pairsmith.errors import ConfigError
 from pairsmith.ledger.ledger import Ledger
 from pairsmith.llms.endpoint import attempts as backend
-from pairsmith.llms.endpoint import batch
+from pairsmith.llms.endpoint import batch_gathering
 from pairsmith.llms.endpoint.batch import Batched
 from pairsmith.llms.recorded import Recorded
 from pairsmith.llms.registry import open_llm
@@ -139,7 +139,7 @@ def test_s4_batches_tell_no_key(
     tmp_path: Path,
     form: str,
 ) -> None:
-    monkeypatch.setattr(batch, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(batch_gathering, "POLL_SECONDS", 0.01)
     bodies = iter([FORMS[form], {"error": {"message": FORMS[form]}}])
 
     def refused(_: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from pairsmith.config import Endpoint, ModelSpec, Recipe, Sampling
 from pairsmith.errors import ConfigError
 from pairsmith.ledger.ledger import Ledger
 from pairsmith.llms.endpoint import attempts as backend
-from pairsmith.llms.endpoint import batch
+from pairsmith.llms.endpoint import batch_gathering
 from pairsmith.llms.endpoint.batch import Batched
 from pairsmith.llms.recorded import Recorded
 from pairsmith.llms.registry import open_llm
@@ -163,7 +163,7 @@ def hand_in(host: Host, folder: Path) -> None:
 def test_s9_batches_take_no_key_elsewhere(
     elsewhere: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, at: str
 ) -> None:
-    monkeypatch.setattr(batch, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(batch_gathering, "POLL_SECONDS", 0.01)
     with Host(status, elsewhere.url, at) as host:
         with contextlib.suppress(Exception):  # however it ends
             hand_in(host, tmp_path)
@@ -176,7 +176,7 @@ def test_s9_batches_take_no_key_elsewhere(
 def test_s9_batches_that_are_redirected_are_named_and_not_handed_in(
     elsewhere: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, at: str
 ) -> None:
-    monkeypatch.setattr(batch, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(batch_gathering, "POLL_SECONDS", 0.01)
     with Host(status, elsewhere.url, at) as host, pytest.raises(ConfigError) as error:
         hand_in(host, tmp_path)
     assert elsewhere.received == []

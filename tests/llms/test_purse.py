@@ -86,7 +86,7 @@ def test_a_portion_is_for_many_requests(ledger_url: str) -> None:
 
 
 def test_what_is_not_used_is_given_back(ledger_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pairsmith.llms.IDLE_SECONDS", 0.2)
+    monkeypatch.setattr("pairsmith.llms.purse.IDLE_SECONDS", 0.2)
     book = Ledger(ledger_url)
     one, other = (SharedPurse(Budget(tokens=1000), "one", book) for _ in range(2))
     assert one.reserve(900, 0.0, wait=False)
