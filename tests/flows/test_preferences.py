@@ -168,6 +168,7 @@ def test_a_question_says_what_a_person_needs_to_know_and_nothing_in_it_is_markup
             "pairs": 1200,
             "latest": "v0001",
             "folder": folder,
+            "report": f"{folder}/report.html",
             "gates": [
                 {"gate": "min_pairs", "measured": "1200", "wanted": "at least 10", "passed": "yes"},
                 {"gate": "min_yield", "measured": "0.9", "wanted": "", "passed": ""},
