@@ -64,6 +64,11 @@ class Uses:
         query = sa.select(*columns).where(uses.c.place == place, sa.not_(uses.c.is_open))
         return {(shard, part): made_of for shard, part, made_of in self._database.fetch(query)}
 
+    def made_of(self, table: Table) -> str | None:
+        """The fingerprint with which a table was noted; None where it was not, or is open."""
+        query = sa.select(uses.c.made_of).where(*_is(table), sa.not_(uses.c.is_open))
+        return next((row.made_of for row in self._database.fetch(query)), None)
+
     def ended(self, place: str, dataset: str, current: Collection[tuple[str, str]]) -> None:
         """Note that a data set has run to its end. `current`: shard and part of all tables that it asks models for."""
         if not self.noted(place).keys() >= set(current):

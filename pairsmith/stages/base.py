@@ -86,7 +86,7 @@ def asked_table(
     """
     stored, table = store.fresh(ref, fingerprint), table_of(store, llm.dataset, ref)
     if stored:
-        if llm.uses.noted(table.place).get((table.shard, table.part)) == fingerprint:
+        if llm.uses.made_of(table) == fingerprint:
             tell(whole)
         else:  # made before uses were noted: the same requests again, of which the ledger has the replies
             with llm.silent():
