@@ -57,11 +57,11 @@ class ObjectFiles:
         return True
 
     def names_in(self, folder: str) -> list[str]:
-        return sorted(_last(info["name"]) for info in self.entries(folder))
+        return sorted(_last(info["name"]) for info in self._entries(folder))
 
     def tree(self, folder: str) -> dict[str, int]:
         found: dict[str, int] = {}
-        for info in self.entries(folder):
+        for info in self._entries(folder):
             name = _last(info["name"])
             if info["type"] == "directory":
                 found |= {f"{name}/{below}": size for below, size in self.tree(f"{folder}/{name}").items()}
@@ -70,7 +70,7 @@ class ObjectFiles:
         return found
 
     def listing(self, folder: str) -> dict[str, str]:
-        found = self.entries(folder)
+        found = self._entries(folder)
         files = sorted((_last(info["name"]), info) for info in found if info["type"] == "file")
         return {name: self._etag(info) for name, info in files if not name.startswith(".")}
 
@@ -140,17 +140,17 @@ class ObjectFiles:
             shutil.copyfileobj(source, copy, COPIED)
 
     def point(self, pointer: str, name: str, seen: str | None) -> bool:
-        file, content, etag = f"{pointer}.json", json.dumps({"name": name}, indent=1).encode(), None
+        file, content = f"{pointer}.json", json.dumps({"name": name}, indent=1).encode()
         if not self.keeps_conditions():
             if self.points_to(pointer) != seen:
                 return False
             self.write(file, content)
             return True
-        if self.exists(file):
+        try:
             found, etag = self.read_with_etag(file)
-            if _pointer(self.url(pointer), found) != seen:
-                return False
-        return (etag is not None or seen is None) and self.compare_and_swap(file, content, etag)
+        except FileNotFoundError:
+            return seen is None and self.put_if_absent(file, content)
+        return _pointer(self.url(pointer), found) == seen and self.compare_and_swap(file, content, etag)
 
     def points_to(self, pointer: str) -> str | None:
         try:
@@ -168,7 +168,7 @@ class ObjectFiles:
     def _retried(self, name: str, action: Callable[[], T]) -> T:
         return retried(self.url(name), action)
 
-    def entries(self, folder: str) -> list[dict[str, Any]]:
+    def _entries(self, folder: str) -> list[dict[str, Any]]:
         """What is in a folder; nothing where there is no such folder."""
         try:
             return list(self._retried(folder, lambda: self._fs.ls(self.path(folder), detail=True)))
