@@ -18,12 +18,10 @@ from contextlib import contextmanager, suppress
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from pairsmith.errors import RunError
 from pairsmith.ledger.database import Database
 from pairsmith.ledger.retries import until_passed
 from pairsmith.ledger.schema import fences
-from pairsmith.storage.fence import Fence, taken_over_by
-from pairsmith.storage.lock_wait import holder_after
+from pairsmith.storage.fence import Fence, beside, take_among_machines, taken_over_by
 
 log = logging.getLogger(__name__)
 POLL = 0.5  # seconds between two looks at one's own lock
@@ -40,10 +38,9 @@ def hold_in_database(database: Database, name: str, what: str, me: str, wait: fl
     """Hold the data set of this name; see `dataset_lock.lock`. `what`: its name for people; `me`: this run's."""
     lock = _Lock(database, name, what, me)
     try:
-        if holder := holder_after(lock.take, what, wait):
-            raise RunError(f"{what}: another run works on this data set, perhaps on another machine ({holder})")
+        take_among_machines(lock.take, what, wait)
         lock.claim()
-        with lock.watched():
+        with beside(lock.watch, "pairsmith lock"):
             yield lock
     finally:
         lock.release()
@@ -102,18 +99,6 @@ class _Lock(Fence):
             with suppress(sa.exc.DBAPIError):  # nothing was written, so there is nothing to lose
                 connection.close()
 
-    @contextmanager
-    def watched(self) -> Iterator[None]:
-        """Have a thread look after the lock for as long as the block runs."""
-        ended = threading.Event()
-        thread = threading.Thread(target=self._watch, args=(ended,), name="pairsmith lock", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            thread.join()
-
     def release(self) -> None:
         """Say that this holder has ended, and give the lock back."""
         if self._connection is None:
@@ -147,7 +132,8 @@ class _Lock(Fence):
             raise
         return connection
 
-    def _watch(self, ended: threading.Event) -> None:
+    def watch(self, ended: threading.Event) -> None:
+        """Look after the lock until it has ended or is lost."""
         while not ended.wait(POLL) and not self.is_lost:
             try:
                 self._look()

@@ -6,10 +6,12 @@ holder gets a number that is higher than those before it, and whoever has a lowe
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from pairsmith.errors import RunError
+from pairsmith.storage.lock_wait import holder_after
 
 
 class Fence:
@@ -42,6 +44,25 @@ class Fence:
         """`check`, and let nobody take over before the block ends: for the moment in which a version is published."""
         self.check()
         yield
+
+
+def take_among_machines(take: Callable[[], str | None], what: str, wait: float | None) -> None:
+    """Take a lock as `lock_wait.holder_after` does; raises RunError with its holder where another run keeps it."""
+    if holder := holder_after(take, what, wait):
+        raise RunError(f"{what}: another run works on this data set, perhaps on another machine ({holder})")
+
+
+@contextmanager
+def beside(work: Callable[[threading.Event], None], name: str) -> Iterator[None]:
+    """Have a thread do `work` for as long as the block runs; the event tells it that the block has ended."""
+    ended = threading.Event()
+    thread = threading.Thread(target=work, args=(ended,), name=name, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def taken_over_by(holder: str) -> str:

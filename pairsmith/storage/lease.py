@@ -17,10 +17,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 
-from pairsmith.errors import DataError, RunError
-from pairsmith.storage.fence import Fence, taken_over_by
+from pairsmith.errors import DataError
+from pairsmith.storage.fence import Fence, beside, take_among_machines, taken_over_by
 from pairsmith.storage.files import Files, refuse_unconditional
-from pairsmith.storage.lock_wait import holder_after
 
 log = logging.getLogger(__name__)
 FILE = "lease.json"
@@ -49,8 +48,7 @@ def hold_lease(files: Files, me: str, wait: float | None = None) -> Iterator[Fen
     """
     refuse_unconditional(files, _HINT)
     held = HeldLease(files, me, SECONDS)
-    if holder := holder_after(held.take, files.url(""), wait):
-        raise RunError(f"{files.url('')}: another run works on this data set, perhaps on another machine ({holder})")
+    take_among_machines(held.take, files.url(""), wait)
     with held.renewed():
         yield held
 
@@ -91,14 +89,10 @@ class HeldLease(Fence):
     @contextmanager
     def renewed(self) -> Iterator[None]:
         """Have a thread renew the lease for as long as the block runs, then give it back."""
-        ended = threading.Event()
-        thread = threading.Thread(target=self._keep, args=(ended,), name="pairsmith lease", daemon=True)
-        thread.start()
         try:
-            yield
+            with beside(self._keep, "pairsmith lease"):
+                yield
         finally:
-            ended.set()
-            thread.join()
             self._release()
 
     def _keep(self, ended: threading.Event) -> None:
