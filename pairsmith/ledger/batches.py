@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 
 import sqlalchemy as sa
 
+from pairsmith.ledger.amounts import Amount, amount_in
 from pairsmith.ledger.database import Database
 from pairsmith.ledger.schema import batches
 
@@ -57,9 +58,9 @@ class Batches:
         left = sa.update(batches).where(batches.c.token == token).values(tokens=tokens, cost=cost)
         self._database.write(lambda connection: connection.execute(left))
 
-    def held(self, dataset: str) -> tuple[int, float]:
+    def held(self, dataset: str) -> Amount:
         """The most tokens and cost that batches under way can take of the budget of `dataset`."""
-        return _added(self._database.fetch(_held(dataset))[0])
+        return amount_in(self._database.fetch(_held(dataset))[0])
 
     def close(self, batch: Batch) -> None:
         """Forget a batch, whose replies are recorded or which was never submitted."""
@@ -67,16 +68,11 @@ class Batches:
         self._database.write(lambda connection: connection.execute(gone))
 
 
-def held_in(connection: sa.Connection, dataset: str) -> tuple[int, float]:
+def held_in(connection: sa.Connection, dataset: str) -> Amount:
     """`Batches.held` within a transaction."""
-    return _added(connection.execute(_held(dataset)).one())
+    return amount_in(connection.execute(_held(dataset)).one())
 
 
 def _held(dataset: str) -> sa.Select[tuple[int, float]]:
     tokens, cost = (sa.func.sum(batches.c[name]) for name in ("tokens", "cost"))
     return sa.select(tokens, cost).where(batches.c.dataset == dataset)
-
-
-def _added(row: sa.Row[tuple[int, float]]) -> tuple[int, float]:
-    tokens, cost = row
-    return int(tokens or 0), float(cost or 0)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from pairsmith.ledger.amounts import Amount, added, amount_in
 from pairsmith.ledger.batches import held_in
 from pairsmith.ledger.database import Database
 from pairsmith.ledger.schema import reservations
@@ -22,8 +23,6 @@ _NOW = {
     "sqlite": "SELECT (julianday('now') - 2440587.5) * 86400",
     "postgresql": "SELECT extract(epoch FROM clock_timestamp())::double precision",
 }
-
-Amount = tuple[int, float]  # tokens and cost
 
 
 @dataclass(frozen=True)
@@ -102,11 +101,6 @@ class Reservations:
             connection.execute(sa.insert(reservations).values(row | {"ends": now + LEASE_SECONDS}))
 
 
-def added(one: Amount, other: Amount) -> Amount:
-    """The sum of two amounts."""
-    return one[0] + other[0], one[1] + other[1]
-
-
 def _portion(
     most: tuple[int | None, float | None], spent: Amount, others: Amount, used: Amount, more: Amount
 ) -> tuple[Amount, bool]:
@@ -123,5 +117,4 @@ def _portion(
 
 def _held(connection: sa.Connection, dataset: str) -> Amount:
     sums = (sa.func.sum(reservations.c[name]) for name in ("tokens", "cost"))
-    tokens, cost = connection.execute(sa.select(*sums).where(reservations.c.dataset == dataset)).one()
-    return int(tokens or 0), float(cost or 0)
+    return amount_in(connection.execute(sa.select(*sums).where(reservations.c.dataset == dataset)).one())

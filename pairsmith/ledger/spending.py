@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from pairsmith.ledger.amounts import Amount, amount_in
 from pairsmith.ledger.database import Database
 from pairsmith.ledger.schema import spending
 
@@ -30,13 +31,13 @@ class Spending:
         names = (spending.c.asker, spending.c.model)
         return self._rows(sa.select(*names, _CALLS, *_SUMS).where(spending.c.dataset == dataset).group_by(*names))
 
-    def spent(self, dataset: str) -> tuple[int, float]:
+    def spent(self, dataset: str) -> Amount:
         """Tokens and cost of all that `dataset` paid for."""
-        return _added(self._database.fetch(_total(dataset))[0])
+        return amount_in(self._database.fetch(_total(dataset))[0])
 
-    def reckoned(self, dataset: str) -> tuple[int, float]:
+    def reckoned(self, dataset: str) -> Amount:
         """The part of `spent` that is an estimate, since the endpoints did not say."""
-        return _added(self._database.fetch(_total(dataset, spending.c.is_reckoned))[0])
+        return amount_in(self._database.fetch(_total(dataset, spending.c.is_reckoned))[0])
 
     def doubts(self) -> dict[str, int]:
         """How many calls gave nothing that could be used, and for how many the cost is an estimate."""
@@ -54,15 +55,11 @@ class Spending:
         return [row._asdict() for row in self._database.fetch(query)]
 
 
-def spent_in(connection: sa.Connection, dataset: str, *only: sa.ColumnElement[bool]) -> tuple[int, float]:
+def spent_in(connection: sa.Connection, dataset: str, *only: sa.ColumnElement[bool]) -> Amount:
     """Tokens and cost of what a data set paid for, within a transaction. `only`: conditions on the rows that count."""
-    return _added(connection.execute(_total(dataset, *only)).one())
+    return amount_in(connection.execute(_total(dataset, *only)).one())
 
 
 def _total(dataset: str, *only: sa.ColumnElement[bool]) -> sa.Select[Any]:
-    return sa.select(*_SUMS).where(spending.c.dataset == dataset, *only)
-
-
-def _added(row: sa.Row[Any]) -> tuple[int, float]:
-    prompt, answer, cost = row
-    return int(prompt or 0) + int(answer or 0), float(cost or 0)
+    tokens = spending.c.n_prompt_tokens + spending.c.n_tokens
+    return sa.select(sa.func.sum(tokens), sa.func.sum(spending.c.cost)).where(spending.c.dataset == dataset, *only)

@@ -12,9 +12,9 @@ from dataclasses import replace
 
 from pairsmith.config import Price
 from pairsmith.errors import BudgetSpent
+from pairsmith.ledger.amounts import Amount
 from pairsmith.ledger.ledger import Ledger
 from pairsmith.ledger.replies import Account
-from pairsmith.ledger.reservations import Amount
 from pairsmith.llms.bills import most_of
 from pairsmith.llms.purse import Purse
 from pairsmith.llms.recorded import recording

@@ -9,8 +9,9 @@ import uuid
 from collections.abc import Callable
 
 from pairsmith.config import Budget
+from pairsmith.ledger.amounts import Amount, added
 from pairsmith.ledger.ledger import Ledger, open_ledger
-from pairsmith.ledger.reservations import LEASE_SECONDS, Amount, added
+from pairsmith.ledger.reservations import LEASE_SECONDS
 from pairsmith.session import Session
 
 PAUSE = 0.2  # seconds until a process asks again for what another one holds
@@ -37,14 +38,11 @@ class Purse:
     def reserve(self, tokens: int, cost: float, wait: bool) -> bool:
         """Reserve an amount; False where it does not fit. `wait`: until other reservations are settled, if need be."""
         with self._changed:
-            if self._is_stale and self._reservations == 0:
-                self._refresh()
-            while not (self._fits(tokens, cost) or self._extended(tokens, cost)):
+            self._refresh_if_stale()
+            while not self._take((tokens, cost)):
                 if not wait or not self._may_change():
                     return False
                 self._changed.wait(PAUSE)
-            self._reserved_tokens += tokens
-            self._reserved_cost += cost
             self._reservations += 1
             return True
 
@@ -60,13 +58,8 @@ class Purse:
     def hold(self, amount: Amount) -> bool:
         """Keep an amount for a request that waits to be submitted in a batch; False where it does not fit."""
         with self._changed:
-            if self._is_stale and self._reservations == 0:
-                self._refresh()
-            if not (self._fits(*amount) or self._extended(*amount)):
-                return False
-            self._reserved_tokens += amount[0]
-            self._reserved_cost += amount[1]
-            return True
+            self._refresh_if_stale()
+            return self._take(amount)
 
     def let_go(self, held: Amount, submitted: bool) -> None:
         """Keep an amount no longer, since its requests are submitted, in a batch that is noted, or given up."""
@@ -87,6 +80,18 @@ class Purse:
         """Read from the ledger again before the next reservation: replies that did not arrive may be recorded there."""
         with self._changed:
             self._is_stale = True
+
+    def _take(self, amount: Amount) -> bool:
+        """Count an amount as reserved if it fits."""
+        if not (self._fits(*amount) or self._extended(*amount)):
+            return False
+        self._reserved_tokens += amount[0]
+        self._reserved_cost += amount[1]
+        return True
+
+    def _refresh_if_stale(self) -> None:
+        if self._is_stale and self._reservations == 0:
+            self._refresh()
 
     def _refresh(self) -> None:
         if self._reread:

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 from pairsmith.config import Budget, Endpoint
+from pairsmith.ledger.amounts import Amount
 from pairsmith.ledger.batches import Batch
 from pairsmith.ledger.ledger import Ledger
-from pairsmith.ledger.reservations import Amount
 from pairsmith.llms.endpoint.batch_client import Answer, Answers, BatchClient
 from pairsmith.llms.endpoint.limits import tokens_at_most
 from pairsmith.llms.endpoint.wire import PATH, body_of
