@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pairsmith.config import Recipe
-from pairsmith.testing import FakeEndpoint
+from pairsmith.testing import FakeEndpoint, Weather
 from tests.faults.table import TALLY, fault_of
 
 CONCURRENCY = 16
@@ -42,6 +42,13 @@ def histories() -> int:
 def endpoint() -> Iterator[FakeEndpoint]:
     """A model of this process, whose journal outlives the runs that ask it."""
     with FakeEndpoint() as started:
+        yield started
+
+
+@pytest.fixture
+def slow() -> Iterator[FakeEndpoint]:
+    """A model that takes its time, so that a run can be met in the middle."""
+    with FakeEndpoint(weather=Weather(latency=0.05, spread=1)) as started:
         yield started
 
 

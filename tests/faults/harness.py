@@ -179,6 +179,13 @@ def complete(recipe: Recipe, **words: Any) -> Outcome:
     return outcome
 
 
+def expected(base_recipe: Callable[..., Recipe], tmp_path: Path, count: int) -> str:
+    """The digest of a base run that nothing disturbs."""
+    with FakeEndpoint() as endpoint:
+        other = base_recipe(endpoint, count, name="undisturbed", ledger=f"sqlite:///{tmp_path}/other.sqlite")
+        return complete(other).digest
+
+
 def ended(recipe: Recipe, **words: Any) -> Outcome:
     """A run in a child, however it ends."""
     with Child(recipe, **words) as child:

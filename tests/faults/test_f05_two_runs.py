@@ -18,8 +18,8 @@ from pairsmith.config import Recipe, Sampling
 from pairsmith.ledger.ledger import Ledger
 from pairsmith.llms.recorded import Recorded
 from pairsmith.protocol import LLM, Finished, Identity, Reply, Request
-from pairsmith.testing import FakeEndpoint, Weather
-from tests.faults.harness import Child, complete, ended, repeated, wait_for, wait_for_calls
+from pairsmith.testing import FakeEndpoint
+from tests.faults.harness import Child, complete, ended, expected, repeated, wait_for, wait_for_calls
 from tests.runs import generate
 
 Build = Callable[..., Recipe]
@@ -27,22 +27,10 @@ Tally = Callable[..., None]
 COUNT = 40
 
 
-@pytest.fixture
-def slow() -> Iterator[FakeEndpoint]:
-    with FakeEndpoint(weather=Weather(latency=0.05, spread=1)) as started:
-        yield started
-
-
-def expected(base_recipe: Build, tmp_path: Path) -> str:
-    with FakeEndpoint() as endpoint:
-        other = base_recipe(endpoint, COUNT, name="undisturbed", ledger=f"sqlite:///{tmp_path}/other.sqlite")
-        return complete(other).digest
-
-
 def test_f5_a_second_run_says_who_holds_the_data_set(
     base_recipe: Build, ledger_url: str, slow: FakeEndpoint, tmp_path: Path, tally: Tally
 ) -> None:
-    digest = expected(base_recipe, tmp_path)
+    digest = expected(base_recipe, tmp_path, COUNT)
     recipe = base_recipe(slow, COUNT, ledger=ledger_url)
     with Child(recipe) as first:
         wait_for_calls(slow, first, 20)
@@ -60,7 +48,7 @@ def test_f5_a_second_run_says_who_holds_the_data_set(
 def test_f5_a_second_run_on_another_machine_says_who_holds_the_data_set(
     base_recipe: Build, ledger_url: str, slow: FakeEndpoint, tmp_path: Path, tally: Tally
 ) -> None:
-    digest = expected(base_recipe, tmp_path)
+    digest = expected(base_recipe, tmp_path, COUNT)
     recipe = base_recipe(slow, COUNT, ledger=ledger_url)
     with Child(recipe) as first:
         wait_for_calls(slow, first, 20)
@@ -104,7 +92,7 @@ def test_f5_runs_that_start_together_do_the_work_once(
 def test_f5_two_data_sets_at_once_share_a_ledger(
     base_recipe: Build, ledger_url: str, slow: FakeEndpoint, tmp_path: Path, tally: Tally, prompts: str
 ) -> None:
-    digest = expected(base_recipe, tmp_path)
+    digest = expected(base_recipe, tmp_path, COUNT)
     texts = [f"Question {n}?" if prompts == "the same" else f"Another question {n}?" for n in range(COUNT)]
     path = tmp_path / "others" / "prompts.jsonl"
     path.parent.mkdir()

@@ -30,10 +30,10 @@ from pairsmith.session import Session
 from pairsmith.stages.base import open_store
 from pairsmith.storage.drivers import with_driver
 from pairsmith.storage.opening import files_at
-from pairsmith.testing import FakeEndpoint, Weather
+from pairsmith.testing import FakeEndpoint
 from tests.database_server import PostgresServer, cut
 from tests.faults.conftest import CONCURRENCY
-from tests.faults.harness import Child, complete, repeated, wait_for, wait_for_calls
+from tests.faults.harness import Child, complete, expected, repeated, wait_for, wait_for_calls
 from tests.faults.test_f03_disk import Disk
 from tests.ledger.helpers import put
 from tests.runs import run
@@ -43,18 +43,6 @@ Tally = Callable[..., None]
 COUNT = 40
 LOCK = "pairsmith process%"
 pytestmark = [pytest.mark.postgres, pytest.mark.parametrize("new_ledger", ["postgres"], indirect=True)]
-
-
-@pytest.fixture
-def slow() -> Iterator[FakeEndpoint]:
-    with FakeEndpoint(weather=Weather(latency=0.05, spread=1)) as started:
-        yield started
-
-
-def expected(base_recipe: Build, tmp_path: Path) -> str:
-    with FakeEndpoint() as endpoint:
-        other = base_recipe(endpoint, COUNT, name="undisturbed", ledger=f"sqlite:///{tmp_path}/other.sqlite")
-        return complete(other).digest
 
 
 def replies(names: list[str]) -> dict[str, Reply]:
@@ -163,7 +151,7 @@ def disturbing(disturb: Callable[[], object], pause: float) -> Iterator[list[obj
 def test_f27_a_run_whose_connections_are_cut_again_and_again(
     base_recipe: Build, ledger_url: str, slow: FakeEndpoint, tmp_path: Path, tally: Tally
 ) -> None:
-    digest = expected(base_recipe, tmp_path)
+    digest = expected(base_recipe, tmp_path, COUNT)
     recipe = base_recipe(slow, COUNT, ledger=ledger_url)
     with Child(recipe) as child:
         wait_for_calls(slow, child, 5)
@@ -185,7 +173,7 @@ def test_f27_a_server_that_is_restarted_in_the_middle(
     tally: Tally,
     how: str,
 ) -> None:
-    digest = expected(base_recipe, tmp_path)
+    digest = expected(base_recipe, tmp_path, COUNT)
     recipe = base_recipe(slow, COUNT, ledger=ledger_url)
     with Child(recipe) as child:
         wait_for_calls(slow, child, 30)
@@ -225,7 +213,7 @@ def small(ledger_url: str, postgres_server: PostgresServer) -> Iterator[Disk]:
 def test_f27_a_full_database_says_so_and_loses_nothing(
     base_recipe: Build, ledger_url: str, small: Disk, slow: FakeEndpoint, tmp_path: Path, tally: Tally
 ) -> None:
-    digest = expected(base_recipe, tmp_path)
+    digest = expected(base_recipe, tmp_path, COUNT)
     recipe = base_recipe(slow, COUNT, ledger=ledger_url)
     with Child(recipe) as child:
         wait_for_calls(slow, child, 20)
@@ -356,7 +344,7 @@ def test_f27_a_run_that_was_followed_publishes_nothing(
 def test_f27_a_run_that_was_followed_stops_asking(
     base_recipe: Build, ledger_url: str, slow: FakeEndpoint, tmp_path: Path, tally: Tally
 ) -> None:
-    digest = expected(base_recipe, tmp_path)
+    digest = expected(base_recipe, tmp_path, COUNT)
     recipe = base_recipe(slow, COUNT, ledger=ledger_url, shard_size=10)
     files = open_store(recipe).files
     with Child(recipe) as first:
