@@ -21,7 +21,7 @@ from pairsmith.storage.disk import file_digest, naming, sync_folder, write_synce
 from pairsmith.storage.files import FileState
 from pairsmith.storage.local_swaps import compare_and_swap, put_if_absent
 from pairsmith.storage.locks import hold_folder
-from pairsmith.storage.reads import RetriedFile, retried
+from pairsmith.storage.reads import RetriedFile, may_pass, retried
 
 SCRATCH = ".scratch"  # unfinished files; what a crash left is deleted when the folder is locked
 
@@ -157,10 +157,7 @@ class LocalFiles:
     @contextmanager
     def lock(self, busy: str, wait: float | None = None) -> Iterator[None]:
         root = Path(self.root)
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"workspace: {root} cannot be written: {error}") from error
+        retried(self.root, lambda: _make_folder(root))
         for folder in retried(self.root, lambda: [root, *root.glob("*"), *root.glob("tables/*")]):
             if folder.is_symlink() and folder.name not in ("latest", ".latest"):
                 raise ConfigError(f"workspace: {folder} is a link; only the workspace itself may be one")
@@ -183,3 +180,13 @@ class LocalFiles:
         folder = self.local_path(SCRATCH)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a workspace's folder where it is not there. Raises ConfigError where trying again cannot help."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if may_pass(error):
+            raise
+        raise ConfigError(f"workspace: {folder} cannot be written: {error}") from error

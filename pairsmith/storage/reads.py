@@ -24,7 +24,10 @@ from pairsmith.storage.files import Files
 T = TypeVar("T")
 TRIES = 6
 _WAIT = tenacity.wait_exponential_jitter(initial=0.2, max=5, jitter=0.2)  # 6 to 7 seconds in all
-_LASTING = {errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOSPC}
+_LASTING = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST),
+    *(errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOSPC),
+}
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 
 
@@ -37,7 +40,7 @@ def retried(place: str, action: Callable[[], T]) -> T:
     tries = tenacity.Retrying(
         stop=tenacity.stop_after_attempt(TRIES),
         wait=_WAIT,
-        retry=tenacity.retry_if_exception(_may_pass),
+        retry=tenacity.retry_if_exception(may_pass),
         reraise=True,
     )
     try:
@@ -122,7 +125,8 @@ def _opened(open_file: Callable[[], IO[bytes]]) -> tuple[IO[bytes], int]:
     return file, file.seek(0, io.SEEK_END)
 
 
-def _may_pass(error: BaseException) -> bool:
+def may_pass(error: BaseException) -> bool:
+    """Whether what failed with this error may work when it is tried again."""
     if isinstance(error, (*_ABSENT, PairsmithError, MemoryError)) or not isinstance(error, Exception):
         return False
     return not (isinstance(error, OSError) and error.errno in _LASTING)

@@ -328,7 +328,8 @@ def settled(store: Store) -> History:
 def _named(store: Store, all_versions: History, name: str | None) -> str:
     """The name of a version that is there with unchanged files; raises RunError for any other."""
     if name is None:
-        raise RunError(f"{store.root}: no version waits for a decision")
+        latest = f"; `latest` leads to {all_versions.latest}" if all_versions.latest else ""
+        raise RunError(f"{store.root}: no version waits for a decision{latest}")
     if name not in all_versions.names:
         raise RunError(f"{store.root}: no version {name}; there are {', '.join(all_versions.names)}")
     version = version_at(store, name)

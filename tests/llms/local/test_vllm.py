@@ -12,11 +12,13 @@ import pytest
 
 from pairsmith.config import LocalOptions, ModelSpec, Sampling
 from pairsmith.errors import ConfigError, ModelNotFound
+from pairsmith.llms.local.named_weights import _commits
 from pairsmith.llms.registry import open_llm
 from pairsmith.protocol import Message, Reply, Request
 from pairsmith.session import process_session
 from tests.runs import generate
 
+COMMITS: dict[str | None, str] = {None: "0" * 40, "main": "1" * 40, "other": "2" * 40, "third": "3" * 40}
 END = 0  # a character is its own token, and this ends an answer
 
 
@@ -128,6 +130,8 @@ def vllm(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     parameters.RequestOutputKind = SimpleNamespace(FINAL_ONLY="final")  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "vllm", package)
     monkeypatch.setitem(sys.modules, "vllm.sampling_params", parameters)
+    for revision, commit in COMMITS.items():
+        monkeypatch.setitem(_commits.known, ("org/model", revision), (commit, ""))
     process_session().close()
     return made
 
@@ -242,7 +246,7 @@ def test_what_a_recipe_says_of_it(vllm: SimpleNamespace, monkeypatch: pytest.Mon
     )
     assert vllm.options[0] == {
         "model": "org/model",
-        "revision": "main",
+        "revision": COMMITS["main"],
         "dtype": "float16",
         "trust_remote_code": False,
         "enable_prefix_caching": True,
