@@ -64,6 +64,8 @@ class Judge(ModelSpec):
             raise ValueError(f"judge {self.name}: label and scale go with backend reward, and only with it")
         if self.readout == "logprobs" and self.protocol == "listwise":
             raise ValueError(f"judge {self.name}: readout logprobs needs protocol pointwise")
+        if self.readout == "logprobs" and self.endpoint and not self.endpoint.rules.has_logprobs:
+            raise ValueError(f"judge {self.name}: api {self.endpoint.api} gives no logprobs; use readout text or json")
         if self.orders > 1 and self.protocol == "pointwise":
             raise ValueError(f"judge {self.name}: orders goes with protocol listwise")
         if self.prompt and self.readout != "text":

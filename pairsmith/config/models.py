@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, JsonValue, model_validator
 
+from pairsmith.config.apis import API, CREDENTIALS, Rules, completed, rules_of
 from pairsmith.config.base import Config, Name
 from pairsmith.config.plugins import Kind, Reference
 
@@ -69,11 +70,33 @@ class Endpoint(Config):
     Members and judges that name the same endpoint and model share its limits, in all task runs of a process.
     """
 
-    base_url: str = Field("https://api.openai.com/v1", pattern=r"^https?://[^@?#]+$", description="up to and with /v1")
+    api: Annotated[str, API] = Field(
+        "openai",
+        description="what is spoken there: openai (chat completions, as nearly all do), azure, anthropic (its "
+        "Messages), bedrock (its Converse) or one of your own; told by the address where that leaves no doubt",
+    )
+    base_url: str = Field(
+        "https://api.openai.com/v1",
+        pattern=r"^https?://[^@?#]+$",
+        description="up to and with /v1; that of OpenAI or Anthropic when absent",
+    )
+    api_version: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9._-]+$",
+        description="azure: the api-version of an address with deployments, 2024-10-21 when absent; "
+        "anthropic: the anthropic-version, 2023-06-01 when absent",
+    )
     api_key_env: str | None = Field(
-        "OPENAI_API_KEY", description="name of the environment variable that holds the key; null for none"
+        "OPENAI_API_KEY",
+        description="name of the environment variable that holds the key; null for none. For other APIs, when absent: "
+        "AZURE_OPENAI_API_KEY, ANTHROPIC_API_KEY, AWS_BEARER_TOKEN_BEDROCK",
     )
     api_key_block: str | None = Field(None, description="name of the Prefect Secret block that holds the key, instead")
+    credentials: Annotated[str, CREDENTIALS] | None = Field(
+        None,
+        description="instead of a key, what a cloud's own login gives, renewed before it ends: google (Vertex AI), "
+        "azure (Entra ID), aws (signed calls), or a function of your own",
+    )
     headers: dict[str, str] = Field({}, description="further headers; no secrets: recipes are stored and shown")
     mode: Literal["live", "batch"] = Field("live", description="batch: hand requests in as files, collect them later")
     batch_requests: int = Field(50_000, ge=1, description="mode batch: requests in one batch at most")
@@ -107,6 +130,27 @@ class Endpoint(Config):
     max_tokens_name: Literal["max_tokens", "max_completion_tokens"] = Field(
         "max_tokens", description="what the endpoint calls max_tokens in a request; some take the other name alone"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _completed(cls, fields: Any) -> Any:
+        return completed(fields) if isinstance(fields, Mapping) else fields
+
+    @model_validator(mode="after")
+    def _spoken(self) -> Self:
+        if "base_url" not in self.model_fields_set and self.rules.base_url is None:
+            raise ValueError(f"endpoint.base_url: api {self.api} needs one, such as {self.rules.needed}")
+        if self.credentials and (self.api_key_env or self.api_key_block):
+            raise ValueError("endpoint: credentials stand for a key; leave api_key_env and api_key_block out")
+        if self.mode == "batch" and (self.credentials or not self.rules.has_batches(self.base_url)):
+            what = "credentials" if self.credentials else f"api {self.api} at {self.base_url}"
+            raise ValueError(f"endpoint.mode: batch does not go with {what}; leave it out: such calls are made live")
+        return self
+
+    @property
+    def rules(self) -> Rules:
+        """What its API leaves out and does not do."""
+        return rules_of(self.api)
 
     @model_validator(mode="after")
     def _no_secrets(self) -> Self:
@@ -180,6 +224,20 @@ class ModelSpec(Config):
             vain = sorted(set(meant) - {"backend", "name", "weight", "aspects"})
             if vain:
                 raise ValueError(f"backend given asks no model; leave out {vain}")
+        return self
+
+    @model_validator(mode="after")
+    def _within_api(self) -> Self:
+        """Refuse sampling that the endpoint's API takes in no request."""
+        if self.endpoint is None:
+            return self
+        api, rules, temperature = self.endpoint.api, self.endpoint.rules, self.sampling.temperature
+        if temperature is not None and temperature > rules.most_temperature:
+            raise ValueError(f"sampling.temperature: api {api} takes {rules.most_temperature:g} at most")
+        if rules.draws_by_one and self.sampling.top_p not in (None, 1) and temperature not in (None, 1):
+            raise ValueError(
+                f"sampling: api {api} takes temperature or top_p; leave top_p out, or set temperature to 1"
+            )
         return self
 
     @property

@@ -17,12 +17,18 @@ TOKENS_A_MESSAGE = 4  # that chat templates add to each
 MOST_A_MESSAGE = 16  # that they add at most
 MOST_TOKENS = 2**31  # that a database column holds; a larger number is no real count
 
-# What endpoints call their counts, OpenAI's names first, then those of Anthropic, Gemini, Cohere and Ollama.
+# What endpoints call their counts, OpenAI's names first, then those of Anthropic, Bedrock, Gemini, Cohere and Ollama.
 USAGES = ("usage", "usageMetadata", "usage_metadata", "meta")
 PARTS = ("tokens", "billed_units")  # blocks in which some put their counts
-PROMPT = ("prompt_tokens", "input_tokens", "promptTokenCount", "prompt_token_count", "prompt_eval_count")
-ANSWER = ("completion_tokens", "output_tokens", "candidatesTokenCount", "candidates_token_count", "eval_count")
-TOTAL = ("total_tokens", "totalTokenCount", "total_token_count")
+PROMPT = ("prompt_tokens", "input_tokens", "inputTokens", "promptTokenCount", "prompt_token_count", "prompt_eval_count")
+ANSWER = (
+    "completion_tokens", "output_tokens", "outputTokens", "candidatesTokenCount", "candidates_token_count", "eval_count"
+)  # fmt: skip
+TOTAL = ("total_tokens", "totalTokens", "totalTokenCount", "total_token_count")
+CACHED = {  # tokens of the prompt that are not in its count, where that has this name
+    "input_tokens": ("cache_creation_input_tokens", "cache_read_input_tokens"),
+    "inputTokens": ("cacheReadInputTokens", "cacheWriteInputTokens"),
+}
 
 
 def most_of(request: Request) -> tuple[int, int]:
@@ -74,8 +80,12 @@ def _answer_tokens(request: Request, shown: int, cut: bool) -> int:
 
 
 def _first(usages: list[Mapping[str, Any]], names: tuple[str, ...]) -> int:
-    counts = (_count(usage.get(name)) for usage in usages for name in names)
+    counts = (_with_cached(usage, name) for usage in usages for name in names)
     return next((count for count in counts if count), 0)
+
+
+def _with_cached(usage: Mapping[str, Any], name: str) -> int:
+    return sum(_count(usage.get(one)) for one in (name, *CACHED.get(name, ())))
 
 
 def _count(value: Any) -> int:

@@ -18,10 +18,8 @@ from pairsmith.config import Endpoint
 from pairsmith.errors import ConfigError
 from pairsmith.llms.bills import bill_of, most_of
 from pairsmith.llms.endpoint.holds import Hold
-from pairsmith.llms.endpoint.keys import without
 from pairsmith.llms.endpoint.limits import Limits
 from pairsmith.llms.endpoint.wire import (
-    PATH,
     STOPPING,
     BrokenAnswer,
     body_of,
@@ -34,7 +32,7 @@ from pairsmith.llms.endpoint.wire import (
 from pairsmith.protocol import Bill, Reply, Request
 
 PASSING = {408, 409, 425, 429}  # statuses, with all of 500 and above
-OVERLOADED = {429, 503}
+OVERLOADED = {429, 503, 529}
 LONGEST_WAIT = 5.0  # seconds until the next attempt, unless the endpoint asks for more
 
 WaitWithoutPermit = Callable[[float, asyncio.Future[None] | None], Coroutine[Any, Any, None]]
@@ -120,8 +118,8 @@ class Attempts:
     ) -> None:
         from pairsmith.llms.endpoint.client import Client
 
-        self._endpoint, self._model, self._key, self._loop = endpoint, model, key, loop
-        self._client = Client(endpoint.base_url, key, endpoint.headers)
+        self._endpoint, self._model, self._loop = endpoint, model, loop
+        self._client = Client(endpoint, model, key)
         self._concurrency, self._breaker, self._rates = limits.concurrency, limits.breaker, limits.rates
         self._hold = limits.hold
         self._wait, self._start_jobs = wait, start_jobs
@@ -174,7 +172,7 @@ class Attempts:
         body = body_of(request, self._model, self._endpoint.max_tokens_name)
         content = b""
         try:
-            status, headers, content = await self._client.post(PATH, body)
+            status, headers, content = await self._client.post(body)
             if not 200 <= status < 300:
                 return self._refused(status, headers, content, request, sent)
             reply = reply_of(json.loads(content), request)
@@ -258,4 +256,4 @@ class Attempts:
 
     def _clean(self, error: object) -> str:
         """An error's text, which may quote the request, without the key."""
-        return without(self._key, error)[:500]
+        return self._client.clean(error)[:500]

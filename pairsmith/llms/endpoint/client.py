@@ -1,8 +1,10 @@
-"""A small HTTP client for one address and key: it sends a body and returns a status and a body.
+"""A small HTTP client for one model at an endpoint: it sends a body and returns a status and a body.
 
-Address and headers come from OpenAI's SDK, connections from aiohttp. A call through the SDK takes 1.7 ms of processor
-time, fifteen times what aiohttp takes for the same bytes: at hundreds of calls a second the client, not the endpoint,
-would be the limit. Imported with the first request, since both packages take a while to import.
+Both are those of chat completions, whichever API the endpoint speaks: what is sent and what comes are translated here.
+
+Headers of chat completions come from OpenAI's SDK, connections from aiohttp. A call through the SDK takes 1.7 ms of
+processor time, fifteen times what aiohttp takes for the same bytes: at hundreds of calls a second the client, not the
+endpoint, would be the limit. Imported with the first request, since both packages take a while to import.
 """
 
 from __future__ import annotations
@@ -14,25 +16,63 @@ from urllib.request import getproxies
 
 import aiohttp
 import openai
+from multidict import CIMultiDict
+from yarl import URL
 
-from pairsmith.llms.endpoint.wire import BrokenAnswer
+from pairsmith.about import __version__ as VERSION
+from pairsmith.config import Endpoint
+from pairsmith.llms.endpoint.apis import Api, api_of, same
+from pairsmith.llms.endpoint.credentials import credentials_of
+from pairsmith.llms.endpoint.keys import without
+from pairsmith.llms.endpoint.wire import BrokenAnswer, retry_after
 
+KEY_HEADERS = {"authorization", "api-key", "x-api-key"}
 MAX_BODY = 16 * 1024 * 1024  # bytes of a response
+Answer = tuple[int, Mapping[str, str], bytes]  # status, headers, body
 
 
 class Client:
     """Posts JSON: follows no redirect, bounds bodies, retries nothing. Belongs to one event loop."""
 
-    def __init__(self, base_url: str, key: str, headers: Mapping[str, str]) -> None:
-        self.sdk = openai.AsyncOpenAI(base_url=base_url, api_key=key, max_retries=0, default_headers=dict(headers))
-        of_sdk = {k: v for k, v in (self.sdk.default_headers | self.sdk.auth_headers).items() if isinstance(v, str)}
-        self._headers = of_sdk | {"Accept-Encoding": "identity"}
-        self._address = str(self.sdk.base_url).rstrip("/")
+    def __init__(self, endpoint: Endpoint, model: str, key: str) -> None:
+        self._api = api = api_of(endpoint)
+        self._credentials = credentials_of(endpoint)
+        self._key, self._url = key, api.url(endpoint.base_url, model, endpoint.api_version)
+        self._headers = _common(endpoint.api, key) | {"Accept-Encoding": "identity"}
+        self._headers |= api.headers(key, endpoint.api_version) | dict(endpoint.headers)
+        if self._credentials:
+            self._headers = {name: value for name, value in self._headers.items() if name.lower() not in KEY_HEADERS}
         self._session: aiohttp.ClientSession | None = None
 
-    async def post(self, path: str, body: dict[str, Any]) -> tuple[int, Mapping[str, str], bytes]:
-        """Status, headers and body of the answer. Raises ConnectionError where there is none, or one too large, and
-        BrokenAnswer where that one may have been paid for."""
+    def clean(self, error: object) -> str:
+        """An error's text without the key, and without what the credentials gave."""
+        text = str(error)
+        for secret in (self._key, *(self._credentials.secrets if self._credentials else ())):
+            text = without(secret, text)
+        return text
+
+    async def post(self, body: dict[str, Any]) -> Answer:
+        """The answer to a body. Raises ConnectionError where there is none, or one too large, and BrokenAnswer where
+        that one may have been paid for."""
+        status, headers, content = await self._signed_post(json.dumps(self._api.request(body)).encode())
+        if 200 <= status < 300:
+            return status, headers, _translated(content, self._api)
+        if not retry_after(headers) and (seconds := self._api.wait(headers)):
+            headers = CIMultiDict([*headers.items(), ("retry-after", str(seconds))])
+        return self._api.status(status, content), headers, content
+
+    async def _signed_post(self, content: bytes) -> Answer:
+        """Credentials that are refused are renewed, and the content sent once more."""
+        if self._credentials is None:
+            return await self._post(content, self._headers)
+        signed = await self._credentials.headers(self._url, content)
+        answer = await self._post(content, self._headers | signed)
+        if _is_stale(answer):
+            await self._credentials.renew(signed)
+            answer = await self._post(content, self._headers | await self._credentials.headers(self._url, content))
+        return answer
+
+    async def _post(self, content: bytes, headers: Mapping[str, str]) -> Answer:
         if self._session is None:
             connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
             timeout = aiohttp.ClientTimeout(total=None)
@@ -41,11 +81,9 @@ class Client:
             self._session = aiohttp.ClientSession(
                 connector=connector, timeout=timeout, cookie_jar=cookies, trust_env=proxies
             )
-        content = json.dumps(body).encode()
+        url = URL(self._url, encoded="%" in self._url)  # as it is signed, where something in it is escaped
         try:
-            async with self._session.post(
-                self._address + path, data=content, headers=self._headers, allow_redirects=False
-            ) as response:
+            async with self._session.post(url, data=content, headers=headers, allow_redirects=False) as response:
                 return response.status, response.headers, await _read(response)
         except BrokenAnswer:
             raise
@@ -53,9 +91,32 @@ class Client:
             raise ConnectionError(f"{type(error).__name__}: {error}") from None
 
     async def close(self) -> None:
-        await self.sdk.close()
         if self._session:
             await self._session.close()
+
+
+def _common(api: str, key: str) -> dict[str, str]:
+    """The headers of every call: for chat completions those of OpenAI's SDK, which names organisations and projects."""
+    if api != "openai":
+        return {"Accept": "application/json", "Content-Type": "application/json", "User-Agent": f"pairsmith/{VERSION}"}
+    with openai.OpenAI(api_key=key, max_retries=0) as sdk:
+        return {name: value for name, value in sdk.default_headers.items() if isinstance(value, str)}
+
+
+def _translated(content: bytes, api: Api) -> bytes:
+    """A response in the words of chat completions; what is no JSON stays as it is."""
+    if api.response is same:
+        return content
+    try:
+        return json.dumps(api.response(json.loads(content))).encode()
+    except (ValueError, RecursionError):
+        return content
+
+
+def _is_stale(answer: Answer) -> bool:
+    """Whether credentials were refused that may have ended."""
+    status, _, content = answer
+    return status == 401 or (status == 403 and b"expired" in content.lower())
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

@@ -24,6 +24,7 @@ from pydantic import TypeAdapter
 
 from pairsmith import errors
 from pairsmith.config import Endpoint, Sampling
+from pairsmith.config.plugins import modules_in
 from pairsmith.errors import DataError
 from pairsmith.ledger.ledger import open_ledger
 from pairsmith.ledger.replies import Account, Charge, Entry, storable
@@ -184,7 +185,8 @@ class _Server:
 
     def _handle(self, what: str, engine: int = -1, stream: int = -1, **more: Any) -> None:
         if what == "open":
-            endpoint = Endpoint.model_validate(more["endpoint"])
+            with modules_in(more["folder"]):
+                endpoint = Endpoint.model_validate(more["endpoint"])
             hold = self._holds.of(endpoint, more["model"], more["key"])
             loop = asyncio.get_running_loop()
             self._engines[engine] = EndpointEngine(endpoint, more["model"], more["key"], loop, hold)

@@ -21,6 +21,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from pairsmith.config import Endpoint
+from pairsmith.config.plugins import references
 from pairsmith.ledger.replies import Account
 from pairsmith.llms.endpoint import engine_server
 from pairsmith.llms.endpoint.engine_server import read_outcome
@@ -41,7 +42,10 @@ class RemoteEngine:
     def __init__(self, process: EngineProcess, endpoint: Endpoint, model: str, key: str) -> None:
         self._process = process
         self._number = self._process.new_number()
-        self._send("open", endpoint=endpoint.model_dump(mode="json"), model=model, key=key)
+        own = [reference.folder for _, reference in references(endpoint)]
+        self._send(
+            "open", endpoint=endpoint.model_dump(mode="json"), model=model, key=key, folder=next(iter(own), None)
+        )
 
     @property
     def has_ended(self) -> bool:

@@ -1,5 +1,8 @@
 """Rehearse a recipe at no cost: a fake endpoint on the loopback address that answers like `echo`, and fails on demand.
 
+It speaks chat completions, and by their paths Anthropic's Messages, Azure's addresses, Bedrock's Converse and those of
+Vertex AI (`apis`); it also gives out the tokens with which clouds let calls in.
+
 In a test or a notebook:
 
     with FakeEndpoint(faults=[Fault(429, headers={"retry-after": "1"})]) as endpoint:
@@ -31,6 +34,7 @@ from pairsmith.config import ModelSpec, Sampling
 from pairsmith.ids import draw, fingerprint
 from pairsmith.llms.echo import Echo
 from pairsmith.protocol import Request
+from pairsmith.testing.apis import Call, FakeLogin, RefusedCall, api_at, chat_of
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,13 @@ KINDS: dict[str, Fault] = {
     "garbage": Fault(200, "<html>try again</html>"),
     "blank": Fault(200, '{"choices": []}'),
     "hang": Fault(hang=3600),
+    "529": Fault(529, '{"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}'),
+    "filtered": Fault(
+        400,
+        '{"error": {"code": "content_filter", "message": "The response was filtered due to the prompt triggering Azure '
+        'OpenAI\'s content management policy.", "param": "prompt", "status": 400, "innererror": {"code": '
+        '"ResponsibleAIPolicyViolation", "content_filter_result": {"hate": {"filtered": true, "severity": "high"}}}}}',
+    ),
 }
 
 
@@ -92,7 +103,7 @@ class Weather:
 
 
 class FakeEndpoint:
-    """A chat completions server; as a context manager it runs in a thread of its own.
+    """A server of chat completions and other APIs; as a context manager it runs in a thread of its own.
 
     Each request gets the next fault of the list, if one is left, else behaves by the weather. Where `keep` is true,
     requests are kept in `journal` (the bodies, in order), `headers` and `times`; where `log` names a file, they are
@@ -116,6 +127,7 @@ class FakeEndpoint:
         self.asked: Counter[str] = Counter()  # how often each request arrived
         self.answered: Counter[str] = Counter()  # how often each was answered in a way that is charged
         self.bill = 0  # tokens of those answers
+        self.login = FakeLogin()
         self._faults, self._weather = list(faults), weather or Weather(latency)
         self._keep, self._busy = keep, 0
         self._first = self._last = 0.0
@@ -193,10 +205,13 @@ class FakeEndpoint:
 
         if "/files" in http.path or "/batches" in http.path:
             return await self._batches.answer(http)
-        if not http.path.endswith("/chat/completions"):
+        if http.path.endswith("/token"):
+            return web.json_response(self.login.give())
+        api = api_at(http.path)
+        if api is None:
             return web.json_response(self.stats())
-        body = json.loads(await http.read())
-        name = self.note(body, {name.lower(): value for name, value in http.headers.items()} if self._keep else None)
+        body, headers = json.loads(await http.read()), {name.lower(): value for name, value in http.headers.items()}
+        name = self.note(body, headers if self._keep else None)
         mark = f"{name} {self.asked[name]}"
         fault = self._faults.pop(0) if self._faults else self._weather.fault(mark, time.monotonic() - self._opened)
         arrived = time.monotonic()
@@ -209,12 +224,18 @@ class FakeEndpoint:
             self._busy -= 1
             self._last = time.monotonic()
             self.under_way += self._last - arrived
+        response = charged = self._replay.get(name)
         try:
-            response = None if fault else self._replay.get(name) or completion(body, self._echo)
-        except (KeyError, IndexError, TypeError, ValueError) as error:
+            if not fault and not response:
+                charged = completion(chat_of(api, Call(http.path, http.query, headers, body), self.login), self._echo)
+                response = api.answer(charged, body)
+        except RefusedCall as refused:
+            fault = Fault(refused.status, json.dumps(api.error(refused)))
+        except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
             fault = Fault(400, json.dumps({"error": {"message": f"{type(error).__name__}: {error}"}}))
-        response = None if fault else response
-        self.charge(name, fault.body if fault and fault.status == 200 and fault.cut is None else json.dumps(response))
+        if fault:
+            response = charged = None
+        self.charge(name, fault.body if fault and fault.status == 200 and fault.cut is None else json.dumps(charged))
         if self._log:
             line = {"hash": name, "model": body.get("model"), "status": fault.status if fault else 200}
             self._log.write(json.dumps(line | {"response": response}) + "\n")
@@ -340,7 +361,7 @@ def completion(body: dict[str, Any], echoes: dict[str, Echo] | None = None) -> d
     }
 
 
-def _main() -> None:
+def main() -> None:
     """The command line: every field of the weather, the port, and the files."""
     import argparse
 
@@ -357,7 +378,3 @@ def _main() -> None:
     weather = Weather(**options | {"kinds": tuple(options["kinds"].split(","))})
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(FakeEndpoint(weather=weather, log=journal, replay=replay, keep=False).serve(port))
-
-
-if __name__ == "__main__":
-    _main()
