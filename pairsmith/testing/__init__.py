@@ -207,7 +207,8 @@ class FakeEndpoint:
             return await self._batches.answer(http)
         if http.path.endswith("/token"):
             return web.json_response(self.login.give())
-        api = api_at(http.path)
+        path = http.rel_url.raw_path
+        api = api_at(path)
         if api is None:
             return web.json_response(self.stats())
         body, headers = json.loads(await http.read()), {name.lower(): value for name, value in http.headers.items()}
@@ -227,7 +228,7 @@ class FakeEndpoint:
         response = charged = self._replay.get(name)
         try:
             if not fault and not response:
-                charged = completion(chat_of(api, Call(http.path, http.query, headers, body), self.login), self._echo)
+                charged = completion(chat_of(api, Call(path, http.query, headers, body), self.login), self._echo)
                 response = api.answer(charged, body)
         except RefusedCall as refused:
             fault = Fault(refused.status, json.dumps(api.error(refused)))
