@@ -17,14 +17,16 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from pairsmith.config import Recipe
+from pairsmith.config import Recipe, Sampling
 from pairsmith.config.loading import load_recipe
 from pairsmith.config.models import Backend
 from pairsmith.config.modules import PACKAGE
-from pairsmith.config.plugins import code_hash, load_plugin, references
+from pairsmith.config.plugins import Reference, code_hash, load_plugin, references
 from pairsmith.errors import ConfigError
 from pairsmith.judging.scoring import aggregation_of
+from pairsmith.llms.endpoint.wire import reply_of
 from pairsmith.llms.registry import BACKENDS, open_llm
+from pairsmith.protocol import Request
 from pairsmith.session import process_session
 from tests.conftest import ROOT, clean_environment
 from tests.runs import run
@@ -187,6 +189,28 @@ def test_a_backend_with_a_revision_keeps_its_replies_when_its_source_changes(exa
 
 def test_every_backend_is_implemented() -> None:
     assert set(get_args(Backend)) == set(BACKENDS)
+
+
+def test_the_api_and_the_login_are_what_an_endpoint_takes(example: Folder) -> None:
+    recipe = load_recipe(example("An API, and credentials"))
+    command, inside = (member.endpoint for member in recipe.pool.members)
+    assert command
+    assert inside
+    assert isinstance(inside.credentials, Reference)
+    assert inside.credentials.module == "company_login"
+    chat = load_plugin(command.api)
+    assert chat.request({"model": "c", "top_p": 0.9, "stop": ["END"]}) == {
+        "model": "c",
+        "p": 0.9,
+        "stop_sequences": ["END"],
+    }
+    content = [{"type": "text", "text": "Yes."}]
+    usage = {"tokens": {"input_tokens": 5, "output_tokens": 2}}
+    answer = {"message": {"role": "assistant", "content": content}, "finish_reason": "MAX_TOKENS", "usage": usage}
+    asked = Request(({"role": "user", "content": "Is it?"},), Sampling(), 0)
+    reply = reply_of(chat.response(answer), asked)
+    assert (reply.text, reply.finish_reason, reply.cost) == ("Yes.", "length", (5, 2))
+    assert chat.response({"message": "invalid api token"}) == {"message": "invalid api token"}
 
 
 def test_a_backend_cannot_pass_for_another(example: Folder) -> None:

@@ -6,6 +6,7 @@ one for four or five, and `max_tokens` where an answer was cut off or shows noth
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -15,6 +16,7 @@ from pairsmith.protocol import Bill, Reply, Request
 BYTES_A_TOKEN = 3
 TOKENS_A_MESSAGE = 4  # that chat templates add to each
 MOST_A_MESSAGE = 16  # that they add at most
+MOST_A_FORM = 512  # tokens that providers add to a prompt, beside the schema, where an answer has to fit one
 MOST_TOKENS = 2**31  # that a database column holds; a larger number is no real count
 
 # What endpoints call their counts, OpenAI's names first, then those of Anthropic, Bedrock, Gemini, Cohere and Ollama.
@@ -34,7 +36,8 @@ CACHED = {  # tokens of the prompt that are not in its count, where that has thi
 def most_of(request: Request) -> tuple[int, int]:
     """The most tokens of a prompt and of its answer, since no token is shorter than a byte."""
     prompt = sum(len(message["content"].encode("utf-8", "replace")) + MOST_A_MESSAGE for message in request.messages)
-    return prompt, request.sampling.max_tokens
+    form = MOST_A_FORM + len(json.dumps(request.schema)) if request.schema else 0
+    return prompt + form, request.sampling.max_tokens
 
 
 def said(response: Any) -> tuple[int, int, int]:

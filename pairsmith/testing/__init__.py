@@ -14,6 +14,8 @@ From a shell, to rehearse a recipe whose members name `base_url: http://127.0.0.
 
 An answer depends only on the request. Which calls meet a fault of the `Weather` depends on the request, how often it
 was sent and the seed, so a rehearsal can be repeated. The journal has a line for each call that arrived.
+
+It may import all, and nothing imports it.
 """
 
 from __future__ import annotations

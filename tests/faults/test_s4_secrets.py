@@ -23,6 +23,7 @@ import yaml
 
 from pairsmith.config import Endpoint, ModelSpec, Recipe, Sampling
 from pairsmith.config.loading import load_recipe, models_in
+from pairsmith.config.plugins import modules_in
 from pairsmith.errors import ConfigError
 from pairsmith.ledger.ledger import Ledger
 from pairsmith.llms.endpoint import attempts as backend
@@ -127,6 +128,28 @@ def test_s4_an_error_of_a_request_is_kept_without_the_key(
     assert summary.members["a"]["failed"] == 7
     assert Path(published.folder, "README.md").exists()
     assert leaks(tmp_path) == {}
+    assert not traces(logged().encode())
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("shown", ["anthropic", "azure", "bedrock", "s4_login:fetch"])
+def test_s4_no_api_and_no_token_is_told(
+    endpoint: FakeEndpoint, key: str, logged: Callable[[], str], tmp_path: Path, shown: str, form: str
+) -> None:
+    (tmp_path / "s4_login.py").write_text(f"import os\n\ndef fetch(base_url):\n    return os.environ['{key}'], 3600\n")
+    with modules_in(str(tmp_path)):
+        where = {"credentials": shown} if ":" in shown else {"api": shown, "api_key_env": key}
+        spec = Endpoint(base_url=endpoint.url, attempts=1, concurrency=1, **where)
+    llm = open_llm(ModelSpec(backend="openai", model="m", endpoint=spec), process_session())
+    endpoint.fail(quoting(400, form), quoting(500, form), Fault(200, f"not JSON, {FORMS[form]}"))
+    replies = generate(llm, requests(3))
+    assert any(KEY in value for value in endpoint.headers[0].values())
+    assert all(reply.error for reply in replies)
+    assert not traces(str(replies).encode())
+    endpoint.fail(quoting(401, form), quoting(401, form))
+    with pytest.raises(ConfigError, match="Authorization was") as error:
+        generate(llm, requests(1))
+    assert not traces(str(error.value).encode())
     assert not traces(logged().encode())
 
 

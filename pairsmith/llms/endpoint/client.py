@@ -37,7 +37,8 @@ class Client:
     def __init__(self, endpoint: Endpoint, model: str, key: str) -> None:
         self._api = api = api_of(endpoint)
         self._credentials = credentials_of(endpoint)
-        self._key, self._url = key, api.url(endpoint.base_url, model, endpoint.api_version)
+        self._key, self._address = key, api.url(endpoint.base_url, model, endpoint.api_version)
+        self._url = URL(self._address, encoded="%" in self._address)  # as it is signed, where something is escaped
         self._headers = _common(endpoint.api, key) | {"Accept-Encoding": "identity"}
         self._headers |= api.headers(key, endpoint.api_version) | dict(endpoint.headers)
         if self._credentials:
@@ -65,11 +66,11 @@ class Client:
         """Credentials that are refused are renewed, and the content sent once more."""
         if self._credentials is None:
             return await self._post(content, self._headers)
-        signed = await self._credentials.headers(self._url, content)
+        signed = await self._credentials.headers(self._address, content)
         answer = await self._post(content, self._headers | signed)
         if _is_stale(answer):
             await self._credentials.renew(signed)
-            answer = await self._post(content, self._headers | await self._credentials.headers(self._url, content))
+            answer = await self._post(content, self._headers | await self._credentials.headers(self._address, content))
         return answer
 
     async def _post(self, content: bytes, headers: Mapping[str, str]) -> Answer:
@@ -81,9 +82,8 @@ class Client:
             self._session = aiohttp.ClientSession(
                 connector=connector, timeout=timeout, cookie_jar=cookies, trust_env=proxies
             )
-        url = URL(self._url, encoded="%" in self._url)  # as it is signed, where something in it is escaped
         try:
-            async with self._session.post(url, data=content, headers=headers, allow_redirects=False) as response:
+            async with self._session.post(self._url, data=content, headers=headers, allow_redirects=False) as response:
                 return response.status, response.headers, await _read(response)
         except BrokenAnswer:
             raise
@@ -104,12 +104,12 @@ def _common(api: str, key: str) -> dict[str, str]:
 
 
 def _translated(content: bytes, api: Api) -> bytes:
-    """A response in the words of chat completions; what is no JSON stays as it is."""
+    """A response in the words of chat completions; what cannot be read as one stays as it is."""
     if api.response is same:
         return content
     try:
         return json.dumps(api.response(json.loads(content))).encode()
-    except (ValueError, RecursionError):
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
         return content
 
 

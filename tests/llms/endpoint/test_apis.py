@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from pydantic import ValidationError
 
 from pairsmith.config import Endpoint, Judge, ModelSpec, Price, Recipe, Sampling
 from pairsmith.errors import ConfigError
-from pairsmith.llms.bills import said
+from pairsmith.ledger.ledger import Ledger
+from pairsmith.llms.bills import most_of, said
 from pairsmith.llms.echo import Echo
 from pairsmith.llms.endpoint import anthropic, azure, bedrock
 from pairsmith.llms.endpoint import attempts as backend
@@ -200,6 +202,11 @@ def test_cached_tokens_of_a_prompt_are_counted(usage: dict[str, Any], prompt: in
     assert said({"usage": usage})[0] == prompt
 
 
+def test_a_request_is_held_at_what_a_schema_adds_to_it_too() -> None:
+    plain, formed = most_of(request())[0], most_of(request(schema=SCHEMA))[0]
+    assert formed > plain + len(json.dumps(SCHEMA)) + 346  # tokens that Anthropic says a tool adds at most
+
+
 @pytest.mark.parametrize("api", ["anthropic", "azure", "bedrock"])
 def test_errors_pass_or_stop_or_concern_one_request(api: str) -> None:
     with FakeEndpoint([KINDS["529"], Fault(429, headers={"retry-after": "0.05"}), KINDS["garbage"]]) as endpoint:
@@ -353,6 +360,9 @@ def test_a_recipe_runs_within_its_budget(echo_recipe: Callable[..., Recipe], api
         changes = {"pool": {"members": members}, "rating": {"judges": judges}, "budget": {"tokens": 10_000_000}}
         recipe = echo_recipe(6, evolution=None, **changes)
         published, summary, _ = run(recipe)
+        with closing(Ledger(recipe.ledger_url)) as ledger:
+            assert ledger.spending.spent(recipe.name)[0] == endpoint.bill
+            assert ledger.spending.doubts() == {"unusable": 0, "reckoned": 0}
         asked = sum(endpoint.asked.values())
         run(recipe)
         assert sum(endpoint.asked.values()) == asked
