@@ -18,6 +18,7 @@ from pairsmith.generation import pool as generation
 from pairsmith.judging import rating
 from pairsmith.judging.checks import require
 from pairsmith.ledger.ledger import Ledger
+from pairsmith.llms.endpoint import credentials
 from pairsmith.llms.registry import identity_of
 from pairsmith.sources import given_completions
 from pairsmith.sources.http import fetched
@@ -56,6 +57,7 @@ class Plan:
 def plan_run(recipe: Recipe) -> Plan:
     """Read the prompts and count the requests of every stage. Writes nothing and loads no model."""
     require(recipe.checks)
+    credentials.require(recipe.specs)
     with fetched(recipe.prompts) as bodies:
         read = list(read_prompts(recipe.prompts, bodies))
     prompts = cast(list[PromptRow], [row for row in read if "reason" not in row])

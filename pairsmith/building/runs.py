@@ -22,6 +22,7 @@ from pairsmith.judging.rating import STAGE as RATE
 from pairsmith.ledger.ledger import open_ledger
 from pairsmith.ledger.pruning import place_of
 from pairsmith.llms.earlier import tell_of_unadopted
+from pairsmith.llms.endpoint import credentials
 from pairsmith.llms.endpoint.batch_gathering import desks_of
 from pairsmith.llms.endpoint.hosts import tell_of_other_hosts
 from pairsmith.llms.registry import pinned
@@ -132,6 +133,7 @@ def run(recipe: Recipe, workers: Workers, session: Session, only: str | None = N
     since completions or ratings are lacking.
     """
     require(recipe.checks)
+    credentials.require(recipe.specs)
     store, ledger = open_store(recipe, session), open_ledger(recipe.ledger_url, session)
     with frugal_memory(), store.lock(), ledger.lock(store.files) as fence, fenced(store, fence, session):
         tell_of_unadopted(recipe, ledger)
@@ -331,6 +333,7 @@ def preview(
         raise ConfigError(f"preview: count is {count}; it must be 1 or more")
     whole = pinned(as_recipe(recipe))
     require(whole.checks)
+    credentials.require(whole.specs)
     limit = min(count, whole.prompts.limit or count)
     few = {"prompts": whole.prompts.model_copy(update={"limit": limit}), "ledger": whole.ledger_url}
     with opened(session) as one, tempfile.TemporaryDirectory() as folder:

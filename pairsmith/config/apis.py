@@ -92,7 +92,7 @@ def completed(fields: Mapping[str, Any]) -> dict[str, Any]:
     if "api" not in made:
         made["api"] = next((name for name, rules in RULES.items() if re.match(rules.spoken, address, re.I)), "openai")
     rules = rules_of(str(made["api"]))
-    if rules.base_url:
+    if rules.base_url and made.get("credentials") is None:
         made.setdefault("base_url", rules.base_url)
     keyless = made.get("credentials") is not None or made.get("api_key_block") is not None
     if "api_key_env" not in made:

@@ -138,8 +138,13 @@ class Endpoint(Config):
 
     @model_validator(mode="after")
     def _spoken(self) -> Self:
-        if "base_url" not in self.model_fields_set and self.rules.base_url is None:
-            raise ValueError(f"endpoint.base_url: api {self.api} needs one, such as {self.rules.needed}")
+        if "base_url" not in self.model_fields_set:
+            what = (
+                f"api {self.api} needs one, such as {self.rules.needed}"
+                if self.rules.needed
+                else "credentials need one"
+            )
+            raise ValueError(f"endpoint.base_url: {what}")
         if self.credentials and (self.api_key_env or self.api_key_block):
             raise ValueError("endpoint: credentials stand for a key; leave api_key_env and api_key_block out")
         if self.mode == "batch" and (self.credentials or not self.rules.has_batches(self.base_url)):

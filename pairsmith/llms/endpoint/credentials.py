@@ -13,11 +13,11 @@ import logging
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
 from typing import Any, Protocol
 
-from pairsmith.config import Endpoint
+from pairsmith.config import Endpoint, ModelSpec
 from pairsmith.config.plugins import Reference, failed, load_plugin, said
 from pairsmith.errors import ConfigError, PairsmithError
 
@@ -142,7 +142,7 @@ def credentials_of(endpoint: Endpoint) -> Credentials | None:
     name, base_url = endpoint.credentials, endpoint.base_url
     if name is None:
         return None
-    require(name)
+    require_library(name)
     if name == "aws":
         return Signature(base_url)
     if isinstance(name, Reference):
@@ -150,7 +150,14 @@ def credentials_of(endpoint: Endpoint) -> Credentials | None:
     return Tokens(name, _google if name == "google" else _azure)
 
 
-def require(name: str) -> None:
+def require(models: Iterable[ModelSpec]) -> None:
+    """Raise ConfigError where a library is absent that the credentials of one need, before any model is asked."""
+    for model in models:
+        if model.endpoint and model.endpoint.credentials:
+            require_library(model.endpoint.credentials)
+
+
+def require_library(name: str) -> None:
     """Raise ConfigError where the library behind credentials is not installed."""
     library = LIBRARIES.get(name)
     try:

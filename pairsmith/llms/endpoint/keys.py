@@ -15,7 +15,7 @@ from urllib.parse import quote, quote_plus
 
 from pairsmith.config import Endpoint
 from pairsmith.errors import ConfigError
-from pairsmith.llms.endpoint.credentials import require
+from pairsmith.llms.endpoint.credentials import require_library
 from pairsmith.session import Session
 
 NO_KEY = "none"  # sent to an endpoint that needs no key
@@ -43,7 +43,7 @@ def _decoded(text: str) -> bytes:
 def key_of(endpoint: Endpoint, session: Session) -> str:
     """The key of an endpoint; none where it names credentials. Raises ConfigError, which names what is absent."""
     if endpoint.credentials:
-        require(endpoint.credentials)
+        require_library(endpoint.credentials)
         return NO_KEY
     if endpoint.api_key_block:
         key = session.secrets.get(endpoint.api_key_block)

@@ -332,8 +332,14 @@ def test_what_an_api_leaves_no_doubt_about_need_not_be_written() -> None:
         ({}, {"api": "antropic"}, "did you mean anthropic"),
         ({}, {"api": "anthropic", "mode": "batch"}, "endpoint.mode: batch does not go with api anthropic"),
         ({}, {"base_url": "https://r.openai.azure.com", "mode": "batch"}, "batch does not go with api azure"),
-        ({}, {"credentials": "google", "mode": "batch"}, "batch does not go with credentials"),
-        ({}, {"credentials": "google", "api_key_env": KEY}, "credentials stand for a key"),
+        ({}, {"credentials": "google"}, "endpoint.base_url: credentials need one"),
+        ({}, {"credentials": "google", "api": "anthropic"}, "endpoint.base_url: credentials need one"),
+        (
+            {},
+            {"base_url": "http://v/v1", "credentials": "google", "mode": "batch"},
+            "batch does not go with credentials",
+        ),
+        ({}, {"base_url": "http://v/v1", "credentials": "google", "api_key_env": KEY}, "credentials stand for a key"),
         ({"sampling": {"temperature": 1.2}}, {"api": "anthropic"}, "temperature: api anthropic takes 1 at most"),
         ({"sampling": {"top_p": 0.9}}, {"api": "anthropic"}, "api anthropic takes temperature or top_p"),
         (

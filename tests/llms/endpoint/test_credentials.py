@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from pairsmith import build, preview
 from pairsmith.config import Endpoint, ModelSpec, Recipe, Sampling
 from pairsmith.config.loading import load_recipe
 from pairsmith.config.plugins import modules_in
@@ -22,6 +23,7 @@ from pairsmith.llms.endpoint import credentials
 from pairsmith.llms.endpoint.credentials import Tokens, credentials_of
 from pairsmith.llms.endpoint.engines import MANY_CALLS
 from pairsmith.llms.registry import open_llm
+from pairsmith.planning import plan_run
 from pairsmith.protocol import Reply, Request
 from pairsmith.session import process_session
 from pairsmith.testing import FakeEndpoint, Fault
@@ -307,6 +309,19 @@ def test_a_library_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatc
     endpoint = Endpoint(base_url="http://127.0.0.1:9/v1", credentials=name)
     with pytest.raises(ConfigError, match=re.escape(f"pip install 'pairsmith[{name}]'")):
         credentials_of(endpoint)
+
+
+def test_a_library_that_a_judge_needs_is_missed_before_anything_is_asked(
+    echo_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(credentials, "find_spec", lambda _: None)
+    where = {"base_url": "http://127.0.0.1:9/v1", "credentials": "google"}
+    judges = [{"name": "j", "backend": "openai", "model": "j", "endpoint": where}]
+    recipe = echo_recipe(2, rating={"judges": judges})
+    for begin in (build, preview, plan_run):
+        with pytest.raises(ConfigError, match="needs google.auth"):
+            begin(recipe)
+    assert not Path(recipe.workspace, recipe.name).exists()
 
 
 API = """
