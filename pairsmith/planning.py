@@ -54,10 +54,15 @@ class Plan:
     lines: list[PlanLine]
 
 
-def plan_run(recipe: Recipe) -> Plan:
-    """Read the prompts and count the requests of every stage. Writes nothing and loads no model."""
+def preflight(recipe: Recipe) -> None:
+    """Raise ConfigError where something is absent that a run needs from outside, before anything is asked."""
     require(recipe.checks)
     credentials.require(recipe.specs)
+
+
+def plan_run(recipe: Recipe) -> Plan:
+    """Read the prompts and count the requests of every stage. Writes nothing and loads no model."""
+    preflight(recipe)
     with fetched(recipe.prompts) as bodies:
         read = list(read_prompts(recipe.prompts, bodies))
     prompts = cast(list[PromptRow], [row for row in read if "reason" not in row])

@@ -17,18 +17,17 @@ from pairsmith.config.loading import as_recipe
 from pairsmith.errors import ConfigError, RunError
 from pairsmith.generation.evolution import STAGE as EVOLVE
 from pairsmith.generation.pool import STAGE as GENERATE
-from pairsmith.judging.checks import require
 from pairsmith.judging.rating import STAGE as RATE
 from pairsmith.ledger.ledger import open_ledger
 from pairsmith.ledger.pruning import place_of
 from pairsmith.llms.earlier import tell_of_unadopted
-from pairsmith.llms.endpoint import credentials
 from pairsmith.llms.endpoint.batch_gathering import desks_of
 from pairsmith.llms.endpoint.hosts import tell_of_other_hosts
 from pairsmith.llms.registry import pinned
 from pairsmith.memory import frugal_memory
 from pairsmith.pairing.select import STAGE as PAIR
 from pairsmith.pairing.survey import STAGE as SURVEY
+from pairsmith.planning import preflight
 from pairsmith.progress import Progress
 from pairsmith.publishing.publish import Published
 from pairsmith.reporting.summary_tables import funnel_table, reasons_text
@@ -132,8 +131,7 @@ def run(recipe: Recipe, workers: Workers, session: Session, only: str | None = N
     `full`: all sources are read afresh. Raises RunError where a stage failed for good, or where nothing can be done
     since completions or ratings are lacking.
     """
-    require(recipe.checks)
-    credentials.require(recipe.specs)
+    preflight(recipe)
     store, ledger = open_store(recipe, session), open_ledger(recipe.ledger_url, session)
     with frugal_memory(), store.lock(), ledger.lock(store.files) as fence, fenced(store, fence, session):
         tell_of_unadopted(recipe, ledger)
@@ -332,8 +330,7 @@ def preview(
     if count < 1:
         raise ConfigError(f"preview: count is {count}; it must be 1 or more")
     whole = pinned(as_recipe(recipe))
-    require(whole.checks)
-    credentials.require(whole.specs)
+    preflight(whole)
     limit = min(count, whole.prompts.limit or count)
     few = {"prompts": whole.prompts.model_copy(update={"limit": limit}), "ledger": whole.ledger_url}
     with opened(session) as one, tempfile.TemporaryDirectory() as folder:

@@ -29,7 +29,7 @@ from tests.runs import generate, run
 KEY = "PAIRSMITH_TEST_KEY"
 SCHEMA = {
     "type": "object",
-    "properties": {"rating": {"enum": [1, 2, 3, 4, 5]}},
+    "properties": {"rating": {"type": "integer", "enum": [1, 2, 3, 4, 5]}},
     "required": ["rating"],
     "additionalProperties": False,
 }
