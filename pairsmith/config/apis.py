@@ -10,7 +10,9 @@ from typing import Any
 from pairsmith.config.plugins import Kind
 
 _AZURE = r"^https://[^/]+\.(openai|cognitiveservices|services\.ai)\.azure\.(com|us|cn)(?!.*(/anthropic|/v1/?$))(/|$)"
-_ANTHROPIC = r"^https://(api\.anthropic\.com/?$|[^/]+\.services\.ai\.azure\.(com|us|cn)/anthropic(/|$))"
+_ANTHROPIC = (
+    r"^https://api\.anthropic\.com/?$|^https://[^/]+\.services\.ai\.azure\.(com|us|cn)/anthropic(/|$)|.*/v1/messages/?$"
+)
 _BEDROCK = r"^https://bedrock-runtime[^/]*\.amazonaws\.com(\.cn)?/?$"
 
 
@@ -85,10 +87,15 @@ def completed(fields: Mapping[str, Any]) -> dict[str, Any]:
 
     >>> completed({"base_url": "https://mine.openai.azure.com"})["api"]
     'azure'
+    >>> completed({"base_url": "https://mine.openai.azure.com/openai?api-version=2024-10-21"})["api_version"]
+    '2024-10-21'
     >>> completed({"api": "anthropic"})["base_url"]
     'https://api.anthropic.com'
     """
-    made, address = dict(fields), str(fields.get("base_url", ""))
+    made = dict(fields)
+    address, _, query = str(fields.get("base_url", "")).partition("?")
+    if version := re.fullmatch(r"api-version=([A-Za-z0-9._-]+)", query):
+        made = {"api_version": version[1]} | made | {"base_url": address}
     if "api" not in made:
         made["api"] = next((name for name, rules in RULES.items() if re.match(rules.spoken, address, re.I)), "openai")
     rules = rules_of(str(made["api"]))

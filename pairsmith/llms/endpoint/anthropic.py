@@ -38,7 +38,7 @@ def url(base_url: str, model: str, version: str | None) -> str:
     >>> url("https://api.anthropic.com", "claude", None)
     'https://api.anthropic.com/v1/messages'
     """
-    base = base_url.rstrip("/")
+    base = base_url.rstrip("/").removesuffix("/messages")
     if is_vertex(base):
         return f"{base.removesuffix('/publishers/anthropic')}/publishers/anthropic/models/{quote(model)}:rawPredict"
     return f"{base}/messages" if base.endswith("/v1") else f"{base}/v1/messages"

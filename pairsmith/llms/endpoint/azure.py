@@ -18,7 +18,7 @@ def url(base_url: str, model: str, version: str | None) -> str:
     >>> url("https://mine.openai.azure.com", "gpt", None)
     'https://mine.openai.azure.com/openai/deployments/gpt/chat/completions?api-version=2024-10-21'
     """
-    base = base_url.rstrip("/")
+    base = base_url.rstrip("/").removesuffix("/chat/completions")
     if base.endswith("/v1"):
         return f"{base}/chat/completions" + (f"?api-version={version}" if version else "")
     if "/deployments/" not in base and not base.endswith("/models"):

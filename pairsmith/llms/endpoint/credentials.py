@@ -23,7 +23,7 @@ from pairsmith.errors import ConfigError, PairsmithError
 
 MARGIN_SECONDS = 300.0  # before its end that a token is renewed; a fifth of its time, where that is shorter
 GOOGLE_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
-AZURE_SCOPE = "https://cognitiveservices.azure.com/.default"
+AZURE_SCOPE = "https://cognitiveservices.azure.{}/.default"  # com, or that of a cloud of its own: us, cn
 LIBRARIES = {"google": "google.auth", "azure": "azure.identity", "aws": "botocore"}
 log = logging.getLogger(__name__)
 
@@ -147,7 +147,7 @@ def credentials_of(endpoint: Endpoint) -> Credentials | None:
         return Signature(base_url)
     if isinstance(name, Reference):
         return Tokens(name, lambda: _own(name, base_url))
-    return Tokens(name, _google if name == "google" else _azure)
+    return Tokens(name, _google if name == "google" else lambda: _azure(base_url))
 
 
 def require(models: Iterable[ModelSpec]) -> None:
@@ -193,13 +193,14 @@ def _google() -> Fetched:
     return str(found.token), found.expiry.timestamp() - time.time() if found.expiry else None
 
 
-def _azure() -> Fetched:
+def _azure(base_url: str) -> Fetched:
     from azure.core.exceptions import ClientAuthenticationError, ServiceRequestError, ServiceResponseError
     from azure.identity import DefaultAzureCredential
 
     try:
         with DefaultAzureCredential() as found:
-            token = found.get_token(AZURE_SCOPE)
+            cloud = re.search(r"\.azure\.(us|cn)\b", base_url)
+            token = found.get_token(AZURE_SCOPE.format(cloud[1] if cloud else "com"))
     except (ServiceRequestError, ServiceResponseError) as error:
         raise ConnectionError(said(error)) from None
     except ClientAuthenticationError as error:

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Coroutine, Sequence
 
 from pairsmith.config import Endpoint
+from pairsmith.config.plugins import code_hashes
 from pairsmith.ledger.replies import Account
 from pairsmith.llms.endpoint.engine import EndpointEngine
 from pairsmith.llms.endpoint.holds import Hold, Holds, Limited
@@ -69,7 +70,7 @@ class EndpointEngines:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._engines: dict[tuple[str, str, str], ThreadEngine | RemoteEngine] = {}
+        self._engines: dict[tuple[str, ...], ThreadEngine | RemoteEngine] = {}
         self._holds = Holds(self._tell_process)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -78,7 +79,7 @@ class EndpointEngines:
 
     def engine_for(self, endpoint: Endpoint, model: str, key: str) -> ThreadEngine | RemoteEngine:
         """The engine for a model at an endpoint; a new one where the process of the last one has ended."""
-        name = (endpoint.model_dump_json(), model, key)
+        name = (endpoint.model_dump_json(), model, key, *code_hashes(endpoint))
         with self._lock:
             known = self._engines.get(name)
             if known is None or (isinstance(known, RemoteEngine) and known.has_ended):

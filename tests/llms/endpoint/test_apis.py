@@ -42,6 +42,7 @@ PATHS = {
     "bedrock": ("bedrock", ""),
     "openai": ("openai", "/v1"),
 }
+VERSIONED = "api-version=2024-10-21"
 CALLED = {"type": "tool_use", "name": "reply", "input": {"a": "é"}}
 CHAT = (
     {"role": "system", "content": "Be brief."},
@@ -280,6 +281,11 @@ def test_a_key_goes_where_the_api_wants_it(
         ("/", "2025-01-01-preview", "/openai/deployments/m/chat/completions?api-version=2025-01-01-preview"),
         ("/openai", None, "/openai/deployments/m/chat/completions?api-version=2024-10-21"),
         ("/openai/deployments/d", None, "/openai/deployments/d/chat/completions?api-version=2024-10-21"),
+        ("/openai/deployments/d/chat/completions", None, "/openai/deployments/d/chat/completions?" + VERSIONED),
+            "/openai/deployments/d/chat/completions",
+            None,
+            "/openai/deployments/d/chat/completions?api-version=2024-10-21",
+        ),
         ("/openai/v1/", None, "/openai/v1/chat/completions"),
         ("/openai/v1", "preview", "/openai/v1/chat/completions?api-version=preview"),
         ("/models", "2024-05-01-preview", "/models/chat/completions?api-version=2024-05-01-preview"),
@@ -300,6 +306,7 @@ def test_azure_has_two_styles_of_addresses(base_url: str, version: str | None, p
         ("https://R.OpenAI.Azure.com/openai/deployments/d", "azure"),
         ("https://r.openai.azure.us/", "azure"),
         ("https://r.openai.azure.com/openai/v1", "openai"),
+        ("https://gateway.example.org/v1/messages", "anthropic"),
         ("https://openai.azure.com.example.org", "openai"),
         ("https://bedrock-runtime.eu-west-1.amazonaws.com", "bedrock"),
         ("https://bedrock-runtime.eu-west-1.amazonaws.com/openai/v1", "openai"),
@@ -312,6 +319,14 @@ def test_an_api_is_told_by_an_address_that_leaves_no_doubt(base_url: str, api: s
     assert endpoint.api == api
     assert Endpoint.model_validate(endpoint.model_dump(mode="json")) == endpoint
     assert Endpoint(base_url=base_url, api="openai").api == "openai"
+
+
+def test_an_address_as_a_portal_shows_it_is_taken() -> None:
+    shown = "https://r.openai.azure.com/openai/deployments/d/chat/completions?api-version=2024-08-01-preview"
+    endpoint = Endpoint(base_url=shown)
+    assert (endpoint.api, endpoint.api_version) == ("azure", "2024-08-01-preview")
+    assert azure.url(endpoint.base_url, "m", endpoint.api_version) == shown
+    assert anthropic.url("https://api.anthropic.com/v1/messages", "m", None) == "https://api.anthropic.com/v1/messages"
 
 
 def test_what_an_api_leaves_no_doubt_about_need_not_be_written() -> None:

@@ -195,6 +195,13 @@ def test_a_function_of_ones_own_gives_tokens(
     assert {headers["authorization"][:11] for headers in endpoint.headers} == {"Bearer own-"}
 
 
+def test_a_function_that_was_edited_counts_in_the_same_process(own: Callable[..., str], tmp_path: Path) -> None:
+    with modules_in(str(tmp_path)), FakeEndpoint() as endpoint:
+        ask(endpoint, own(), "/v1")
+        ask(endpoint, own(OWN.replace("own-", "new-")), "/v1")
+    assert [headers["authorization"] for headers in endpoint.headers] == ["Bearer own-1", "Bearer new-1"]
+
+
 def test_a_token_that_is_refused_is_renewed_once(own: Callable[..., str], tmp_path: Path) -> None:
     with modules_in(str(tmp_path)), FakeEndpoint([Fault(401)] * 2) as endpoint:
         with pytest.raises(ConfigError, match="status 401"):
