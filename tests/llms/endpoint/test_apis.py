@@ -277,15 +277,11 @@ def test_a_key_goes_where_the_api_wants_it(
 @pytest.mark.parametrize(
     ("base_url", "version", "path"),
     [
-        ("", None, "/openai/deployments/m/chat/completions?api-version=2024-10-21"),
+        ("", None, "/openai/deployments/m/chat/completions?" + VERSIONED),
         ("/", "2025-01-01-preview", "/openai/deployments/m/chat/completions?api-version=2025-01-01-preview"),
-        ("/openai", None, "/openai/deployments/m/chat/completions?api-version=2024-10-21"),
-        ("/openai/deployments/d", None, "/openai/deployments/d/chat/completions?api-version=2024-10-21"),
+        ("/openai", None, "/openai/deployments/m/chat/completions?" + VERSIONED),
+        ("/openai/deployments/d", None, "/openai/deployments/d/chat/completions?" + VERSIONED),
         ("/openai/deployments/d/chat/completions", None, "/openai/deployments/d/chat/completions?" + VERSIONED),
-            "/openai/deployments/d/chat/completions",
-            None,
-            "/openai/deployments/d/chat/completions?api-version=2024-10-21",
-        ),
         ("/openai/v1/", None, "/openai/v1/chat/completions"),
         ("/openai/v1", "preview", "/openai/v1/chat/completions?api-version=preview"),
         ("/models", "2024-05-01-preview", "/models/chat/completions?api-version=2024-05-01-preview"),
