@@ -108,8 +108,9 @@ class FakeEndpoint:
     """A server of chat completions and other APIs; as a context manager it runs in a thread of its own.
 
     Each request gets the next fault of the list, if one is left, else behaves by the weather. Where `keep` is true,
-    requests are kept in `journal` (the bodies, in order), `headers` and `times`; where `log` names a file, they are
-    written there. `replay`: the log of an earlier rehearsal, whose responses are given again for the same requests.
+    requests are kept in `journal` (the bodies, in order), `headers`, `times` and `paths`; where `log` names a file,
+    they are written there. `replay`: the log of an earlier rehearsal, whose responses are given again for the same
+    requests.
     """
 
     def __init__(
@@ -124,6 +125,7 @@ class FakeEndpoint:
         self.journal: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []  # by lower-case name
         self.times: list[float] = []
+        self.paths: list[str] = []  # as they were sent
         self.busiest = 0
         self.under_way = 0.0  # seconds that all calls were under way, added up
         self.asked: Counter[str] = Counter()  # how often each request arrived
@@ -215,6 +217,8 @@ class FakeEndpoint:
             return web.json_response(self.stats())
         body, headers = json.loads(await http.read()), {name.lower(): value for name, value in http.headers.items()}
         name = self.note(body, headers if self._keep else None)
+        if self._keep:
+            self.paths.append(path)
         mark = f"{name} {self.asked[name]}"
         fault = self._faults.pop(0) if self._faults else self._weather.fault(mark, time.monotonic() - self._opened)
         arrived = time.monotonic()

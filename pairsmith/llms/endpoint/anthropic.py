@@ -16,7 +16,6 @@ TOOL = "reply"  # whose input is the answer where a schema is asked for
 ENDS = {
     "end_turn": "stop",
     "stop_sequence": "stop",
-    "tool_use": "stop",
     "max_tokens": "length",
     "model_context_window_exceeded": "length",
     "pause_turn": "length",  # it would go on if it were asked to
@@ -110,19 +109,21 @@ def vertex_request(body: Mapping[str, Any]) -> dict[str, Any]:
 
 def response(answer: Any) -> Any:
     """A response of Messages as one of chat completions; an error, or what is no response, as it is."""
-    if not isinstance(answer, Mapping) or not isinstance(answer.get("content"), list):
+    if not isinstance(answer, Mapping) or not {"content", "stop_reason"} <= answer.keys():
         return answer
-    blocks = [block for block in answer["content"] if isinstance(block, Mapping)]
-    thoughts = [str(block.get("thinking", "")) for block in blocks if block.get("type") == "thinking"]
-    called = [json.dumps(block.get("input"), ensure_ascii=False) for block in blocks if block.get("name") == TOOL]
-    text = "".join(str(block.get("text", "")) for block in blocks if block.get("type") == "text")
+    content, stop = answer["content"] or (), answer["stop_reason"]
+    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    blocks = [block for block in parts if isinstance(block, Mapping)]
+    text = "".join(block.get("text") or "" for block in blocks if block.get("type") == "text")
+    thoughts = [block.get("thinking") for block in blocks if block.get("type") == "thinking"]
+    called = [block.get("input") for block in blocks if block.get("name") == TOOL]
     details = answer.get("stop_details")
     why = details.get("explanation") if isinstance(details, Mapping) else None
     return chat_response(
-        text=called[0] if called else text,
+        text=json.dumps(called[0], ensure_ascii=False) if called else text,
         thought="\n\n".join(filter(None, thoughts)),
-        end=ENDS.get(str(answer.get("stop_reason")), answer.get("stop_reason")),
-        refusal=why or text if answer.get("stop_reason") == "refusal" else "",
+        end="stop" if called and stop == "tool_use" else ENDS.get(stop, stop),
+        refusal=why or text if stop == "refusal" else "",
         answer=answer,
     )
 

@@ -15,11 +15,12 @@ from pairsmith.llms.endpoint.anthropic import TOOL, chat_response, schema_of, tu
 ENDS = {
     "end_turn": "stop",
     "stop_sequence": "stop",
-    "tool_use": "stop",
     "max_tokens": "length",
     "model_context_window_exceeded": "length",
     "guardrail_intervened": "content_filter",
     "content_filtered": "content_filter",
+    "malformed_model_output": "error",
+    "malformed_tool_use": "error",
 }
 _OURS = {"model", "messages", "temperature", "top_p", "top_k", "max_tokens", "max_completion_tokens", "seed", "stop"}
 _ABSENT = {"response_format", "logprobs", "top_logprobs"}
@@ -65,14 +66,15 @@ def response(answer: Any) -> Any:
         blocks = [block for block in content if isinstance(block, Mapping)]
     except (KeyError, TypeError):
         return answer
+    stop = answer.get("stopReason")
+    end = ENDS.get(stop, stop)
+    text = "".join(block.get("text") or "" for block in blocks)
     thoughts = [_thought(block["reasoningContent"]) for block in blocks if "reasoningContent" in block]
-    called = [json.dumps(block["toolUse"].get("input"), ensure_ascii=False) for block in blocks if "toolUse" in block]
-    text = "".join(str(block["text"]) for block in blocks if "text" in block)
-    end = ENDS.get(str(answer.get("stopReason")), answer.get("stopReason"))
+    called = [block["toolUse"]["input"] for block in blocks if "toolUse" in block]
     return chat_response(
-        text=called[0] if called else text,
+        text=json.dumps(called[0], ensure_ascii=False) if called else text,
         thought="\n\n".join(filter(None, thoughts)),
-        end=end,
+        end="stop" if called and stop == "tool_use" else end,
         refusal=text if end == "content_filter" else "",
         answer=answer,
     )

@@ -44,6 +44,7 @@ PATHS = {
 }
 VERSIONED = "api-version=2024-10-21"
 CALLED = {"type": "tool_use", "name": "reply", "input": {"a": "é"}}
+SEARCHED = {"type": "server_tool_use", "name": "web_search", "input": {"query": "A"}}
 CHAT = (
     {"role": "system", "content": "Be brief."},
     {"role": "user", "content": "One?"},
@@ -77,7 +78,7 @@ def body(of: Request) -> dict[str, Any]:
     return body_of(of, "m", "max_tokens")
 
 
-def read(content: list[dict[str, Any]], stop: str = "end_turn", **more: Any) -> Reply:
+def read(content: Any, stop: str | None = "end_turn", **more: Any) -> Reply:
     answer = {
         "type": "message",
         "content": content,
@@ -157,12 +158,26 @@ def test_messages_are_drawn_by_temperature_or_top_p(sampling: dict[str, float], 
         ([{"type": "thinking", "thinking": "Hm."}, {"type": "text", "text": "A"}], "end_turn", "A", "Hm.", "stop"),
         ([{"type": "redacted_thinking", "data": "x"}, {"type": "text", "text": "A"}], "end_turn", "A", None, "stop"),
         ([{"type": "text", "text": "So:"}, CALLED], "tool_use", '{"a": "é"}', None, "stop"),
+        ([SEARCHED, {"type": "text", "text": "A", "citations": []}], "end_turn", "A", None, "stop"),
+        (["x", None, {"type": "text", "text": None}, {"type": "text", "text": "A"}], None, "A", None, "stop"),
+        ("A", "end_turn", "A", None, "stop"),
     ],
 )
-def test_messages_are_read(content: Any, stop: str, text: str, thought: str | None, end: str) -> None:
+def test_messages_are_read(content: Any, stop: str | None, text: str, thought: str | None, end: str) -> None:
     reply = read(content, stop)
     assert (reply.text, reply.reasoning, reply.finish_reason, reply.error) == (text, thought, end, None)
     assert reply.cost == (5, 2)
+
+
+def test_what_is_no_answer_is_an_error_and_is_billed_once() -> None:
+    assert "tool_use" in str(read([{"type": "tool_use", "name": "other", "input": {}}], "tool_use").error)
+    assert read(None).cost == (5, 2)
+    for answer in ({"type": "error", "error": {"type": "api_error"}}, [1], None, {"content": []}):
+        assert anthropic.response(answer) == answer
+    for answer in ({"message": "no"}, {"output": None}, {"output": {"message": {"content": None}}}, None):
+        assert bedrock.response(answer) == answer
+    broken = {"output": {"message": {"content": [{"text": "A"}]}}, "stopReason": "malformed_model_output"}
+    assert reply_of(bedrock.response(broken), request()).finish_reason == "length"
 
 
 def test_a_refusal_is_told_as_one_and_is_not_asked_again() -> None:
@@ -220,6 +235,16 @@ def test_errors_pass_or_stop_or_concern_one_request(api: str) -> None:
         endpoint.fail(Fault(401, '{"message": "who?"}'))
         with pytest.raises(ConfigError, match="who"):
             ask(endpoint, api)
+
+
+def test_overload_does_not_count_as_an_endpoint_that_is_down() -> None:
+    with FakeEndpoint([KINDS["529"]] * 2) as endpoint:
+        assert ask(endpoint, "anthropic", breaker=1, deadline=5)[0].error is None
+
+
+def test_a_model_that_failed_at_bedrock_is_asked_again() -> None:
+    with FakeEndpoint([Fault(424, '{"message": "The model failed"}')]) as endpoint:
+        assert ask(endpoint, "bedrock")[0].error is None
 
 
 def test_a_prompt_that_azure_filters_is_refused_alone() -> None:

@@ -131,7 +131,7 @@ def test_bedrock_is_asked_with_signed_calls(model: str) -> None:
 
     with FakeEndpoint() as endpoint:
         assert ask(endpoint, "aws", "", model=model, api="bedrock")[0].error is None
-        url = endpoint.url.removesuffix("/v1") + "/model/" + model.replace(":", "%3A").replace("/", "%2F") + "/converse"
+        url = endpoint.url.removesuffix("/v1") + endpoint.paths[0]
     sent, body = endpoint.headers[0], json.dumps(endpoint.journal[0]).encode()
     assert sent["x-amz-security-token"] == "session-1"
     signed = re.search(r"SignedHeaders=([^,]+), Signature=(\w+)", sent["authorization"])
