@@ -1,4 +1,4 @@
-"""The fake endpoint as a program: `python -m pairsmith.testing --help`."""
+"""`python -m pairsmith.testing`: the fake endpoint, from a shell."""
 
 from pairsmith.testing import main
 
