@@ -27,7 +27,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ from pairsmith.config import ModelSpec, Sampling
 from pairsmith.ids import fingerprint
 from pairsmith.llms.echo import Echo
 from pairsmith.protocol import Request
-from pairsmith.testing.apis import Call, FakeLogin, RefusedCall, api_at, chat_of
+from pairsmith.testing.apis import Call, FakeApi, FakeLogin, RefusedCall, api_at, chat_of
 from pairsmith.testing.weather import KINDS, Fault, Weather
 
 __all__ = ["KINDS", "FakeEndpoint", "Fault", "Weather", "completion"]
@@ -136,6 +136,10 @@ class FakeEndpoint:
         await self._stopping.wait()
         await runner.cleanup()
 
+    def response(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The response of chat completions to a body."""
+        return completion(body, self._echo)
+
     def charge(self, name: str, response: str) -> None:
         """Put an answer with a usage on the bill."""
         with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
@@ -169,17 +173,11 @@ class FakeEndpoint:
             self._busy -= 1
             self._last = time.monotonic()
             self.under_way += self._last - arrived
-        response = charged = self._replay.get(name)
-        try:
-            if not fault and not response:
-                charged = completion(chat_of(api, Call(path, http.query, headers, body), self.login), self._echo)
-                response = api.answer(charged, body)
-        except RefusedCall as refused:
-            fault = Fault(refused.status, json.dumps(api.error(refused)))
-        except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
-            fault = Fault(400, json.dumps({"error": {"message": f"{type(error).__name__}: {error}"}}))
-        if fault:
-            response = charged = None
+        known = self._replay.get(name)
+        call = Call(path, http.query, headers, body)
+        made = fault or ((known, known) if known else _made(api, call, self.login, self.response))
+        fault = made if isinstance(made, Fault) else None
+        response, charged = (None, None) if isinstance(made, Fault) else made
         self.charge(name, fault.body if fault and fault.status == 200 and fault.cut is None else json.dumps(charged))
         if self._log:
             line = {"hash": name, "model": body.get("model"), "status": fault.status if fault else 200}
@@ -237,6 +235,19 @@ class _FakeBatches:
             output = self._keep("\n".join(reversed(done)).encode())  # the API promises no order
             batch |= {"status": "completed", "output_file_id": output["id"]}
         return batch
+
+
+def _made(
+    api: FakeApi, call: Call, login: FakeLogin, respond: Callable[[dict[str, Any]], dict[str, Any]]
+) -> tuple[dict[str, Any], dict[str, Any]] | Fault:
+    """The response to a call, in the API's words and in those of chat completions, or why there is none."""
+    try:
+        response = respond(chat_of(api, call, login))
+        return api.answer(response, call.body), response
+    except RefusedCall as refused:
+        return Fault(refused.status, json.dumps(api.error(refused)))
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+        return Fault(400, json.dumps({"error": {"message": f"{type(error).__name__}: {error}"}}))
 
 
 async def _misbehave(http: Any, fault: Fault) -> Any:
