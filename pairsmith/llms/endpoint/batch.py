@@ -23,6 +23,7 @@ from pairsmith.llms.endpoint.batch_desk import BatchDesk
 from pairsmith.llms.endpoint.batch_gathering import BatchDesks, desks_of, wait
 from pairsmith.llms.endpoint.hosts import identity_at
 from pairsmith.llms.endpoint.keys import key_of, without
+from pairsmith.llms.endpoint.told_errors import error_in, is_filtered
 from pairsmith.llms.endpoint.wire import NoReply, reply_of, unread_bill
 from pairsmith.llms.purse import Purse
 from pairsmith.protocol import Awaited, Bill, Finished, Reply, Request
@@ -95,6 +96,8 @@ class Batched:
             problem = without(self._key, answer.get("error") or response.get("body") or f"status {status}")[:500]
             return Reply("", error=f"refused: {problem}", final=status == 413 or "context length" in problem.lower())
         body = response.get("body")
+        if told := error_in(body):
+            return Reply("", error=f"refused: {without(self._key, told.words)[:500]}", final=is_filtered(told.words))
         try:
             reply = reply_of(body, request)
         except NoReply as error:
