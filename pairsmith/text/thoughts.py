@@ -42,7 +42,7 @@ _OPENINGS = {opening.lower(): closing for opening, closing in PAIRS}
 _OPENING = re.compile("|".join(re.escape(opening) for opening, _ in PAIRS), re.IGNORECASE)
 _CLOSING = re.compile("|".join(re.escape(closing) for _, closing in PAIRS), re.IGNORECASE)
 _GOES_ON = re.compile(r"[ \t]+[a-zß-öø-ÿа-яё]|[`'\"’”),;:.]")  # what follows a mark within a sentence or in quotes
-_SPOKEN_OF = re.compile(r"[ \t][^\n]{0,60}[ \t]\Z")  # what stands between two marks of which a sentence tells
+_SPOKEN_OF = re.compile(r"[ \t](?:and|or|to|then|with|und|oder|et|ou|y|o|\.\.\.|[…,/&+-])[ \t]\Z")  # between two marks
 _ENDS_A_SENTENCE = re.compile(r"(?:\A|\n|[.!?…。！？)\]}*:])[ \t]*\Z")
 
 

@@ -19,6 +19,7 @@ from pairsmith.llms.endpoint.message_parts import Said, said_in
 from pairsmith.llms.endpoint.told_errors import error_in
 from pairsmith.progress import answered
 from pairsmith.protocol import Bill, Reply, Request
+from pairsmith.text.templating import without_system
 from pairsmith.text.thoughts import ends_a_thought
 
 PATH = "/chat/completions"
@@ -59,14 +60,14 @@ class BrokenAnswer(ConnectionError):
 def body_of(request: Request, model: str, max_tokens_name: str) -> dict[str, Any]:
     """A request as the body of a chat completions call."""
     sampling = request.sampling
-    body: dict[str, Any] = {
-        "model": model,
-        "messages": list(request.messages),
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        max_tokens_name: sampling.max_tokens,
-        "seed": request.seed,
-    }
+    messages = without_system(request.messages) if sampling.fold_system else list(request.messages)
+    drawn = {"temperature": sampling.temperature, "top_p": sampling.top_p}
+    body: dict[str, Any] = {"model": model, "messages": messages, max_tokens_name: sampling.max_tokens}
+    body |= {name: value for name, value in drawn.items() if value is not None}
+    if sampling.seed is not False:
+        body["seed"] = request.seed
+    if sampling.template_kwargs:
+        body["chat_template_kwargs"] = sampling.template_kwargs
     if sampling.stop:
         body["stop"] = list(sampling.stop)
     if sampling.top_k:

@@ -78,7 +78,7 @@ def test_an_answer_without_text_is_asked_again_only_where_it_broke_off(reason: A
         ({"error": {"code": 402, "message": "Add credits."}}, 402, "Add credits."),
         ({"error": {"code": "429", "message": "Slow down."}, "choices": []}, 429, "Slow down."),
         ({"error": {"code": "rate_limit_exceeded", "message": "Slow."}}, 429, "Slow."),
-        ({"error": {"type": "insufficient_quota", "code": None, "message": "Check your plan."}}, 402, "Check your plan."),
+        ({"error": {"type": "insufficient_quota", "code": None, "message": "Buy."}}, 402, "Buy."),
         ({"error": {"code": "invalid_api_key", "type": "invalid_request_error", "message": "No."}}, 401, "No."),
         ({"error": {"status": "RESOURCE_EXHAUSTED", "message": "Quota."}}, 429, "Quota."),
         ([{"error": {"code": 503, "status": "UNAVAILABLE", "message": "Later."}}], 503, "Later."),

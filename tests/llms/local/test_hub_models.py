@@ -14,7 +14,7 @@ import pytest
 from pairsmith.config import LocalOptions, ModelSpec, Sampling
 from pairsmith.errors import ConfigError, ModelNotFound
 from pairsmith.llms.local import hub_models
-from pairsmith.llms.local.chat_tokens import without_system
+from pairsmith.text.templating import without_system
 from pairsmith.llms.local.named_weights import Located, located
 from pairsmith.llms.local.sampling import pick
 from pairsmith.llms.local.transformers import Transformers
