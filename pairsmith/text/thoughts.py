@@ -42,7 +42,6 @@ _OPENINGS = {opening.lower(): closing for opening, closing in PAIRS}
 _OPENING = re.compile("|".join(re.escape(opening) for opening, _ in PAIRS), re.IGNORECASE)
 _CLOSING = re.compile("|".join(re.escape(closing) for _, closing in PAIRS), re.IGNORECASE)
 _GOES_ON = re.compile(r"[ \t]+[a-zß-öø-ÿа-яё]|[`'\"’”),;:.]")  # what follows a mark within a sentence or in quotes
-_SPOKEN_OF = re.compile(r"[ \t](?:and|or|to|then|with|und|oder|et|ou|y|o|\.\.\.|[…,/&+-])[ \t]\Z")  # between two marks
 _ENDS_A_SENTENCE = re.compile(r"(?:\A|\n|[.!?…。！？)\]}*:])[ \t]*\Z")
 
 
@@ -89,7 +88,7 @@ def _opened(text: str, begun: str, opening: re.Match[str], cut: bool) -> tuple[s
         unfinished = cut or begun[start : start + 1] in ("", "\n") or not _GOES_ON.match(begun, start)
         return (begun[start:].strip(), "") if unfinished else (None, text)
     thought, rest = begun[start:end], begun[end + len(closing) :]
-    if _GOES_ON.match(rest) and _SPOKEN_OF.match(thought):
+    if "\n" not in thought and _GOES_ON.match(thought) and _GOES_ON.match(rest):
         return None, text
     further, answer = apart(rest, cut) if _OPENING.match(rest.lstrip()) else (None, rest)
     return "\n\n".join(part for part in (thought.strip(), further) if part), _unframed(answer)

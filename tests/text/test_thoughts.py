@@ -25,7 +25,7 @@ def test_a_marked_thought_is_taken_from_the_front(opening: str, closing: str, ca
     [
         f"<|channel|>analysis<|message|>{THOUGHT}<|end|><|start|>assistant<|channel|>final<|message|>{ANSWER}<|return|>",
         f"<|channel|>analysis<|message|>{THOUGHT}<|end|><|start|>assistant<|channel|>final<|message|>{ANSWER}",
-        f"<|start|>assistant<|channel|>analysis<|message|>{THOUGHT}<|end|>\n<|channel|>final <|message|>{ANSWER}<|end|>",
+        f"<|start|>assistant<|channel|>analysis<|message|>{THOUGHT}<|end|>\n<|channel|>final <|message|>{ANSWER}",
         f"analysis{THOUGHT}assistantfinal{ANSWER}",
         f"<think>{THOUGHT}</think>\n<answer>\n{ANSWER}\n</answer>",
         f"<|START_THINKING|>{THOUGHT}<|END_THINKING|><|START_RESPONSE|>{ANSWER}<|END_RESPONSE|>",

@@ -16,6 +16,7 @@ from typing import Any
 
 from pairsmith.llms.bills import bill_of, said
 from pairsmith.llms.endpoint.message_parts import Said, said_in
+from pairsmith.llms.endpoint.strict_schema import strict
 from pairsmith.llms.endpoint.told_errors import error_in
 from pairsmith.progress import answered
 from pairsmith.protocol import Bill, Reply, Request
@@ -73,7 +74,7 @@ def body_of(request: Request, model: str, max_tokens_name: str) -> dict[str, Any
     if sampling.top_k:
         body["top_k"] = sampling.top_k
     if request.schema:
-        schema = {"name": "reply", "schema": request.schema, "strict": True}
+        schema = {"name": "reply", "schema": strict(request.schema), "strict": True}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
     if request.choices:
         body |= {"logprobs": True, "top_logprobs": 20}

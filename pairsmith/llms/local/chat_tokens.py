@@ -53,7 +53,7 @@ def choice_tokens(tokenizer: Any, choices: Sequence[str]) -> dict[str, int]:
 
 
 def special_tokens(tokenizer: Any) -> tuple[frozenset[int], frozenset[int]]:
-    """The ids of a tokenizer's special tokens: those that mark thoughts, as Mistral's and Cohere's do, and the others."""
+    """The ids of a tokenizer's special tokens: those that mark thoughts, as Mistral's do, and the others."""
     added = getattr(tokenizer, "added_tokens_decoder", {}).items()
     special = {number: token.content for number, token in added if token.special}
     marks = frozenset(number for number, content in special.items() if content in MARKS)

@@ -86,7 +86,7 @@ def test_an_answer_without_text_is_asked_again_only_where_it_broke_off(reason: A
         ({"error": "Rate limit reached"}, 429, "Rate limit reached"),
         ({"error": "model not found", "choices": None}, 404, "model not found"),
         ({"object": "error", "message": "too long", "type": "BadRequestError", "code": 400}, 400, "too long"),
-        ({"success": False, "errors": [{"code": 7000, "message": "Authentication error"}]}, 401, "Authentication error"),
+        ({"success": False, "errors": [{"code": 7000, "message": "Unauthorized"}]}, 401, "Unauthorized"),
         ({"base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}}, 402, "insufficient balance"),
         ({"detail": "Internal Server Error"}, 500, "Internal Server Error"),
         ({"choices": [{"error": {"code": 502, "message": "Bad"}, "finish_reason": "error"}]}, 502, "Bad"),

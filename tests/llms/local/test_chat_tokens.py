@@ -13,10 +13,11 @@ from pairsmith.protocol import Reply, Request
 
 TEMPLATE = (
     "{% for m in messages %}{% if m.role == 'system' and strict %}{{ raise_exception('no system') }}{% endif %}"
-    "{{ m.role }} {{ m.content }} {% endfor %}{% if enable_thinking is defined and not enable_thinking %}quiet{% endif %}"
+    "{{ m.role }} {{ m.content }} {% endfor %}"
+    "{% if enable_thinking is defined and not enable_thinking %}quiet{% endif %}"
 )
 SPECIAL = ["[THINK]", "[/THINK]", "<s>", "</s>"]
-WORDS = ["system", "user", "brief", "tree", "quiet", "hm", "oak"]
+WORDS = ["system", "user", "brief", "tree", "quiet", "Hm", "Oak"]
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +51,9 @@ def test_the_template_gets_the_recipes_words_and_a_folded_system_message(tokeniz
 
 def test_marks_that_are_special_tokens_stay_so_that_a_thought_can_be_told(tokenizer: Any) -> None:
     special = special_tokens(tokenizer)
-    ids = tokenizer.convert_tokens_to_ids(["[THINK]", "hm", "[/THINK]", "oak", "</s>"])
+    ids = tokenizer.convert_tokens_to_ids(["[THINK]", "Hm", "[/THINK]", "Oak", "</s>"])
     text = spoken(tokenizer, ids, *special)
     assert "</s>" not in text
     reply = answered(request(), Reply(text, "stop"))
-    assert (reply.text, reply.reasoning) == ("oak", "hm")
-    assert spoken(tokenizer, ids[3:], *special) == "oak"
+    assert (reply.text, reply.reasoning) == ("Oak", "Hm")
+    assert spoken(tokenizer, ids[3:], *special) == "Oak"
