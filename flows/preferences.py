@@ -142,8 +142,8 @@ def show_usage(recipe: Recipe, usage: list[dict[str, Any]]) -> list[dict[str, An
     if failed := sum(row["failed"] for row in usage):
         refused = sum(row["refused"] for row in usage)
         get_run_logger().warning(
-            "%d requests failed and are asked again on the next run; %d of them were refused, as they will be then unless "
-            "something changes",
+            "%d requests failed and are asked again on the next run; %d of them were refused, as they will be then too "
+            "unless something changes",
             failed, refused,
         )  # fmt: skip
     return usage

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from pairsmith.errors import ConfigError
 from pairsmith.judging.readout_json import read_json, schema_for
 from pairsmith.judging.readouts import Scale, Sheet, Text
 from pairsmith.llms.endpoint.strict_schema import strict
@@ -21,11 +22,8 @@ SHEET = Sheet((Text("c1", "a1b2c3", "x"), Text("c2", "d4e5f6", "y")), Scale(1, 5
 
 def parts(schema: Any) -> Iterator[dict[str, Any]]:
     yield schema
-    for part in (
-        *schema.get("properties", {}).values(),
-        *schema.get("anyOf", ()),
-        *filter(None, [schema.get("items")]),
-    ):
+    items = [schema["items"]] if "items" in schema else []
+    for part in (*schema.get("properties", {}).values(), *schema.get("anyOf", ()), *items):
         yield from parts(part)
 
 
@@ -79,11 +77,9 @@ def test_what_strict_endpoints_refuse_is_left_to_our_own_reading() -> None:
 
 
 def test_a_schema_that_refers_to_itself_is_refused() -> None:
-    tree = {
-        "$defs": {"Node": {"type": "object", "properties": {"next": {"$ref": "#/$defs/Node"}}}},
-        "$ref": "#/$defs/Node",
-    }
-    with pytest.raises(ValueError, match="refers to itself"):
+    node = {"type": "object", "properties": {"next": {"$ref": "#/$defs/Node"}}}
+    tree = {"$defs": {"Node": node}, "$ref": "#/$defs/Node"}
+    with pytest.raises(ConfigError, match="refers to itself"):
         strict(tree)
 
 
