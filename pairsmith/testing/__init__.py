@@ -9,6 +9,10 @@ From a shell, to rehearse a recipe whose members name `base_url: http://127.0.0.
 
     python -m pairsmith.testing --port 8900 --latency 0.2 --spread 0.5 --errors 0.3 --journal calls.jsonl
 
+To rehearse against a provider that refuses a seed and ends its answers with STOP (see `manners`):
+
+    python -m pairsmith.testing --port 8900 --manner no-seed,ends:STOP
+
 An answer depends only on the request. Which calls meet a fault of the `Weather` depends on the request, how often it
 was sent and the seed, so a rehearsal can be repeated. The journal has a line for each call that arrived.
 """
@@ -31,6 +35,7 @@ from pairsmith.config import ModelSpec, Sampling
 from pairsmith.ids import draw, fingerprint
 from pairsmith.llms.echo import Echo
 from pairsmith.protocol import Request
+from pairsmith.testing.manners import MANNERS, Refused, behave
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,7 @@ class FakeEndpoint:
     Each request gets the next fault of the list, if one is left, else behaves by the weather. Where `keep` is true,
     requests are kept in `journal` (the bodies, in order), `headers` and `times`; where `log` names a file, they are
     written there. `replay`: the log of an earlier rehearsal, whose responses are given again for the same requests.
+    `manner`: names of `manners.MANNERS`, joined by commas; ValueError where one is unknown.
     """
 
     def __init__(
@@ -107,6 +113,7 @@ class FakeEndpoint:
         log: Path | None = None,
         replay: Path | None = None,
         keep: bool = True,
+        manner: str = "",
     ) -> None:
         self.journal: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []  # by lower-case name
@@ -117,7 +124,9 @@ class FakeEndpoint:
         self.answered: Counter[str] = Counter()  # how often each was answered in a way that is charged
         self.bill = 0  # tokens of those answers
         self._faults, self._weather = list(faults), weather or Weather(latency)
-        self._keep, self._busy = keep, 0
+        self._keep, self._busy, self._manner = keep, 0, manner
+        if unknown := {name.partition(":")[0].strip() for name in manner.split(",") if name} - MANNERS.keys():
+            raise ValueError(f"no manner {', '.join(sorted(unknown))}; known are {', '.join(MANNERS)}")
         self._first = self._last = 0.0
         self._log = open(log, "a", buffering=1, encoding="utf-8") if log else None  # noqa: SIM115 - closed at exit
         self._replay = _responses(replay) if replay else {}
@@ -182,6 +191,10 @@ class FakeEndpoint:
         await self._stopping.wait()
         await runner.cleanup()
 
+    def behaved(self, body: dict[str, Any], response: dict[str, Any]) -> dict[str, Any] | Refused:
+        """The usual response to a body, in this endpoint's manners."""
+        return behave(self._manner, body, response)
+
     def charge(self, name: str, response: str) -> None:
         """Put an answer with a usage on the bill."""
         with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
@@ -210,10 +223,11 @@ class FakeEndpoint:
             self._last = time.monotonic()
             self.under_way += self._last - arrived
         try:
-            response = None if fault else self._replay.get(name) or completion(body, self._echo)
+            made = {} if fault else self._replay.get(name) or self.behaved(body, completion(body, self._echo))
+            fault = Fault(made.status, json.dumps(made.response)) if isinstance(made, Refused) else fault
         except (KeyError, IndexError, TypeError, ValueError) as error:
             fault = Fault(400, json.dumps({"error": {"message": f"{type(error).__name__}: {error}"}}))
-        response = None if fault else response
+        response = None if fault else made
         self.charge(name, fault.body if fault and fault.status == 200 and fault.cut is None else json.dumps(response))
         if self._log:
             line = {"hash": name, "model": body.get("model"), "status": fault.status if fault else 200}
@@ -264,9 +278,11 @@ class _FakeBatches:
             done = []
             for line in self._files[batch["input_file_id"]].splitlines():
                 entry = json.loads(line)
-                name, answer = self._endpoint.note(entry["body"]), completion(entry["body"])
+                body = entry["body"]
+                name, made = self._endpoint.note(body), self._endpoint.behaved(body, completion(body))
+                status, answer = (made.status, made.response) if isinstance(made, Refused) else (200, made)
                 self._endpoint.charge(name, json.dumps(answer))
-                response = {"status_code": 200, "body": answer}
+                response = {"status_code": status, "body": answer}
                 done.append(json.dumps({"custom_id": entry["custom_id"], "response": response, "error": None}))
             output = self._keep("\n".join(reversed(done)).encode())  # the API promises no order
             batch |= {"status": "completed", "output_file_id": output["id"]}
@@ -340,24 +356,22 @@ def completion(body: dict[str, Any], echoes: dict[str, Echo] | None = None) -> d
     }
 
 
-def _main() -> None:
+def main() -> None:
     """The command line: every field of the weather, the port, and the files."""
     import argparse
 
     parser = argparse.ArgumentParser(prog="python -m pairsmith.testing", description="A fake endpoint.")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one; the address is printed")
     parser.add_argument("--journal", type=Path, help="file for a line per call that arrived")
+    told = "; ".join(f"{name}{manner.value and f':{manner.value}'}: {manner.what}" for name, manner in MANNERS.items())
+    parser.add_argument("--manner", default="", help=f"what it does otherwise, joined by commas: {told}")
     parser.add_argument("--replay", type=Path, help="journal of an earlier rehearsal, to be answered from")
     for name, value in asdict(Weather()).items():
         kind = str if name == "kinds" else type(value)
         default = ",".join(value) if name == "kinds" else value
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=default, help=f"default {default}")
     options = vars(parser.parse_args())
-    port, journal, replay = (options.pop(name) for name in ("port", "journal", "replay"))
+    port, journal, replay, manner = (options.pop(name) for name in ("port", "journal", "replay", "manner"))
     weather = Weather(**options | {"kinds": tuple(options["kinds"].split(","))})
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(FakeEndpoint(weather=weather, log=journal, replay=replay, keep=False).serve(port))
-
-
-if __name__ == "__main__":
-    _main()
+        asyncio.run(FakeEndpoint(weather=weather, log=journal, replay=replay, keep=False, manner=manner).serve(port))
