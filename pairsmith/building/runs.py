@@ -65,10 +65,7 @@ Waves = Sequence[Sequence[Step]]  # the steps of a shard; each wave waits for th
 
 @dataclass(frozen=True)
 class Release:
-    """A version that was published, and what a person wants to know of it at once.
-
-    `failures`: the members and judges that failed, with the commonest cause and whether running again may help.
-    """
+    """A version that was published, and what a person wants to know of it at once; `failures`: who failed and why."""
 
     published: Published
     funnel: list[Row]
@@ -297,8 +294,8 @@ class Threads:
     def publish(self, loaded: Loaded) -> Release:
         published, summary = publish_run(self._recipe, loaded, self._session)
         gates = gate_table(self._recipe, loaded, self._session)
-        passed_over, failures = reasons_text(summary.completion_reasons), failure_table(summary.failures)
-        return Release(published, funnel_table(summary), passed_over, gates, failures)
+        passed_over = reasons_text(summary.completion_reasons)
+        return Release(published, funnel_table(summary), passed_over, gates, failure_table(summary.failures))
 
 
 @contextmanager
