@@ -74,6 +74,12 @@ def failure_table(failures: Failures) -> Table:
     return table
 
 
+def causes_of(failures: Failures) -> list[str]:
+    """The rows of a table of failures, each as a text."""
+    told = "{who} failed {failed} of {of} times ({commonest cause}; running again {run again})"
+    return [told.format_map(row) for row in failure_table(failures)]
+
+
 def _advice(again: int, failed: int) -> str:
     if not again:
         return "will not help"

@@ -40,6 +40,7 @@ MARKS = frozenset((*(mark for pair in (*PAIRS, *_FRAMES) for mark in pair), *_HA
 
 _OPENINGS = {opening.lower(): closing for opening, closing in PAIRS}
 _OPENING = re.compile("|".join(re.escape(opening) for opening, _ in PAIRS), re.IGNORECASE)
+_CLOSINGS = tuple(closing.lower() for _, closing in PAIRS)
 _CLOSING = re.compile("|".join(re.escape(closing) for _, closing in PAIRS), re.IGNORECASE)
 _GOES_ON = re.compile(r"[ \t]+[a-zß-öø-ÿа-яё]|[`'\"’”),;:.]")  # what follows a mark within a sentence or in quotes
 _ENDS_A_SENTENCE = re.compile(r"(?:\A|\n|[.!?…。！？)\]}*:])[ \t]*\Z")
@@ -47,7 +48,8 @@ _ENDS_A_SENTENCE = re.compile(r"(?:\A|\n|[.!?…。！？)\]}*:])[ \t]*\Z")
 
 def ends_a_thought(text: str) -> bool:
     """Whether a text has something that would look like the end of a thought in an answer that quotes it."""
-    return bool(_CLOSING.search(text))
+    lowered = text.lower()
+    return any(closing in lowered for closing in _CLOSINGS)
 
 
 def apart(text: str, cut: bool = False, quotable: bool = False) -> tuple[str | None, str]:
@@ -96,7 +98,7 @@ def _opened(text: str, begun: str, opening: re.Match[str], cut: bool) -> tuple[s
 
 def _unopened(text: str) -> tuple[str | None, str]:
     """A text whose opening mark the chat template wrote, so that it has the closing one alone."""
-    closing = _CLOSING.search(text)
+    closing = _CLOSING.search(text) if ends_a_thought(text) else None
     if closing is None or _is_spoken_of(text, closing):
         return None, text
     return text[: closing.start()].strip(), _unframed(text[closing.end() :])

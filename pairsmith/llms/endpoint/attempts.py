@@ -20,7 +20,7 @@ from pairsmith.llms.bills import bill_of, most_of, said
 from pairsmith.llms.endpoint.holds import Hold
 from pairsmith.llms.endpoint.keys import without
 from pairsmith.llms.endpoint.limits import Limits
-from pairsmith.llms.endpoint.told_errors import error_in, is_filtered, is_without_money
+from pairsmith.llms.endpoint.told_errors import error_in, is_final, is_without_money
 from pairsmith.llms.endpoint.wire import (
     PATH,
     STOPPING,
@@ -235,8 +235,7 @@ class Attempts:
             hint = self._clean(moved_hint(headers))
             raise ConfigError(f"endpoint {self._endpoint.base_url}, model {self._model}: {problem}{hint}")
         self._note_answer()
-        too_large = status == 413 or "context length" in problem.lower().replace("_", " ")
-        return Reply("", error=f"refused: {problem}{readout_hint(request)}", final=too_large or is_filtered(problem))
+        return Reply("", error=f"refused: {problem}{readout_hint(request)}", final=is_final(status, problem))
 
     def _failing_for(self, now: float) -> float:
         """Seconds for which the endpoint has answered nobody, or refused many calls for overload."""

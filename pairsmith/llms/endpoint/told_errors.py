@@ -34,6 +34,7 @@ _NO_MONEY = re.compile(
     r"insufficient.?(quota|credit|balance|fund)|billing.?(hard|not)|payment.?required", re.IGNORECASE
 )
 _FILTERED = re.compile(r"content.?(filter|policy|management)|safety.?(filter|system|policy)|moderation", re.IGNORECASE)
+_TOO_LARGE = re.compile(r"context.length", re.IGNORECASE)
 _WORDS = ("message", "msg", "status_msg", "detail", "error_msg", "reason", "error", "title")
 _CODES = ("status_code", "http_status", "status", "code", "type", "error_code", "error_type")
 
@@ -71,9 +72,9 @@ def is_without_money(content: str) -> bool:
     return bool(_NO_MONEY.search(content))
 
 
-def is_filtered(content: str) -> bool:
-    """Whether a refusal says that a provider's filter does not let the request pass."""
-    return bool(_FILTERED.search(content))
+def is_final(status: Any, content: str) -> bool:
+    """Whether a request would be refused in every run: it is too large, or a filter does not let it pass."""
+    return status == 413 or bool(_TOO_LARGE.search(content) or _FILTERED.search(content))
 
 
 def _first(value: Any) -> Any:
