@@ -34,7 +34,7 @@ _MESSAGE = re.compile(
     r"(?P<text>.*?)(?=<\|(?:end|return|call|start)\|>|<\|channel\|>|\Z)(?:<\|(?:end|return|call)\|>)*",
     re.DOTALL,
 )
-_BARE_CHANNELS = re.compile(r"\Aanalysis(?P<thought>.*?)assistantfinal(?P<text>.*)\Z", re.DOTALL)
+_BARE_CHANNELS = re.compile(r"\Aanalysis(?P<thought>\S.*?)assistantfinal(?P<text>.*)\Z", re.DOTALL)
 _HARMONY = (_CHANNEL, "<|start|>", "<|message|>", "<|constrain|>", "<|end|>", "<|return|>", "<|call|>")
 MARKS = frozenset((*(mark for pair in (*PAIRS, *_FRAMES) for mark in pair), *_HARMONY))
 
@@ -43,7 +43,10 @@ _OPENING = re.compile("|".join(re.escape(opening) for opening, _ in PAIRS), re.I
 _CLOSINGS = tuple(closing.lower() for _, closing in PAIRS)
 _CLOSING = re.compile("|".join(re.escape(closing) for _, closing in PAIRS), re.IGNORECASE)
 _GOES_ON = re.compile(r"[ \t]+[a-zß-öø-ÿа-яё]|[`'\"’”),;:.]")  # what follows a mark within a sentence or in quotes
-_ENDS_A_SENTENCE = re.compile(r"(?:\A|\n|[.!?…。！？)\]}*:])[ \t]*\Z")
+_ENDS_A_SENTENCE = re.compile(r"(?:\A|\n|[.!?…。！？)\]}*])[ \t]*\Z")
+_INDENTED = re.compile(r"(?:\A|\n)(?: {4,}|\t)\Z")  # as code is
+_UNENDED = re.compile(r"[^\s.!?…。！？]\n\Z")  # a line in the middle of a sentence, and the next that goes on with it
+_LOWER_LINE = re.compile(r"[ \t]*\n[a-zß-öø-ÿа-яё]")
 
 
 def ends_a_thought(text: str) -> bool:
@@ -84,8 +87,8 @@ def _channels(text: str) -> tuple[str | None, str]:
 def _opened(text: str, begun: str, opening: re.Match[str], cut: bool) -> tuple[str | None, str]:
     """A text that begins with the opening mark."""
     closing, start = _OPENINGS[opening[0].lower()], opening.end()
-    ends = [one.start() for one in re.finditer(re.escape(closing), begun[start:], re.IGNORECASE)]
-    end = start + next((one for one in ends if begun[start + one - 1] not in "`'\""), ends[0] if ends else 0)
+    ends = [one.start() + start for one in re.finditer(re.escape(closing), begun[start:], re.IGNORECASE)]
+    end = next((one for one in ends if not _is_quoted(begun, start, one, len(closing))), ends[0] if ends else -1)
     if not ends:
         unfinished = cut or begun[start : start + 1] in ("", "\n") or not _GOES_ON.match(begun, start)
         return (begun[start:].strip(), "") if unfinished else (None, text)
@@ -94,6 +97,12 @@ def _opened(text: str, begun: str, opening: re.Match[str], cut: bool) -> tuple[s
         return None, text
     further, answer = apart(rest, cut) if _OPENING.match(rest.lstrip()) else (None, rest)
     return "\n\n".join(part for part in (thought.strip(), further) if part), _unframed(answer)
+
+
+def _is_quoted(text: str, start: int, end: int, size: int) -> bool:
+    """Whether a thought that begins at `start` speaks of the closing mark at `end` rather than ends there."""
+    nested = _OPENING.search(text, start, end) is not None and _GOES_ON.match(text, end + size) is not None
+    return text[end - 1] in "`'\"" or nested
 
 
 def _unopened(text: str) -> tuple[str | None, str]:
@@ -106,13 +115,16 @@ def _unopened(text: str) -> tuple[str | None, str]:
 
 def _is_spoken_of(text: str, closing: re.Match[str]) -> bool:
     """Whether a text talks about the end of a thought, or shows one, rather than ends its own."""
-    before = text[: closing.start()]
+    before, after = text[: closing.start()], text[closing.end() :]
     return bool(
         _OPENING.search(before)
         or before.count("```") % 2
         or before.count("~~~") % 2
-        or _GOES_ON.match(text, closing.end())
+        or _INDENTED.search(before)
+        or _GOES_ON.match(after)
         or not _ENDS_A_SENTENCE.search(before)
+        or (_UNENDED.search(before) and _LOWER_LINE.match(after))
+        or (before.rstrip().endswith(":") and not after.strip())
     )
 
 

@@ -42,6 +42,7 @@ def test_a_thought_may_be_empty_twice_cut_or_quote_its_own_mark() -> None:
     assert apart(f"<think>one</think>\n<think>two</think>\n{ANSWER}") == ("one\n\ntwo", ANSWER)
     assert apart("<|channel|>analysis<|message|>Let me", cut=True) == ("Let me", "")
     assert apart("<think>Let me see") == ("Let me see", "")
+    assert apart(f"<think>\nHe asks about <think> and </think> in R1.\n</think>\n{ANSWER}")[1] == ANSWER
     assert apart(f"<think>I end with `</think>` here.\n</think>\n{ANSWER}") == ("I end with `</think>` here.", ANSWER)
 
 
@@ -65,6 +66,13 @@ def test_a_thought_may_be_empty_twice_cut_or_quote_its_own_mark() -> None:
         "As `<|channel|>analysis<|message|>x<|end|>` shows, it thinks first.",
         "Use <reasoning> for steps.",
         "<answer>42</answer>",
+        "The parser stops at the line\n</think>\nand then reads on.",
+        "It ends with: </think>",
+        "The last line is:\n</think>",
+        "    </think>\n\nis code, since it is indented.",
+        "analysis of what assistantfinal means",
+        "Cut it with re.sub(r'<think>.*?</think>', '', text).",
+        "> </think>\n\nis a quote.",
         "",
     ],
 )
