@@ -123,7 +123,8 @@ def announced(recipe: Recipe, release: Release) -> dict[str, Any]:
     """Announce a version in the log and as an event, and push it to the Hub; returns its part of the flow's result."""
     published = release.published
     found: dict[str, Any] = asdict(published) | {
-        "funnel": release.funnel, "passed_over": release.passed_over, "gates": release.gates
+        "funnel": release.funnel, "passed_over": release.passed_over, "gates": release.gates,
+        "failures": release.failures,
     }  # fmt: skip
     if published.new:
         numbers = {name: found[name] for name in ("version", "pairs", "digest", "folder", "latest")}
@@ -139,5 +140,10 @@ def show_usage(recipe: Recipe, usage: list[dict[str, Any]]) -> list[dict[str, An
     """Make an artifact of the calls to models; returns them."""
     create_table_artifact(usage, key=artifact_key(recipe.name, "usage"), description="What this run asked of models")
     if failed := sum(row["failed"] for row in usage):
-        get_run_logger().warning("%d requests failed and are asked again on the next run", failed)
+        refused = sum(row["refused"] for row in usage)
+        get_run_logger().warning(
+            "%d requests failed and are asked again on the next run; %d of them were refused, as they will be then too "
+            "unless something changes",
+            failed, refused,
+        )  # fmt: skip
     return usage

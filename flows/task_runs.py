@@ -102,7 +102,7 @@ class TaskRuns:
         found = publish_dataset(self._recipe, asdict(loaded))
         let_go(self._recipe, asks=found["state"] == State.CANDIDATE)
         published = Published(**{part.name: found[part.name] for part in fields(Published)})
-        return Release(published, found["funnel"], found["passed_over"], found["gates"])
+        return Release(published, found["funnel"], found["passed_over"], found["gates"], found["failures"])
 
 
 def untracked(recipe: Recipe) -> Recipe:

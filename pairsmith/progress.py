@@ -7,9 +7,10 @@ total, and prompts per second can be compared between them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pairsmith.protocol import LLM, Reply, Request
+from pairsmith.text.thoughts import apart, ends_a_thought
 
 Tell = Callable[["Progress"], None]
 
@@ -40,7 +41,7 @@ def nobody(_: Progress) -> None:
 
 
 def ask(llm: LLM, requests: Sequence[Request], stage: str, prompts: float, tell: Tell = nobody) -> list[Reply]:
-    """Send all requests to a model; returns the replies in the order of `requests`.
+    """Send all requests to a model; returns the replies in the order of `requests`, each without its thought.
 
     `tell` is called with the progress. `prompts`: how many prompts all the requests together complete.
     """
@@ -48,7 +49,7 @@ def ask(llm: LLM, requests: Sequence[Request], stage: str, prompts: float, tell:
     tell(Progress(stage))
     for finished in llm.stream(requests):
         for index, reply in finished:
-            replies[index] = reply
+            replies[index] = answered(requests[index], reply)
         tokens = sum(reply.n_tokens for _, reply in finished)
         tell(Progress(stage, prompts * len(finished) / len(requests), tokens=tokens, replies=len(finished)))
     if not requests:
@@ -57,3 +58,17 @@ def ask(llm: LLM, requests: Sequence[Request], stage: str, prompts: float, tell:
     if missing:
         raise AssertionError(f"{llm.identity} left {missing} of {len(requests)} requests without a reply")
     return replies  # type: ignore[return-value]
+
+
+def answered(request: Request, reply: Reply) -> Reply:
+    """A reply whose text is the model's answer alone, with the thought before it kept apart as its `reasoning`."""
+    if reply.error is not None or not reply.text:
+        return reply
+    has_json = reply.text.lstrip().startswith("{")
+    asked = any(ends_a_thought(turn["content"]) for turn in request.messages)
+    quotable = asked or has_json or reply.reasoning is not None
+    thought, text = apart(reply.text, cut=reply.finish_reason == "length", quotable=quotable)
+    if text == reply.text:
+        return reply
+    found = "\n\n".join(part for part in (reply.reasoning, thought) if part)
+    return replace(reply, text=text, reasoning=found or None)

@@ -62,8 +62,9 @@ class Request:
         return self._keys[identity]
 
     def _key(self, identity: Identity) -> str:
-        sampling = self.sampling.model_dump(mode="json", exclude={"seed"})
-        return fingerprint(identity.keyed, self.messages, sampling, self.seed, self.sample, self.schema, self.choices)
+        return fingerprint(
+            identity.keyed, self.messages, self.sampling.keyed, self.seed, self.sample, self.schema, self.choices
+        )
 
 
 @dataclass(frozen=True)

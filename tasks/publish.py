@@ -10,6 +10,7 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact, cr
 
 from pairsmith.config import Recipe
 from pairsmith.publishing.publish import Published
+from pairsmith.reporting.failures import failure_table
 from pairsmith.reporting.page import render_markdown
 from pairsmith.reporting.samples import render_samples, some_pairs
 from pairsmith.reporting.summary_tables import funnel_table, reasons_text
@@ -37,6 +38,7 @@ def publish_dataset(recipe: Recipe, loaded: dict[str, Any]) -> dict[str, Any]:
         description="Outcome of the prompts",
     )
     found = {"funnel": table, "passed_over": reasons_text(summary.completion_reasons), "gates": gates}
+    found["failures"] = failure_table(summary.failures)
     return asdict(published) | found
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from pairsmith.config import Recipe
+from pairsmith.reporting.failures import silent
 from pairsmith.stages.base import open_store
 from pairsmith.storage.tables import LOAD_REJECTIONS
 from pairsmith_flows.cli.terminal import plain, table
@@ -20,6 +21,7 @@ def show_published(console: Console, recipe: Recipe, result: dict[str, Any]) -> 
     if result["passed_over"]:
         console.print(f"Completions and pairs passed over: {result['passed_over']}.", soft_wrap=True)
     _show_refused(console, recipe)
+    _show_failures(console, result.get("failures", []))
     _show_usage(console, result["usage"])
     through = is_latest and "://" not in folder
     places = {"dataset": folder, "card": result["card"], "report": result["report"]}
@@ -51,14 +53,33 @@ def show_rated(console: Console, recipe: Recipe, result: dict[str, Any]) -> None
 
 
 def _show_usage(console: Console, usage: list[dict[str, Any]]) -> None:
-    asked = {name: sum(row[name] for row in usage) for name in ("calls", "tokens", "cost", "failed")}
+    asked = {name: sum(row[name] for row in usage) for name in ("calls", "tokens", "cost", "failed", "refused")}
     if asked["calls"]:
-        priced = asked["cost"] > 0
-        columns = [{k: v for k, v in row.items() if priced or k != "cost"} for row in usage if row["calls"]]
+        idle = {name for name in ("cost", "refused") if not asked[name]}
+        columns = [{k: v for k, v in row.items() if k not in idle} for row in usage if row["calls"]]
         console.print(table("Asked in this run", columns))
     cost = f", cost {asked['cost']:,.4f}" if asked["cost"] else ""
     console.print(f"Asked the models {asked['calls']:,} times for {asked['tokens']:,} tokens{cost}; ", end="")
-    console.print(f"{asked['failed']} failed: run again." if asked["failed"] else "a rerun asks nothing again.")
+    console.print(again_text(asked["failed"], asked["refused"]))
+
+
+def again_text(failed: int, refused: int) -> str:
+    """What a rerun does about requests that failed, of which some were refused."""
+    if not failed:
+        return "a rerun asks nothing again."
+    if not refused:
+        return f"{failed} failed: run again."
+    those = "all were refused" if refused == failed else f"{refused} of them were refused"
+    others = "" if refused == failed else " Run again for the others."
+    return f"{failed} failed; {those}, which running again will not mend: change what the endpoint refuses.{others}"
+
+
+def _show_failures(console: Console, failures: list[dict[str, Any]]) -> None:
+    """Print why members and judges failed, and whether running again may help; loudest who gave nothing at all."""
+    if failures:
+        console.print(table("Failures", failures))
+    for who in silent(failures):
+        console.print(plain(f"{who} gave nothing that can be used."), soft_wrap=True)
 
 
 def _show_refused(console: Console, recipe: Recipe) -> None:

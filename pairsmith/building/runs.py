@@ -30,6 +30,7 @@ from pairsmith.pairing.survey import STAGE as SURVEY
 from pairsmith.planning import preflight
 from pairsmith.progress import Progress
 from pairsmith.publishing.publish import Published
+from pairsmith.reporting.failures import failure_table
 from pairsmith.reporting.summary_tables import funnel_table, reasons_text
 from pairsmith.session import Session
 from pairsmith.sources.sharding import Loaded
@@ -47,7 +48,7 @@ from pairsmith.storage.fence import Fence, fence_key
 from pairsmith.storage.store import Store
 from pairsmith.storage.tables import published_ref
 
-COUNTED = ("calls", "prompt_tokens", "tokens", "cost", "failed")
+COUNTED = ("calls", "prompt_tokens", "tokens", "cost", "failed", "refused")
 Row = dict[str, Any]
 
 
@@ -64,12 +65,13 @@ Waves = Sequence[Sequence[Step]]  # the steps of a shard; each wave waits for th
 
 @dataclass(frozen=True)
 class Release:
-    """A version that was published, and what a person wants to know of it at once."""
+    """A version that was published, and what a person wants to know of it at once; `failures`: who failed and why."""
 
     published: Published
     funnel: list[Row]
     passed_over: str
     gates: list[Row]
+    failures: list[Row]
 
 
 @dataclass(frozen=True)
@@ -292,7 +294,8 @@ class Threads:
     def publish(self, loaded: Loaded) -> Release:
         published, summary = publish_run(self._recipe, loaded, self._session)
         gates = gate_table(self._recipe, loaded, self._session)
-        return Release(published, funnel_table(summary), reasons_text(summary.completion_reasons), gates)
+        passed_over = reasons_text(summary.completion_reasons)
+        return Release(published, funnel_table(summary), passed_over, gates, failure_table(summary.failures))
 
 
 @contextmanager

@@ -12,9 +12,11 @@ from pydantic import Field, JsonValue, model_validator
 from pairsmith.config.apis import API, CREDENTIALS, Rules, completed, rules_of
 from pairsmith.config.base import Config, Name
 from pairsmith.config.plugins import Kind, Reference
+from pairsmith.config.providers import with_profile
 
 Backend = Literal["transformers", "vllm", "openai", "echo", "reward", "given"]
 BACKEND = Kind("backend", "pairsmith.backends", (("", ("spec",)),), get_args(Backend))
+_TEMPLATE_OURS = {"conversation", "chat_template", "add_generation_prompt", "continue_final_message", "tokenize"}
 SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
 SECRET_VALUE = re.compile(r"\s*(bearer|basic|token|digest)\s", re.IGNORECASE)
 
@@ -22,19 +24,39 @@ SECRET_VALUE = re.compile(r"\s*(bearer|basic|token|digest)\s", re.IGNORECASE)
 class Sampling(Config):
     """How an answer is sampled. Every field is part of a request's key in the ledger."""
 
-    temperature: float = Field(
-        0.7, ge=0, le=5, description="how much chance decides: at 0 the likeliest token is always taken"
+    temperature: float | None = Field(
+        0.7,
+        ge=0,
+        le=5,
+        description="how much chance decides: at 0 the likeliest token is always taken; "
+        "null leaves it out of what an endpoint is sent",
     )
-    top_p: float = Field(
-        1.0, gt=0, le=1, description="draw among the likeliest tokens that have this probability together; 1 is all"
+    top_p: float | None = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="draw among the likeliest tokens that have this probability together; 1 is all; "
+        "null leaves it out of what an endpoint is sent",
     )
     top_k: int | None = Field(
         None, ge=1, description="draw among this many of the likeliest tokens; no such bound when absent"
     )
     max_tokens: int = Field(1024, ge=1, description="tokens after which a reply is cut")
     stop: tuple[str, ...] = Field((), description="a reply ends before the first of these texts")
-    seed: int = Field(0, description="each request's own seed is made from it; another one gives other replies")
+    seed: int | Literal[False] = Field(
+        0,
+        description="each request's own seed is made from it; another one gives other replies; "
+        "false leaves it out of what an endpoint is sent",
+    )
     extra_body: dict[str, JsonValue] = Field({}, description="backend openai, or one of your own: further fields")
+    template_kwargs: dict[str, JsonValue] = Field(
+        {},
+        description="what the model's chat template is given, such as enable_thinking: false; "
+        "an endpoint is sent it as chat_template_kwargs",
+    )
+    fold_system: bool = Field(
+        False, description="put the system message before the first user message's text, for models that refuse one"
+    )
 
     @model_validator(mode="after")
     def _ours(self) -> Self:
@@ -42,7 +64,16 @@ class Sampling(Config):
         clash = sorted(ours & set(self.extra_body))
         if clash:
             raise ValueError(f"sampling.extra_body: {clash} have fields of their own, or are pairsmith's to set")
+        clash = sorted(_TEMPLATE_OURS & set(self.template_kwargs))
+        if clash:
+            raise ValueError(f"sampling.template_kwargs: {clash} are pairsmith's to set")
         return self
+
+    @property
+    def keyed(self) -> dict[str, Any]:
+        """What of it is in a request's key. Fields of later versions are, where they are used."""
+        unused = {name for name in ("template_kwargs", "fold_system") if not getattr(self, name)}
+        return self.model_dump(mode="json", exclude={"seed", *unused})
 
 
 class LocalOptions(Config):
@@ -209,12 +240,24 @@ class ModelSpec(Config):
         None, description="where and how it is asked: for backend openai, and only for it"
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _as_the_provider_takes_it(cls, fields: Any) -> Any:
+        usual = cls.model_fields["sampling"].default.model_dump(exclude_unset=True)
+        return with_profile(fields, usual) if isinstance(fields, Mapping) else fields
+
     @model_validator(mode="after")
     def _reachable(self) -> Self:
         if (self.backend == "openai") != (self.endpoint is not None):
             raise ValueError("endpoint goes with backend openai, and only with it")
         if self.sampling.extra_body and self.backend != "openai" and not isinstance(self.backend, Reference):
             raise ValueError("sampling.extra_body goes with backend openai or one of your own, and only with them")
+        left_out = {"temperature": None, "top_p": None, "seed": False}
+        vain = [name for name, none in left_out.items() if getattr(self.sampling, name) is none]
+        if vain and self.backend in ("transformers", "vllm"):
+            raise ValueError(
+                f"sampling: {vain} can be left out of what an endpoint is sent; give backend {self.backend} a value"
+            )
         if self.identity and self.endpoint is None:
             raise ValueError("identity goes with backend openai: weights of this process are named by their revision")
         if self.backend == "vllm" and self.local.device not in ("auto", "cuda"):
@@ -226,9 +269,9 @@ class ModelSpec(Config):
         if self.is_given:
             fields = type(self).model_fields.items()
             meant = [name for name, field in fields if getattr(self, name) != field.get_default()]
-            vain = sorted(set(meant) - {"backend", "name", "weight", "aspects"})
-            if vain:
-                raise ValueError(f"backend given asks no model; leave out {vain}")
+            surplus = sorted(set(meant) - {"backend", "name", "weight", "aspects"})
+            if surplus:
+                raise ValueError(f"backend given asks no model; leave out {surplus}")
         return self
 
     @model_validator(mode="after")

@@ -165,7 +165,8 @@ def _entries(value: Schema) -> list[Schema]:
 def _simple(value: Schema) -> str:
     """The words for a type that contains no other: a text, a number, a choice."""
     if "const" in value or ("minimum" in value and value["minimum"] == value.get("maximum")):
-        return f"`{value.get('const', value.get('minimum'))}`"
+        only = value.get("const", value.get("minimum"))
+        return f"`{only if isinstance(only, str) else json.dumps(only)}`"
     if "enum" in value:
         return f"one of {', '.join(f'`{choice}`' for choice in value['enum'])}"
     if value.get("pattern") == NAME_PATTERN:

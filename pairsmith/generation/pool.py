@@ -106,7 +106,11 @@ def trouble(reply: Reply) -> str | None:
     """Why a reply cannot be used at all, as the value of `error`: it failed or is blank. None where it can."""
     if reply.error:
         return f"{Reason.REFUSED if reply.final else Reason.FAILED}: {reply.error}"
-    return None if reply.text.strip() else str(Reason.EMPTY)
+    if reply.text.strip():
+        return None
+    if reply.finish_reason == "length":
+        return f"{Reason.EMPTY}: max_tokens went to the thought: raise sampling.max_tokens, or let it think less"
+    return f"{Reason.EMPTY}: a thought without an answer" if reply.reasoning else str(Reason.EMPTY)
 
 
 def _extra_system_prompt(member: Member, prompt: PromptRow, sample: int) -> str | None:

@@ -297,7 +297,8 @@ def _to_score(prompt: PromptRow, row: CompletionRow, rating: Rating, judge: Judg
 def to_rows(item: JudgeRequest, reply: Reply, judge: Judge, identity: Identity) -> list[RatingRow]:
     """Rows of the ratings table: exactly one for each text of a request, whatever the reply says."""
     failure = {text.mark: Read(error=trouble(reply)) for text in item.sheet.texts}
-    found = failure if reply.error else read(item, reply, judge.label)
+    is_lost = reply.error or (reply.reasoning and not reply.text.strip() and not reply.logprobs)
+    found = failure if is_lost else read(item, reply, judge.label)
     return [
         {
             "completion_id": text.completion_id,

@@ -23,6 +23,7 @@ from pairsmith.publishing.parts import LEAST_ROWS_A_PART, ends_part, rows_a_part
 from pairsmith.reporting.agreement import Trust
 from pairsmith.reporting.card import Models, recipe_yaml, render_card
 from pairsmith.reporting.changelog import changelog, measured, paid, render_changelog
+from pairsmith.reporting.failures import causes_of
 from pairsmith.reporting.page import render_report
 from pairsmith.reporting.summary import Summary
 from pairsmith.reporting.summary_tables import reasons_text
@@ -97,7 +98,8 @@ def publish(
     if not summary.pairs:
         over = reasons_text(summary.completion_reasons)
         passed = f"; completions and pairs passed over: {over}" if over else ""
-        raise RunError(f"no pair to publish: {summary.loaded} prompts, {reasons_text(summary.prompt_reasons)}{passed}")
+        reasons, causes = reasons_text(summary.prompt_reasons), "".join(map("; {}".format, causes_of(summary.failures)))
+        raise RunError(f"no pair to publish: {summary.loaded} prompts, {reasons}{passed}{causes}")
     digest = version_digest(content, recipe.publishing)
     with deciding(store), store.files.scratch_folder() as scratch:
         published = _new_version(recipe, store, shards, digest, findings, fence, Draft(scratch / "version"))

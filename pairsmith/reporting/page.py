@@ -9,6 +9,7 @@ from typing import Any
 
 from pairsmith.config import Recipe
 from pairsmith.reporting import charts, summary_tables, word_diff
+from pairsmith.reporting.failures import failure_table
 from pairsmith.reporting.markdown import Table, markdown_table
 from pairsmith.reporting.summary import Summary
 from pairsmith.text.templating import render
@@ -30,13 +31,18 @@ def render_report(
     `judging`: title -> table about the judges; `usage`: from `usage_table`; `recipe_text`: the recipe as published.
     """
     rows = {"judging": judging or {}, "usage": usage or [], "refused": refused, "shown": shown}
+    rows["failures"] = failure_table(summary.failures)
     tools = {"charts": charts, "tables": summary_tables, "word_diff": word_diff, "csp_hash": _csp_hash}
     return render(WING, "report.html.jinja", recipe=recipe, summary=summary, recipe_text=recipe_text, **rows, **tools)
 
 
 def render_markdown(recipe: Recipe, summary: Summary) -> str:
-    """The funnel, reasons and tables as markdown, for cards and Prefect artifacts. It holds no text from the data."""
-    return render(WING, "summary.md.jinja", recipe=recipe, summary=summary, tables=summary_tables, table=markdown_table)
+    """The funnel, reasons and tables as markdown, for cards and Prefect artifacts.
+
+    It holds no text from the data, but the first words of what endpoints said of failures.
+    """
+    rows = {"summary": summary, "failures": failure_table(summary.failures)}
+    return render(WING, "summary.md.jinja", recipe=recipe, tables=summary_tables, table=markdown_table, **rows)
 
 
 def _csp_hash(name: str) -> str:

@@ -19,6 +19,7 @@ from pairsmith.ids import draw
 from pairsmith.judging.guard import Flag
 from pairsmith.judging.rating import REWARD
 from pairsmith.reporting import charts
+from pairsmith.reporting.failures import counted
 from pairsmith.storage.schemas import Reason
 from pairsmith.storage.tables import ShardTables
 
@@ -64,6 +65,7 @@ class Summary:
     flags: Counter[tuple[str, str]] = field(default_factory=Counter)  # the guard's kind; completions, chosen, rejected
     examples: list[FlaggedText] = field(default_factory=list)
     slopes: dict[str, float] = field(default_factory=dict)  # from length control; of the whole data set
+    failures: dict[str, dict[str, float]] = field(default_factory=dict)  # see `failures.Failures`
 
     def add(self, tables: ShardTables, flags: Mapping[str, Sequence[Flag]] | None = None) -> None:
         """Add a shard. `flags`: completion_id -> what the guard found in it."""
@@ -84,6 +86,7 @@ class Summary:
             failed = group["error"].notna() & (group["error"] != Reason.SUPERSEDED)
             _tally(self.members, str(name), "failed", int(failed.sum()))
             _tally(self.members, str(name), "tokens", int(group["n_tokens"].sum()))
+            self._add_failures(f"member {name}", group)
         self._add_ratings(tables.ratings, dict(zip(completions["completion_id"], completions["member"], strict=True)))
 
     def _add_flags(self, tables: ShardTables, flags: Mapping[str, Sequence[Flag]]) -> None:
@@ -112,9 +115,15 @@ class Summary:
         self.histograms.update(("chosen", charts.length_step(size)) for size in chosen)
         self.histograms.update(("rejected", charts.length_step(size)) for size in rejected)
 
+    def _add_failures(self, who: str, rows: pd.DataFrame) -> None:
+        for cause, count in counted(rows["error"].to_list()).items():
+            _tally(self.failures, who, cause, count)
+
     def _add_ratings(self, ratings: pd.DataFrame, member_of: Mapping[str, str]) -> None:
         self.rated += ratings.loc[ratings["score"].notna(), "prompt_id"].nunique()
         members = ratings["completion_id"].map(member_of)
+        for who, rows in ratings.groupby("judge", sort=True):
+            self._add_failures(f"judge {who}", rows)
         for (judge, aspect, member), group in ratings.groupby(["judge", "aspect", members], sort=True):
             name = f"{aspect} by {judge}"
             _tally(self.aspects, name, "ratings", len(group))

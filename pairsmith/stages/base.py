@@ -38,7 +38,8 @@ _ELSEWHERE = {"local", "endpoint", "price", "weight", "scale", "family", "backen
 class StageResult:
     """What a stage did for a shard; `who`: the member, evolver or judge.
 
-    `calls`, tokens and `cost` count only what models were asked, not the replies that the ledger had.
+    `calls`, tokens and `cost` count only what models were asked, not the replies that the ledger had. `failed`: rows
+    that the next run asks for again; `refused`: how many of them an endpoint will refuse as long as nothing changes.
     """
 
     stage: str
@@ -50,6 +51,7 @@ class StageResult:
     tokens: int = 0
     cost: float = 0.0
     failed: int = 0
+    refused: int = 0
     awaited: bool = False  # its requests are in batches, and it is to be done again when those are answered
 
 
@@ -107,10 +109,13 @@ def asked_table(
         asked = (llm.calls, llm.prompt_tokens, llm.tokens, llm.cost)
         return StageResult(whole.stage, ref.shard, who, 0, *asked, awaited=True)
     llm.uses.note(table, fingerprint, llm.used)  # before the table is there: what it uses is never unknown
-    failed = int(data["error"].str.startswith(str(Reason.FAILED)).fillna(False).sum())
+    failed, refused = (
+        int(data["error"].str.startswith(begins).fillna(False).sum())
+        for begins in (str(Reason.FAILED), f"{Reason.FAILED}: refused: ")
+    )
     store.write(ref, data, f"{INCOMPLETE} {fingerprint}" if failed else fingerprint)
     used = (llm.calls, llm.prompt_tokens, llm.tokens, llm.cost)
-    return StageResult(whole.stage, ref.shard, who, len(data), *used, failed)
+    return StageResult(whole.stage, ref.shard, who, len(data), *used, failed, refused)
 
 
 def unasked_table(

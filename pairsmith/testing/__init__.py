@@ -1,7 +1,6 @@
 """Rehearse a recipe at no cost: a fake endpoint on the loopback address that answers like `echo`, and fails on demand.
 
-It speaks chat completions, and by their paths Anthropic's Messages, Azure's addresses, Bedrock's Converse and those of
-Vertex AI (`apis`); it also gives out the tokens with which clouds let calls in.
+It speaks chat completions and, by their paths, the APIs of `apis`; it also gives out tokens, as clouds do.
 
 In a test or a notebook:
 
@@ -11,6 +10,10 @@ In a test or a notebook:
 From a shell, to rehearse a recipe whose members name `base_url: http://127.0.0.1:8900/v1`:
 
     python -m pairsmith.testing --port 8900 --latency 0.2 --spread 0.5 --errors 0.3 --journal calls.jsonl
+
+To rehearse against a provider that refuses a seed and ends its answers with STOP (see `manners`):
+
+    python -m pairsmith.testing --port 8900 --manner no-seed,ends:STOP
 
 An answer depends only on the request. Which calls meet a fault of the `Weather` depends on the request, how often it
 was sent and the seed, so a rehearsal can be repeated. The journal has a line for each call that arrived.
@@ -37,6 +40,7 @@ from pairsmith.ids import fingerprint
 from pairsmith.llms.echo import Echo
 from pairsmith.protocol import Request
 from pairsmith.testing.apis import Call, FakeApi, FakeLogin, RefusedCall, api_at, chat_of
+from pairsmith.testing.manners import MANNERS, Refused, behave
 from pairsmith.testing.weather import KINDS, Fault, Weather
 
 __all__ = ["KINDS", "FakeEndpoint", "Fault", "Weather", "completion"]
@@ -48,7 +52,7 @@ class FakeEndpoint:
     Each request gets the next fault of the list, if one is left, else behaves by the weather. Where `keep` is true,
     requests are kept in `journal` (the bodies, in order), `headers`, `times` and `paths`; where `log` names a file,
     they are written there. `replay`: the log of an earlier rehearsal, whose responses are given again for the same
-    requests.
+    requests. `manner`: names of `manners.MANNERS`, joined by commas; ValueError where one is unknown.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class FakeEndpoint:
         log: Path | None = None,
         replay: Path | None = None,
         keep: bool = True,
+        manner: str = "",
     ) -> None:
         self.journal: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []  # by lower-case name
@@ -71,7 +76,9 @@ class FakeEndpoint:
         self.bill = 0  # tokens of those answers
         self.login = FakeLogin()
         self._faults, self._weather = list(faults), weather or Weather(latency)
-        self._keep, self._busy = keep, 0
+        self._keep, self._busy, self._manner = keep, 0, manner
+        if unknown := {name.partition(":")[0].strip() for name in manner.split(",") if name} - MANNERS.keys():
+            raise ValueError(f"no manner {', '.join(sorted(unknown))}; known are {', '.join(MANNERS)}")
         self._first = self._last = 0.0
         self._log = open(log, "a", buffering=1, encoding="utf-8") if log else None  # noqa: SIM115 - closed at exit
         self._replay = _responses(replay) if replay else {}
@@ -136,9 +143,9 @@ class FakeEndpoint:
         await self._stopping.wait()
         await runner.cleanup()
 
-    def response(self, body: dict[str, Any]) -> dict[str, Any]:
-        """The response of chat completions to a body."""
-        return completion(body, self._echo)
+    def behaved(self, body: dict[str, Any], response: dict[str, Any]) -> dict[str, Any] | Refused:
+        """The usual response to a body, in this endpoint's manners."""
+        return behave(self._manner, body, response)
 
     def charge(self, name: str, response: str) -> None:
         """Put an answer with a usage on the bill."""
@@ -175,7 +182,8 @@ class FakeEndpoint:
             self.under_way += self._last - arrived
         known = self._replay.get(name)
         call = Call(path, http.query, headers, body)
-        made = fault or ((known, known) if known else _made(api, call, self.login, self.response))
+        respond = lambda chat: self.behaved(chat, completion(chat, self._echo))  # noqa: E731
+        made = fault or ((known, known) if known else _made(api, call, self.login, respond))
         fault = made if isinstance(made, Fault) else None
         response, charged = (None, None) if isinstance(made, Fault) else made
         self.charge(name, fault.body if fault and fault.status == 200 and fault.cut is None else json.dumps(charged))
@@ -228,9 +236,11 @@ class _FakeBatches:
             done = []
             for line in self._files[batch["input_file_id"]].splitlines():
                 entry = json.loads(line)
-                name, answer = self._endpoint.note(entry["body"]), completion(entry["body"])
+                body = entry["body"]
+                name, made = self._endpoint.note(body), self._endpoint.behaved(body, completion(body))
+                status, answer = (made.status, made.response) if isinstance(made, Refused) else (200, made)
                 self._endpoint.charge(name, json.dumps(answer))
-                response = {"status_code": 200, "body": answer}
+                response = {"status_code": status, "body": answer}
                 done.append(json.dumps({"custom_id": entry["custom_id"], "response": response, "error": None}))
             output = self._keep("\n".join(reversed(done)).encode())  # the API promises no order
             batch |= {"status": "completed", "output_file_id": output["id"]}
@@ -238,11 +248,13 @@ class _FakeBatches:
 
 
 def _made(
-    api: FakeApi, call: Call, login: FakeLogin, respond: Callable[[dict[str, Any]], dict[str, Any]]
+    api: FakeApi, call: Call, login: FakeLogin, respond: Callable[[dict[str, Any]], dict[str, Any] | Refused]
 ) -> tuple[dict[str, Any], dict[str, Any]] | Fault:
     """The response to a call, in the API's words and in those of chat completions, or why there is none."""
     try:
         response = respond(chat_of(api, call, login))
+        if isinstance(response, Refused):
+            return Fault(response.status, json.dumps(response.response))
         return api.answer(response, call.body), response
     except RefusedCall as refused:
         return Fault(refused.status, json.dumps(api.error(refused)))
@@ -324,13 +336,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m pairsmith.testing", description="A fake endpoint.")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one; the address is printed")
     parser.add_argument("--journal", type=Path, help="file for a line per call that arrived")
+    told = "; ".join(f"{name}{manner.value and f':{manner.value}'}: {manner.what}" for name, manner in MANNERS.items())
+    parser.add_argument("--manner", default="", help=f"what it does otherwise, joined by commas: {told}")
     parser.add_argument("--replay", type=Path, help="journal of an earlier rehearsal, to be answered from")
     for name, value in asdict(Weather()).items():
         kind = str if name == "kinds" else type(value)
         default = ",".join(value) if name == "kinds" else value
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=default, help=f"default {default}")
     options = vars(parser.parse_args())
-    port, journal, replay = (options.pop(name) for name in ("port", "journal", "replay"))
+    port, journal, replay, manner = (options.pop(name) for name in ("port", "journal", "replay", "manner"))
     weather = Weather(**options | {"kinds": tuple(options["kinds"].split(","))})
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(FakeEndpoint(weather=weather, log=journal, replay=replay, keep=False).serve(port))
+        asyncio.run(FakeEndpoint(weather=weather, log=journal, replay=replay, keep=False, manner=manner).serve(port))

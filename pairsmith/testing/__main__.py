@@ -1,4 +1,4 @@
-"""`python -m pairsmith.testing`: the fake endpoint, from a shell."""
+"""The fake endpoint as a program: `python -m pairsmith.testing --help`."""
 
 from pairsmith.testing import main
 

@@ -93,3 +93,12 @@ def transcript(messages: Iterable[dict[str, str]], system_prompt: str | None = N
     if len(chat) == 1:
         return chat[0]["content"]
     return "\n\n".join(f"{message['role'].capitalize()}: {message['content']}" for message in chat)
+
+
+def without_system(messages: Iterable[Mapping[str, str]]) -> list[dict[str, str]]:
+    """The same chat with the system message in front of the first other message's text."""
+    chat = [dict(message) for message in messages]
+    system = [message["content"] for message in chat if message["role"] == "system"]
+    rest = [message for message in chat if message["role"] != "system"]
+    rest[0]["content"] = "\n\n".join([*system, rest[0]["content"]])
+    return rest

@@ -132,7 +132,7 @@ def test_every_link_leads_to_a_heading_as_a_reader_of_markdown_finds_it() -> Non
         "| `pattern` | text (1 to 10000 characters) | required |",
         "| `budget` | [`budget`](#budget) | `{}` |",
         "| `sources` | list of [`prompts.sources.*`](#promptssources) (1 or more) | required |",
-        "| `top_p` | number > 0 and <= 1 | `1.0` |",
+        "| `top_p` | number > 0 and <= 1 or `null` | `1.0` |",
         "| `min_agreement` | number >= -1 and <= 1 or `null` | `null` |",
         "| `keep` | one of `all`, `last` | `all` |",
         "| `methods` | list of names (1 or more) | `[\"helpfulness\", \"relevance\",",

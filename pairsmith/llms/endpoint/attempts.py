@@ -16,9 +16,10 @@ from typing import Any
 
 from pairsmith.config import Endpoint
 from pairsmith.errors import ConfigError
-from pairsmith.llms.bills import bill_of, most_of
+from pairsmith.llms.bills import bill_of, most_of, said
 from pairsmith.llms.endpoint.holds import Hold
 from pairsmith.llms.endpoint.limits import Limits
+from pairsmith.llms.endpoint.told_errors import error_in, is_final, is_without_money
 from pairsmith.llms.endpoint.wire import (
     STOPPING,
     BrokenAnswer,
@@ -175,7 +176,12 @@ class Attempts:
             status, headers, content = await self._client.post(body)
             if not 200 <= status < 300:
                 return self._refused(status, headers, content, request, sent)
-            reply = reply_of(json.loads(content), request)
+            answer = json.loads(content)
+            if (told := error_in(answer)) and told.status:
+                if any(said(answer)):
+                    waste.add(unread_bill(request, content, told.words))
+                return self._refused(told.status, headers, told.words.encode(), request, sent)
+            reply = reply_of(answer, request)
         except (ConnectionError, ValueError, RecursionError) as error:  # a broken connection, or a body that is no JSON
             name = "ConnectionError" if isinstance(error, ConnectionError) else type(error).__name__
             problem = f"{name}: {self._clean(error)}"
@@ -211,21 +217,23 @@ class Attempts:
     ) -> Reply:
         """What a status means: send again, stop the run, or an error of this request alone.
 
-        Only a prompt that is too large is refused for good; any other request may succeed in a later run, with another
-        setting.
+        Only a prompt that is too large, or that a filter does not let pass, is refused for good; any other request may
+        succeed in a later run, with another setting.
         """
         problem = self._clean(f"status {status}: {content.decode(errors='replace')}")
-        if status in PASSING or status >= 500:
+        is_spent = status == 429 and is_without_money(problem)
+        if (status in PASSING or status >= 500) and not is_spent:
             overloaded, wait = status in OVERLOADED, retry_after(headers)
             self._hold.begin(wait, problem)
             self._note_failure(problem, sent, overloaded)
             raise PassingFailure(problem, wait, overloaded)
-        if status in STOPPING or (status == 403 and not self._has_answered):  # some use 403 for a prompt they dislike
+        if (
+            status in STOPPING or is_spent or (status == 403 and not self._has_answered)
+        ):  # some use 403 for a prompt they dislike
             hint = self._clean(moved_hint(headers))
             raise ConfigError(f"endpoint {self._endpoint.base_url}, model {self._model}: {problem}{hint}")
         self._note_answer()
-        too_large = status == 413 or "context length" in problem.lower()
-        return Reply("", error=f"refused: {problem}{readout_hint(request)}", final=too_large)
+        return Reply("", error=f"refused: {problem}{readout_hint(request)}", final=is_final(status, problem))
 
     def _failing_for(self, now: float) -> float:
         """Seconds for which the endpoint has answered nobody, or refused many calls for overload."""

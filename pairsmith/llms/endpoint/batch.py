@@ -23,6 +23,7 @@ from pairsmith.llms.endpoint.batch_desk import BatchDesk
 from pairsmith.llms.endpoint.batch_gathering import BatchDesks, desks_of, wait
 from pairsmith.llms.endpoint.hosts import identity_at
 from pairsmith.llms.endpoint.keys import key_of, without
+from pairsmith.llms.endpoint.told_errors import error_in, is_final
 from pairsmith.llms.endpoint.wire import NoReply, reply_of, unread_bill
 from pairsmith.llms.purse import Purse
 from pairsmith.protocol import Awaited, Bill, Finished, Reply, Request
@@ -93,8 +94,11 @@ class Batched:
         status = response.get("status_code")
         if status != 200:
             problem = without(self._key, answer.get("error") or response.get("body") or f"status {status}")[:500]
-            return Reply("", error=f"refused: {problem}", final=status == 413 or "context length" in problem.lower())
+            return Reply("", error=f"refused: {problem}", final=is_final(status, problem))
         body = response.get("body")
+        if told := error_in(body):
+            words = without(self._key, told.words)[:500]
+            return Reply("", error=f"refused: {words}", final=is_final(told.status, words))
         try:
             reply = reply_of(body, request)
         except NoReply as error:

@@ -9,27 +9,38 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 from pairsmith.llms.bills import bill_of, said
+from pairsmith.llms.endpoint.message_parts import Said, said_in
+from pairsmith.llms.endpoint.strict_schema import strict
+from pairsmith.llms.endpoint.told_errors import error_in
+from pairsmith.progress import answered
 from pairsmith.protocol import Bill, Reply, Request
+from pairsmith.text.templating import without_system
+from pairsmith.text.thoughts import ends_a_thought
 
 PATH = "/chat/completions"
 STOPPING = {301, 302, 303, 307, 308, 401, 402, 404, 405}  # statuses after which no other request can do better
-_THOUGHT = re.compile(r"\A\s*(?:<think>)?(.*?)</think>\s*", re.DOTALL)
-_UNFINISHED_THOUGHT = re.compile(r"\A\s*<think>(?!.*</think>)(.*)\Z", re.DOTALL)
 _NO_PROBABILITY = -1e4  # log probability of a choice that is not among the most likely tokens
 # What endpoints call the end of an answer, in lower case, by the word of the field. An end that no one knows is `stop`
 # where there is text, unless its name says that the answer was cut off.
 _ENDS = {
     "stop": ("stop", "eos", "eos_token", "stop_sequence", "stop_token", "end_turn", "complete", "finish_reason_stop"),
     "length": ("length", "max_tokens", "max_length", "model_length", "finish_reason_max_tokens"),
-    "content_filter": ("content_filter", "content_filtered", "safety", "recitation", "blocklist", "prohibited_content"),
-}
+    "content_filter": (
+        "content_filter", "content_filtered", "safety", "recitation", "blocklist", "prohibited_content", "refusal",
+        "spii", "sensitive", "error_toxic", "guardrail_intervened", "model_armor",
+    ),
+}  # fmt: skip
 _WORDS = {name: word for word, names in _ENDS.items() for name in names}
-_CUT_OFF = re.compile(r"length|limit|max|abort|cancel|error|fail|trunc|time.?out|incomplete|interrupt|^cut")
+_CUT_OFF = re.compile(
+    r"length|limit|max|abort|cancel|error|fail|trunc|time.?out|incomplete|interrupt|insufficient|^cut"
+)
+_LIMIT = re.compile(r"length|limit|max")
 
 
 class NoReply(ValueError):
@@ -50,20 +61,20 @@ class BrokenAnswer(ConnectionError):
 def body_of(request: Request, model: str, max_tokens_name: str) -> dict[str, Any]:
     """A request as the body of a chat completions call."""
     sampling = request.sampling
-    body: dict[str, Any] = {
-        "model": model,
-        "messages": list(request.messages),
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        max_tokens_name: sampling.max_tokens,
-        "seed": request.seed,
-    }
+    messages = without_system(request.messages) if sampling.fold_system else list(request.messages)
+    drawn = {"temperature": sampling.temperature, "top_p": sampling.top_p}
+    body: dict[str, Any] = {"model": model, "messages": messages, max_tokens_name: sampling.max_tokens}
+    body |= {name: value for name, value in drawn.items() if value is not None}
+    if sampling.seed is not False:
+        body["seed"] = request.seed
+    if sampling.template_kwargs:
+        body["chat_template_kwargs"] = sampling.template_kwargs
     if sampling.stop:
         body["stop"] = list(sampling.stop)
     if sampling.top_k:
         body["top_k"] = sampling.top_k
     if request.schema:
-        schema = {"name": "reply", "schema": request.schema, "strict": True}
+        schema = {"name": "reply", "schema": strict(request.schema), "strict": True}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
     if request.choices:
         body |= {"logprobs": True, "top_logprobs": 20}
@@ -77,44 +88,53 @@ def reply_of(response: Any, request: Request) -> Reply:
     """
     try:
         choice = response["choices"][0]
-        message, reason = choice["message"], choice.get("finish_reason")
-        content = message.get("content")
+        message = choice["message"] if "message" in choice else {"content": choice["text"]}
+        reason = choice.get("finish_reason") or choice.get("finishReason") or choice.get("native_finish_reason")
+        said_there = said_in(message)
     except (AttributeError, IndexError, KeyError, TypeError) as trouble:
-        raise NoReply(f"an answer without a choice ({type(trouble).__name__}: {trouble})") from None
-    text = content if isinstance(content, str) else ""
-    end = end_of(reason, text)
-    # where the prompt has a </think>, one in the answer may be a quote, unless the answer begins with <think>
-    is_quotable = any("</think>" in turn["content"] for turn in request.messages)
-    may_think = text.lstrip().startswith("<think>") or not is_quotable
-    thought = (_THOUGHT.match(text) or _UNFINISHED_THOUGHT.match(text)) if may_think else None
-    reasoning = message.get("reasoning_content") or message.get("reasoning")
-    error = None if end in ("stop", "length") else f"the endpoint ended with {_named(reason)}"
+        told = error_in(response)
+        why = told.words if told else f"{type(trouble).__name__}: {trouble}"
+        raise NoReply(f"an answer without a choice ({why})") from None
+    text, end = said_there.text, end_of(reason, said_there.text)
+    error = _problem(said_there, end, reason)
     logprobs = choice_logprobs(choice, request.choices) if request.choices else None
     if request.choices and logprobs is None and error is None:
         error = f"no probability for any of {', '.join(request.choices)}: does the endpoint support readout logprobs?"
-    thinking = thought[1].strip() if thought else reasoning if isinstance(reasoning, str) else None
     prompt_tokens, tokens, total = said(response)
     is_told = prompt_tokens and tokens and total <= prompt_tokens + tokens
-    shown = len((text if thought else f"{thinking or ''}{text}").encode("utf-8", "replace"))
-    return Reply(
-        text=text[thought.end() :] if thought else text,
-        finish_reason=end if error is None else None,
+    shown = len(f"{said_there.thought or ''}{text}".encode("utf-8", "replace"))
+    reply = Reply(
+        text=text,
+        finish_reason=end,
         n_prompt_tokens=prompt_tokens,
         n_tokens=tokens,
         logprobs=logprobs,
-        error=error,
-        final=end == "content_filter",
-        reasoning=thinking,
+        reasoning=said_there.thought,
         bill=None if is_told else bill_of(request, response, shown, end == "length", error),
     )
+    if error is None:
+        return answered(request, reply)
+    has_refused = end == "content_filter" or bool(said_there.refusal)
+    has_no_text = end is None and not _CUT_OFF.search(_named(reason).lower())  # as a call of a tool: so it would again
+    return replace(reply, finish_reason=None, error=error, final=has_refused or has_no_text)
+
+
+def _problem(found: Said, end: str | None, reason: Any) -> str | None:
+    """Why an answer cannot be used; None where it can."""
+    if found.refusal and not found.text.strip():
+        return f"the model refuses: {found.refusal}"
+    if end in ("stop", "length"):
+        return None
+    words = found.refusal or found.text.strip()
+    return f"the endpoint ended with {_named(reason)}" + (f": {words}" if end == "content_filter" and words else "")
 
 
 def end_of(reason: Any, text: str) -> str | None:
     """How an answer ended, in the field's words: stop, length or content_filter. None where it ended without text for a
     reason that is not known, as a call of a tool."""
-    name = reason.lower() if isinstance(reason, str) else ""
+    name = reason.lower().rpartition(".")[2] if isinstance(reason, str) else ""
     if name in _WORDS or not text.strip():
-        return _WORDS.get(name)
+        return _WORDS.get(name) or ("length" if _LIMIT.search(name) else None)
     return "length" if _CUT_OFF.search(name) else "stop"
 
 
@@ -138,7 +158,7 @@ def choice_logprobs(choice: Mapping[str, Any], choices: Sequence[str]) -> dict[s
     """
     try:
         tokens = [(str(item["token"]), item) for item in choice["logprobs"]["content"]]
-        closing = [index for index, (token, _) in enumerate(tokens) if "</think>" in token]
+        closing = [index for index, (token, _) in enumerate(tokens) if ends_a_thought(token)]
         answer = tokens[closing[-1] + 1 if closing else 0 :]
         token, begins = next((pair for pair in answer if pair[0].strip(' \n*_`"')), ("", dict[str, Any]()))
         if token.strip() not in choices:

@@ -14,7 +14,7 @@ from typing import Any
 from pairsmith.config import Sampling
 from pairsmith.errors import ConfigError
 from pairsmith.ids import canonical_json
-from pairsmith.llms.local.chat_tokens import choice_tokens
+from pairsmith.llms.local.chat_tokens import choice_tokens, special_tokens, spoken
 from pairsmith.protocol import Request
 
 LEAST = -1e4  # the smallest log probability: JSON has no minus infinity
@@ -45,9 +45,13 @@ class Vocabulary:
 
     def text(self, tokens: Sequence[int], stops: Sequence[str]) -> tuple[str, str | None]:
         """The text of tokens up to a stop string, and that stop string."""
-        text = self.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        text = spoken(self.tokenizer, tokens, *self._special)
         stop = next((stop for stop in stops if stop in text), None)
         return text.split(stop)[0] if stop else text, stop
+
+    @cached_property
+    def _special(self) -> tuple[frozenset[int], frozenset[int]]:
+        return special_tokens(self.tokenizer)
 
     @cached_property
     def _guide(self) -> Any:

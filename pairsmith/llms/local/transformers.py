@@ -15,6 +15,7 @@ from typing import Any
 from pairsmith.config import ModelSpec
 from pairsmith.llms.local.attention import use_spans
 from pairsmith.llms.local.batching import batches, generate_batch, in_batches, prepared
+from pairsmith.llms.local.chat_tokens import asked
 from pairsmith.llms.local.decoding import Row
 from pairsmith.llms.local.named_weights import located
 from pairsmith.llms.local.packing import pack
@@ -95,7 +96,7 @@ class TextModel(Weights):
 
     def _row(self, index: int, request: Request) -> Row:
         self.vocabulary.check(request)
-        return Row(index, request, self.encode(request.messages))
+        return Row(index, request, asked(self.tokenizer, request))
 
     def _problem(self, row: Row) -> str | None:
         """Why a request can never be answered; None where it can."""

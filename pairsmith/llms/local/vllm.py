@@ -18,7 +18,7 @@ from typing import Any
 
 from pairsmith.config import LocalOptions, ModelSpec
 from pairsmith.errors import ConfigError, ModelNotFound
-from pairsmith.llms.local.chat_tokens import choice_tokens, encode
+from pairsmith.llms.local.chat_tokens import asked, choice_tokens, special_tokens, spoken
 from pairsmith.llms.local.named_weights import load_revision, located
 from pairsmith.llms.local.sampling import LEAST
 from pairsmith.protocol import Finished, Identity, Reply, Request
@@ -114,6 +114,7 @@ class VLLMEngine:
     def __init__(self, engine: Any) -> None:
         self.failure: Exception | None = None
         self.tokenizer = engine.get_tokenizer()
+        self._special = special_tokens(self.tokenizer)
         self._engine, self._context = engine, engine.model_config.max_model_len
         self._names, self._inbox = itertools.count(), queue.SimpleQueue[VLLMRequest | set[str] | None]()
         self._waiting: dict[str, VLLMRequest] = {}
@@ -145,9 +146,7 @@ class VLLMEngine:
 
     def _request(self, index: int, request: Request, answers: Any) -> VLLMRequest:
         choices = choice_tokens(self.tokenizer, request.choices) if request.choices else {}
-        return VLLMRequest(
-            index, request, encode(self.tokenizer, request.messages), choices, answers, str(next(self._names))
-        )
+        return VLLMRequest(index, request, asked(self.tokenizer, request), choices, answers, str(next(self._names)))
 
     def _refused(self, one: VLLMRequest) -> Reply | None:
         """The reply to a request that can never be answered; None where it can."""
@@ -205,6 +204,9 @@ class VLLMEngine:
                 self._add(one)
                 return
             tokens, text = [], ""
+        if not self._special[0].isdisjoint(tokens):  # vLLM's text lacks the marks of thoughts that are special tokens
+            text = spoken(self.tokenizer, tokens, *self._special)
+            text = text.split(output.stop_reason)[0] if isinstance(output.stop_reason, str) else text
         # the last token is then the end of the text, which is no part of the answer
         has_end = reason == "stop" and not isinstance(output.stop_reason, str) and tokens
         answer = self.tokenizer.decode(one.begun) + text

@@ -14,13 +14,13 @@ import pytest
 from pairsmith.config import LocalOptions, ModelSpec, Sampling
 from pairsmith.errors import ConfigError, ModelNotFound
 from pairsmith.llms.local import hub_models
-from pairsmith.llms.local.chat_tokens import without_system
 from pairsmith.llms.local.named_weights import Located, located
 from pairsmith.llms.local.sampling import pick
 from pairsmith.llms.local.transformers import Transformers
 from pairsmith.llms.registry import open_llm
 from pairsmith.protocol import Message, Reply, Request
 from pairsmith.session import process_session
+from pairsmith.text.templating import without_system
 from tests.conftest import MODELS, model_id
 from tests.runs import generate
 

@@ -48,4 +48,8 @@ def answer(request: Request, drawn: int) -> Reply:
             return Reply(" \n", "stop", 5, 1)
         case 3:
             return Reply(words(9, drawn), "length", 5, 9)
+        case 4:
+            return Reply(f"<think>\n{words(4, drawn)}\n</think>\n\n{words(5, drawn)}", "stop", 5, 9)
+        case 5:
+            return Reply(f"<think>{words(7, drawn)}", "length", 5, 7)
     return Reply(words(3 + drawn % 20, drawn), "stop", 7, 3 + drawn % 20)

@@ -1,0 +1,146 @@
+"""Responses as endpoints give them: parts, thoughts, refusals, endings, and errors told with a good status."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from pairsmith.errors import ConfigError
+from pairsmith.llms.endpoint import attempts as backend
+from pairsmith.llms.endpoint.message_parts import Said, said_in
+from pairsmith.llms.endpoint.told_errors import error_in
+from pairsmith.llms.endpoint.wire import reply_of
+from pairsmith.protocol import Reply
+from pairsmith.testing import FakeEndpoint, Fault
+from tests.llms.endpoint.test_openai import ask, request
+
+TEXT = {"type": "text", "text": "Oak."}
+
+
+def read(message: dict[str, Any] | None, reason: Any = "stop", **more: Any) -> Reply:
+    choice = {"index": 0, "finish_reason": reason} | ({"message": message} if message else {}) | more
+    return reply_of({"choices": [choice]}, request("Name a tree"))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]}, TEXT]},
+        {"content": [{"type": "reasoning", "text": "Hm."}, TEXT]},
+        {"content": [{"type": "reasoning", "summary": [{"type": "summary_text", "text": "Hm."}]}, TEXT]},
+        {"content": [{"text": "Hm.", "thought": True}, {"text": "Oak."}]},
+        {"content": {"parts": [{"text": "Oak."}]}, "reasoning": "Hm."},
+        {"content": ["O", "ak."], "reasoning_content": "Hm."},
+        {"content": "Oak.", "reasoning_details": [{"type": "reasoning.text", "text": "Hm."}]},
+        {"content": "Oak.", "thinking_blocks": [{"type": "thinking", "thinking": "Hm.", "signature": "x"}]},
+        {"content": "[THINK]Hm.[/THINK]Oak."},
+        {"content": [{"type": "output_text", "text": "<thought>\nHm.\n</thought>\nOak."}]},
+    ],
+)
+def test_texts_and_thoughts_are_read_in_every_form(message: dict[str, Any]) -> None:
+    reply = read(message)
+    assert (reply.text, reply.reasoning, reply.error) == ("Oak.", "Hm.", None)
+
+
+def test_other_parts_are_no_text_and_a_completion_without_a_message_is_one() -> None:
+    assert said_in({"content": [{"type": "image_url", "image_url": "x"}, TEXT, {"type": "tool_use"}]}) == Said("Oak.")
+    assert read(None, text="Oak.").text == "Oak."
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ({"content": None, "refusal": "I can't help with that."}, "stop"),
+        ({"content": [{"type": "refusal", "refusal": "I can't help with that."}]}, None),
+        ({"content": "", "refusal": "I can't help with that."}, "refusal"),
+        ({"content": "I can't help with that."}, "content_filter"),
+        ({"content": "I can't help with that."}, "FinishReason.SAFETY"),
+    ],
+)
+def test_a_refusal_is_told_with_its_words_and_is_final(message: dict[str, Any], reason: Any) -> None:
+    reply = read(message, reason)
+    assert "I can't help with that." in str(reply.error)
+    assert reply.final
+
+
+@pytest.mark.parametrize(("reason", "final"), [("tool_calls", True), (None, True), ("error", False), ("abort", False)])
+def test_an_answer_without_text_is_asked_again_only_where_it_broke_off(reason: Any, final: bool) -> None:
+    reply = read({"content": None}, reason)
+    assert reply.error
+    assert reply.final == final
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        ({"error": {"code": 402, "message": "Add credits."}}, 402, "Add credits."),
+        ({"error": {"code": "429", "message": "Slow down."}, "choices": []}, 429, "Slow down."),
+        ({"error": {"code": "rate_limit_exceeded", "message": "Slow."}}, 429, "Slow."),
+        ({"error": {"type": "insufficient_quota", "code": None, "message": "Buy."}}, 402, "Buy."),
+        ({"error": {"code": "invalid_api_key", "type": "invalid_request_error", "message": "No."}}, 401, "No."),
+        ({"error": {"status": "RESOURCE_EXHAUSTED", "message": "Quota."}}, 429, "Quota."),
+        ([{"error": {"code": 503, "status": "UNAVAILABLE", "message": "Later."}}], 503, "Later."),
+        ({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}, 503, "Overloaded"),
+        ({"error": "Rate limit reached"}, 429, "Rate limit reached"),
+        ({"error": "model not found", "choices": None}, 404, "model not found"),
+        ({"object": "error", "message": "too long", "type": "BadRequestError", "code": 400}, 400, "too long"),
+        ({"success": False, "errors": [{"code": 7000, "message": "Unauthorized"}]}, 401, "Unauthorized"),
+        ({"base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}}, 402, "insufficient balance"),
+        ({"detail": "Internal Server Error"}, 500, "Internal Server Error"),
+        ({"choices": [{"error": {"code": 502, "message": "Bad"}, "finish_reason": "error"}]}, 502, "Bad"),
+        ({"error": {"code": 400, "message": "Provider returned error", "metadata": {"raw": "no field seed"}}}, 400,
+         "Provider returned error: no field seed"),
+        ({"error": {"message": "no GPU"}}, None, "no GPU"),
+    ],
+)  # fmt: skip
+def test_an_error_in_a_good_answer_is_that_error(body: Any, status: int | None, words: str) -> None:
+    told = error_in(body)
+    assert told
+    assert (told.status, told.words) == (status, words)
+
+
+@pytest.mark.parametrize("body", [
+    {"choices": [{"message": {"content": "Oak."}}], "error": None}, {"choices": [{"message": {}}]}, {"choices": []},
+    {"id": "x", "type": "message", "content": [TEXT]}, "null", None, [], {"message": {"content": "Oak."}},
+])  # fmt: skip
+def test_what_tells_no_error_is_none(body: Any) -> None:
+    assert error_in(body) is None
+
+
+def told(code: Any) -> Fault:
+    return Fault(200, json.dumps({"error": {"code": code, "message": "Told by the provider."}, "user_id": "u"}))
+
+
+@pytest.mark.parametrize("fault", [
+    told(401), told(402), told("402"), told("insufficient_quota"), told("invalid_api_key"), told(403),
+    Fault(429, json.dumps({"error": {"code": "insufficient_quota", "message": "Told by the provider."}})),
+])  # fmt: skip
+def test_an_error_that_ends_a_run_does_so_with_any_status(fault: Fault) -> None:
+    with FakeEndpoint([fault] * 5) as endpoint:
+        with pytest.raises(ConfigError, match="Told by the provider"):
+            ask(endpoint, request("Hi"), attempts=4)
+        assert len(endpoint.journal) == 1
+
+
+@pytest.mark.parametrize("code", [429, 500, "503", "rate_limit_exceeded", "server_error", None])
+def test_an_error_that_passes_is_tried_again(code: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend, "backoff", lambda *_: 0.01)
+    with FakeEndpoint([told(code)]) as endpoint:
+        assert ask(endpoint, request("Hi"), attempts=2)[0].error is None
+        endpoint.fail(told(code), told(code))
+        (reply,) = ask(endpoint, request("Hello"), attempts=2)
+        assert len(endpoint.journal) == 4
+    assert "Told by the provider." in str(reply.error)
+    assert not reply.final
+
+
+def test_an_error_of_one_request_is_its_own() -> None:
+    with FakeEndpoint(
+        [told(400), Fault(400, '{"error": {"code": "content_filter", "message": "Filtered."}}')]
+    ) as endpoint:
+        first, second = (ask(endpoint, request(text))[0] for text in ("a", "b"))
+        assert len(endpoint.journal) == 2
+    assert str(first.error).startswith("refused: status 400: Told by the provider.")
+    assert (first.final, second.final) == (False, True)
