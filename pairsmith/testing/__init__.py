@@ -1,7 +1,6 @@
 """Rehearse a recipe at no cost: a fake endpoint on the loopback address that answers like `echo`, and fails on demand.
 
-It speaks chat completions, and by their paths Anthropic's Messages, Azure's addresses, Bedrock's Converse and those of
-Vertex AI (`apis`); it also gives out the tokens with which clouds let calls in.
+It speaks chat completions and, by their paths, the APIs of `apis`; it also gives out tokens, as clouds do.
 
 In a test or a notebook:
 
