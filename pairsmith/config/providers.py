@@ -10,7 +10,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
+
+_HOST = re.compile(r"https?://([^/:]+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,9 @@ def with_profile(fields: Mapping[str, Any], sampling: Mapping[str, Any]) -> dict
     endpoint = _given(fields.get("endpoint"))
     if endpoint is None:
         return dict(fields)
-    host = urlsplit(str(endpoint.get("base_url", "https://api.openai.com/v1"))).hostname or ""
-    profile = next((one for one in PROFILES if one.fits(host, str(fields.get("model", "")))), None)
+    named = _HOST.match(str(endpoint.get("base_url", "https://api.openai.com/v1")))
+    host, model = named[1].lower() if named else "", str(fields.get("model", ""))
+    profile = next((one for one in PROFILES if one.fits(host, model)), None)
     if profile is None:
         return dict(fields)
     given = _given(fields["sampling"]) if "sampling" in fields else {}

@@ -30,6 +30,7 @@ _MEANINGS = (
           r"not.?supported|unsupported|extra inputs"),
 )  # fmt: skip
 _NAMED = [(status, re.compile(pattern, re.IGNORECASE)) for status, pattern in _MEANINGS]
+_QUOTED_STATUS = re.compile(r"\b(?:error code|status(?: code)?|http)\W{1,3}([45]\d\d)\b", re.IGNORECASE)
 _NO_MONEY = re.compile(
     r"insufficient.?(quota|credit|balance|fund)|billing.?(hard|not)|payment.?required", re.IGNORECASE
 )
@@ -106,6 +107,8 @@ def _status(told: Any, body: Mapping[str, Any], words: str) -> int | None:
         number = int(code) if isinstance(code, str) and re.fullmatch(r"\d{3}", code) else code
         if type(number) is int and 400 <= number < 600:
             return number
+    if quoted := _QUOTED_STATUS.search(words):
+        return int(quoted[1])
     for text in (*(code for code in codes if isinstance(code, str)), words):
         for status, pattern in _NAMED:
             if pattern.search(text):

@@ -38,9 +38,9 @@ _ENDS = {
 }  # fmt: skip
 _WORDS = {name: word for word, names in _ENDS.items() for name in names}
 _CUT_OFF = re.compile(
-    r"length|limit|max|abort|cancel|error|fail|trunc|time.?out|incomplete|interrupt|insufficient|^cut"
+    r"length|limit|max|exceed|budget|abort|cancel|error|fail|trunc|time.?out|incomplete|interrupt|insufficient|^cut"
 )
-_LIMIT = re.compile(r"length|limit|max")
+_LIMIT = re.compile(r"length|limit|max|exceed|budget")
 
 
 class NoReply(ValueError):

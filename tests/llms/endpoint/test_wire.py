@@ -65,6 +65,19 @@ def test_a_refusal_is_told_with_its_words_and_is_final(message: dict[str, Any], 
     assert reply.final
 
 
+@pytest.mark.parametrize(
+    ("reason", "end"),
+    [
+        ("FinishReason.MAX_TOKENS", "length"), ("model_context_window_exceeded", "length"), ("incomplete", "length"),
+        ("insufficient_system_resource", "length"), ("STOP_SEQUENCE", "stop"), ("end_of_sequence", "stop"),
+        ("completed", "stop"), (None, "stop"), ("", "stop"), ({"type": "stop"}, "stop"),
+    ],
+)  # fmt: skip
+def test_an_ending_is_read_in_any_providers_words(reason: Any, end: str) -> None:
+    reply = read({"content": "Oak."}, reason)
+    assert (reply.text, reply.finish_reason, reply.error) == ("Oak.", end, None)
+
+
 @pytest.mark.parametrize(("reason", "final"), [("tool_calls", True), (None, True), ("error", False), ("abort", False)])
 def test_an_answer_without_text_is_asked_again_only_where_it_broke_off(reason: Any, final: bool) -> None:
     reply = read({"content": None}, reason)
@@ -92,6 +105,9 @@ def test_an_answer_without_text_is_asked_again_only_where_it_broke_off(reason: A
         ({"choices": [{"error": {"code": 502, "message": "Bad"}, "finish_reason": "error"}]}, 502, "Bad"),
         ({"error": {"code": 400, "message": "Provider returned error", "metadata": {"raw": "no field seed"}}}, 400,
          "Provider returned error: no field seed"),
+        ({"choices": None, "error": {"code": None, "type": "", "message": "Error code: 429 - slow"}}, 429,
+         "Error code: 429 - slow"),
+        ({"error": {"code": 1113, "message": "余额不足"}}, 402, "余额不足"),
         ({"error": {"message": "no GPU"}}, None, "no GPU"),
     ],
 )  # fmt: skip

@@ -6,7 +6,7 @@ import sys
 import threading
 from dataclasses import dataclass, field
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -263,3 +263,25 @@ def test_what_a_recipe_says_of_it(vllm: SimpleNamespace, monkeypatch: pytest.Mon
     with pytest.raises(ConfigError, match=r"pairsmith\[vllm\]"):
         generate(open_llm(spec(revision="third"), process_session()), [request("Hi")])
     assert list(open_llm(spec(), process_session()).stream([])) == []
+
+
+class MarkingTokenizer(Tokenizer):
+    """Its special tokens 2 and 3 mark a thought; vLLM's own text has neither."""
+
+    added_tokens_decoder: ClassVar = {
+        0: SimpleNamespace(content="</s>", special=True),
+        2: SimpleNamespace(content="[THINK]", special=True),
+        3: SimpleNamespace(content="[/THINK]", special=True),
+    }
+
+    def decode(self, tokens: list[int], **_: bool) -> str:
+        return "".join({2: "[THINK]", 3: "[/THINK]"}.get(token, chr(token)) for token in tokens)
+
+
+def test_marks_of_a_thought_that_are_special_tokens_are_kept(
+    vllm: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeEngine, "get_tokenizer", lambda _: MarkingTokenizer())
+    monkeypatch.setitem(SAID, "mull", "\2Hm.\3Oak. STOP or not")
+    (reply,) = generate(open_llm(spec(), process_session()), [request("mull", sampling={"stop": (" STOP",)})])
+    assert (reply.text, reply.reasoning) == ("Oak.", "Hm.")
