@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pairsmith.config.apis import completed
+
 _HOST = re.compile(r"https?://([^/:]+)", re.IGNORECASE)
 
 
@@ -54,7 +56,7 @@ def with_profile(fields: Mapping[str, Any], sampling: Mapping[str, Any]) -> dict
     endpoint = _given(fields.get("endpoint"))
     if endpoint is None:
         return dict(fields)
-    named = _HOST.match(str(endpoint.get("base_url", "https://api.openai.com/v1")))
+    named = _HOST.match(str(completed(endpoint).get("base_url", "")))
     host, model = named[1].lower() if named else "", str(fields.get("model", ""))
     profile = next((one for one in PROFILES if one.fits(host, model)), None)
     if profile is None:

@@ -96,3 +96,10 @@ def test_a_model_of_this_process_needs_each_value(left_out: dict[str, Any]) -> N
 def test_what_pairsmith_says_to_a_template_cannot_be_said_by_a_recipe() -> None:
     with pytest.raises(ValidationError, match="add_generation_prompt"):
         Sampling(template_kwargs={"add_generation_prompt": False})
+
+
+def test_a_provider_is_known_by_its_api_where_the_address_need_not_be_said() -> None:
+    said = ModelSpec(backend="openai", model="claude-sonnet-4-5", endpoint={"base_url": "https://api.anthropic.com"})
+    short = ModelSpec(backend="openai", model="claude-sonnet-4-5", endpoint={"api": "anthropic"})
+    assert short == said
+    assert short.sampling.top_p is None
