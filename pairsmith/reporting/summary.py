@@ -23,6 +23,7 @@ from pairsmith.reporting.failures import counted
 from pairsmith.storage.schemas import Reason
 from pairsmith.storage.tables import ShardTables
 
+CUT = f"{Reason.TRUNCATED}: cut off at max_tokens"  # why a completion that was cut gave nothing
 EXAMPLES = 2  # that a report shows, for each kind of flag
 _STEPS = ("scores", "wins", "histograms", "flags")  # counters with tuples as keys, which JSON does not allow
 
@@ -81,12 +82,13 @@ class Summary:
         self.prompt_reasons.update(tables.rejections.loc[whole, "reason"])
         self.completion_reasons.update(tables.rejections.loc[~whole, "reason"])
         self._add_pairs(pairs, dict(zip(completions["completion_id"], completions["text"].str.len(), strict=True)))
+        cut = set(tables.rejections.loc[tables.rejections["reason"] == Reason.TRUNCATED, "completion_id"])
         for name, group in completions.groupby("member", sort=True):
             _tally(self.members, str(name), "completions", len(group))
             failed = group["error"].notna() & (group["error"] != Reason.SUPERSEDED)
             _tally(self.members, str(name), "failed", int(failed.sum()))
             _tally(self.members, str(name), "tokens", int(group["n_tokens"].sum()))
-            self._add_failures(f"member {name}", group)
+            self._add_failures(f"member {name}", group["error"].where(~group["completion_id"].isin(cut), CUT))
         self._add_ratings(tables.ratings, dict(zip(completions["completion_id"], completions["member"], strict=True)))
 
     def _add_flags(self, tables: ShardTables, flags: Mapping[str, Sequence[Flag]]) -> None:
@@ -115,15 +117,15 @@ class Summary:
         self.histograms.update(("chosen", charts.length_step(size)) for size in chosen)
         self.histograms.update(("rejected", charts.length_step(size)) for size in rejected)
 
-    def _add_failures(self, who: str, rows: pd.DataFrame) -> None:
-        for cause, count in counted(rows["error"].to_list()).items():
+    def _add_failures(self, who: str, errors: pd.Series[Any]) -> None:
+        for cause, count in counted(errors.to_list()).items():
             _tally(self.failures, who, cause, count)
 
     def _add_ratings(self, ratings: pd.DataFrame, member_of: Mapping[str, str]) -> None:
         self.rated += ratings.loc[ratings["score"].notna(), "prompt_id"].nunique()
         members = ratings["completion_id"].map(member_of)
         for who, rows in ratings.groupby("judge", sort=True):
-            self._add_failures(f"judge {who}", rows)
+            self._add_failures(f"judge {who}", rows["error"])
         for (judge, aspect, member), group in ratings.groupby(["judge", "aspect", members], sort=True):
             name = f"{aspect} by {judge}"
             _tally(self.aspects, name, "ratings", len(group))

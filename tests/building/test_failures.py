@@ -28,13 +28,15 @@ def test_the_outcome_the_card_and_the_report_say_who_failed_and_whether_to_run_a
 ) -> None:
     with FakeEndpoint(manner="no-seed") as choosy, FakeEndpoint(manner="error-in-200:503") as busy:
         members = [*ECHO, at(choosy, "c"), at(busy, "d"), at(choosy, "e", sampling={"seed": False})]
+        members.append({"name": "f", "backend": "echo", "model": "f", "sampling": {"max_tokens": 2}})
         outcome = build(echo_recipe(4, pool={"members": members}, evolution=None))
     assert outcome.release
     told = {row["who"]: row for row in outcome.release.failures}
-    assert set(told) == {"member c", "member d"}
+    assert set(told) == {"member c", "member d", "member f"}
+    assert told["member f"]["commonest cause"] == "truncated: cut off at max_tokens"
     assert told["member c"]["commonest cause"] == 'refused: status 400: Unknown name "seed": Cannot find field.'
     assert "status 503: Told by the provider behind." in told["member d"]["commonest cause"]
-    assert [told[who]["run again"] for who in ("member c", "member d")] == ["will not help", "may help"]
+    assert [row["run again"] for row in told.values()] == ["will not help", "may help", "will not help"]
     asked = {row["who"]: (row["failed"], row["refused"]) for row in outcome.usage}
     assert (asked["c"], asked["d"], asked["e"]) == ((4, 4), (4, 0), (0, 0))
     for place in (outcome.release.published.card, outcome.release.published.report):

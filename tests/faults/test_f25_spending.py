@@ -101,7 +101,8 @@ def test_f25_ends_are_told_in_the_words_of_the_field(reason: Any, text: str, wor
 
 
 UNUSABLE = {
-    "no text": answer(None, "tool_calls"),
+    "no text": answer(None, "error"),
+    "a call of a tool": answer(None, "tool_calls"),
     "filtered": answer("An", "content_filter"),
     "no choice": Fault(200, json.dumps({"choices": [], "usage": USAGE})),
     "no message": Fault(200, json.dumps({"choices": [{"index": 0}], "usage": USAGE})),
@@ -109,6 +110,8 @@ UNUSABLE = {
     "no JSON": Fault(200, "<html>try again</html>"),
     "cut": Fault(200, answer().body, cut=60),
 }
+
+FOR_GOOD = ("a call of a tool", "filtered", "no usage")  # the same request would be answered so again: it is not asked
 
 
 @pytest.mark.parametrize("where", CONCURRENCY)
@@ -121,7 +124,7 @@ def test_f25_an_answer_that_cannot_be_used_is_paid_for(
         recorded = asked(endpoint, ledger, many, concurrency=CONCURRENCY[where], attempts=2)
         calls = len(endpoint.journal)
     rows = list(ledger.spending.rows())
-    assert len(rows) == calls == (3 if name in ("no text", "filtered", "no usage") else 6)
+    assert len(rows) == calls == (3 if name in (*FOR_GOOD, "no text") else 6)
     assert all(row["problem"] and row["asker"] == "member a" and row["dataset"] == "one" for row in rows)
     assert {row["key"] for row in rows} == {one.key(recorded.identity) for one in many}
     is_told = name not in ("no usage", "no JSON", "cut")
@@ -161,7 +164,7 @@ def test_f25_runs_that_get_nothing_usable_end_within_the_budget(
             asked(endpoint, ledger, many, budget)
         billed = len(endpoint.journal) * 37e-3 if "usage" in UNUSABLE[name].body else 0.0
     tokens, cost = ledger.spending.spent("one")
-    assert 0.9 < cost <= 1.2 or name == "filtered"  # which is refused for good, and so not asked again
+    assert 0.9 < cost <= 1.2 or name in FOR_GOOD
     assert tokens == len(endpoint.journal) * 37 or not billed or name == "cut"
     tally(5)
 
