@@ -172,7 +172,6 @@ def test_ratings_that_are_read(found: Any, rating: int) -> None:
         (10**400, "not on the scale 1 to 10"),
         ("1e9999", "more than a rating"),
         ("N/A", "not applicable is no answer"),
-        (True, "the rating is a bool"),
         ([4], "the rating is a list"),
         ({"Rating": 4}, "the rating is a dict"),
         ("4/5", "rated out of 5, not 10"),

@@ -196,7 +196,6 @@ def test_chats(file: Any) -> None:
 
     good = chat(("system", "S"), ("user", "a"), ("assistant", "b"), ("user", "c"))
     bad = [
-        chat(("user", "a"), ("assistant", "b")),
         chat(("user", "a"), ("user", "b")),
         chat(("tool", "a")),
         '{"messages": [{"role": [], "content": "x"}]}',
