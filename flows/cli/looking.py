@@ -18,10 +18,14 @@ def show_inspection(console: Console, path: str, found: Inspection) -> None:
         console.print(f"layout {name}: {count:,} rows")
     if found.columns:
         rows = [
-            {"column": name, "filled": f"{one.filled:,} of {found.rows:,}", "holds": ", ".join(sorted(one.kinds)) or "-",
-             "read as": one.use}
+            {
+                "column": name,
+                "filled": f"{one.filled:,} of {found.rows:,}",
+                "holds": ", ".join(sorted(one.kinds)),
+                "read as": one.use,
+            }
             for name, one in found.columns.items()
-        ]  # fmt: skip
+        ]
         console.print(table("Columns", rows))
     for number, prompt in enumerate(found.prompts, start=1):
         shown = prompt if len(prompt) <= LONGEST else f"{prompt[:LONGEST]}..."
