@@ -266,7 +266,10 @@ def _read_dataset(source: Source) -> Iterator[Located]:
             yield _row(f"{source.path}:row {number}", _as_it_is, row)
     except Exception as error:  # the library raises many kinds of errors: connection, config, split, format
         missing = "" if Path(source.path).exists() else "; there is no file or folder of that name either"
-        problem = f"data set {source.path}, split {source.split}: {type(error).__name__}: {error}{missing}"
+        said = str(error).strip().splitlines() or [""]  # the rest lists all columns, or the library's own frames
+        different = "CastError" in type(error).__name__
+        hint = "; its files have different columns: name each as a source, or all of them by a glob" if different else ""
+        problem = f"data set {source.path}, split {source.split}: {type(error).__name__}: {said[0]}{hint}{missing}"
         raise DataError(problem) from error
 
 
