@@ -268,7 +268,7 @@ def _read_dataset(source: Source) -> Iterator[Located]:
         missing = "" if Path(source.path).exists() else "; there is no file or folder of that name either"
         said = str(error).strip().splitlines() or [""]  # the rest lists all columns, or the library's own frames
         different = "CastError" in type(error).__name__
-        hint = "; its files have different columns: name each as a source, or all of them by a glob" if different else ""
+        hint = "; its files have different columns: name each as a source, or all by a glob" if different else ""
         problem = f"data set {source.path}, split {source.split}: {type(error).__name__}: {said[0]}{hint}{missing}"
         raise DataError(problem) from error
 

@@ -22,8 +22,8 @@ class _Columns:
 
     filled: dict[str, bool] = field(default_factory=dict)
     absent: set[str] = field(default_factory=set)  # columns to keep that no row had yet
-    layout: str = ""
-    prompt: str = "prompt"
+    prompt: str = "prompt"  # where the prompt stands
+    is_chat: bool = False  # whether that is a chat, to which no text can be added
 
 
 class Unread:
@@ -47,7 +47,8 @@ class Unread:
                 continue
             if not (given and column in asked.answers.columns):
                 found.filled[column] = isinstance(value, str)
-                found.layout, found.prompt = asked.layout, next(iter(asked.columns), "prompt")
+                found.prompt = source.columns.prompt or source.columns.messages or next(iter(asked.columns), "prompt")
+                found.is_chat = len(asked.messages) > 1 or source.columns.messages is not None
         own = asked.own
         if own and own.in_chat and source.completions is None and any(text for _, text in own.texts):
             found.filled.setdefault(_ANSWER, True)
@@ -92,9 +93,10 @@ def _told(name: str, found: _Columns) -> Iterator[str]:
 def _mapping(found: _Columns, column: str) -> str:
     """The mapping of columns that shows a column to the models: below the prompt, or as the system prompt of a chat."""
     shown = f"{{{{ {column} }}}}" if found.filled[column] else f"{{{{ {column}|tojson }}}}"
-    if found.layout == "columns" or found.prompt in (*CHAT_NAMES, *SIDES, "conversations", "text"):
+    if found.is_chat or found.prompt in (*CHAT_NAMES, *SIDES, "conversations", "text"):
         return f'{{system_prompt: "{shown}"}}'
-    return f'{{prompt: "{{{{ {found.prompt} }}}}\\n\\n{shown}"}}'
+    asked = found.prompt if "{{" in found.prompt else f"{{{{ {found.prompt} }}}}"
+    return f'{{prompt: "{asked}\\n\\n{shown}"}}'
 
 
 def _is_half_of_a_pair(names: list[str]) -> bool:

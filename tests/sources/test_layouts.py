@@ -60,7 +60,11 @@ def test_the_examples_of_the_document(name: str, example: str) -> None:
         ({"instruction": " kept \n", "input": ""}, [" kept \n"], None),
         ({"instruction": "a", "history": [], "system": "S"}, ["a"], "S"),
         ({"instruction": "c", "history": '[["a", "b"]]'}, ["a", "b", "c"], None),
-        ({"instruction": "c", "history": [turn("S", "system"), turn("a"), turn("b", "assistant")]}, ["a", "b", "c"], "S"),
+        (
+            {"instruction": "c", "history": [turn("S", "system"), turn("a"), turn("b", "assistant")]},
+            ["a", "b", "c"],
+            "S",
+        ),
         ({"question": "Q", "choices": {"text": ["x", "y"], "label": ["1", "2"]}}, ["Q\n\n1. x\n2. y"], None),
         ({"question": "Q", "choices": '["x", "y"]'}, ["Q\n\nA. x\nB. y"], None),
         ({"question": "Q", "options": {"A": "x", "B": "y"}, "context": "C"}, ["Q\n\nC\n\nA. x\nB. y"], None),
