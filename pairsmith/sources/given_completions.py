@@ -23,7 +23,7 @@ from pairsmith.judging.rating import may_be_na, scale
 from pairsmith.judging.readout_values import read_given
 from pairsmith.judging.readouts import Read, Scale, Sheet
 from pairsmith.sources.chats import as_data, is_chat, is_transcript, last_answer
-from pairsmith.sources.layouts import Answers
+from pairsmith.sources.layout_readers import Answers
 from pairsmith.sources.row_fields import Refused, lookup
 from pairsmith.storage.schemas import Reason, frame, rows
 
@@ -149,7 +149,7 @@ def _text(value: Any, where: str) -> tuple[str, str | None]:
 def _with_verdicts(items: Sequence[Item], row: Mapping[str, Any], given: Given) -> Iterator[Item]:
     """Two completions with a rating each, true or false, for what the row says of which one is better.
 
-    A word that names neither stays as it is: it is then read as a rating, and found to be none.
+    A verdict that names neither stays as text in which no rating can be read.
     """
     said = {aspect: lookup(row, place) for aspect, place in given.verdicts.items()}
     for place, item in enumerate(items):
@@ -159,13 +159,15 @@ def _with_verdicts(items: Sequence[Item], row: Mapping[str, Any], given: Given) 
 
 
 def _is_better(verdict: Any, place: int, given: Given) -> Any:
-    """Whether a verdict is for the completion at `place`: one is right, both (a tie) or none; else the verdict."""
+    """Whether a verdict is for the completion at `place`: that alone, both (a tie), none; else the verdict as text."""
     word = verdict.strip().lower() if isinstance(verdict, str) else None
     winners = _VERDICTS.get(word or "")
     for number, label in enumerate(given.columns):
         if word == label.lower():
             winners = (number,)
-    return verdict if winners is None else place in winners
+    if winners is not None:
+        return place in winners
+    return None if verdict is None else f"verdict: {verdict}"
 
 
 def _label(value: Any, where: str | None) -> tuple[str | None, str | None]:

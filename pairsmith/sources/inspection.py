@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from pairsmith.config import Prompts, Source
 from pairsmith.errors import ConfigError, DataError
 from pairsmith.sources.http import fetched
-from pairsmith.sources.layouts import Asked, is_filled
+from pairsmith.sources.layout_readers import Asked, is_filled
 from pairsmith.sources.prompts import asked_in, to_prompt
 from pairsmith.sources.readers import files_of, read_source
 from pairsmith.sources.row_fields import Refused

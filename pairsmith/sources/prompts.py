@@ -18,7 +18,8 @@ from pairsmith.errors import DataError
 from pairsmith.ids import fingerprint, prompt_id
 from pairsmith.sources.given_completions import read_completions
 from pairsmith.sources.keeping import kept
-from pairsmith.sources.layouts import Answers, Asked, ask, turns_in, with_joined_turns
+from pairsmith.sources.layout_readers import Answers, Asked, turns_in
+from pairsmith.sources.layouts import ask, with_joined_turns
 from pairsmith.sources.merging import gather
 from pairsmith.sources.overlap import Benchmarks, NearDuplicates, user_texts
 from pairsmith.sources.readers import (

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pairsmith.config import Source
-from pairsmith.sources.layouts import ANSWERS, CONTEXTS, SIDES, Asked, is_filled
+from pairsmith.sources.layout_readers import ANSWERS, CONTEXTS, SIDES, Asked, is_filled
 from pairsmith.sources.row_fields import CHAT_NAMES
 
 SHOWN = 12  # columns that are named

@@ -9,7 +9,8 @@ import pytest
 
 from pairsmith.config import Source
 from pairsmith.config.sources import LayoutName
-from pairsmith.sources.layouts import BY_NAME, Asked, ask
+from pairsmith.sources.layout_readers import Asked
+from pairsmith.sources.layouts import BY_NAME, ask
 from pairsmith.sources.prompts import asked_in, to_prompt
 from pairsmith.sources.row_fields import Refused
 from tests.conftest import ROOT
