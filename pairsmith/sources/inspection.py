@@ -77,6 +77,7 @@ def inspect(path: str, layout: str = "auto", rows: int = 10_000) -> Inspection:
                     raise item.refused
                 asked = asked_in(row, source)
                 prompt = to_prompt(row, source, config.max_chars, item.file)
+                unread.note(source, row, asked, prompt["prompt_id"])
                 if prompt["prompt_id"] in seen:
                     raise Refused(Reason.DUPLICATE, f"same prompt as {seen[prompt['prompt_id']]}")
             except Refused as refused:
@@ -87,7 +88,6 @@ def inspect(path: str, layout: str = "auto", rows: int = 10_000) -> Inspection:
                 continue
             _look(found, row, asked)
             seen[prompt["prompt_id"]] = item.place
-            unread.note(source, row, asked)
             found.accepted += 1
             if len(found.prompts) < EXAMPLES:
                 found.prompts.append(transcript(json.loads(prompt["messages"]), prompt["system_prompt"]))
@@ -105,17 +105,19 @@ def unread_in(config: Prompts) -> list[str]:
         try:
             if source.is_remote or not files_of(source, {}):
                 continue
-            for item in islice(read_source(source.model_copy(update={"sample": None}), {}), FIRST_ROWS):
-                _note(unread, source, item.row)
+            all_rows = source.model_copy(update={"sample": None})
+            for item in islice(read_source(all_rows, {}), FIRST_ROWS):
+                _note(unread, source, item.row, config.max_chars)
         except DataError:
             continue
     return unread.told()
 
 
-def _note(unread: Unread, source: Source, row: Mapping[str, Any] | None) -> None:
+def _note(unread: Unread, source: Source, row: Mapping[str, Any] | None, max_chars: int) -> None:
     try:
         if row is not None:
-            unread.note(source, row, asked_in(row, source))
+            prompt = to_prompt(row, source, max_chars)
+            unread.note(source, row, asked_in(row, source), prompt["prompt_id"])
     except Refused:
         return
 

@@ -124,7 +124,7 @@ def _answers(row: Row) -> Answers:
         if row.get(name) is None:
             continue
         value = as_data(row[name])
-        if isinstance(value, str) and value.strip():
+        if (isinstance(value, str) and value.strip()) or is_chat(value):
             return Answers((name,), ((None, value),))
         if isinstance(value, list | tuple) and value and all(isinstance(text, str) for text in value):
             return Answers((name,), tuple((None, text) for text in value))

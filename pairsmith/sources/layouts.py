@@ -6,10 +6,10 @@ each row is read by the first that is certain of it, of those in `LAYOUTS` with 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from pairsmith.sources.chats import is_chat, is_transcript
+from pairsmith.sources.chats import as_data, is_chat, is_transcript
 from pairsmith.sources.layout_readers import (
     SIDES,
     Asked,
@@ -62,9 +62,9 @@ def ask(row: Row, layout: str = "auto") -> Asked:
         if one.certain(row):
             return _read(one, row)
     looked = ", ".join(_NAMES)
-    hint = ""
+    hint = "; name its prompt in columns"
     if all(text_in(row, side) for side in SIDES):
-        hint = "; chosen and rejected are texts without turns, so no prompt can be told from them: map it in columns"
+        hint = "; chosen and rejected are texts without turns, so no prompt can be told from them: name it in columns"
     raise Refused(Reason.MISSING, f"none of the columns {looked}; the row has {_named(row)}{hint}")
 
 
@@ -93,6 +93,12 @@ def _beside(row: Row, name: str) -> bool:
     return name in row and holds_text(row, name)
 
 
+def _holds_chat(row: Row, name: str) -> bool:
+    """Whether a column holds messages, well formed or not, or the text of a chat."""
+    found = as_data(row.get(name))
+    return bool(found) and (is_chat(found) or (isinstance(found, list | tuple) and isinstance(found[0], Mapping)))
+
+
 LAYOUTS = (
     Layout("messages", CHAT_NAMES, "messages or conversation, system", lambda row: True,
            chat_reader("messages", CHAT_NAMES)),
@@ -115,10 +121,10 @@ LAYOUTS = (
            lambda row: _beside(row, "system") and text_in(row, "response") is not None,
            field_reader("orca", ("question",), system=True)),
     Layout("prompt", PROMPT_NAMES, ", ".join(PROMPT_NAMES), lambda row: True, read_prompt),
-    Layout("sharegpt", (), "conversations, system", lambda row: is_chat(row.get("conversations")),
+    Layout("sharegpt", (), "conversations, system", lambda row: _holds_chat(row, "conversations"),
            chat_reader("sharegpt", ("conversations", *CHAT_NAMES))),
     Layout("implicit-preference", (), "chosen and rejected as whole chats",
-           lambda row: all(is_chat(row.get(side)) for side in SIDES), implicit_reader("implicit-preference")),
+           lambda row: all(_holds_chat(row, side) for side in SIDES), implicit_reader("implicit-preference")),
     Layout("hh-rlhf", (), "chosen and rejected as transcripts",
            lambda row: all(is_transcript(row.get(side)) for side in SIDES), implicit_reader("hh-rlhf")),
     Layout("transcript", (), "text, a transcript", lambda row: is_transcript(row.get("text")),

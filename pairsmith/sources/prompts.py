@@ -121,7 +121,7 @@ def _judged(source: Source, max_chars: int, located: Iterable[Located], unread: 
         except Refused as refused:
             yield item.place, refused
         else:
-            unread.note(source, row, asked)
+            unread.note(source, row, asked, prompt["prompt_id"])
             yield item.place, prompt
 
 

@@ -4,108 +4,120 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from pairsmith.config import Source
-from pairsmith.sources.layout_readers import ANSWERS, CONTEXTS, SIDES, Asked, is_filled
-from pairsmith.sources.row_fields import CHAT_NAMES
+from pairsmith.sources.layout_readers import CONTEXTS, SIDES, Asked, is_filled
+from pairsmith.sources.row_fields import CHAT_NAMES, PROMPT_NAMES
 
 SHOWN = 12  # columns that are named
 _OWN = ("source", "reference", "system_prompt", "instruction_id_list", "kwargs")  # read without a mapping
-_ANSWER = "the last answer of its chats"
-
-
-@dataclass
-class _Columns:
-    """What was found in the rows of a source. `filled`: column -> whether it holds text; only those not read."""
-
-    filled: dict[str, bool] = field(default_factory=dict)
-    absent: set[str] = field(default_factory=set)  # columns to keep that no row had yet
-    prompt: str = "prompt"  # where the prompt stands
-    is_chat: bool = False  # whether that is a chat, to which no text can be added
+_ANSWER, _TURNS = "the last answer of its chats", "the turns after the first"
+_LABEL = re.compile(
+    r"(?:^|_)(?:id|idx|index|uuid|lang|language|source|category|type|model|split|tags?|score|label|date|url)(?:_\w+)?$"
+)
+_CHATS = (*CHAT_NAMES, *SIDES, "conversations", "text")
 
 
 class Unread:
     """What the rows of each source hold that is not read. `note` each row that became a prompt, then ask `told`."""
 
     def __init__(self) -> None:
-        self._sources: dict[str, _Columns] = {}
-        self._read: dict[str, frozenset[str]] = {}
+        self._sources: dict[int, _Found] = {}
 
-    def note(self, source: Source, row: Mapping[str, Any], asked: Asked) -> None:
-        name = place_of(source)
-        if name not in self._sources:
-            self._sources[name] = _Columns(absent={one for one in source.keep if one != "reference"})
-            self._read[name] = frozenset(_named(source))
-        found, read = self._sources[name], self._read[name]
-        given = source.completions is not None and source.completions.of_layout
-        for column, value in row.items():
-            if column in found.absent:
-                found.absent.discard(column)
-            if column in read or column in asked.columns or column in found.filled or not is_filled(value):
-                continue
-            if not (given and column in asked.answers.columns):
-                found.filled[column] = isinstance(value, str)
-                found.prompt = source.columns.prompt or source.columns.messages or next(iter(asked.columns), "prompt")
-                found.is_chat = len(asked.messages) > 1 or source.columns.messages is not None
-        own = asked.own
-        if own and own.in_chat and source.completions is None and any(text for _, text in own.texts):
-            found.filled.setdefault(_ANSWER, True)
-        found.absent = {one for one in found.absent if "." not in one or one.split(".")[0] not in row}
+    def note(self, source: Source, row: Mapping[str, Any], asked: Asked, prompt_id: str) -> None:
+        found = self._sources.get(id(source))
+        if found is None:
+            found = self._sources[id(source)] = _Found(source)
+        found.note(row, asked, prompt_id)
 
     def told(self) -> list[str]:
         """A sentence for each source with such columns: their names, and the mapping that would use each."""
-        return [text for name, found in self._sources.items() for text in _told(name, found)]
-
-    @property
-    def columns(self) -> dict[str, list[str]]:
-        """Source -> the names of its columns that are filled and not read."""
-        return {name: list(found.filled) for name, found in self._sources.items() if found.filled}
+        return [sentence for found in self._sources.values() for sentence in found.told()]
 
 
-def place_of(source: Source) -> str:
-    """What errors call a source."""
-    return source.path or "sql"
+class _Found:
+    """What was found in the rows of a source. `filled`: column that is not read -> whether models could be shown it."""
+
+    def __init__(self, source: Source) -> None:
+        self.source, self.read = source, frozenset(_named(source))
+        self.given = source.completions is not None and source.completions.of_layout
+        self.filled: dict[str, bool] = {}
+        self.answers, self.nested = set[str](), set[str]()  # of those, which hold answers, and which hold no text
+        self.absent = {name for name in source.keep if name != "reference"}  # columns to keep that no row had yet
+        self.contexts: dict[str, int] = {}  # prompt_id -> hash of what its first row has in columns of context
+        self.alike = 0  # rows that differ from an earlier one in such columns alone
+        self.prompt, self.is_chat = "prompt", False
+
+    def note(self, row: Mapping[str, Any], asked: Asked, prompt_id: str) -> None:
+        for column, value in row.items():
+            if not (column in self.read or column in asked.columns or column in self.filled) and is_filled(value):
+                self._find(column, value, asked)
+        own = asked.own
+        if own and own.in_chat and self.source.completions is None and any(text for _, text in own.texts):
+            self.filled[_ANSWER] = False
+            self.answers.add(_ANSWER)
+        if self.source.columns.turns == "first" and asked.columns and _has_more_turns(row.get(asked.columns[0])):
+            self.filled[_TURNS] = False
+        if self.absent:
+            self.absent -= {name for name in self.absent if name in row or name.split(".")[0] in row}
+        if beside := [row[name] for name in CONTEXTS if name in self.filled and is_filled(row.get(name))]:
+            here = hash(repr(beside))
+            self.alike += self.contexts.setdefault(prompt_id, here) != here
+
+    def _find(self, column: str, value: Any, asked: Asked) -> None:
+        if column in asked.answers.columns:
+            if self.given:
+                return
+            self.answers.add(column)
+        elif column in PROMPT_NAMES and any(value == message["content"] for message in asked.messages):
+            return
+        is_prose = isinstance(value, str) and " " in value.strip()
+        self.filled[column] = column in CONTEXTS or (is_prose and not _LABEL.search(column))
+        if not isinstance(value, str):
+            self.nested.add(column)
+        columns = self.source.columns
+        self.prompt = columns.prompt or columns.messages or next(iter(asked.columns), "prompt")
+        self.is_chat = len(asked.messages) > 1 or columns.messages is not None
+
+    def told(self) -> Iterator[str]:
+        place = self.source.path or "sql"
+        if self.absent:
+            yield f"{place}: keep: {', '.join(sorted(self.absent))}: no row has such a column"
+        if self.filled:
+            more = f" and {len(self.filled) - SHOWN} more" if len(self.filled) > SHOWN else ""
+            alike = (
+                f" {self.alike} rows differ in them alone from an earlier one, and so are duplicates."
+                if self.alike
+                else ""
+            )
+            yield f"{place}: filled and not read: {_listed(self.filled)}{more}.{alike} {'; '.join(self._uses())}"
+
+    def _uses(self) -> Iterator[str]:
+        """The mappings that would use the columns."""
+        answers = [name for name in self.filled if name in self.answers]
+        others = [name for name in self.filled if name not in (*answers, _TURNS)]
+        if answers:
+            given = "`completions: {of_layout: true}`, with a member of backend given,"
+            yield f"{given} takes {_listed(answers)} for given completions"
+        if _TURNS in self.filled:
+            yield "`columns: {turns: joined}` takes all turns"
+        if shown := next((name for name in (*CONTEXTS, *others) if self.filled.get(name)), None):
+            yield f"`columns: {self._mapping(shown)}` shows {shown} to the models"
+        if others:
+            yield f"`keep: [{_listed(others)}]` passes on to the published rows what it names"
+
+    def _mapping(self, column: str) -> str:
+        """The mapping that shows a column to the models: below the prompt, or as the system prompt of a chat."""
+        shown = f"{{{{ {column}|tojson }}}}" if column in self.nested else f"{{{{ {column} }}}}"
+        if self.is_chat or self.prompt in _CHATS:
+            return f'{{system_prompt: "{shown}"}}'
+        asked = self.prompt if "{{" in self.prompt else f"{{{{ {self.prompt} }}}}"
+        return f'{{prompt: "{asked}\\n\\n{shown}"}}'
 
 
-def _told(name: str, found: _Columns) -> Iterator[str]:
-    if found.absent:
-        yield f"{name}: keep: {', '.join(sorted(found.absent))}: no row has such a column"
-    if not found.filled:
-        return
-    names = list(found.filled)
-    answers = [one for one in names if one in (*ANSWERS, *SIDES, _ANSWER)]
-    others = [one for one in names if one not in answers]
-    uses = []
-    if answers and not _is_half_of_a_pair(answers):
-        given = "`completions: {of_layout: true}`, with a member of backend given,"
-        uses.append(f"{given} takes {_listed(answers)} for given completions")
-    context = next((one for one in CONTEXTS if one in others), None)
-    if shown := context or next((one for one in others if found.filled[one] and not _is_label(one)), None):
-        uses.append(f"`columns: {_mapping(found, shown)}` shows {shown} to the models")
-    if others:
-        uses.append(f"`keep: [{_listed(others)}]` passes on to the published rows what it names")
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    yield f"{name}: filled and not read: {_listed(names)}{more}. {'; '.join(uses)}"
-
-
-def _mapping(found: _Columns, column: str) -> str:
-    """The mapping of columns that shows a column to the models: below the prompt, or as the system prompt of a chat."""
-    shown = f"{{{{ {column} }}}}" if found.filled[column] else f"{{{{ {column}|tojson }}}}"
-    if found.is_chat or found.prompt in (*CHAT_NAMES, *SIDES, "conversations", "text"):
-        return f'{{system_prompt: "{shown}"}}'
-    asked = found.prompt if "{{" in found.prompt else f"{{{{ {found.prompt} }}}}"
-    return f'{{prompt: "{asked}\\n\\n{shown}"}}'
-
-
-def _is_half_of_a_pair(names: list[str]) -> bool:
-    return len(names) == 1 and names[0] in SIDES
-
-
-def _is_label(name: str) -> bool:
-    """Whether a column is called as those are that tell what a row is, rather than what it is about."""
-    return bool(re.search(r"(?:^|_)(?:id|idx|index|uuid|lang|language|source|category|type|model|split|tags?)$", name))
+def _has_more_turns(value: Any) -> bool:
+    return isinstance(value, list) and len(value) > 1 and isinstance(value[0], str)
 
 
 def _listed(names: Iterable[str]) -> str:
