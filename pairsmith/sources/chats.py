@@ -9,9 +9,8 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import takewhile
-from typing import Any
+from typing import Any, NamedTuple
 
 from pairsmith.ids import strict_json
 from pairsmith.sources.row_fields import Refused
@@ -41,8 +40,7 @@ _TRANSCRIPTS = (
 _LLAMA_2 = {"[inst]<<sys>>": "system", "<</sys>>": "user", "[inst]": "user", "[/inst]": "assistant"}
 
 
-@dataclass(frozen=True)
-class Turns:
+class Turns(NamedTuple):
     """A chat taken apart: its system prompt, the messages that ask, from user to user, and the answer after them."""
 
     system: str | None

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from pairsmith.sources.chats import Message, Turns, as_data, common_turns, is_chat, is_transcript, read_chat, turns_of
 from pairsmith.sources.row_fields import PROMPT_NAMES, Refused
@@ -39,8 +40,7 @@ class Answers:
     in_chat: bool = False
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(NamedTuple):
     """What a row asks: its system prompt and messages, and the columns that these come from.
 
     `row`: where answers in columns of their own are looked for, unless the layout knows its answers (`own`).
@@ -50,7 +50,7 @@ class Asked:
     columns: tuple[str, ...]
     system: str | None
     messages: list[Message]
-    row: Row = field(default_factory=dict, repr=False)
+    row: Row = MappingProxyType({})
     own: Answers | None = None
 
     @property
@@ -264,4 +264,4 @@ def read_preference(row: Row) -> Asked:
 
 
 def has_sides(row: Row) -> bool:
-    return all(is_filled(row.get(side)) for side in SIDES)
+    return is_filled(row.get("chosen")) and is_filled(row.get("rejected"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Container, Iterable, Iterator, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -204,7 +204,7 @@ def _prompt(row: Mapping[str, Any], asked: Asked, source: Source, max_chars: int
         "prompt_id": "",
         "messages": json.dumps(messages, ensure_ascii=False),
         "system_prompt": system,
-        "source": _optional_text(row, columns.source, "source") or Path(file or source.path).name,
+        "source": _optional_text(row, columns.source, "source") or _file_name(file or source.path),
         "reference": reference,
         "extras": _extras(row, source, asked, reference),
     }
@@ -212,6 +212,11 @@ def _prompt(row: Mapping[str, Any], asked: Asked, source: Source, max_chars: int
         if value and not _is_unicode(value):
             raise Refused(Reason.UNREADABLE, f"{name} holds a lone surrogate, which no encoding can store")
     return prompt | {"prompt_id": prompt_id(messages, system)}
+
+
+@lru_cache(maxsize=256)
+def _file_name(path: str) -> str:
+    return Path(path).name
 
 
 def _optional_text(row: Mapping[str, Any], mapped: str | None, name: str) -> str | None:
@@ -233,7 +238,8 @@ def _extras(row: Mapping[str, Any], source: Source, asked: Asked, reference: str
         found["completions"] = read_completions(
             row, source.completions, asked.answers if source.completions.of_layout else Answers()
         )
-    found["kept"] = kept(row, source.keep, reference)
+    if source.keep:
+        found["kept"] = kept(row, source.keep, reference)
     found = {name: value for name, value in found.items() if value}
     return json.dumps(found, ensure_ascii=False, sort_keys=True) if found else None
 

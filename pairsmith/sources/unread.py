@@ -11,6 +11,7 @@ from pairsmith.sources.layout_readers import CONTEXTS, SIDES, Asked, is_filled
 from pairsmith.sources.row_fields import CHAT_NAMES, PROMPT_NAMES
 
 SHOWN = 12  # columns that are named
+MOST_SHAPES = 1000  # sets of columns that are kept in memory
 _OWN = ("source", "reference", "system_prompt", "instruction_id_list", "kwargs")  # read without a mapping
 _ANSWER, _TURNS = "the last answer of its chats", "the turns after the first"
 _LABEL = re.compile(
@@ -43,16 +44,27 @@ class _Found:
         self.source, self.read = source, frozenset(_named(source))
         self.given = source.completions is not None and source.completions.of_layout
         self.filled: dict[str, bool] = {}
+        self.unseen: dict[
+            tuple[Any, ...], list[str]
+        ] = {}  # columns read, and all of a row -> those yet to be looked at
         self.answers, self.nested = set[str](), set[str]()  # of those, which hold answers, and which hold no text
         self.absent = {name for name in source.keep if name != "reference"}  # columns to keep that no row had yet
         self.contexts: dict[str, int] = {}  # prompt_id -> hash of what its first row has in columns of context
+        self.unread_contexts: list[str] = []
         self.alike = 0  # rows that differ from an earlier one in such columns alone
         self.prompt, self.is_chat = "prompt", False
 
     def note(self, row: Mapping[str, Any], asked: Asked, prompt_id: str) -> None:
-        for column, value in row.items():
-            if not (column in self.read or column in asked.columns or column in self.filled) and is_filled(value):
-                self._find(column, value, asked)
+        shape = (asked.columns, *row)
+        unseen = self.unseen.get(shape)
+        if unseen is None:
+            unseen = [name for name in row if not (name in self.read or name in asked.columns)]
+        for column in unseen:
+            if column not in self.filled and is_filled(row[column]):
+                self._find(column, row[column], asked)
+        if len(self.unseen) > MOST_SHAPES:
+            self.unseen.clear()
+        self.unseen[shape] = [name for name in unseen if name not in self.filled] if unseen else unseen
         own = asked.own
         if own and own.in_chat and self.source.completions is None and any(text for _, text in own.texts):
             self.filled[_ANSWER] = False
@@ -61,7 +73,8 @@ class _Found:
             self.filled[_TURNS] = False
         if self.absent:
             self.absent -= {name for name in self.absent if name in row or name.split(".")[0] in row}
-        if beside := [row[name] for name in CONTEXTS if name in self.filled and is_filled(row.get(name))]:
+        names = self.unread_contexts
+        if names and (beside := [row[name] for name in names if is_filled(row.get(name))]):
             here = hash(repr(beside))
             self.alike += self.contexts.setdefault(prompt_id, here) != here
 
@@ -74,6 +87,8 @@ class _Found:
             return
         is_prose = isinstance(value, str) and " " in value.strip()
         self.filled[column] = column in CONTEXTS or (is_prose and not _LABEL.search(column))
+        if column in CONTEXTS:
+            self.unread_contexts.append(column)
         if not isinstance(value, str):
             self.nested.add(column)
         columns = self.source.columns
