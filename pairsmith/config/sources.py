@@ -286,6 +286,11 @@ class Prompts(Config):
         None, description="reject prompts that come from benchmarks; none when absent"
     )
 
+    @property
+    def kept(self) -> list[str]:
+        """The columns that the sources keep, in the order in which they name them."""
+        return list(dict.fromkeys(name for source in self.sources for name in source.keep))
+
 
 def condition(where: str) -> str:
     """The template that shows text for a row which meets a condition, and nothing for any other."""

@@ -12,8 +12,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from pairsmith.config import Recipe
-
 KEPT = "kept"
 _TYPES = {
     "true or false": pa.bool_(),
@@ -23,11 +21,6 @@ _TYPES = {
     "texts": pa.list_(pa.string()),
 }
 Kinds = Mapping[str, str]  # column -> a name of `_TYPES`
-
-
-def kept_names(recipe: Recipe) -> list[str]:
-    """The columns that the sources of a recipe keep, in the order in which they name them."""
-    return list(dict.fromkeys(name for source in recipe.prompts.sources for name in source.keep))
 
 
 def kinds_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:

@@ -19,7 +19,7 @@ from pairsmith.config import Publishing, Recipe
 from pairsmith.errors import RunError
 from pairsmith.ids import draw, fingerprint
 from pairsmith.publishing.exports import KTO, DataWriters, kto_rows
-from pairsmith.publishing.kept_columns import Kinds, kept_names, with_kept
+from pairsmith.publishing.kept_columns import Kinds, with_kept
 from pairsmith.publishing.parts import LEAST_ROWS_A_PART, ends_part, rows_a_part
 from pairsmith.reporting.agreement import Trust
 from pairsmith.reporting.card import Models, recipe_yaml, render_card
@@ -175,7 +175,7 @@ def _write_named(
     recipe: Recipe, store: Store, shards: Iterable[str], folder: Path, digest: str, findings: Findings
 ) -> Written:
     """`write_data`, with the digest in the file names, since `datasets` caches by folder and file names."""
-    names = kept_names(recipe)
+    names = recipe.prompts.kept
     tables = (store.read_arrow(published_ref(shard)) for shard in shards)
     tables = (with_kept(table, names, findings.kinds) for table in tables) if names else tables
     written = write_data(recipe, folder, tables, rows_a_part(findings.summary.pairs))
@@ -231,7 +231,7 @@ def write_data(
     recipe: Recipe, folder: Path, tables: Iterable[pa.Table], rows_a_part: int = LEAST_ROWS_A_PART
 ) -> Written:
     """Write all data files from tables of pairs, in parts of about so many rows. All tables have the same columns."""
-    shown, kept = list[dict[str, Any]](), kept_names(recipe)
+    shown, kept = list[dict[str, Any]](), recipe.prompts.kept
     with DataWriters(folder) as writers:
         for table in tables:
             shown = first_drawn(shown, table)

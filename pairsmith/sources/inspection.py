@@ -16,13 +16,14 @@ from pairsmith.errors import ConfigError, DataError
 from pairsmith.sources.http import fetched
 from pairsmith.sources.layout_readers import Asked, is_filled
 from pairsmith.sources.prompts import asked_in, to_prompt
-from pairsmith.sources.readers import files_of, read_source
+from pairsmith.sources.readers import File, files_of, read_source
 from pairsmith.sources.row_fields import Refused
 from pairsmith.sources.unread import Unread
 from pairsmith.storage.schemas import Reason
 from pairsmith.text.templating import transcript
 
 EXAMPLES, DETAILS, FIRST_ROWS = 3, 3, 1000
+LARGE = 2**26  # bytes
 _KINDS = {str: "text", bool: "true or false", int: "number", float: "number", list: "list", dict: "mapping"}
 
 
@@ -98,12 +99,14 @@ def inspect(path: str, layout: str = "auto", rows: int = 10_000) -> Inspection:
 def unread_in(config: Prompts) -> list[str]:
     """A sentence for each local source among whose first rows a column is filled and not read. Raises nothing.
 
-    Databases, data sets and addresses are left out, so that no network is needed.
+    Databases, data sets and addresses are left out, so that no network is needed, and large files that must be read as
+    a whole.
     """
     unread = Unread()
     for source in config.sources:
         try:
-            if source.is_remote or not files_of(source, {}):
+            files = () if source.is_remote else files_of(source, {}) or ()
+            if not files or any(map(_takes_long, files)):
                 continue
             all_rows = source.model_copy(update={"sample": None})
             for item in islice(read_source(all_rows, {}), FIRST_ROWS):
@@ -111,6 +114,10 @@ def unread_in(config: Prompts) -> list[str]:
         except DataError:
             continue
     return unread.told()
+
+
+def _takes_long(file: File) -> bool:
+    return file.kind in ("json", "csv", "tsv") and file.path.is_file() and file.path.stat().st_size > LARGE
 
 
 def _note(unread: Unread, source: Source, row: Mapping[str, Any] | None, max_chars: int) -> None:

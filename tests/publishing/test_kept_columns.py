@@ -10,7 +10,10 @@ import pytest
 
 from pairsmith.building.runs import preview
 from pairsmith.config import Recipe
+from pairsmith.ledger.ledger import Ledger
 from pairsmith.publishing.kept_columns import kinds_of, united
+from pairsmith.stages.base import open_store
+from pairsmith.stages.forget import Choice, forget
 from pairsmith.storage.datafiles import PREFERENCE
 from pairsmith.storage.dataset import Dataset
 from tests.runs import run
@@ -53,6 +56,7 @@ def test_kept_columns_are_in_versions_and_exports(recipe: Recipe) -> None:
         ("3", None, None, None, None, None, None),
     ]
     folder = Path(published.folder)
+    assert "| id, language, tags, meta.n, meta, reference, odd |" in (folder / "README.md").read_text()
     lines = [json.loads(line) for path in folder.glob("jsonl/*.jsonl") for line in path.read_text().splitlines()]
     assert {line["id"]: line["tags"] for line in lines} == {"1": ["x"], "2": [], "3": None}
     (cells,) = folder.glob("csv/*.csv")
@@ -60,6 +64,12 @@ def test_kept_columns_are_in_versions_and_exports(recipe: Recipe) -> None:
     assert '"[""x""]"' in cells.read_text()
     for path in folder.glob("kto/*.parquet"):
         assert pq.read_schema(path).names[4:] == kept
+
+
+def test_prompts_can_be_forgotten_by_what_they_keep(recipe: Recipe) -> None:
+    run(recipe)
+    done = forget(open_store(recipe), Ledger(recipe.ledger_url), Choice(columns={"id": "2"}))
+    assert done.prompts == 1
 
 
 def test_a_preview_shows_them_as_they_are(recipe: Recipe) -> None:
