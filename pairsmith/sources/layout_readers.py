@@ -86,7 +86,10 @@ def turns_in(value: Any, where: str, joined: bool = False, is_chat_column: bool 
             raise Refused(Reason.BLANK, f"column {where} is blank")
         return Turns(None, [{"role": "user", "content": value}])
     if isinstance(value, str | list | tuple) or is_chat(value) or (is_chat_column and isinstance(value, Mapping)):
-        return turns_of(read_chat(value, where), where)
+        turns = turns_of(read_chat(value, where), where)
+        if turns.answer is None or is_chat_column:
+            return turns
+        raise Refused(Reason.BAD_CHAT, f"{where}: ends with the assistant, where the prompt must end with the user")
     raise Refused(Reason.WRONG_TYPE, f"column {where} holds {type(value).__name__}, not text or a list of messages")
 
 

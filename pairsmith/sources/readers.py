@@ -24,12 +24,12 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pairsmith.config import Source, condition, format_of, is_local
+from pairsmith.config import Source, format_of, is_local
 from pairsmith.errors import DataError
 from pairsmith.ids import draw, strict_json
 from pairsmith.sources import sql
 from pairsmith.sources.json_rows import json_rows
-from pairsmith.sources.row_fields import Refused, lookup
+from pairsmith.sources.row_fields import Refused, meets
 from pairsmith.storage.schemas import Reason
 
 LONGEST_LINE = 2**28  # bytes of a line of JSON
@@ -86,10 +86,10 @@ def matching(located: Iterable[Located], where: str | None) -> Iterator[Located]
             yield item
             continue
         try:
-            if lookup(item.row, condition(where)):
+            if meets(item.row, where):
                 yield item
         except Refused as refused:
-            yield Located(item.place, None, Refused(refused.reason, f"where: {refused.detail}"))
+            yield Located(item.place, None, refused)
 
 
 def _read_all(source: Source, fetched: Bodies) -> Iterator[Located]:

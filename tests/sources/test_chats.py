@@ -104,6 +104,11 @@ def test_chats_that_cannot_be_read_say_where_and_why(chat: Any, why: str) -> Non
     assert why in caught.value.detail
 
 
+def test_a_chat_in_a_prompts_column_ends_with_the_user() -> None:
+    with pytest.raises(Refused, match="prompt: ends with the assistant"):
+        ask({"prompt": CHAT})
+
+
 def test_an_answer_that_is_blank_is_none_of_the_prompt() -> None:
     turns = turns_of(read_chat([CHAT[0], {"role": "assistant", "content": ""}], "x"), "x")
     assert (len(turns.messages), turns.answer) == (1, "")

@@ -192,3 +192,10 @@ def test_rows_that_fail_the_condition_are_left_out(file: Path | Any) -> None:
     assert contents(accepted) == ["3", "5"]
     assert [(row["reason"], "where" in row["detail"]) for row in rejected] == [("missing", True)]
     assert contents(read(path, where="stars is defined", limit=2)[0]) == ["0", "1"]
+
+
+def test_a_condition_on_text_says_what_went_wrong(file: Any) -> None:
+    path = file("a.csv", "prompt,stars\na,3\nb,5\n")
+    (refused, _) = read(path, where="stars > 3")[1]
+    assert (refused["reason"], "where: TypeError" in refused["detail"]) == ("wrong_type", True)
+    assert contents(read(path, where="stars|int > 3")[0]) == ["b"]
