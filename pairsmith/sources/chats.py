@@ -25,7 +25,7 @@ ROLES = {
     "ai": "assistant", "chatgpt": "assistant",
 }  # fmt: skip
 ROLE_KEYS = ("role", "from")
-TEXT_KEYS = ("content", "value", "text")
+TEXT_KEYS = ("content", "value", "text", "parts")
 TURN_KEYS = (("human", "assistant"), ("user", "assistant"), ("instruction", "output"), ("prompt", "response"))
 INNER_KEYS = ("messages", "conversations", "conversation")
 _TEXT_PARTS = ("text", "input_text", "output_text")

@@ -19,7 +19,11 @@ def json_rows(value: Any) -> list[Any]:
     if not isinstance(value, dict):
         return value if isinstance(value, list) else [value]
     if len(value) == 1 and isinstance(inner := next(iter(value.values())), list):
-        return [value] if next(iter(value)) in (*CHAT_NAMES, *PROMPT_NAMES, "conversations") else inner
+        (name,) = value
+        if name not in (*CHAT_NAMES, *PROMPT_NAMES, "conversations"):
+            return inner
+        is_column = inner and all(isinstance(one, list) for one in inner)
+        return [{name: one} for one in inner] if is_column else [value]
     return _split(value) or _by_name(value) or _rows_among(value) or _columns(value) or [value]
 
 

@@ -146,7 +146,9 @@ def chat_reader(layout: str, names: tuple[str, ...], with_system: bool = True) -
         where = first_of(row, names)
         if where is None:
             raise Lacking
-        turns = turns_in(row[where], where, is_chat_column=True)
+        value = row[where]
+        is_text = layout == "messages" and not is_chat(value)
+        turns = turns_in(value, where, is_chat_column=True) if is_text else turns_of(read_chat(value, where), where)
         beside = _sides(row)
         own = Answers(texts=((None, turns.answer),), in_chat=True) if turns.answer is not None else Answers()
         system = text_in(row, "system") if with_system else None

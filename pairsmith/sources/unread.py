@@ -50,8 +50,8 @@ class _Found:
         self.answers, self.nested = set[str](), set[str]()  # of those, which hold answers, and which hold no text
         self.absent = {name for name in source.keep if name != "reference"}  # columns to keep that no row had yet
         self.contexts: dict[str, int] = {}  # prompt_id -> hash of what its first row has in columns of context
-        self.unread_contexts: list[str] = []
-        self.alike = 0  # rows that differ from an earlier one in such columns alone
+        self.beside: list[str] = []  # of those, which neither hold answers nor are called as labels are
+        self.alike = 0  # rows that differ from an earlier one of the same prompt in such columns
         self.prompt, self.is_chat = "prompt", False
 
     def note(self, row: Mapping[str, Any], asked: Asked, prompt_id: str) -> None:
@@ -73,9 +73,9 @@ class _Found:
             self.filled[_TURNS] = False
         if self.absent:
             self.absent -= {name for name in self.absent if name in row or name.split(".")[0] in row}
-        names = self.unread_contexts
+        names = self.beside
         if names and (beside := [row[name] for name in names if is_filled(row.get(name))]):
-            here = hash(repr(beside))
+            here = hash(tuple(value if isinstance(value, str) else repr(value) for value in beside))
             self.alike += self.contexts.setdefault(prompt_id, here) != here
 
     def _find(self, column: str, value: Any, asked: Asked) -> None:
@@ -86,9 +86,10 @@ class _Found:
         elif column in PROMPT_NAMES and any(value == message["content"] for message in asked.messages):
             return
         is_prose = isinstance(value, str) and " " in value.strip()
-        self.filled[column] = column in CONTEXTS or (is_prose and not _LABEL.search(column))
-        if column in CONTEXTS:
-            self.unread_contexts.append(column)
+        is_label = _LABEL.search(column) is not None
+        self.filled[column] = column in CONTEXTS or (is_prose and not is_label)
+        if not is_label and column not in self.answers:
+            self.beside.append(column)
         if not isinstance(value, str):
             self.nested.add(column)
         columns = self.source.columns
@@ -101,11 +102,7 @@ class _Found:
             yield f"{place}: keep: {', '.join(sorted(self.absent))}: no row has such a column"
         if self.filled:
             more = f" and {len(self.filled) - SHOWN} more" if len(self.filled) > SHOWN else ""
-            alike = (
-                f" {self.alike} rows differ in them alone from an earlier one, and so are duplicates."
-                if self.alike
-                else ""
-            )
+            alike = f" Duplicates that differ in them from an earlier row: {self.alike}." if self.alike else ""
             yield f"{place}: filled and not read: {_listed(self.filled)}{more}.{alike} {'; '.join(self._uses())}"
 
     def _uses(self) -> Iterator[str]:

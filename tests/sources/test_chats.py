@@ -20,6 +20,7 @@ CHAT = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hel
         [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}],
         [{"role": "prompter", "text": "Hi"}, {"role": "bot", "text": "Hello"}],
         [{"role": "user", "content": "Hi", "from": None, "weight": 1}, {"role": "assistant", "content": "Hello"}],
+        [{"role": "user", "parts": [{"text": "Hi"}]}, {"role": "model", "parts": [{"text": "Hello"}]}],
         [["Hi", "Hello"]],
         [{"human": "Hi", "assistant": "Hello"}],
         [{"user": "Hi", "assistant": "Hello"}],

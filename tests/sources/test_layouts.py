@@ -154,6 +154,11 @@ def test_a_layout_that_is_named_refuses_rows_of_another(name: str) -> None:
     assert (refused.reason, "the row has other" in refused.detail) == ("missing", True)
 
 
+@pytest.mark.parametrize(("name", "column"), [("sharegpt", "conversations"), ("transcript", "text")])
+def test_a_layout_of_chats_that_is_named_refuses_plain_text(name: str, column: str) -> None:
+    assert refusal({column: "just words"}, layout=name).reason == "bad_chat"
+
+
 def test_a_mapped_chat_may_have_any_form(file: Any) -> None:
     chat = [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]
     path = file("a.jsonl", "\n".join(json.dumps({"talk": one}) for one in (chat, json.dumps(chat[:1]), "Human: c")))

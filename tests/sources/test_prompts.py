@@ -65,6 +65,7 @@ def test_a_file_named_twice_gives_each_prompt_once(file: Any) -> None:
         ('{"columns": ["prompt", "id"], "index": [0, 1], "data": [["a", 1], ["b", 2]]}', 2),
         ('{"version": "1.0", "data": [{"prompt": "a"}, {"prompt": "b"}]}', 2),
         ('{"messages": [[{"role": "user", "content": "a"}], [{"role": "user", "content": "b"}]], "id": [1, 2]}', 2),
+        ('{"messages": [[{"role": "user", "content": "a"}], [{"role": "user", "content": "b"}]]}', 2),
         ('{"messages": [{"role": "user", "content": "a"}], "tools": [{}]}', 1),
         ('{"prompt": "a", "meta": {"0": "x"}}', 1),
     ],

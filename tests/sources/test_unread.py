@@ -62,6 +62,13 @@ def test_what_is_filled_and_not_read_is_named_with_what_would_use_it(
     assert all(part in found[0] for part in parts)
 
 
+def test_duplicates_that_differ_in_what_is_not_read_are_counted(file: Any) -> None:
+    rows = [{"prompt": "a", "passage": text, "id": n} for n, text in enumerate(("one two", "one two", "three", None))]
+    (sentence,) = told(file, rows)
+    assert "Duplicates that differ in them from an earlier row: 1." in sentence
+    assert '{prompt: "{{ prompt }}\\n\\n{{ passage }}"}' in sentence
+
+
 def test_many_columns_make_one_line(file: Any) -> None:
     (sentence,) = told(file, [{"prompt": "a", **{f"c{n}": n for n in range(80)}}])
     assert "and 68 more" in sentence
