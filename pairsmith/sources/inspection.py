@@ -16,7 +16,7 @@ from pairsmith.errors import ConfigError, DataError
 from pairsmith.sources.http import fetched
 from pairsmith.sources.layout_readers import Asked, is_filled
 from pairsmith.sources.prompts import asked_in, to_prompt
-from pairsmith.sources.readers import File, files_of, read_source
+from pairsmith.sources.readers import File, Located, files_of, read_source
 from pairsmith.sources.row_fields import Refused
 from pairsmith.sources.unread import Unread
 from pairsmith.storage.schemas import Reason
@@ -72,28 +72,37 @@ def inspect(path: str, layout: str = "auto", rows: int = 10_000) -> Inspection:
                 found.is_whole = False
                 break
             found.rows += 1
-            row = item.row or {}
             try:
-                if item.refused:
-                    raise item.refused
-                asked = asked_in(row, source)
-                prompt = to_prompt(row, source, config.max_chars, item.file)
-                unread.note(source, row, asked, prompt["prompt_id"])
-                if prompt["prompt_id"] in seen:
-                    raise Refused(Reason.DUPLICATE, f"same prompt as {seen[prompt['prompt_id']]}")
+                prompt = _prompt_in(found, item, source, config.max_chars, unread, seen)
             except Refused as refused:
-                _look(found, row)
                 found.rejected[refused.reason] += 1
                 details = found.details.setdefault(refused.reason, [])
                 details += [f"{item.place}: {refused.detail}"] if len(details) < DETAILS else []
                 continue
-            _look(found, row, asked)
-            seen[prompt["prompt_id"]] = item.place
             found.accepted += 1
             if len(found.prompts) < EXAMPLES:
                 found.prompts.append(transcript(json.loads(prompt["messages"]), prompt["system_prompt"]))
     found.unread = unread.told()
     return found
+
+
+def _prompt_in(
+    found: Inspection, item: Located, source: Source, max_chars: int, unread: Unread, seen: dict[str, str]
+) -> dict[str, Any]:
+    """The prompt of a row, whose columns are counted in any case. Raises Refused as a load does, also for duplicates."""
+    row, asked = item.row or {}, None
+    try:
+        if item.refused:
+            raise item.refused
+        asked = asked_in(row, source)
+        prompt = to_prompt(row, source, max_chars, item.file)
+    finally:
+        _look(found, row, asked)
+    unread.note(source, row, asked, prompt["prompt_id"])
+    if prompt["prompt_id"] in seen:
+        raise Refused(Reason.DUPLICATE, f"same prompt as {seen[prompt['prompt_id']]}")
+    seen[prompt["prompt_id"]] = item.place
+    return prompt
 
 
 def unread_in(config: Prompts) -> list[str]:

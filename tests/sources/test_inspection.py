@@ -23,7 +23,7 @@ ROWS = [
 def test_a_look_at_a_file(file: Any) -> None:
     found = inspect(str(file("a.jsonl", "\n".join([*map(json.dumps, ROWS), "{broken"]))))
     assert (found.rows, found.is_whole, found.accepted) == (7, True, 3)
-    assert found.layouts == {"alpaca": 2, "messages": 1}
+    assert found.layouts == {"alpaca": 3, "messages": 1}
     assert {name: (one.filled, one.use) for name, one in found.columns.items()} == {
         "instruction": (3, "prompt"), "input": (3, "prompt"), "output": (3, "answer"), "id": (1, "not read"),
         "messages": (2, "prompt"), "text": (1, "not read"),
@@ -50,7 +50,7 @@ def test_the_command_says_what_it_found(file: Any) -> None:
     path = file("a.jsonl", "\n".join(map(json.dumps, ROWS)))
     shown = CliRunner().invoke(main, ["inspect", str(path)])
     assert shown.exit_code == 0
-    for part in ("6 rows, 3 prompts", "layout alpaca: 2 rows", "not read", "Sum up.", "rejected, bad_chat: 1 rows",
+    for part in ("6 rows, 3 prompts", "layout alpaca: 3 rows", "not read", "Sum up.", "rejected, bad_chat: 1 rows",
                  "is assistant", "`keep: [id]`"):  # fmt: skip
         assert part in shown.output, part
 
