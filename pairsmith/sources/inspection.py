@@ -89,7 +89,7 @@ def inspect(path: str, layout: str = "auto", rows: int = 10_000) -> Inspection:
 def _prompt_in(
     found: Inspection, item: Located, source: Source, max_chars: int, unread: Unread, seen: dict[str, str]
 ) -> dict[str, Any]:
-    """The prompt of a row, whose columns are counted in any case. Raises Refused as a load does, also for duplicates."""
+    """The prompt of a row, whose columns are counted in any case. Raises Refused as a load does, and for duplicates."""
     row, asked = item.row or {}, None
     try:
         if item.refused:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pairsmith.sources.chats import ROLES, is_chat, is_transcript, read_chat, turns_of
+from pairsmith.sources.chats import is_chat, is_transcript, read_chat, turns_of
 from pairsmith.sources.layouts import ask
 from pairsmith.sources.row_fields import Refused
 from tests.runs import contents, read
@@ -34,10 +34,17 @@ def test_forms_of_a_chat(form: Any) -> None:
     assert read_chat(form, "x") == read_chat(json.dumps(form), "x") == CHAT
 
 
-@pytest.mark.parametrize("name", [*ROLES, "Human", " GPT "])
-def test_roles(name: str) -> None:
-    (message,) = read_chat([{"from": name, "value": "x"}], "x")
-    assert message["role"] == ROLES[name.strip().lower()]
+@pytest.mark.parametrize(
+    ("role", "names"),
+    [
+        ("system", "system developer System"),
+        ("user", "user human prompter Human"),
+        ("assistant", "assistant gpt bot model chatbot ai chatgpt GPT"),
+    ],
+)
+def test_roles(role: str, names: str) -> None:
+    found = [read_chat([{"from": f" {name}", "value": "x"}], "x")[0]["role"] for name in names.split()]
+    assert set(found) == {role}
 
 
 def test_parts() -> None:
