@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import takewhile
 from typing import Any, NamedTuple
@@ -28,6 +29,8 @@ ROLE_KEYS = ("role", "from")
 TEXT_KEYS = ("content", "value", "text", "parts")
 TURN_KEYS = (("human", "assistant"), ("user", "assistant"), ("instruction", "output"), ("prompt", "response"))
 INNER_KEYS = ("messages", "conversations", "conversation")
+LONGEST_LITERAL = 2**20  # characters
+_LITERAL = re.compile(r"[\[{][\s\[{]*['\"]")
 _TEXT_PARTS = ("text", "input_text", "output_text")
 # Transcripts: the mark that begins a turn, and what ends one. A text is a transcript where it begins with a mark.
 _TRANSCRIPTS = (
@@ -65,7 +68,7 @@ def as_data(value: Any) -> Any:
     """What a text holds as JSON or as Python writes it, where that is a list or mapping; any other value as it is."""
     if not isinstance(value, str) or value.lstrip()[:1] not in ("[", "{"):
         return value
-    for parse in (strict_json, ast.literal_eval):
+    for parse in (strict_json, _as_python):
         try:
             found = parse(value.strip())
         except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
@@ -73,6 +76,15 @@ def as_data(value: Any) -> Any:
         if isinstance(found, list | dict):
             return found
     return value
+
+
+def _as_python(text: str) -> Any:
+    """What a text holds as Python writes lists and mappings of texts. Long ones are left alone: parsing takes memory."""
+    if len(text) > LONGEST_LITERAL or not _LITERAL.match(text):
+        return text
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of escapes that Python does not know
+        return ast.literal_eval(text)
 
 
 def read_chat(value: Any, where: str) -> list[Message]:

@@ -143,4 +143,6 @@ def test_text_in_a_prompts_column_is_a_chat_only_where_that_is_certain() -> None
     assert not is_chat('[{"role": "boss", "content": "x"}]')
     assert not is_chat('[{"role": "user"}]')
     assert not is_chat("[1, 2]")
+    assert not is_chat("[" * 10_000 + "'a'")
+    assert not is_chat("[{'role': 'user', 'content': '" + "x" * 2**20 + "'}]")
     assert ask({"prompt": json.dumps(CHAT[:1])}).messages == CHAT[:1]
