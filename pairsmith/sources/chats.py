@@ -79,7 +79,7 @@ def as_data(value: Any) -> Any:
 
 
 def _as_python(text: str) -> Any:
-    """What a text holds as Python writes lists and mappings of texts. Long ones are left alone: parsing takes memory."""
+    """What a text holds as Python writes lists and mappings of texts. Long ones are left: parsing takes memory."""
     if len(text) > LONGEST_LITERAL or not _LITERAL.match(text):
         return text
     with warnings.catch_warnings():
@@ -233,9 +233,11 @@ def _transcript(text: str) -> list[Message]:
     """The messages of a transcript, of which the assistant's last may be blank; none if the text begins otherwise."""
     begun = text.strip()
     for mark, end in _TRANSCRIPTS:
-        found = list(mark.finditer(cleaned := end.sub("", begun).strip()))
-        if not found or found[0].start():
+        before = end.match(begun)
+        if not mark.match(begun[before.end() :].lstrip() if before else begun):
             continue
+        cleaned = end.sub("", begun).strip()
+        found = list(mark.finditer(cleaned))
         ends = [match.start() for match in found[1:]] + [len(cleaned)]
         messages: list[Message] = []
         for match, stop in zip(found, ends, strict=True):
