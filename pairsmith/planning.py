@@ -24,6 +24,7 @@ from pairsmith.sources import given_completions
 from pairsmith.sources.http import fetched
 from pairsmith.sources.prompts import read_prompts
 from pairsmith.sources.sharding import no_prompts
+from pairsmith.sources.unread import Unread
 from pairsmith.storage.row_types import PromptRow
 
 CHARS_A_TOKEN = 4
@@ -52,6 +53,7 @@ class Plan:
     accepted: int
     rejected: list[dict[str, Any]]
     lines: list[PlanLine]
+    unread: list[str]  # a sentence for each source with columns that are filled and not read
 
 
 def preflight(recipe: Recipe) -> None:
@@ -63,8 +65,9 @@ def preflight(recipe: Recipe) -> None:
 def plan_run(recipe: Recipe) -> Plan:
     """Read the prompts and count the requests of every stage. Writes nothing and loads no model."""
     preflight(recipe)
+    unread = Unread()
     with fetched(recipe.prompts) as bodies:
-        read = list(read_prompts(recipe.prompts, bodies))
+        read = list(read_prompts(recipe.prompts, bodies, unread=unread))
     prompts = cast(list[PromptRow], [row for row in read if "reason" not in row])
     rejected = [row for row in read if "reason" in row]
     if not prompts:
@@ -97,7 +100,7 @@ def plan_run(recipe: Recipe) -> Plan:
             left_out = recipe.rating.own_family == "auto" and not recipe.rating.rates(judge, judge.family_name, pool)
             rated = (0, 0) if left_out else (len(prompts), candidates)
             lines.append(_judge_line(recipe.rating, judge, *rated, question, answer))
-    return Plan(len(prompts), rejected, lines)
+    return Plan(len(prompts), rejected, lines, unread.told())
 
 
 def _judge_line(settings: Rating, judge: Judge, prompts: int, candidates: int, question: int, answer: int) -> PlanLine:

@@ -1,4 +1,4 @@
-"""Commands about a recipe: run, rate, pair, validate, schema, bench."""
+"""Commands about a recipe: run, rate, pair, validate, inspect, schema, bench."""
 
 from __future__ import annotations
 
@@ -68,8 +68,26 @@ def pair_command(recipe_path: Path, overrides: tuple[str, ...], limit: int | Non
 def validate_command(recipe_path: Path, overrides: tuple[str, ...]) -> None:
     """Check a recipe without running it."""
     with exit_codes():
+        from pairsmith.sources.inspection import unread_in
+        from pairsmith_flows.cli.terminal import plain
+
         recipe = recipe_from(recipe_path, overrides)
         click.echo(f"{recipe_path}: a valid recipe, {recipe.name}")
+        for sentence in unread_in(recipe.prompts):
+            click.echo(plain(sentence))
+
+
+@click.command("inspect")
+@click.argument("path")
+@click.option("--layout", default="auto", show_default=True, help="How its rows are laid out: docs/layouts.md.")
+@click.option("--rows", type=click.IntRange(min=1), default=10_000, show_default=True, help="Look at so many rows.")
+def inspect_command(path: str, layout: str, rows: int) -> None:
+    """Say what is in a file of prompts: layout, columns, prompts, and what would be rejected and why."""
+    with exit_codes():
+        from pairsmith.sources.inspection import inspect
+        from pairsmith_flows.cli.looking import show_inspection
+
+        show_inspection(open_console(), path, inspect(path, layout, rows))
 
 
 @click.command("schema")
@@ -94,4 +112,6 @@ def bench_command(recipe_path: Path, overrides: tuple[str, ...], seconds: float)
         show_bench(open_console(), recipe_from(recipe_path, overrides), seconds)
 
 
-COMMANDS = (run_command, rate_command, pair_command, validate_command, schema_command, bench_command)
+COMMANDS = (
+    run_command, rate_command, pair_command, validate_command, inspect_command, schema_command, bench_command,
+)  # fmt: skip

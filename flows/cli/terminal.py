@@ -112,6 +112,8 @@ def show_plan(console: Console, plan: Plan) -> None:
     console.print(f"{plan.accepted:,} prompts, {len(plan.rejected):,} rows rejected")
     for row in plan.rejected[:5]:
         console.print(plain(f"  {row['detail']}", style="yellow"))
+    for sentence in plan.unread:
+        console.print(plain(sentence, style="yellow"), soft_wrap=True)
     priceless = all(line.cost is None for line in plan.lines)
     rows = [
         {

@@ -29,6 +29,7 @@ from pairsmith.pairing.select import STAGE as PAIR
 from pairsmith.pairing.survey import STAGE as SURVEY
 from pairsmith.planning import preflight
 from pairsmith.progress import Progress
+from pairsmith.publishing.kept_columns import with_values
 from pairsmith.publishing.publish import Published
 from pairsmith.reporting.failures import failure_table
 from pairsmith.reporting.summary_tables import funnel_table, reasons_text
@@ -345,4 +346,5 @@ def preview(
         finally:
             open_ledger(small.ledger_url, one).uses.forget(place_of(store))
         _stop_at(failures)
-        return [row for shard in loaded.shards for row in store.read_arrow(published_ref(shard)).to_pylist()]
+        tables = (store.read_arrow(published_ref(shard)) for shard in loaded.shards)
+        return [with_values(row) for table in tables for row in table.to_pylist()]

@@ -25,6 +25,7 @@ from pairsmith.config.sources import (
     Source,
     Sql,
     Written,
+    condition,
     format_of,
     is_local,
 )
@@ -70,6 +71,7 @@ __all__ = [
     "Sql",
     "Strategy",
     "Written",
+    "condition",
     "family_of",
     "format_of",
     "is_local",

@@ -59,7 +59,7 @@ def check_member_names(prompts: Prompts, pool: Pool, pairing: Pairing, evolution
     """Refuse names that no member has. Where labels are read from the data, they cannot be known yet and all pass."""
     brought = [source.completions for source in prompts.sources if source.completions]
     names = [*(member.name for member in pool.members), *(label for given in brought for label in given.columns)]
-    if not any(given.member for given in brought):
+    if not any(given.has_any_labels for given in brought):
         for place, name in enumerate(pairing.member_order):
             known(f"pairing.member_order.{place}", [name], names)
         if evolution:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import re
 from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import parse_qs, urlsplit
@@ -12,7 +13,16 @@ from pydantic import Field, model_validator
 from pairsmith.config.base import Config, Name, compiles, known, without_password
 from pairsmith.config.models import SECRET_HEADER
 
-_SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
+_SUFFIXES = {
+    ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet",
+}  # fmt: skip
+LayoutName = Literal[
+    "auto", "messages", "llama-factory", "alpaca", "dolly", "choices", "context", "preference", "orca", "prompt",
+    "sharegpt", "implicit-preference", "hh-rlhf", "transcript",
+]  # fmt: skip
+_PUBLISHED = re.compile(
+    r"(chosen|rejected)(_\w+)?|prompt|prompt_id|(score_)?margin|similarity|strategy|source|kept|completion|label"
+)
 
 
 class Columns(Config):
@@ -20,12 +30,14 @@ class Columns(Config):
 
     Each is a column's name, a dotted path into nested values (`instances.0.input`), or a Jinja template over the
     row (`"{{ instruction }}\\n\\n{{ instances[0].input }}"`). A template shows text, numbers and booleans; a null is
-    nothing, and a list or a mapping needs `|join(', ')` or `|tojson`. Without a mapping, columns of the usual names are
-    used: messages, conversation, prompt, instruction, question, query or turns, and system_prompt, reference, source.
+    nothing, and a list or a mapping needs `|join(', ')` or `|tojson`. Without a mapping of the prompt, a row is read by
+    its layout (docs/layouts.md), and system_prompt, reference and source by these names.
     """
 
     prompt: str | None = Field(None, description="text, or list of user turns (see turns)")
-    messages: str | None = Field(None, description="chat: a list of {role, content}")
+    messages: str | None = Field(
+        None, description="chat: a list of messages in any of the forms of docs/layouts.md, or text that holds one"
+    )
     system_prompt: str | None = Field(None, description="system prompt, part of the published prompt")
     reference: str | None = Field(None, description="a known good answer, shown to the judges")
     source: str | None = Field(None, description="origin of the row, for example a data set's name")
@@ -80,28 +92,46 @@ class Written(Config):
 
 
 class Given(Written):
-    """Completions that a source brings, in one of three layouts.
+    """Completions that a source brings, in one of four ways.
 
     `columns`: each completion has columns of its own. `items`: they are in a list within the row; all other places are
-    then relative to an item of it. Neither: each row is one completion, and the rows of a prompt may be anywhere in the
-    sources.
+    then relative to an item of it. `of_layout`: those that the source's layout holds. None of these: each row is one
+    completion, and the rows of a prompt may be anywhere in the sources. A rating may also be true or false: the highest
+    or the lowest of its scale.
     """
 
     columns: dict[str, Written | str] = Field(
         {}, description="label -> where its completion stands; a column's name alone is that of its text"
     )
     items: str | None = Field(None, description="where the list of completions stands")
+    of_layout: bool = Field(
+        False,
+        description="take the answers of the source's layout: the last answer of a chat, the output beside an "
+        "instruction, chosen and rejected (which are then the labels)",
+    )
     member: str | None = Field(None, description="where a completion's label stands, of who wrote it")
+    verdicts: dict[Name, str] = Field(
+        {},
+        description="aspect -> where it stands which of the two in columns is better: a label, a or b, model_a or "
+        "model_b, tie; the better one is rated the highest of the scale, the other the lowest",
+    )
 
     @model_validator(mode="after")
     def _one_layout(self) -> Self:
-        alone = self.model_dump(exclude={"columns"}, exclude_defaults=True)
+        alone = self.model_dump(exclude={"columns", "verdicts"}, exclude_defaults=True)
         if self.columns and alone:
             raise ValueError(f"completions.columns: {sorted(alone)} go into its entries")
+        if self.of_layout and (self.items or self.text):
+            raise ValueError("completions: of_layout says where the texts stand; leave out items and text")
         if any(written.text is None for written in self.by_label.values()) or not (
-            self.columns or self.items or self.text
+            self.columns or self.items or self.text or self.of_layout
         ):
-            raise ValueError("completions: name the text of each, in columns, items or text")
+            raise ValueError("completions: name the text of each, in columns, items or text, or set of_layout")
+        if self.verdicts and len(self.columns) != 2:
+            raise ValueError("completions.verdicts: they are of two completions; name both in columns")
+        both = sorted(set(self.verdicts) & {aspect for one in self.by_label.values() for aspect in one.rated})
+        if both:
+            raise ValueError(f"completions: {both} stand in verdicts and in ratings or scores")
         if not all(label.strip() for label in self.columns):
             raise ValueError("completions.columns: a label must not be blank")
         return self
@@ -116,7 +146,12 @@ class Given(Written):
     @property
     def rated_anywhere(self) -> set[str]:
         """The aspects for which the source brings ratings or scores."""
-        return {aspect for written in (self, *self.by_label.values()) for aspect in written.rated}
+        return {*self.verdicts, *(aspect for written in (self, *self.by_label.values()) for aspect in written.rated)}
+
+    @property
+    def has_any_labels(self) -> bool:
+        """Whether labels are known only when rows are read."""
+        return bool(self.member) or self.of_layout
 
 
 class Sql(Config):
@@ -151,9 +186,10 @@ class Source(Config):
     path: str = Field("", description="file, glob, folder, http(s) address of a file, or Hugging Face data set id")
     sql: Sql | None = Field(None, description="a query to a database, instead of a path")
     http: Http = Field(Http(), description="for a path that is an http(s) address")
-    format: Literal["auto", "jsonl", "json", "csv", "parquet", "dataset"] = Field(
+    format: Literal["auto", "jsonl", "json", "csv", "tsv", "parquet", "dataset"] = Field(
         "auto",
-        description="auto: what the file's name ends in; dataset: a Hugging Face data set, also one in a folder",
+        description="auto: what the file's name ends in; dataset: a Hugging Face data set, also one in a folder; csv "
+        "takes the character between its columns from the header: comma, else semicolon, tab or |",
     )
     config: str | None = Field(
         None, description="configuration of a Hugging Face data set; its default one when absent"
@@ -162,7 +198,19 @@ class Source(Config):
     revision: str | None = Field(
         None, description="commit or tag of a Hugging Face data set; its main branch when absent"
     )
+    layout: LayoutName = Field(
+        "auto",
+        description="how its rows are laid out (docs/layouts.md); auto: each row by the first that is certain of it",
+    )
     columns: Columns = Field(Columns(), description="where the parts of a prompt stand in a row")
+    where: str | None = Field(
+        None, description="a condition on a row, such as language == 'en' and stars > 3; rows that fail it are left out"
+    )
+    keep: tuple[str, ...] = Field(
+        (),
+        description="columns or dotted paths that go to the published rows and exports, such as id; reference is the "
+        "prompt's reference",
+    )
     completions: Given | None = Field(None, description="completions that its rows bring, and their ratings")
     sample: int | None = Field(None, ge=1, description="draw this many rows at random; all are read when absent")
     limit: int | None = Field(None, ge=1, description="read no more than this many rows; all when absent")
@@ -178,6 +226,24 @@ class Source(Config):
                 raise ValueError("path: what format is it? Set the source's format to jsonl, json, csv or parquet")
         elif self.http != Http():
             raise ValueError("http: the path is no http(s) address")
+        return self
+
+    @model_validator(mode="after")
+    def _readable(self) -> Source:
+        name, bracket, part = self.split.partition("[")
+        if bracket:
+            first = re.fullmatch(r":(\d+)\]", part)
+            instead = f"limit: {first[1]} reads its first {first[1]} rows" if first else "limit reads its first rows"
+            raise ValueError(f"split: {self.split} is a part of a split; write split: {name}, where {instead}")
+        if self.layout != "auto" and (self.columns.prompt or self.columns.messages):
+            raise ValueError("a source has either a layout or columns.prompt or columns.messages")
+        if self.completions and self.completions.of_layout and self.columns.prompt:
+            raise ValueError("completions.of_layout: columns.prompt names no answers; say where they stand")
+        taken = [column for column in self.keep if _PUBLISHED.fullmatch(column)]
+        if taken:
+            raise ValueError(f"keep: a published row has a column {taken[0]} of its own; it cannot be kept as that")
+        if self.where is not None:
+            compiles(condition(self.where), "where")
         return self
 
     @property
@@ -219,6 +285,16 @@ class Prompts(Config):
     decontaminate: Decontamination | None = Field(
         None, description="reject prompts that come from benchmarks; none when absent"
     )
+
+    @property
+    def kept(self) -> list[str]:
+        """The columns that the sources keep, in the order in which they name them."""
+        return list(dict.fromkeys(name for source in self.sources for name in source.keep))
+
+
+def condition(where: str) -> str:
+    """The template that shows text for a row which meets a condition, and nothing for any other."""
+    return f"{{% if {where} %}}yes{{% endif %}}"
 
 
 def is_local(path: str) -> bool:

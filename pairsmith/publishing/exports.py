@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,12 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet takes a cell that b
 KTO = pa.schema([("prompt", CHAT), ("completion", CHAT), ("label", pa.bool_()), ("prompt_id", pa.string())])
 
 
-def kto_rows(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of prompt, completion and label, each completion once; one both chosen and rejected in pairs is left out."""
+def kto_rows(found: Iterable[dict[str, Any]], kept: Iterable[str] = ()) -> list[dict[str, Any]]:
+    """Rows of prompt, completion, label and `kept` columns, each completion once.
+
+    One that is chosen in a pair and rejected in another is left out.
+    """
+    kept = tuple(kept)
     labels: dict[str, set[bool]] = defaultdict(set)
     made: dict[str, dict[str, Any]] = {}
     for row in found:
@@ -31,7 +35,7 @@ def kto_rows(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
             labels[name].add(label)
             made[name] = {
                 "prompt": row["prompt"], "completion": row[side], "label": label, "prompt_id": row["prompt_id"]
-            }  # fmt: skip
+            } | {column: row[column] for column in kept}  # fmt: skip
     return [row for name, row in made.items() if len(labels[name]) == 1]
 
 
@@ -78,14 +82,15 @@ class DataWriters:
             self._lines[group] = open(self._next_path(group, ".jsonl"), "w", encoding="utf-8")  # noqa: SIM115
         self._lines[group].writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in part)
 
-    def write_cells(self, group: str, part: list[dict[str, Any]]) -> None:
+    def write_cells(self, group: str, part: list[dict[str, Any]], kept: Sequence[str] = ()) -> None:
+        names = (*CSV, *kept)
         first = group not in self._cells
         if first:
             file = open(self._next_path(group, ".csv"), "w", encoding="utf-8-sig", newline="")  # noqa: SIM115
             self._cells[group] = file
         writer = csv.writer(self._cells[group])
-        writer.writerows([CSV] if first else [])
-        writer.writerows([_cell(row[name]) for name in CSV] for row in part)
+        writer.writerows([names] if first else [])
+        writer.writerows([_cell(row[name]) for name in names] for row in part)
 
     def _next_path(self, group: str, suffix: str) -> Path:
         """Where the next part of a group is written, until all its parts are known."""
@@ -96,6 +101,10 @@ class DataWriters:
 
 
 def _cell(value: Any) -> Any:
-    """A cell of the CSV export: chats as text, and an apostrophe before text that a spreadsheet would run."""
-    text = transcript(value) if isinstance(value, list) else value
+    """A cell of the CSV export: chats as text, lists of texts as JSON, an apostrophe before what a sheet would run."""
+    if isinstance(value, list):
+        is_chat = any(isinstance(one, dict) for one in value)
+        text: Any = transcript(value) if is_chat else json.dumps(value, ensure_ascii=False)
+    else:
+        text = value
     return f"'{text}" if isinstance(text, str) and text.startswith(_FORMULA) else text

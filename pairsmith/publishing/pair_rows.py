@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from pairsmith.generation.pool import with_system
 from pairsmith.ids import canonical_json
+from pairsmith.publishing.kept_columns import KEPT
 from pairsmith.storage.datafiles import PREFERENCE, RATINGS
 from pairsmith.storage.schemas import rows
 from pairsmith.storage.tables import ShardTables
@@ -26,7 +27,11 @@ def content_digest(found: Iterable[dict[str, Any]]) -> int:
 
 
 def to_table(found: list[dict[str, Any]]) -> pa.Table:
-    return pa.Table.from_pylist(found, schema=PREFERENCE)
+    """Published rows as a shard holds them: with the columns that sources keep as JSON, where a row has any."""
+    if not any(KEPT in row for row in found):
+        return pa.Table.from_pylist(found, schema=PREFERENCE)
+    rows_found = [row | {KEPT: canonical_json(row[KEPT]) if KEPT in row else None} for row in found]
+    return pa.Table.from_pylist(rows_found, schema=PREFERENCE.append(pa.field(KEPT, pa.string())))
 
 
 def published_rows(tables: ShardTables) -> list[dict[str, Any]]:
@@ -45,6 +50,8 @@ def published_rows(tables: ShardTables) -> list[dict[str, Any]]:
         row = {name: pair.get(name) for name in PREFERENCE.names}
         row["prompt"] = with_system(json.loads(prompt["messages"]), prompt["system_prompt"])
         row["source"] = prompt["source"]
+        if kept := json.loads(prompt["extras"] or "{}").get(KEPT):
+            row[KEPT] = kept
         for side in ("chosen", "rejected"):
             row[side] = [{"role": "assistant", "content": texts[pair[f"{side}_id"]]}]
             row[f"{side}_ratings"] = ratings[pair[f"{side}_id"]]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from pairsmith.config import Publishing, Recipe
 from pairsmith.errors import RunError
 from pairsmith.ids import draw, fingerprint
 from pairsmith.publishing.exports import KTO, DataWriters, kto_rows
+from pairsmith.publishing.kept_columns import Kinds, with_kept
 from pairsmith.publishing.parts import LEAST_ROWS_A_PART, ends_part, rows_a_part
 from pairsmith.reporting.agreement import Trust
 from pairsmith.reporting.card import Models, recipe_yaml, render_card
@@ -45,12 +46,16 @@ SHOWN = 200  # pairs in the report, and refused rows
 
 @dataclass(frozen=True)
 class Findings:
-    """What publishing needs to know about a run beside its pairs. `usage`: costs so far, from `usage_table`."""
+    """What publishing needs to know about a run beside its pairs. `usage`: costs so far, from `usage_table`.
+
+    `kinds`: the types of the columns that sources keep.
+    """
 
     summary: Summary
     trust: Trust
     models: Models
     usage: list[dict[str, Any]]
+    kinds: Kinds = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -119,7 +124,7 @@ def _new_version(
         if found := versions.same_content(store, all_versions, digest):
             with fence.guard():
                 return _found_again(recipe, store, all_versions, found)
-        written = written or _write_named(recipe, store, shards, draft.folder, digest, summary.pairs)
+        written = written or _write_named(recipe, store, shards, draft.folder, digest, findings)
         name, newest = all_versions.next_name, all_versions.newest
         about = {
             "version": name,
@@ -168,10 +173,14 @@ def _published(store: Store, version: Version, new: bool) -> Published:
     )
 
 
-def _write_named(recipe: Recipe, store: Store, shards: Iterable[str], folder: Path, digest: str, pairs: int) -> Written:
+def _write_named(
+    recipe: Recipe, store: Store, shards: Iterable[str], folder: Path, digest: str, findings: Findings
+) -> Written:
     """`write_data`, with the digest in the file names, since `datasets` caches by folder and file names."""
+    names = recipe.prompts.kept
     tables = (store.read_arrow(published_ref(shard)) for shard in shards)
-    written = write_data(recipe, folder, tables, rows_a_part(pairs))
+    tables = (with_kept(table, names, findings.kinds) for table in tables) if names else tables
+    written = write_data(recipe, folder, tables, rows_a_part(findings.summary.pairs))
     for file in folder.glob("*/*"):
         file.rename(file.with_stem(f"{file.stem}-{digest[:12]}"))
     return written
@@ -223,19 +232,22 @@ def refused_rows(store: Store) -> list[str]:
 def write_data(
     recipe: Recipe, folder: Path, tables: Iterable[pa.Table], rows_a_part: int = LEAST_ROWS_A_PART
 ) -> Written:
-    """Write all data files from tables of pairs, in parts of about so many rows."""
-    shown: list[dict[str, Any]] = []
+    """Write all data files from tables of pairs, in parts of about so many rows. All tables have the same columns."""
+    shown, kept = list[dict[str, Any]](), recipe.prompts.kept
     with DataWriters(folder) as writers:
         for table in tables:
             shown = first_drawn(shown, table)
             for split, part in by_split(table, recipe.publishing).items():
-                writers.write(f"data/{split}", PREFERENCE, part)
+                own = [part.schema.field(name) for name in kept]
+                writers.write(f"data/{split}", pa.schema([*PREFERENCE, *own]), part)
                 if "kto" in recipe.publishing.exports:
-                    writers.write(f"kto/{split}", KTO, pa.Table.from_pylist(kto_rows(part.to_pylist()), schema=KTO))
+                    schema = pa.schema([*KTO, *own])
+                    rows = kto_rows(part.to_pylist(), kept)
+                    writers.write(f"kto/{split}", schema, pa.Table.from_pylist(rows, schema=schema))
                 if "jsonl" in recipe.publishing.exports:
                     writers.write_lines(f"jsonl/{split}", part.to_pylist())
                 if "csv" in recipe.publishing.exports:
-                    writers.write_cells(f"csv/{split}", part.to_pylist())
+                    writers.write_cells(f"csv/{split}", part.to_pylist(), kept)
             if ends_part(table, rows_a_part):
                 writers.end_part()
     return Written(shown, dict(writers.parts))

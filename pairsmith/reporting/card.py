@@ -52,6 +52,7 @@ def render_card(
             front_matter=_front_matter(recipe, summary.pairs, files, digest),
             summary_markdown=render_markdown(recipe, summary),
             exports=", ".join(exports),
+            kept=", ".join(recipe.prompts.kept),
             version=__version__,
             models=markdown_table([row | {"model": public_name(row["model"])} for row in models]),
             usage=markdown_table(usage) if usage else "",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -21,28 +21,43 @@ from pairsmith.config import Given, Judge, Member, Rating, Written
 from pairsmith.ids import canonical_json, short_id
 from pairsmith.judging.rating import may_be_na, scale
 from pairsmith.judging.readout_values import read_given
-from pairsmith.judging.readouts import Read, Sheet
+from pairsmith.judging.readouts import Read, Scale, Sheet
+from pairsmith.sources.chats import as_data, is_chat, is_transcript, last_answer
+from pairsmith.sources.layout_readers import Answers
 from pairsmith.sources.row_fields import Refused, lookup
 from pairsmith.storage.schemas import Reason, frame, rows
 
 LONGEST_LABEL = 200  # characters
+_NONE = Answers()
+_VERDICTS = {
+    "a": (0,), "model_a": (0,), "response_a": (0,), "answer_a": (0,), "left": (0,), "first": (0,),
+    "b": (1,), "model_b": (1,), "response_b": (1,), "answer_b": (1,), "right": (1,), "second": (1,),
+    "tie": (0, 1), "draw": (0, 1), "both": (0, 1), "equal": (0, 1), "both good": (0, 1),
+    "tie (bothbad)": (), "both bad": (), "bothbad": (), "neither": (), "none": (),
+}  # fmt: skip
+_THUMBS = {True: True, False: False, "true": True, "false": False, "up": True, "down": False, "👍": True, "👎": False}
 Item = dict[str, Any]  # one completion as a prompt carries it; fields that are null are left out
 
 
-def read_completions(row: Mapping[str, Any], given: Given) -> list[Item]:
+def read_completions(row: Mapping[str, Any], given: Given, answers: Answers = _NONE) -> list[Item]:
     """The completions that a row brings. If one cannot be used, its `error` says why.
 
-    Raises Refused if the list of completions is no list, or if the row should be a completion and is none.
+    `answers`: those of the row's layout. Raises Refused if the list of completions is no list, or if the row should be
+    a completion and is none.
     """
     if given.columns:
-        return united(_item(row, written, label) for label, written in given.by_label.items())
+        items = [_item(row, written, label) for label, written in given.by_label.items()]
+        return united(_with_verdicts(items, row, given))
+    if given.of_layout:
+        where = ", ".join(answers.columns) or "the chat"
+        return united(_made(row, given, label, *_text(value, where)) for label, value in answers.texts)
     if given.items is None:
         item = _item(row, given)
         reason, _, detail = item.get("error", "").partition(": ")
         if detail:
             raise Refused(Reason(reason), detail)
         return united([item])
-    found = lookup(row, given.items)
+    found = as_data(lookup(row, given.items))
     if not isinstance(found, list | tuple):
         kind = "is absent or null" if found is None else f"holds {type(found).__name__}, not a list"
         reason = Reason.MISSING if found is None else Reason.WRONG_TYPE
@@ -99,6 +114,11 @@ def _item(row: Any, written: Written, label: str | None = None) -> Item:
         text, error = _text(lookup(fields, written.text), f"column {written.text}")
     else:
         text, error = "", f"{Reason.WRONG_TYPE}: the list's item is {type(row).__name__}, not an object with fields"
+    return _made(fields, written, label, text, error)
+
+
+def _made(fields: Mapping[str, Any], written: Written, label: str | None, text: str, error: str | None) -> Item:
+    """A completion of this text, or with this error, whose other fields stand where `written` says."""
     if label is None and isinstance(written, Given) and written.member:
         label, wrong = _label(lookup(fields, written.member), written.member)
         error = error or wrong
@@ -112,14 +132,42 @@ def _text(value: Any, where: str) -> tuple[str, str | None]:
     """A completion's text, and what is wrong with it, if anything."""
     if value is None:
         return "", f"{Reason.MISSING}: {where} is absent or null"
-    if isinstance(value, list | tuple):
-        answers = [one.get("content") for one in value if isinstance(one, Mapping) and one.get("role") == "assistant"]
-        if not answers:
+    if isinstance(value, list | tuple | Mapping) or is_chat(value) or is_transcript(value):
+        try:
+            answer = last_answer(value)
+        except Refused as refused:
+            return "", f"{Reason.WRONG_TYPE}: {where}: {refused.detail}"
+        if answer:
+            value, where = answer[0], f"the assistant's last message in {where}"
+        elif not isinstance(value, Mapping):
             return "", f"{Reason.WRONG_TYPE}: {where} holds a list without a message of the assistant"
-        value, where = answers[-1], f"the assistant's last message in {where}"
     if not isinstance(value, str):
         return "", f"{Reason.WRONG_TYPE}: {where} holds {type(value).__name__}, not text"
     return (value, None) if value.strip() else ("", str(Reason.EMPTY))
+
+
+def _with_verdicts(items: Sequence[Item], row: Mapping[str, Any], given: Given) -> Iterator[Item]:
+    """Two completions with a rating each, true or false, for what the row says of which one is better.
+
+    A verdict that names neither stays as text in which no rating can be read.
+    """
+    said = {aspect: lookup(row, place) for aspect, place in given.verdicts.items()}
+    for place, item in enumerate(items):
+        found = {aspect: [{"value": _plain(_is_better(value, place, given))}] for aspect, value in said.items()}
+        rated = {} if "error" in item else item.get("ratings", {}) | found
+        yield item | ({"ratings": rated} if rated else {})
+
+
+def _is_better(verdict: Any, place: int, given: Given) -> Any:
+    """Whether a verdict is for the completion at `place`: that alone, both (a tie), none; else the verdict as text."""
+    word = verdict.strip().lower() if isinstance(verdict, str) else None
+    winners = _VERDICTS.get(word or "")
+    for number, label in enumerate(given.columns):
+        if word == label.lower():
+            winners = (number,)
+    if winners is not None:
+        return place in winners
+    return None if verdict is None else f"verdict: {verdict}"
 
 
 def _label(value: Any, where: str | None) -> tuple[str | None, str | None]:
@@ -220,8 +268,17 @@ def _rating(
 def _read(said: Sequence[dict[str, Any]], sheet: Sheet) -> Read:
     """One rating from all that were given to a text in an aspect; null if they contradict each other."""
     rationale = "\n\n".join(dict.fromkeys(one["rationale"].strip() for one in said if "rationale" in one)) or None
-    reads = {read_given(one["value"], sheet, one.get("fractions", False)) for one in said if one["value"] is not None}
+    values = [(_thumb(one["value"], sheet.scale), one.get("fractions", False)) for one in said]
+    reads = {read_given(value, sheet, fractions) for value, fractions in values if value is not None}
     if len(reads) > 1:
         return Read(rationale=rationale, error="given ratings that contradict each other")
     found = reads.pop() if reads else read_given(None, sheet)
     return Read(found.rating, found.score, rationale, found.error)
+
+
+def _thumb(value: Any, scale: Scale) -> Any:
+    """The end of the scale for a rating that is true or false; any other value as it is."""
+    key = value.strip().lower() if isinstance(value, str) else value
+    if isinstance(key, bool | str) and key in _THUMBS:
+        return scale.high if _THUMBS[key] else scale.low
+    return value

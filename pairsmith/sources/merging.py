@@ -77,6 +77,7 @@ def _merged(prompts: Sequence[dict[str, Any]], extras: Sequence[dict[str, Any]])
     whole = {
         "completions": united(item for each in extras for item in each.get("completions", [])),
         "instructions": min(instructions, default=None, key=canonical_json),
+        "kept": min((each["kept"] for each in extras if "kept" in each), default=None, key=canonical_json),
     }
     least = {
         name: min((prompt[name] for prompt in prompts if prompt[name] is not None), default=None) for name in prompts[0]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Container, Iterable, Iterator, Mapping
+from functools import lru_cache, partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -16,38 +17,52 @@ from pairsmith.config import Columns, Decontamination, Prompts, Source
 from pairsmith.errors import DataError
 from pairsmith.ids import fingerprint, prompt_id
 from pairsmith.sources.given_completions import read_completions
+from pairsmith.sources.keeping import kept
+from pairsmith.sources.layout_readers import Answers, Asked, turns_in
+from pairsmith.sources.layouts import ask, with_joined_turns
 from pairsmith.sources.merging import gather
 from pairsmith.sources.overlap import Benchmarks, NearDuplicates, user_texts
-from pairsmith.sources.readers import Bodies, File, Located, Placed, Recall, files_of, read_file, read_source
-from pairsmith.sources.row_fields import CHAT_NAMES, PROMPT_NAMES, Refused, lookup
+from pairsmith.sources.readers import (
+    Bodies,
+    File,
+    Located,
+    Placed,
+    Recall,
+    files_of,
+    matching,
+    read_file,
+    read_source,
+)
+from pairsmith.sources.row_fields import Refused, lookup
+from pairsmith.sources.unread import Unread
 from pairsmith.storage.schemas import Reason, Stage
 
 STAGE = "load"
-_ROLES = {"user", "assistant", "system"}
 
 
 def read_prompts(
-    config: Prompts, fetched: Bodies | None = None, recall: Recall | None = None
+    config: Prompts, fetched: Bodies | None = None, recall: Recall | None = None, unread: Unread | None = None
 ) -> Iterator[dict[str, Any]]:
     """Yield a row of the prompts table or of the rejections table for each row read, in the order of the sources.
 
     Rows that bring completions of the same prompt become one; its key `rows`, which is no column, is their number.
     `fetched`: http(s) address -> file. With `recall`, a prompt that a shard holds may have only its `prompt_id` and
-    `digest`. Raises ConfigError if a source or column cannot be found, DataError if one cannot be read.
+    `digest`. `unread` notes which columns are filled and not read. Raises ConfigError if a source or column cannot be
+    found, DataError if one cannot be read.
     """
     fetched, seen = fetched or {}, dict[str, str]()
     against = config.decontaminate
     benchmarks = Benchmarks(_items(against, fetched), against.n) if against else None
-    kept = NearDuplicates(config.near_duplicates) if config.near_duplicates else None
+    near = NearDuplicates(config.near_duplicates) if config.near_duplicates else None
     grouped = any(source.completions for source in config.sources)
-    found = _read_each(config, fetched, None if benchmarks or kept or grouped else recall, seen)
+    found = _read_each(config, fetched, None if benchmarks or near or grouped else recall, seen, unread or Unread())
     for place, prompt in gather(found) if grouped else found:
         try:
             if isinstance(prompt, Refused):
                 raise prompt
             if prompt["prompt_id"] in seen:
                 raise Refused(Reason.DUPLICATE, f"same prompt as {seen[prompt['prompt_id']]}")
-            _no_overlap(prompt, place, benchmarks, kept)
+            _no_overlap(prompt, place, benchmarks, near)
             seen[prompt["prompt_id"]] = place
         except Refused as refused:
             rejected = {"stage": Stage.LOAD, "reason": refused.reason, "detail": f"{place}: {refused.detail}"}
@@ -57,25 +72,28 @@ def read_prompts(
             yield prompt
 
 
-def _read_each(config: Prompts, fetched: Bodies, recall: Recall | None, seen: Container[str]) -> Iterator[Placed]:
+def _read_each(
+    config: Prompts, fetched: Bodies, recall: Recall | None, seen: Container[str], unread: Unread
+) -> Iterator[Placed]:
     """Yield each row's place with its prompt, or with why it has none."""
-    found = (_read_one(source, config.max_chars, fetched, recall, seen) for source in config.sources)
+    found = (_read_one(source, config.max_chars, fetched, recall, seen, unread) for source in config.sources)
     return islice(chain.from_iterable(found), config.limit)
 
 
 def _read_one(
-    source: Source, max_chars: int, fetched: Bodies, recall: Recall | None, seen: Container[str]
+    source: Source, max_chars: int, fetched: Bodies, recall: Recall | None, seen: Container[str], unread: Unread
 ) -> Iterator[Placed]:
     files = files_of(source, fetched) if recall and not source.sample else None
     if recall is None or files is None:
-        return _judged(source, max_chars, read_source(source, fetched))
+        return _judged(source, max_chars, read_source(source, fetched), unread)
+
+    def rows_of(file: File, past: int) -> Iterator[Placed]:
+        return _judged(source, max_chars, islice(matching(read_file(file), source.where), past, None), unread)
+
     placed = (
-        recall.rows(
-            file.path, file.name, _plan(source, max_chars, file), seen,
-            lambda past, file=file: _judged(source, max_chars, islice(read_file(file), past, None)),  # type: ignore[misc]
-        )
+        recall.rows(file.path, file.name, _plan(source, max_chars, file), seen, partial(rows_of, file))
         for file in files
-    )  # fmt: skip
+    )
     return islice(chain.from_iterable(placed), source.limit)
 
 
@@ -88,18 +106,22 @@ def noted_files(config: Prompts, fetched: Bodies) -> Iterator[tuple[str, str]]:
 
 def _plan(source: Source, max_chars: int, file: File) -> str:
     """Hash of all in a recipe that decides what a row of a file becomes."""
-    return fingerprint(source.columns.model_dump(mode="json"), max_chars, file.kind)
+    further = source.model_dump(mode="json", include={"layout", "keep", "where"}, exclude_defaults=True)
+    return fingerprint(source.columns.model_dump(mode="json"), max_chars, file.kind, *([further] if further else []))
 
 
-def _judged(source: Source, max_chars: int, located: Iterable[Located]) -> Iterator[Placed]:
+def _judged(source: Source, max_chars: int, located: Iterable[Located], unread: Unread) -> Iterator[Placed]:
     for item in located:
         try:
             if item.refused:
                 raise item.refused
-            prompt = to_prompt(item.row or {}, source, max_chars, item.file)
+            row = item.row or {}
+            asked = asked_in(row, source)
+            prompt = _prompt(row, asked, source, max_chars, item.file)
         except Refused as refused:
             yield item.place, refused
         else:
+            unread.note(source, row, asked, prompt["prompt_id"])
             yield item.place, prompt
 
 
@@ -124,12 +146,15 @@ def _items(config: Decontamination, fetched: Bodies) -> Iterator[tuple[str, str]
     """
     for source in config.against:
         none = True
-        both = [source.columns.model_copy(update={"turns": turns}) for turns in ("first", "joined")]
+        both = [
+            source.model_copy(update={"columns": source.columns.model_copy(update={"turns": turns})})
+            for turns in ("first", "joined")
+        ]
         for item in read_source(source, fetched):
             try:
                 if item.refused:
                     raise item.refused
-                chats = [_messages(item.row or {}, columns)[1] for columns in both]
+                chats = [asked_in(item.row or {}, one).messages for one in both]
             except Refused as refused:
                 if refused.reason in (Reason.BLANK, Reason.MISSING):
                     continue
@@ -150,20 +175,38 @@ def to_prompt(row: Mapping[str, Any], source: Source, max_chars: int, file: str 
     >>> to_prompt({"prompt": "Hi"}, Source(path="x.jsonl"), 100)["messages"]
     '[{"role": "user", "content": "Hi"}]'
     """
+    return _prompt(row, asked_in(row, source), source, max_chars, file)
+
+
+def asked_in(row: Mapping[str, Any], source: Source) -> Asked:
+    """What a row asks: by the columns that the source maps, or by its layout. Raises Refused if it cannot be told."""
     columns = source.columns
-    chat_system, messages = _messages(row, columns)
+    mapped = columns.messages or columns.prompt
+    joined = columns.turns == "joined"
+    if mapped:
+        turns = turns_in(lookup(row, mapped), mapped, joined, is_chat_column=columns.messages is not None)
+        last = Answers(texts=((None, turns.answer),), in_chat=True) if turns.answer is not None else Answers()
+        return Asked("columns", (), turns.system, turns.messages, own=last)
+    if columns.system_prompt:
+        row = {name: value for name, value in row.items() if name != "system"}
+    return ask(with_joined_turns(row) if joined else row, source.layout)
+
+
+def _prompt(row: Mapping[str, Any], asked: Asked, source: Source, max_chars: int, file: str) -> dict[str, Any]:
+    columns, messages = source.columns, asked.messages
     own_system = _optional_text(row, columns.system_prompt, "system_prompt")
-    system = "\n\n".join(part for part in (own_system, chat_system) if part) or None
+    system = "\n\n".join(part for part in (own_system, asked.system) if part) or None
     size = sum(len(message["content"]) for message in messages) + len(system or "")
     if size > max_chars:
         raise Refused(Reason.TOO_LONG, f"{size} characters, more than prompts.max_chars = {max_chars}")
+    reference = _optional_text(row, columns.reference, "reference")
     prompt = {
         "prompt_id": "",
         "messages": json.dumps(messages, ensure_ascii=False),
         "system_prompt": system,
-        "source": _optional_text(row, columns.source, "source") or Path(file or source.path).name,
-        "reference": _optional_text(row, columns.reference, "reference"),
-        "extras": _extras(row, source),
+        "source": _optional_text(row, columns.source, "source") or _file_name(file or source.path),
+        "reference": reference,
+        "extras": _extras(row, source, asked, reference),
     }
     for name, value in prompt.items():
         if value and not _is_unicode(value):
@@ -171,43 +214,9 @@ def to_prompt(row: Mapping[str, Any], source: Source, max_chars: int, file: str 
     return prompt | {"prompt_id": prompt_id(messages, system)}
 
 
-def _messages(row: Mapping[str, Any], columns: Columns) -> tuple[str | None, list[dict[str, str]]]:
-    mapped = columns.messages or columns.prompt
-    if mapped is None:
-        mapped = next((name for name in (*CHAT_NAMES, *PROMPT_NAMES) if row.get(name) is not None), None)
-        if mapped is None:
-            looked, there = ", ".join((*CHAT_NAMES, *PROMPT_NAMES)), ", ".join(map(str, row))[:200] or "nothing"
-            raise Refused(Reason.MISSING, f"none of the columns {looked}; the row has {there}")
-    value = lookup(row, mapped)
-    if value is None:
-        raise Refused(Reason.MISSING, f"column {mapped} is absent or null")
-    if isinstance(value, list | tuple) and value and all(isinstance(turn, str) for turn in value):
-        value = value[0] if columns.turns == "first" else "\n\n".join(value)
-    if isinstance(value, str):
-        if not value.strip():
-            raise Refused(Reason.BLANK, f"column {mapped} is blank")
-        return None, [{"role": "user", "content": value}]
-    if isinstance(value, list | tuple):
-        return _chat(value, mapped)
-    raise Refused(Reason.WRONG_TYPE, f"column {mapped} holds {type(value).__name__}, not text or a list of messages")
-
-
-def _chat(value: Iterable[Any], mapped: str) -> tuple[str | None, list[dict[str, str]]]:
-    chat = []
-    for number, message in enumerate(value, start=1):
-        role = message.get("role") if isinstance(message, Mapping) else None
-        if not isinstance(role, str) or role not in _ROLES:
-            raise Refused(Reason.BAD_CHAT, f"{mapped}, message {number}: needs a role of {sorted(_ROLES)}")
-        if not isinstance(message.get("content"), str) or not message["content"].strip():
-            raise Refused(Reason.BAD_CHAT, f"{mapped}, message {number}: content must be text and not blank")
-        chat.append({"role": role, "content": message["content"]})
-    system = chat.pop(0)["content"] if chat and chat[0]["role"] == "system" else None
-    roles = [message["role"] for message in chat]
-    if not roles:
-        raise Refused(Reason.BAD_CHAT, f"{mapped}: no messages")
-    if roles != ["user", "assistant"] * (len(roles) // 2) + ["user"]:
-        raise Refused(Reason.BAD_CHAT, f"{mapped}: must be user, assistant, ..., user; is {', '.join(roles)}")
-    return system, chat
+@lru_cache(maxsize=256)
+def _file_name(path: str) -> str:
+    return Path(path).name
 
 
 def _optional_text(row: Mapping[str, Any], mapped: str | None, name: str) -> str | None:
@@ -222,11 +231,15 @@ def _optional_text(row: Mapping[str, Any], mapped: str | None, name: str) -> str
     return value
 
 
-def _extras(row: Mapping[str, Any], source: Source) -> str | None:
-    """The verifiable instructions and the completions that a row brings, as JSON; None if it brings neither."""
-    found = {"instructions": _instructions(row, source.columns)}
+def _extras(row: Mapping[str, Any], source: Source, asked: Asked, reference: str | None) -> str | None:
+    """The verifiable instructions, completions and kept columns of a row, as JSON; None if it has none of them."""
+    found: dict[str, Any] = {"instructions": _instructions(row, source.columns)}
     if source.completions:
-        found["completions"] = read_completions(row, source.completions)
+        found["completions"] = read_completions(
+            row, source.completions, asked.answers if source.completions.of_layout else Answers()
+        )
+    if source.keep:
+        found["kept"] = kept(row, source.keep, reference)
     found = {name: value for name, value in found.items() if value}
     return json.dumps(found, ensure_ascii=False, sort_keys=True) if found else None
 

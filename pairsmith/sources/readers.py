@@ -11,9 +11,10 @@ import glob
 import gzip
 import heapq
 import io
+import re
 import sys
 import zlib
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -27,7 +28,8 @@ from pairsmith.config import Source, format_of, is_local
 from pairsmith.errors import DataError
 from pairsmith.ids import draw, strict_json
 from pairsmith.sources import sql
-from pairsmith.sources.row_fields import CHAT_NAMES, PROMPT_NAMES, Refused
+from pairsmith.sources.json_rows import json_rows
+from pairsmith.sources.row_fields import Refused, meets
 from pairsmith.storage.schemas import Reason
 
 LONGEST_LINE = 2**28  # bytes of a line of JSON
@@ -68,13 +70,26 @@ class Recall(Protocol):
 
 
 def read_source(source: Source, fetched: Bodies) -> Iterator[Located]:
-    """The rows of a source: all, or those within its `sample` and `limit`."""
-    located = _read_all(source, fetched)
+    """The rows of a source that meet its `where`: all, or those within its `sample` and `limit`."""
+    located = matching(_read_all(source, fetched), source.where)
     if source.sample:
         keyed = ((draw("row", source.seed, number), number, row) for number, row in enumerate(located))
         drawn = heapq.nsmallest(source.sample, keyed, key=lambda item: item[:2])
         located = (row for _, _, row in sorted(drawn, key=lambda item: item[1]))
     return islice(located, source.limit)
+
+
+def matching(located: Iterable[Located], where: str | None) -> Iterator[Located]:
+    """The rows that meet a condition, and those that cannot be read or asked."""
+    for item in located:
+        if where is None or item.row is None:
+            yield item
+            continue
+        try:
+            if meets(item.row, where):
+                yield item
+        except Refused as refused:
+            yield Located(item.place, None, refused)
 
 
 def _read_all(source: Source, fetched: Bodies) -> Iterator[Located]:
@@ -156,11 +171,7 @@ def _read_json(file: File) -> Iterator[Located]:
     except Refused as refused:
         yield Located(f"{file.name}:1", None, refused)
         return
-    if isinstance(value, dict):
-        ((name, inner), *more) = value.items() or [("", None)]
-        around_rows = isinstance(inner, list) and not more and name not in (*CHAT_NAMES, *PROMPT_NAMES)
-        value = inner if around_rows else [value]  # {"data": [rows]} or a single row
-    for number, row in enumerate(value if isinstance(value, list) else [value], start=1):
+    for number, row in enumerate(json_rows(value), start=1):
         yield _row(f"{file.name}:row {number}", _as_it_is, row)
 
 
@@ -168,7 +179,8 @@ def _read_csv(file: File) -> Iterator[Located]:
     csv.field_size_limit(sys.maxsize)
     # Records are split in Latin-1, which any bytes are valid in, then decoded one by one: a bad byte spoils only one.
     text = file.path.read_bytes().removeprefix(b"\xef\xbb\xbf").decode("latin-1")
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    mark = "\t" if file.kind == "tsv" else _delimiter(text)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=mark)
     header: list[str] | None = None
     while True:
         line = reader.line_num + 1
@@ -185,6 +197,13 @@ def _read_csv(file: File) -> Iterator[Located]:
             header = _csv_header(place, fields)
         elif fields and header:
             yield _row(place, _csv_row, header, fields)
+
+
+def _delimiter(text: str) -> str:
+    """The character between the columns of a CSV file: a comma where its header has one, else the first that it has."""
+    header = next((line for line in text.splitlines() if line.strip()), "")
+    quoted = re.sub(r'"[^"]*"', "", header)
+    return next((mark for mark in ",;\t|" if mark in quoted), ",")
 
 
 def _csv_header(place: str, fields: list[str]) -> list[str]:
@@ -247,7 +266,10 @@ def _read_dataset(source: Source) -> Iterator[Located]:
             yield _row(f"{source.path}:row {number}", _as_it_is, row)
     except Exception as error:  # the library raises many kinds of errors: connection, config, split, format
         missing = "" if Path(source.path).exists() else "; there is no file or folder of that name either"
-        problem = f"data set {source.path}, split {source.split}: {type(error).__name__}: {error}{missing}"
+        said = str(error).strip().splitlines() or [""]  # the rest lists all columns, or the library's own frames
+        different = "CastError" in type(error).__name__
+        hint = "; its files have different columns: name each as a source, or all by a glob" if different else ""
+        problem = f"data set {source.path}, split {source.split}: {type(error).__name__}: {said[0]}{hint}{missing}"
         raise DataError(problem) from error
 
 
@@ -255,6 +277,7 @@ _READERS: dict[str, Callable[[File], Iterator[Located]]] = {
     "jsonl": _read_jsonl,
     "json": _read_json,
     "csv": _read_csv,
+    "tsv": _read_csv,
     "parquet": _read_parquet,
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pairsmith.config import condition
 from pairsmith.errors import ConfigError, NoText
 from pairsmith.storage.schemas import Reason
 from pairsmith.text.templating import render_text
@@ -20,6 +21,15 @@ class Refused(Exception):
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(detail)
         self.reason, self.detail = reason, detail
+
+
+def meets(row: Mapping[str, Any], where: str) -> bool:
+    """Whether a row meets a source's condition. Raises Refused where that cannot be told, as of a column it lacks."""
+    try:
+        return render_text(condition(where), "where", {str(key): value for key, value in row.items()}) != ""
+    except (ConfigError, NoText) as error:
+        reason = Reason.MISSING if "UndefinedError" in str(error) else Reason.WRONG_TYPE
+        raise Refused(reason, str(error)) from None
 
 
 def lookup(row: Mapping[str, Any], mapped: str) -> Any:

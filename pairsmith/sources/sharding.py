@@ -107,7 +107,8 @@ def shard_prompts(read: Iterable[dict[str, Any]], store: Store, size: int, known
 
 def no_prompts(rejected: Sequence[dict[str, Any]]) -> DataError:
     """The error for sources in which no row was accepted."""
-    reasons = "; ".join(row["detail"] for row in rejected[:3]) or "the sources hold no rows"
+    none = "the sources hold no rows, or none that meets their where"
+    reasons = "; ".join(row["detail"] for row in rejected[:3]) or none
     return DataError(f"no prompts: {len(rejected)} rows read, none accepted. {reasons}")
 
 

@@ -39,7 +39,7 @@ UNREACHED = (
 class Choice:
     """What is to be forgotten: prompts by id, sources by name, and all in which a regular expression finds something.
 
-    `columns`: values of columns of the prompts table, by column.
+    `columns`: values of columns of the prompts table, or of columns that sources keep, by column.
     """
 
     prompts: tuple[str, ...] = ()
@@ -63,9 +63,16 @@ class Choice:
         """Whether a row of a table or of a version is chosen by what it says itself."""
         if row.get("prompt_id") in self.prompts or row.get("source") in self.sources:
             return True
-        if self.columns and any(row.get(name) == value for name, value in self.columns.items()):
+        if self.columns and any(_holds(row, name, value) for name, value in self.columns.items()):
             return True
         return self.matching is not None and any(re.search(self.matching, text) for text in texts_of(row))
+
+
+def _holds(row: dict[str, Any], name: str, value: str) -> bool:
+    """Whether a column of a row, or one that its source keeps, has a value, as text."""
+    kept = json.loads(row.get("extras") or "{}").get("kept", {})
+    found = row.get(name, kept.get(name))
+    return found is not None and value == (found if isinstance(found, str) else json.dumps(found, ensure_ascii=False))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from pairsmith.pairing.survey import SurveyResult
 from pairsmith.progress import Progress, ask
 from pairsmith.protocol import Request
 from pairsmith.publishing import pair_rows
+from pairsmith.publishing.kept_columns import kinds_of
 from pairsmith.reporting.agreement import Trust
 from pairsmith.reporting.summary import Summary
 from pairsmith.session import Session
@@ -69,6 +70,8 @@ def pair_shard(recipe: Recipe, shard: str, session: Session) -> StageResult:
         "summary": summary.to_json(),
         "trust": trust.to_json(),
     }
+    if kinds := kinds_of(published):
+        record["kinds"] = kinds
     store.write_json(record_name(shard), record)
     session.tell(Progress(select.STAGE, len(source.data)))
     return StageResult(select.STAGE, shard, "all", len(tables.pairs))

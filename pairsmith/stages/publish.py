@@ -10,6 +10,7 @@ from pairsmith.ledger.ledger import open_ledger
 from pairsmith.ledger.pruning import place_of
 from pairsmith.pairing import survey_merge
 from pairsmith.publishing import hub
+from pairsmith.publishing.kept_columns import Kinds, united
 from pairsmith.publishing.publish import Findings, Published, publish
 from pairsmith.reporting import gates
 from pairsmith.reporting.agreement import Trust
@@ -30,24 +31,24 @@ def publish_run(recipe: Recipe, loaded: Loaded, session: Session) -> tuple[Publi
     """Add up the records of the shards, check that no prompt was lost, and publish the next version."""
     store, ledger = open_store(recipe, session), open_ledger(recipe.ledger_url, session)
     ledger.uses.ended(place_of(store), recipe.name, uses_of(recipe, store, loaded.shards))
-    summary, trust, content = _added_up(recipe, store, loaded)
+    summary, trust, content, kinds = _added_up(recipe, store, loaded)
     gates.check_gates(recipe.gates, summary, trust)
     models = models_of(recipe)
     usage = usage_table(ledger.spending.paid(recipe.name), models)
     fence = session.find(fence_key(store.root)) or Fence(store.root)
-    findings = Findings(summary, trust, models, usage)
+    findings = Findings(summary, trust, models, usage, kinds)
     return publish(recipe, store, loaded.shards, content, findings, fence), summary
 
 
 def gate_table(recipe: Recipe, loaded: Loaded, session: Session) -> list[dict[str, Any]]:
     """All gates with their bounds and measured values, including gates for which the recipe sets no bound."""
-    summary, trust, _ = _added_up(recipe, open_store(recipe, session), loaded)
+    summary, trust, *_ = _added_up(recipe, open_store(recipe, session), loaded)
     return gates.gates_table(recipe.gates, summary, trust)
 
 
-def _added_up(recipe: Recipe, store: Store, loaded: Loaded) -> tuple[Summary, Trust, int]:
-    """The totals of all shards: counts, statistics of the judges, and the sum of their content digests."""
-    summary, trust, content = Summary(), Trust(), 0
+def _added_up(recipe: Recipe, store: Store, loaded: Loaded) -> tuple[Summary, Trust, int, Kinds]:
+    """The totals of all shards: counts, statistics of the judges, the sum of content digests, types of kept columns."""
+    summary, trust, content, kinds = Summary(), Trust(), 0, dict[str, str]()
     at_load = store.read(LOAD_REJECTIONS)
     for shard in loaded.shards:
         record = record_of(store, shard)
@@ -56,6 +57,7 @@ def _added_up(recipe: Recipe, store: Store, loaded: Loaded) -> tuple[Summary, Tr
         summary.merge(Summary.from_json(record["summary"]))
         trust.merge(Trust.from_json(record["trust"]))
         content = (content + int(record["content"], 16)) % 2**256
+        kinds = united(kinds, record.get("kinds", {}))
     if recipe.needs_survey and loaded.shards:  # the slopes are the same for all shards
         summary.slopes = dict(survey_merge.read_result(store, next(iter(loaded.shards))).slopes)
     summary.load_reasons.update(at_load["reason"])
@@ -64,7 +66,7 @@ def _added_up(recipe: Recipe, store: Store, loaded: Loaded) -> tuple[Summary, Tr
     rejected = sum(summary.prompt_reasons.values())
     if summary.loaded != loaded.accepted or summary.loaded != summary.paired + rejected:
         raise AssertionError(f"{loaded.accepted} prompts in, {summary.paired} paired + {rejected} rejected")
-    return summary, trust, content
+    return summary, trust, content, kinds
 
 
 def push(recipe: Recipe, published: Published, session: Session) -> str | None:

@@ -15,7 +15,10 @@ from pairsmith.storage.tables import completion_refs, rating_refs, record_name, 
 
 
 def record_of(store: Store, shard: str) -> dict[str, Any] | None:
-    """The record made when the pairs of a shard were selected; None where there is none, or it is damaged."""
+    """The record made when the pairs of a shard were selected; None where there is none, or it is damaged.
+
+    It has `kinds`, the types of kept columns, where the shard's rows have any.
+    """
     return _read(store, record_name(shard), {"mark", "files", "facts", "content", "summary", "trust"})
 
 
@@ -48,4 +51,4 @@ def judged_tables(recipe: Recipe, store: Store, shard: str) -> tuple[pd.DataFram
 
 def _read(store: Store, name: str, keys: set[str]) -> dict[str, Any] | None:
     record = store.known_json(name)
-    return record if isinstance(record, dict) and set(record) == keys else None
+    return record if isinstance(record, dict) and {*record} - {"kinds"} == keys else None

@@ -114,6 +114,14 @@ def count(files: Sequence[File]) -> int:
     return total
 
 
+def column_names(files: Sequence[File]) -> list[str]:
+    """The columns of a version: those of `PREFERENCE`, and those that its sources keep."""
+    for file in files:
+        with _opened(file) as parquet:
+            return list(parquet.schema_arrow.names)
+    return list(PREFERENCE.names)
+
+
 def column_batches(files: Sequence[File], columns: Sequence[str]) -> Iterator[list[pa.Array]]:
     """The values of columns, batch by batch. Raises DataError where a file is damaged or foreign."""
     for file in files:

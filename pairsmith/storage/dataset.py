@@ -8,7 +8,7 @@ import pandas as pd
 
 from pairsmith.storage import versions
 from pairsmith.storage.addresses import named_version, store_at
-from pairsmith.storage.datafiles import PREFERENCE, data_files, rows_of
+from pairsmith.storage.datafiles import column_names, data_files, rows_of
 from pairsmith.storage.decisions import Decision, this_user
 from pairsmith.storage.exporting import export
 from pairsmith.storage.pruning import prune
@@ -47,9 +47,9 @@ class Dataset:
         return versions.history(self.store).state(named_version(self.store, version).name)
 
     def pairs(self, version: str = LATEST) -> pd.DataFrame:
-        """All pairs of a version, `train` before `test`: a row each, with the columns of the published data."""
+        """All pairs of a version, `train` before `test`: a row each, with all published columns."""
         files = data_files(self.store, named_version(self.store, version))
-        return pd.DataFrame(rows_of(files), columns=PREFERENCE.names)
+        return pd.DataFrame(rows_of(files), columns=column_names(files))
 
     def export(self, folder: str | Path, version: str = LATEST) -> Path:
         """Copy a version to a new folder of this machine, as one of plain files that `load_dataset` opens."""

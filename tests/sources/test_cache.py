@@ -238,3 +238,15 @@ def test_on_object_storage_notes_are_kept_too(echo_recipe: Build, folder: Path, 
     recipe = echo_recipe(1, prompts={"sources": [{"path": str(folder)}]}, **place)
     assert load_sources(recipe, process_session()).shards == load_sources(recipe, process_session()).shards
     assert parsed == {"a.jsonl": 1}
+
+
+@pytest.mark.parametrize("change", [{"where": "stars > 1"}, {"keep": ["stars"]}, {"layout": "messages"}])
+def test_a_file_is_parsed_again_where_a_source_reads_it_otherwise(
+    change: dict[str, Any], echo_recipe: Build, folder: Path, parsed: Counter[str]
+) -> None:
+    chat = [{"role": "user", "content": "a"}]
+    write(folder / "a.jsonl", [json.dumps({"messages": chat, "stars": 1}), json.dumps({"prompt": "b", "stars": 2})])
+    for source in ({}, {}, change, change):
+        recipe = echo_recipe(1, prompts={"sources": [{"path": str(folder), **source}]})
+        load_sources(recipe, process_session())
+    assert parsed["a.jsonl"] == 2

@@ -34,6 +34,7 @@ from pairsmith.storage.tables import completion_refs, rating_refs
 from tests.conftest import ROOT, shared
 from tests.runs import run
 
+CHAT = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "from a chat"}]
 MEMBER = Member(name="given", backend="given")
 JUDGE = Judge(name="given", backend="given")
 WIDE = {"columns": {"chosen": "chosen", "rejected": "rejected"}}
@@ -172,7 +173,6 @@ def test_ratings_that_are_read(found: Any, rating: int) -> None:
         (10**400, "not on the scale 1 to 10"),
         ("1e9999", "more than a rating"),
         ("N/A", "not applicable is no answer"),
-        (True, "the rating is a bool"),
         ([4], "the rating is a list"),
         ({"Rating": 4}, "the rating is a dict"),
         ("4/5", "rated out of 5, not 10"),
@@ -187,6 +187,101 @@ def test_ratings_that_are_null_with_the_reason(found: Any, error: str) -> None:
         assert (rating, score) == (None, None)
         assert reason is not None
         assert reason.startswith(error)
+
+
+@pytest.mark.parametrize(
+    ("found", "rating"),
+    [(True, 10), (False, 1), ("true", 10), ("False", 1), (" Up ", 10), ("down", 1), ("👍", 10), ("👎", 1)],
+)
+def test_thumbs_are_the_ends_of_the_scale(found: Any, rating: int) -> None:
+    assert value(found) == value(found, scores="v") == (rating, float(rating), None)
+
+
+BOTH = {"columns": {"a": "one", "Model-X": "two"}, "verdicts": {"overall": "winner"}}
+
+
+@pytest.mark.parametrize(
+    ("verdict", "rated"),
+    [
+        ("a", (5, 1)),
+        ("A", (5, 1)),
+        ("model_a", (5, 1)),
+        ("left", (5, 1)),
+        ("B", (1, 5)),
+        ("model-x", (1, 5)),
+        ("tie", (5, 5)),
+        ("Tie (bothbad)", (1, 1)),
+        ("one", (None, None)),
+        ("who knows", (None, None)),
+        (1, (None, None)),
+        (True, (None, None)),
+        (None, (None, None)),
+    ],
+)
+def test_verdicts(verdict: Any, rated: tuple[int | None, int | None]) -> None:
+    found = told(*items({"one": "x", "two": "y", "winner": verdict}, **BOTH))
+    assert (found["x"][0], found["y"][0]) == rated
+
+
+def test_verdicts_on_one_pair_that_contradict_each_other_are_none() -> None:
+    both = [item for word in ("a", "b") for item in items({"one": "x", "two": "y", "winner": word}, **BOTH)]
+    assert {error for _, _, error in told(*both).values()} == {"given ratings that contradict each other"}
+
+
+@pytest.mark.parametrize(
+    ("row", "found"),
+    [
+        ({"instruction": "a", "input": "b", "output": "c"}, [(None, "c")]),
+        ({"prompt": "a", "answers": ["b", "c"]}, [(None, "b"), (None, "c")]),
+        ({"prompt": "a", "answers": '["b", "c"]'}, [(None, "b"), (None, "c")]),
+        ({"messages": [CHAT[0], {"role": "model", "content": [{"type": "text", "text": "b"}]}]}, [(None, "b")]),
+        ({"messages": CHAT}, [(None, "from a chat")]),
+        ({"messages": json.dumps(CHAT)}, [(None, "from a chat")]),
+        ({"messages": CHAT[:1]}, []),
+        ({"prompt": "a", "chosen": CHAT, "rejected": "c"}, [("chosen", "from a chat"), ("rejected", "c")]),
+        (
+            {"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "\n\nHuman: a\n\nAssistant: c"},
+            [("chosen", "b"), ("rejected", "c")],
+        ),
+        (
+            {"conversations": [{"from": "human", "value": "a"}],
+             "chosen": {"from": "gpt", "value": "b"}, "rejected": {"from": "gpt", "value": "c"}},
+            [("chosen", "b"), ("rejected", "c")],
+        ),
+    ],
+)  # fmt: skip
+def test_answers_of_the_layout(row: dict[str, Any], found: list[tuple[str | None, str]]) -> None:
+    source = Source(path="x.jsonl", completions=Given(of_layout=True, ratings={"overall": "stars"}))
+    brought = carried(to_prompt(row | {"stars": 4}, source, 100))
+    assert sorted((item.get("member") or "", item["text"]) for item in brought) == [(who or "", t) for who, t in found]
+    assert all(item["ratings"] == {"overall": [{"value": 4}]} for item in brought)
+
+
+def test_an_answer_of_the_layout_that_is_blank_is_a_row_with_its_error() -> None:
+    source = Source(path="x.jsonl", completions=Given(of_layout=True))
+    prompt = to_prompt({"messages": [CHAT[0], {"role": "assistant", "content": ""}]}, source, 100)
+    assert carried(prompt) == [{"error": "empty", "text": ""}]
+
+
+@pytest.mark.parametrize("text", ["\n\nHuman: a\n\nAssistant: b", json.dumps([{"from": "gpt", "value": "b"}])])
+def test_a_mapped_answer_that_is_a_chat_as_text_is_its_last_message(text: str) -> None:
+    assert [item["text"] for item in items({"chosen": text, "rejected": "c"}, **WIDE)] == ["b", "c"]
+
+
+def test_a_given_preference_becomes_a_pair(tmp_path: Path) -> None:
+    chats = [{side: [CHAT[0], {"role": "assistant", "content": f"{side} {n}"}] for side in ("chosen", "rejected")}
+             for n in range(2)]  # fmt: skip
+    same = dict.fromkeys(("chosen", "rejected"), "\n\nHuman: b\n\nAssistant: c")
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, [chats[0], same])))
+    recipe = parse_recipe(
+        {"name": "given", "workspace": str(tmp_path / "ws"),
+         "prompts": {"sources": [{"path": "rows.jsonl", "completions": {"of_layout": True}}]},
+         "pool": {"members": [{"name": "given", "backend": "given"}]},
+         "pairing": {"strategy": "member-order", "member_order": ["chosen", "rejected"]}},
+        base=tmp_path,
+    )  # fmt: skip
+    _, summary, calls = run(recipe)
+    assert (summary.pairs, dict(summary.prompt_reasons), calls.total()) == (1, {"identical": 1}, 0)
 
 
 @pytest.mark.parametrize("found", [8.5, "8.5", Decimal("8.5"), "8.500000000000000000000"])

@@ -138,3 +138,12 @@ def test_a_full_disk_is_told_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(sqlite3, "connect", full)
     with pytest.raises(RunError, match="disk is full; SQLITE_TMPDIR names another folder"):
         list(gather([row("p", "a")]))
+
+
+def test_of_what_rows_of_one_prompt_keep_the_least_counts_in_whichever_order(tmp_path: Path) -> None:
+    rows = [json.dumps({"prompt": "a", "text": text, "id": number}) for number, text in ((2, "x"), (1, "y"))]
+    for order in (rows, rows[::-1]):
+        (tmp_path / "a.jsonl").write_text("\n".join(order))
+        source = {"path": str(tmp_path / "a.jsonl"), "completions": {"text": "text"}, "keep": ["id"]}
+        (prompt,) = read_prompts(Prompts.model_validate({"sources": [source]}))
+        assert json.loads(prompt["extras"])["kept"] == {"id": 1}

@@ -57,6 +57,17 @@ def test_a_file_named_twice_gives_each_prompt_once(file: Any) -> None:
         ('{"messages": [{"role": "user", "content": "a"}]}', 1),
         ('{"prompt": ["a", "b"]}', 1),
         ("{}", 0),
+        ('{"prompt": ["a", "b"], "id": [1, 2]}', 2),
+        ('{"prompt": ["a", "b"], "id": [1]}', 1),
+        ('{"prompt": {"0": "a", "1": "b"}}', 2),
+        ('{"prompt": {"0": "a", "1": "b"}, "id": {"0": 1, "1": 2}}', 2),
+        ('{"0": {"prompt": "a"}, "1": {"prompt": "b"}}', 2),
+        ('{"columns": ["prompt", "id"], "index": [0, 1], "data": [["a", 1], ["b", 2]]}', 2),
+        ('{"version": "1.0", "data": [{"prompt": "a"}, {"prompt": "b"}]}', 2),
+        ('{"messages": [[{"role": "user", "content": "a"}], [{"role": "user", "content": "b"}]], "id": [1, 2]}', 2),
+        ('{"messages": [[{"role": "user", "content": "a"}], [{"role": "user", "content": "b"}]]}', 2),
+        ('{"messages": [{"role": "user", "content": "a"}], "tools": [{}]}', 1),
+        ('{"prompt": "a", "meta": {"0": "x"}}', 1),
     ],
 )
 def test_json(file: Any, content: str, count: int) -> None:
@@ -69,6 +80,22 @@ def test_csv_with_quotes_newlines_and_bad_rows(file: Any) -> None:
     assert contents(accepted) == ['a, "b"\r\nc', "last"]
     assert [prompt["source"] for prompt in accepted] == ["web", "a.csv"]
     assert [row["detail"].split(":")[1] for row in rejected] == ["4", "5"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.tsv", "prompt\tid, or name\na, b\t1\n"),
+        ("a.csv", "prompt\tid\na, b\t1\n"),
+        ("a.csv", "prompt;id\na, b;1\n"),
+        ("a.csv", "prompt|id\na, b|1\n"),
+        ("a.csv", 'prompt,"id;or;name"\n"a, b",1\n'),
+        ("a.csv", '\ufeffsep;"prompt"\n1;"a, b"\n'),
+    ],
+)
+def test_what_stands_between_columns_is_taken_from_the_header(file: Any, name: str, content: str) -> None:
+    accepted, rejected = read(file(name, content))
+    assert (contents(accepted), rejected) == (["a, b"], [])
 
 
 def test_csv_that_is_not_utf8_loses_only_the_bad_lines(file: Any) -> None:
@@ -113,6 +140,16 @@ def test_a_data_set_folder(tmp_path: Path, file: Any) -> None:
     assert contents(read(tmp_path / "loose")[0]) == ["c"]
     with pytest.raises(DataError, match="split validation"):
         read(tmp_path / "loose", split="validation")
+
+
+def test_a_data_set_whose_files_differ_says_so_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("# A data set")
+    (tmp_path / "train-1.jsonl").write_text('{"prompt": "a", "x": 1}\n')
+    (tmp_path / "train-2.jsonl").write_text('{"question": "b", "y": "2", "z": [1]}\n')
+    with pytest.raises(DataError, match="different columns: name each as a source, or all by a glob") as caught:
+        read(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert contents(read(f"{tmp_path}/*.jsonl")[0]) == ["a", "b"]
 
 
 def test_a_folder_of_files_is_read_file_by_file(tmp_path: Path) -> None:
@@ -196,7 +233,6 @@ def test_chats(file: Any) -> None:
 
     good = chat(("system", "S"), ("user", "a"), ("assistant", "b"), ("user", "c"))
     bad = [
-        chat(("user", "a"), ("assistant", "b")),
         chat(("user", "a"), ("user", "b")),
         chat(("tool", "a")),
         '{"messages": [{"role": [], "content": "x"}]}',

@@ -61,6 +61,22 @@ def _within(folder: str) -> Iterator[None]:
         os.chdir(before)
 
 
+USER, ANSWER = {"role": "user", "content": "Ask"}, {"role": "assistant", "content": "Answer"}
+LAID_OUT: list[object] = [
+    {"instruction": "Sum up", "input": "one", "output": "1"}, {"instruction": "Sum up", "input": "two", "output": "2"},
+    {"instruction": "Sum up", "input": ""}, {"instruction": "Find", "context": "here", "response": "there"},
+    {"instruction": "Go on", "input": "", "system": "Brief", "history": [["a", "b"]], "output": "c"},
+    {"question": "Which", "choices": ["x", "y"], "answer": 0},
+    {"question": "Who", "context": "Text", "answers": ["a", "b"]}, {"text": "### Human: t### Assistant: u"},
+    {"prompt": "Prefer", "chosen": "a", "rejected": "b"}, {"system": "S", "question": "Orca", "response": "r"},
+    {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}], "system": "S"},
+    {"chosen": [USER, ANSWER], "rejected": [USER, {"role": "assistant", "content": "Other"}]},
+    {"chosen": "\n\nHuman: q\n\nAssistant: a", "rejected": "\n\nHuman: q\n\nAssistant: b"},
+    {"messages": [{"role": "developer", "content": "D"}, USER, ANSWER]}, {"messages": json.dumps([USER])},
+    {"messages": [{"role": "user", "content": [{"type": "text", "text": "p"}, {"type": "image"}]}]},
+    {"messages": [ANSWER]}, {"chosen": [USER, ANSWER], "rejected": [ANSWER]}, {"chosen": "text", "rejected": "texts"},
+]  # fmt: skip
+VERDICTS = {"columns": {"a": "one", "b": "two"}, "verdicts": {"overall": "winner"}}
 GIVEN = {"items": "answers", "text": "text", "member": "who", "model": "model", "ratings": {"overall": "stars"},
          "scores": {"style": "points"}, "rationales": {"overall": "why"}}  # fmt: skip
 TABULAR = ("table.csv", "table.parquet")
@@ -73,7 +89,12 @@ MAPPED: tuple[Row, ...] = (
     {"messages": "task.rules"},
     {"prompt": "task.turns.5"},
 )
+KEEP = {"path": "kept.tsv", "keep": ["id", "reference"], "where": "id != 'id 3'"}
 PLANS: dict[str, Row] = {
+    "layouts": {"sources": [{"path": "layouts.jsonl"}, {"path": "columns.json"}, KEEP]},
+    "answers of layouts": {"sources": [{"path": "layouts.jsonl", "completions": {"of_layout": True}}]},
+    "named layout": {"sources": [{"path": "layouts.jsonl", "layout": "alpaca"}]},
+    "verdicts": {"sources": [{"path": "verdicts.jsonl", "completions": VERDICTS}]},
     "lines": {"sources": [{"path": "plain.jsonl"}, {"path": "odd.jsonl"}], "near_duplicates": 0.8},
     "limited": {
         "sources": [{"path": "plain.jsonl", "limit": 9}, {"path": "packed.jsonl.gz", "sample": 7, "seed": 4}],
@@ -116,6 +137,14 @@ def _write_files() -> None:
     Path("folder/.hidden.jsonl").write_text('{"prompt": "hidden"}')
     Path("folder/readme.txt").write_text("no rows")
     _lines("bench.jsonl", [{"prompt": plain[7]["prompt"]}, {"prompt": ""}, {"turns": ["one two", plain[9]["prompt"]]}])
+    _lines("layouts.jsonl", LAID_OUT)
+    Path("columns.json").write_text(json.dumps({"prompt": ["by column", "another"], "id": [1, 2]}))
+    Path("kept.tsv").write_text("prompt\tid\treference\n" + "".join(f"Keep {n}\tid {n}\tr\n" for n in range(5)))
+    words_of = ("a", "B", "tie", "1", None)
+    verdicts = [
+        {"prompt": f"Judge {n}", "one": f"x {n}", "two": "y", "winner": word} for n, word in enumerate(words_of)
+    ]
+    _lines("verdicts.jsonl", verdicts)
     _lines("nested.jsonl", [_nested(n) for n in range(12)])
     _lines("pairs.jsonl", [_given(n) for n in range(20)])
     _lines("answers.jsonl", [{"prompt": f"Ask {n % 16}", "answers": _answers(n)} for n in range(COUNT)])

@@ -1,0 +1,159 @@
+"""Columns that are filled and that nothing reads: what a source holds and a data set would lack without a word."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from pairsmith.config import Source
+from pairsmith.sources.layout_readers import CONTEXTS, SIDES, Asked, is_filled
+from pairsmith.sources.row_fields import CHAT_NAMES, PROMPT_NAMES
+
+SHOWN = 12  # columns that are named
+MOST_SHAPES = 1000  # sets of columns that are kept in memory
+_OWN = ("source", "reference", "system_prompt", "instruction_id_list", "kwargs")  # read without a mapping
+_ANSWER, _TURNS = "the last answer of its chats", "the turns after the first"
+_LABEL = re.compile(
+    r"(?:^|_)(?:id|idx|index|uuid|lang|language|source|category|type|model|split|tags?|score|label|date|url)(?:_\w+)?$"
+)
+_CHATS = (*CHAT_NAMES, *SIDES, "conversations", "text")
+
+
+class Unread:
+    """What the rows of each source hold that is not read. `note` each row that became a prompt, then ask `told`."""
+
+    def __init__(self) -> None:
+        self._sources: dict[int, _Found] = {}
+
+    def note(self, source: Source, row: Mapping[str, Any], asked: Asked, prompt_id: str) -> None:
+        found = self._sources.get(id(source))
+        if found is None:
+            found = self._sources[id(source)] = _Found(source)
+        found.note(row, asked, prompt_id)
+
+    def told(self) -> list[str]:
+        """A sentence for each source with such columns: their names, and the mapping that would use each."""
+        return [sentence for found in self._sources.values() for sentence in found.told()]
+
+
+class _Found:
+    """What was found in the rows of a source. `filled`: column that is not read -> whether models could be shown it."""
+
+    def __init__(self, source: Source) -> None:
+        self.source, self.read = source, frozenset(_named(source))
+        self.given = source.completions is not None and source.completions.of_layout
+        self.filled: dict[str, bool] = {}
+        self.unseen: dict[
+            tuple[Any, ...], list[str]
+        ] = {}  # columns read, and all of a row -> those yet to be looked at
+        self.answers, self.nested = set[str](), set[str]()  # of those, which hold answers, and which hold no text
+        self.absent = {name for name in source.keep if name != "reference"}  # columns to keep that no row had yet
+        self.contexts: dict[str, int] = {}  # prompt_id -> hash of what its first row has in columns of context
+        self.beside: list[str] = []  # of those, which neither hold answers nor are called as labels are
+        self.alike = 0  # rows that differ from an earlier one of the same prompt in such columns
+        self.prompt, self.is_chat = "prompt", False
+
+    def note(self, row: Mapping[str, Any], asked: Asked, prompt_id: str) -> None:
+        shape = (asked.columns, *row)
+        unseen = self.unseen.get(shape)
+        if unseen is None:
+            unseen = [name for name in row if not (name in self.read or name in asked.columns)]
+        for column in unseen:
+            if column not in self.filled and is_filled(row[column]):
+                self._find(column, row[column], asked)
+        if len(self.unseen) > MOST_SHAPES:
+            self.unseen.clear()
+        self.unseen[shape] = [name for name in unseen if name not in self.filled] if unseen else unseen
+        own = asked.own
+        if own and own.in_chat and self.source.completions is None and any(text for _, text in own.texts):
+            self.filled[_ANSWER] = False
+            self.answers.add(_ANSWER)
+        if self.source.columns.turns == "first" and asked.columns and _has_more_turns(row.get(asked.columns[0])):
+            self.filled[_TURNS] = False
+        if self.absent:
+            self.absent -= {name for name in self.absent if name in row or name.split(".")[0] in row}
+        names = self.beside
+        if names and (beside := [row[name] for name in names if is_filled(row.get(name))]):
+            here = hash(tuple(value if isinstance(value, str) else repr(value) for value in beside))
+            self.alike += self.contexts.setdefault(prompt_id, here) != here
+
+    def _find(self, column: str, value: Any, asked: Asked) -> None:
+        if column in asked.answers.columns:
+            if self.given:
+                return
+            self.answers.add(column)
+        elif column in PROMPT_NAMES and any(value == message["content"] for message in asked.messages):
+            return
+        is_prose = isinstance(value, str) and " " in value.strip()
+        is_label = _LABEL.search(column) is not None
+        self.filled[column] = column in CONTEXTS or (is_prose and not is_label)
+        if not is_label and column not in self.answers:
+            self.beside.append(column)
+        if not isinstance(value, str):
+            self.nested.add(column)
+        columns = self.source.columns
+        self.prompt = columns.prompt or columns.messages or next(iter(asked.columns), "prompt")
+        self.is_chat = len(asked.messages) > 1 or columns.messages is not None
+
+    def told(self) -> Iterator[str]:
+        place = self.source.path or "sql"
+        if self.absent:
+            yield f"{place}: keep: {', '.join(sorted(self.absent))}: no row has such a column"
+        if self.filled:
+            more = f" and {len(self.filled) - SHOWN} more" if len(self.filled) > SHOWN else ""
+            alike = f" Duplicates that differ in them from an earlier row: {self.alike}." if self.alike else ""
+            yield f"{place}: filled and not read: {_listed(self.filled)}{more}.{alike} {'; '.join(self._uses())}"
+
+    def _uses(self) -> Iterator[str]:
+        """The mappings that would use the columns."""
+        answers = [name for name in self.filled if name in self.answers]
+        others = [name for name in self.filled if name not in (*answers, _TURNS)]
+        if answers:
+            given = "`completions: {of_layout: true}`, with a member of backend given,"
+            yield f"{given} takes {_listed(answers)} for given completions"
+        if _TURNS in self.filled:
+            yield "`columns: {turns: joined}` takes all turns"
+        if shown := next((name for name in (*CONTEXTS, *others) if self.filled.get(name)), None):
+            yield f"`columns: {self._mapping(shown)}` shows {shown} to the models"
+        if others:
+            yield f"`keep: [{_listed(others)}]` passes on to the published rows what it names"
+
+    def _mapping(self, column: str) -> str:
+        """The mapping that shows a column to the models: below the prompt, or as the system prompt of a chat."""
+        shown = f"{{{{ {column}|tojson }}}}" if column in self.nested else f"{{{{ {column} }}}}"
+        if self.is_chat or self.prompt in _CHATS:
+            return f'{{system_prompt: "{shown}"}}'
+        asked = self.prompt if "{{" in self.prompt else f"{{{{ {self.prompt} }}}}"
+        return f'{{prompt: "{asked}\\n\\n{shown}"}}'
+
+
+def _has_more_turns(value: Any) -> bool:
+    return isinstance(value, list) and len(value) > 1 and isinstance(value[0], str)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(list(names)[:SHOWN])
+
+
+def _named(source: Source) -> Iterator[str]:
+    """The columns that a source's own fields name: as a name, as the beginning of a path, or within a template."""
+    yield from _OWN
+    columns = source.columns
+    places = [columns.prompt, columns.messages, columns.system_prompt, columns.reference, columns.source]
+    places += [columns.instructions, columns.instruction_kwargs, *source.keep]
+    given = source.completions
+    if given and given.items:
+        places.append(given.items)
+    elif given:
+        for written in (given, *given.by_label.values()):
+            places += [written.text, written.model, *written.rated.values(), *written.rationales.values()]
+        places += [given.member, *given.verdicts.values()]
+    for place in places:
+        if place:
+            yield from (place, place.split(".")[0])
+            if "{{" in place or "{%" in place:
+                yield from re.findall(r"\w+", place)
+                yield from (name for pair in re.findall(r"'([^']*)'|\"([^\"]*)\"", place) for name in pair)
+    if source.where:
+        yield from re.findall(r"\w+", source.where)
