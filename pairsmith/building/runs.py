@@ -45,6 +45,7 @@ from pairsmith.stages.survey import merge_surveys, survey_shard
 from pairsmith.stages.wiring import is_in_batches
 from pairsmith.storage.fence import Fence, fence_key
 from pairsmith.storage.store import Store
+from pairsmith.storage.datafiles import as_published
 from pairsmith.storage.tables import published_ref
 
 COUNTED = ("calls", "prompt_tokens", "tokens", "cost", "failed")
@@ -342,4 +343,5 @@ def preview(
         finally:
             open_ledger(small.ledger_url, one).uses.forget(place_of(store))
         _stop_at(failures)
-        return [row for shard in loaded.shards for row in store.read_arrow(published_ref(shard)).to_pylist()]
+        tables = (store.read_arrow(published_ref(shard)) for shard in loaded.shards)
+        return [as_published(row) for table in tables for row in table.to_pylist()]

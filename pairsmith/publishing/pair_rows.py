@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from pairsmith.generation.pool import with_system
 from pairsmith.ids import canonical_json
-from pairsmith.storage.datafiles import PREFERENCE, RATINGS
+from pairsmith.storage.datafiles import PAIRS, RATINGS
 from pairsmith.storage.schemas import rows
 from pairsmith.storage.tables import ShardTables
 
@@ -26,11 +26,14 @@ def content_digest(found: Iterable[dict[str, Any]]) -> int:
 
 
 def to_table(found: list[dict[str, Any]]) -> pa.Table:
-    return pa.Table.from_pylist(found, schema=PREFERENCE)
+    """Rows as a shard's table; `publish.write_data` gives its columns the names of published ones."""
+    return pa.Table.from_pylist(found, schema=PAIRS)
 
 
 def published_rows(tables: ShardTables) -> list[dict[str, Any]]:
     """The pairs of a shard in TRL's conversational preference format, with scores, ratings and provenance.
+
+    The columns are those of `datafiles.PAIRS`; `datafiles.as_published` gives them the names of published ones.
 
     Format: https://huggingface.co/docs/trl/dataset_formats
     """
@@ -42,7 +45,7 @@ def published_rows(tables: ShardTables) -> list[dict[str, Any]]:
     published = []
     for pair in rows(tables.pairs):
         prompt = prompts[pair["prompt_id"]]
-        row = {name: pair.get(name) for name in PREFERENCE.names}
+        row = {name: pair.get(name) for name in PAIRS.names}
         row["prompt"] = with_system(json.loads(prompt["messages"]), prompt["system_prompt"])
         row["source"] = prompt["source"]
         for side in ("chosen", "rejected"):

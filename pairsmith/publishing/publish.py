@@ -18,7 +18,7 @@ from pairsmith.about import __version__
 from pairsmith.config import Publishing, Recipe
 from pairsmith.errors import RunError
 from pairsmith.ids import draw, fingerprint
-from pairsmith.publishing.exports import KTO, DataWriters, kto_rows
+from pairsmith.publishing.exports import KTO, REWARD, DataWriters, kto_rows, reward_rows
 from pairsmith.publishing.parts import LEAST_ROWS_A_PART, ends_part, rows_a_part
 from pairsmith.reporting.agreement import Trust
 from pairsmith.reporting.card import Models, recipe_yaml, render_card
@@ -140,9 +140,12 @@ def _new_version(
 
 
 def version_digest(content: int, publishing: Publishing) -> str:
-    """The digest of a version: of its pairs, the settings that form its files and, above 1, the revision of publish."""
+    """The digest of a version: of its pairs, the settings that form its files and, above 2, the revision of publish.
+
+    Revision 2 gave a column another name: pairs that revision 1 published are the same content.
+    """
     plan, revision = publishing.model_dump(mode="json", exclude={"hub", "approval", "keep"}), REVISIONS["publish"]
-    return fingerprint(f"{content:064x}", plan, *([revision] if revision > 1 else []))
+    return fingerprint(f"{content:064x}", plan, *([revision] if revision > 2 else []))
 
 
 def _found_again(recipe: Recipe, store: Store, all_versions: History, found: Version) -> Published:
@@ -202,7 +205,8 @@ def _write_pages(
 ) -> None:
     """Write card, report and recipe."""
     hub, text = recipe.publishing.hub, recipe_yaml(recipe)
-    where = hub.repo_id if hub else store.files.url_through(LATEST, f"versions/{about['version']}")
+    url = store.files.url_through(LATEST, f"versions/{about['version']}")
+    where = hub.repo_id if hub else "" if store.files.local_path("") or url.startswith("file:") else url
     summary, usage = findings.summary, findings.usage
     card = render_card(recipe, summary, where, written.files, about["digest"], findings.models, usage, changed)
     tables = findings.trust.titled()
@@ -224,12 +228,15 @@ def write_data(
     """Write all data files from tables of pairs, in parts of about so many rows."""
     shown: list[dict[str, Any]] = []
     with DataWriters(folder) as writers:
-        for table in tables:
+        for table in (pairs.rename_columns(PREFERENCE.names) for pairs in tables):
             shown = first_drawn(shown, table)
             for split, part in by_split(table, recipe.publishing).items():
                 writers.write(f"data/{split}", PREFERENCE, part)
                 if "kto" in recipe.publishing.exports:
                     writers.write(f"kto/{split}", KTO, pa.Table.from_pylist(kto_rows(part.to_pylist()), schema=KTO))
+                if "reward" in recipe.publishing.exports:
+                    made = pa.Table.from_pylist(reward_rows(part.to_pylist()), schema=REWARD)
+                    writers.write(f"reward/{split}", REWARD, made)
                 if "jsonl" in recipe.publishing.exports:
                     writers.write_lines(f"jsonl/{split}", part.to_pylist())
                 if "csv" in recipe.publishing.exports:
