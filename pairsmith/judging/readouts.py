@@ -51,6 +51,11 @@ class Sheet:
     unbound: bool = True
     thoughts: bool = True
 
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """What the judge was shown, and may quote."""
+        return tuple(text.text for text in self.texts)
+
 
 @dataclass(frozen=True)
 class Read:

@@ -24,6 +24,7 @@ from pairsmith.reporting.agreement import Trust
 from pairsmith.reporting.card import Models, recipe_yaml, render_card
 from pairsmith.reporting.changelog import changelog, measured, paid, render_changelog
 from pairsmith.reporting.page import render_report
+from pairsmith.reporting.repeats import Repeats
 from pairsmith.reporting.summary import Summary
 from pairsmith.reporting.summary_tables import reasons_text
 from pairsmith.storage import versions
@@ -73,10 +74,15 @@ class Published:
 
 @dataclass(frozen=True)
 class Written:
-    """Rows to show of the data files that were written, and the number of files by group, such as `data/train`."""
+    """What is to be told of the data files that were written.
+
+    `shown`: rows to show; `files`: the number of files by group, such as `data/train`; `repeats`: texts that answer
+    many prompts.
+    """
 
     shown: list[dict[str, Any]]
     files: dict[str, int]
+    repeats: Repeats
 
 
 def publish(
@@ -207,7 +213,9 @@ def _write_pages(
     hub, text = recipe.publishing.hub, recipe_yaml(recipe)
     url = store.files.url_through(LATEST, f"versions/{about['version']}")
     where = hub.repo_id if hub else "" if store.files.local_path("") or url.startswith("file:") else url
-    summary, usage = findings.summary, findings.usage
+    usage, summary = findings.usage, findings.summary
+    if recipe.pairing.guard.repeated is None:  # otherwise they are flags, and counted among them
+        summary = written.repeats.counted_in(summary)
     card = render_card(recipe, summary, where, written.files, about["digest"], findings.models, usage, changed)
     tables = findings.trust.titled()
     page = render_report(recipe, summary, written.shown, refused_rows(store), tables, usage, recipe_text=text)
@@ -227,9 +235,11 @@ def write_data(
 ) -> Written:
     """Write all data files from tables of pairs, in parts of about so many rows."""
     shown: list[dict[str, Any]] = []
+    repeats = Repeats()
     with DataWriters(folder) as writers:
         for table in (pairs.rename_columns(PREFERENCE.names) for pairs in tables):
             shown = first_drawn(shown, table)
+            repeats.add(table)
             for split, part in by_split(table, recipe.publishing).items():
                 writers.write(f"data/{split}", PREFERENCE, part)
                 if "kto" in recipe.publishing.exports:
@@ -243,7 +253,7 @@ def write_data(
                     writers.write_cells(f"csv/{split}", part.to_pylist())
             if ends_part(table, rows_a_part):
                 writers.end_part()
-    return Written(shown, dict(writers.parts))
+    return Written(shown, dict(writers.parts), repeats)
 
 
 def first_drawn(shown: list[dict[str, Any]], table: pa.Table) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pairsmith.config import Recipe
 
-REVISIONS = {"load": 1, "generate": 1, "evolve": 2, "rate": 1, "survey": 1, "pair": 1, "publish": 2}
+REVISIONS = {"load": 1, "generate": 1, "evolve": 2, "rate": 2, "survey": 2, "pair": 2, "publish": 2}
 _SHARDS = ("generate", "evolve", "rate", "survey", "pair")  # the steps of a shard, in their order
 
 
