@@ -23,7 +23,7 @@ _LISTED = re.compile(r"\s*(?:[-*•+]|\d{1,2}[.)])\s")
 _TEXT_FENCE = re.compile(r"(`{3,}|~{3,})(?P<info>[a-z]*)[ \t]*\n(?P<inner>.*)\n\1", re.DOTALL | re.IGNORECASE)
 _TEXT_KINDS = ("text", "txt", "plaintext", "markdown", "md")
 _CODE = re.compile(r"[{}=;<>]|\(\)")
-_QUOTES = ('""', "“”", "„“", "„”", "«»", "»«", "「」")
+_QUOTES = ('""', "''", "‘’", "“”", "„“", "„”", "«»", "»«", "「」")
 _SENTENCES = re.compile(r"[.。]\s*\Z|[.!?。！？]\s+\S|\n")
 _TAG = re.compile(
     r"<(?P<tag>[a-z_ -]{0,30}(?:answer|response|rewrite|rewritten|improved)[a-z_ -]{0,30})>(?P<inner>.*)</(?P=tag)>",
@@ -45,9 +45,9 @@ def _patterns(tongue: Tongue) -> _Patterns:
     answer, changed = rf"(?:{tongue.answer})", rf"(?:{tongue.changed})"
     other = rf"(?!\s+(?:of|für|von|des|der|de|du|del|della|do|da)\b(?! (?:[a-zà-ÿ]+ )?{answer}))"
     named = rf"(?:{answer}|(?:{tongue.version}) {tongue.of}{answer}|(?:{tongue.version})\b{other})"
-    words = r"(?:[,]? [\w'’-]+){0,4}?"
-    rewrite = rf"\b(?:{changed}{words} {named}|{named},? (?:[\w'’-]+ ){{0,3}}?{changed})\b"
-    of_answer = rf"\b(?:{changed}{words} {answer}|{answer} (?:[\w'’-]+ ){{0,3}}?{changed})\b"
+    words = rf"(?:,? (?!(?:{_JOINING})\b)[\w'’-]+){{0,4}}?"  # other adjectives
+    rewrite = rf"\b(?:{changed}{words} {named}|{named},? (?:{_NOW} )?{changed}|(?:{tongue.rewrite})\b{other})\b"
+    of_answer = rf"\b(?:{changed}{words} {answer}|{answer},? (?:{_NOW} )?{changed})\b"
     agreed = rf"\W{{0,8}}(?:(?:{tongue.yes})\b[^\w\n]{{0,4}}\s*)*"
     shown = rf"{agreed}(?:[^\n:]{{0,120}}?[.!,;]\s+)?(?:{tongue.here})\b[^\n:]{{0,80}}?{rewrite}[^\n:.]{{0,160}}"
     label = rf"{agreed}(?:[a-zà-ÿ]{{2,4}} )?{rewrite}(?:\s?\([^\n)]{{0,60}}\))?"
@@ -61,9 +61,10 @@ def _patterns(tongue: Tongue) -> _Patterns:
             rf"{agreed}(?=[^\n:]{{0,200}}?\b{answer}\b)(?:{tongue.did})\b[^\n:]{{0,160}}?(?:{end}\s*|[.!…]{dressed}{blank})",
             rf"{label}(?:[^\n:.]{{0,40}}{end}|{dressed})\n\s*",
             rf"{agreed}(?:[a-zà-ÿ]{{2,4}} )?{of_answer}{end}",
+            rf"{agreed}(?:{tongue.done}){end}\n\s*",
         ),
         _compiled(
-            rf"{note}?{bare}(?=[^\n]{{0,300}}?(?:\b{answer}\b|\b{tongue.more}\b))(?:{tongue.did})\b",
+            rf"{note}?{bare}(?=[^\n]{{0,300}}?\b(?:{answer}|{tongue.original}|{tongue.more})\b)(?:{tongue.did})\b",
             rf"{note}?[^\n]{{0,20}}?\b{tongue.more}\b",
             rf"{note}(?=[^\n]{{0,200}}?\b(?:{tongue.gained})\b)(?:{tongue.did})\b",
             rf"{note}?(?:[a-zà-ÿ]{{2,5}} )?{answer} {tongue.became} [^\n]{{0,30}}?{changed}",
@@ -79,10 +80,16 @@ def _compiled(*patterns: str) -> tuple[re.Pattern[str], ...]:
     return tuple(re.compile(pattern, re.IGNORECASE) for pattern in patterns)
 
 
+# Words that show that what follows is no adjective of a noun; and those that may stand before one.
+_JOINING = (
+    "the|to|of|an?|for|in|on|with|from|der|die|das|den|dem|des|zu|von|für|le|la|les|du|des|à|au|pour|el|los|las|para|il|lo|gli|"
+    "per|os?|as"
+)
+_NOW = "(?:now|could be|can be|nun|jetzt|maintenant|ahora|ora|agora)"
 _ALL = tuple(_patterns(tongue) for tongue in TONGUES.values())
 _LAYERS = 8  # of a frame that are taken off, such as quotes within an opening
 _LONGEST = 600  # characters of a paragraph that are looked at
-_NOUNS = "|".join(rf"{tongue.answer}|{tongue.version}" for tongue in TONGUES.values())
+_NOUNS = "|".join(rf"{one.answer}|{one.version}|{one.rewrite}|{one.done}" for one in TONGUES.values())
 _SPEAKS_OF_ONE = re.compile(rf"\b(?:{_NOUNS})\b", re.IGNORECASE)
 
 
@@ -148,9 +155,8 @@ def _without_notes(text: str, parent: str) -> str:
         part = _RULED.sub("", parts[place], count=1)
         ruled = part != parts[place] or _without_rule(parts[place - 1]) != parts[place - 1].rstrip()
         after = parts[place + 1 :]
-        if (_heads_changes(part) and all(_LISTED.match(one) or _is_note(one) for one in after)) or (
-            _is_note(part) and (not after or ruled)
-        ):
+        listed = _heads_changes(part) and all(_LISTED.match(one) or _is_note(one) for one in after)
+        if listed or (_is_note(part) and (not after or ruled)):
             return _without_rule(text[: starts[place]])
     return text
 

@@ -24,6 +24,9 @@ OPENINGS = {
         "I've rewritten the answer so that it goes deeper:",
         "The updated response is as follows:",
         "Got it! Here is the response, revised for clarity:",
+        "To make the answer more helpful, here's a revised version:",
+        "Sure! Here's a rewrite of the answer:",
+        "Rewritten:",
     ],
     "German": [
         "Hier ist die verbesserte Antwort:",
@@ -63,6 +66,9 @@ NOTES = {
         "Explanation of changes:\n\n1. I gave the cause.\n2. I added warmth.",
         "Let me know if you would like any further changes!",
         "This revised answer goes deeper and is easier to follow.",
+        "This version is more detailed than the original.",
+        "I expanded on the original by giving the cause.",
+        "---\n\n**Key improvements made:**\n- the cause",
     ],
     "German": [
         "Ich habe die Antwort um den Grund ergänzt.",
@@ -87,7 +93,7 @@ NOTES = {
     "Portuguese": ["Ampliei a resposta com a causa."],
 }
 WRAPPINGS = [
-    ('"', '"'), ("“", "”"), ("„", "“"), ("« ", " »"), ("```\n", "\n```"), ("```markdown\n", "\n```"),
+    ('"', '"'), ("'", "'"), ("“", "”"), ("„", "“"), ("« ", " »"), ("```\n", "\n```"), ("```markdown\n", "\n```"),
     ("<improved_answer>\n", "\n</improved_answer>"), ("[ANSWER 1a2b3c]\n", "\n[END 1a2b3c]"),
 ]  # fmt: skip
 HONEST = [
@@ -95,7 +101,15 @@ HONEST = [
     "Here's a detailed answer to your question:\n\nYeast makes gas.",
     "Here is an updated version of the code:\n\nx = 1",
     "Here's a revised version of sentence 2 that fits:\n\nThe man is tall.",
+    "Here is the answer to your new question:\n\nYeast makes gas.",
+    "Here is a new way to find the answer:\n\nYeast makes gas.",
+    "Voici la réponse à votre nouvelle question :\n\nLa levure.",
+    "Aquí está la respuesta a tu nueva pregunta:\n\nLa levadura.",
+    "Hier ist die Antwort auf deine neue Frage:\n\nDie Hefe.",
     "A better version of bread is brioche.",
+    "Rye rises slowly.\n\nThis version of bread is darker than the original.",
+    "I made bread.\n\nIt rose.\n\n---\n\n**Key improvements:**\n- warmth",
+    "> Bread rises.\n\nSo it is said.",
     "New version: 3.2 came out in May.",
     "Yeast makes gas.\n\nI hope this answer helps! Let me know if you have more questions.",
     "Yeast makes gas.\n\nNote: in the mountains it rises faster.",
