@@ -70,8 +70,10 @@ TONGUES = {
         offer=r"let me know if[^\n]{0,60}\b(?:further|more|other|additional) (?:changes|adjustments|edits|revisions|"
         r"modifications|improvements|refinements)",
         note=r"note|please note|notes|remark|comment|p\.? ?s\.?",
-        changes=r"(?:the |key )?(?:changes|improvements)(?: i(?:['’]ve)?)? made|what i(?:['’]ve| have)? (?:changed|improved)|"
-        r"explanation of (?:the )?(?:changes|improvements)|summary of (?:the )?changes|(?:reasons|rationale) for (?:the )?"
+        changes=r"(?:the |key )?(?:changes|improvements)(?: i(?:['’]ve)?)? made|what i(?:['’]ve| have)? (?:changed|"
+        r"improved)|"
+        r"explanation of (?:the )?(?:changes|improvements)|summary of (?:the )?changes|(?:reasons|"
+        r"rationale) for (?:the )?"
         r"changes",
     ),
     "German": Tongue(
@@ -127,7 +129,8 @@ TONGUES = {
         offer=r"(?:dites-moi|dis-moi|n['’]hésitez)\b[^\n]{0,60}\bd['’]autres (?:modifications|changements|"
         r"améliorations)",
         note=r"note|remarque|nb|n\.b\.|précision",
-        changes=r"(?:les )?(?:modifications|changements|améliorations) (?:apportée?s|effectuée?s)|ce que j['’]ai changé|"
+        changes=r"(?:les )?(?:modifications|changements|améliorations) (?:apportée?s|effectuée?s)|"
+        r"ce que j['’]ai changé|"
         r"explication des (?:modifications|changements)",
     ),
     "Spanish": Tongue(
@@ -152,7 +155,8 @@ TONGUES = {
         offer=r"(?:avísame|avíseme|dime|dígame|hazme saber)\b[^\n]{0,60}\b(?:más|otr[ao]s) (?:cambios|ajustes|"
         r"mejoras)",
         note=r"nota|observación|comentario|aclaración",
-        changes=r"(?:los |las )?(?:cambios|mejoras) (?:realizad[ao]s|introducid[ao]s|hech[ao]s)|qué he (?:cambiado|mejorado)|"
+        changes=r"(?:los |las )?(?:cambios|mejoras) (?:realizad[ao]s|introducid[ao]s|hech[ao]s)|qué he (?:cambiado|"
+        r"mejorado)|"
         r"explicación de los cambios",
     ),
     "Italian": Tongue(

@@ -9,8 +9,8 @@ from pairsmith.judging.readout_values import as_read, holds_a_number, not_applic
 from pairsmith.judging.readouts import MARK, Read, Sheet
 from pairsmith.judging.wrapping import only_object, without_thoughts
 
-_DIGITS = re.compile(r"[0-9]{1,6}")
-_DIGITS_ALONE = re.compile(r"\s*(?P<quote>\"?)(?P<digits>[0-9]{1,6})(?P=quote)\s*")
+_DIGITS = re.compile(r"0|[1-9][0-9]{0,5}")
+_DIGITS_ALONE = re.compile(r"\s*(?P<quote>\"?)(?P<digits>0|[1-9][0-9]{0,5})(?P=quote)\s*")
 _ANY_MARK = re.compile(rf"\b{MARK}\b", re.IGNORECASE)
 
 
@@ -21,7 +21,8 @@ def read_json(reply: str, sheet: Sheet) -> dict[str, Read]:
     that the reply has.
     """
     reply = reply.lstrip("\ufeff")
-    if len(sheet.texts) == 1 and (alone := _DIGITS_ALONE.fullmatch(reply)) and sheet.unbound:
+    alone = _DIGITS_ALONE.fullmatch(reply)
+    if alone and len(sheet.texts) == 1 and sheet.unbound and not sheet.may_quote(reply):
         return {sheet.texts[0].mark: as_read(number_on_scale(int(alone["digits"]), sheet.scale))}
     body = reply if reply.lstrip().startswith("{") or not sheet.thoughts else without_thoughts(reply)
     try:

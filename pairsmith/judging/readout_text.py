@@ -49,8 +49,8 @@ _COULD_BE_A_RATING = re.compile(
     re.IGNORECASE,
 )
 # A rating without a label or a mark: alone on its line, or as the judges of MT-Bench write it, at the end of one.
-_ALONE = re.compile(r"[\s*_`(\[]{0,8}(?P<value>\d{1,6}(?:\s*/\s*(?P<of>\d{1,6}))?)[\s*_`)\]]{0,8}\.?")
-_BRACKETED = re.compile(r"\[\[\s*(?P<value>\d{1,6})\s*\]\]")
+_ALONE = re.compile(r"[\s*_`(\[]{0,8}(?P<value>(?:0|[1-9][0-9]{0,5})(?:\s*/\s*(?P<of>[0-9]{1,6}))?)[\s*_`)\]]{0,8}\.?")
+_BRACKETED = re.compile(r"\[\[\s*(?P<value>0|[1-9][0-9]{0,5})\s*\]\]")
 _FRACTION = re.compile(r"\d\s*/\s*\d")
 _FINISHED = re.compile(r"[.!?。！？][\s\"'”’)*_`]*\Z")
 _INVISIBLE = dict.fromkeys(map(ord, "\u200b\u2060\ufeff"))
@@ -141,7 +141,7 @@ def _read_text(
     if not found and not plain and sheet.unbound:
         found = [line for line in _marks_with_values(lines) if line.mark == mark]
     if not found and not plain and sheet.unbound and len(sheet.texts) == 1:
-        plain = _alone(section or [], sheet.shown)
+        plain = _alone(section or [], sheet)
     if not found and section is None:
         return Read(error="no section for this text")
     beside = next((line.rationale for line in found if line.rationale), None)
@@ -181,11 +181,11 @@ def _rating_lines(lines: Sequence[str], pattern: re.Pattern[str]) -> list[_Ratin
     return found
 
 
-def _alone(lines: Sequence[str], shown: Sequence[str]) -> list[_RatingLine]:
+def _alone(lines: Sequence[str], sheet: Sheet) -> list[_RatingLine]:
     """The rating in a reply about one text that has neither a label nor a mark, where nothing else can be meant by it.
 
     It is all of the reply; or `[[4]]` at its end; or `4/5` or `4` in its last line, after a finished sentence. Another
-    number in the reply, or something alike in what the judge was `shown`, leaves in doubt which is meant.
+    number in the reply, or something alike in what the judge was shown, leaves in doubt which is meant.
     """
     said = [(number, line.strip()) for number, line in enumerate(lines) if line.strip()]
     if not said:
@@ -195,17 +195,17 @@ def _alone(lines: Sequence[str], shown: Sequence[str]) -> list[_RatingLine]:
     bracketed = [*_BRACKETED.finditer("\n".join(line for _, line in said))]
     if bracketed:
         ends = last.rstrip(" .*_`").endswith(bracketed[0][0])
-        certain = len(bracketed) == 1 and ends and not any("[[" in text for text in shown)
+        certain = len(bracketed) == 1 and ends and not any("[[" in text for text in sheet.shown)
         return [_RatingLine(number, bracketed[0]["value"], None)] if certain else []
     alone = _ALONE.fullmatch(last)
     if not alone:
         return []
     if not before:
-        doubted = any(last == text.strip() for text in shown)
+        doubted = sheet.may_quote(last)
     elif not _FINISHED.search(before) or _has_a_number(before):
         doubted = True
     else:
-        doubted = any(_FRACTION.search(text) if alone["of"] else _has_a_number(text) for text in shown)
+        doubted = any(_FRACTION.search(text) if alone["of"] else _has_a_number(text) for text in sheet.shown)
     return [] if doubted else [_RatingLine(number, alone["value"], None)]
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from pairsmith.generation.pool import with_system
 from pairsmith.ids import canonical_json
-from pairsmith.storage.datafiles import PAIRS, RATINGS
+from pairsmith.storage.datafiles import EARLIER, PAIRS, RATINGS
 from pairsmith.storage.schemas import rows
 from pairsmith.storage.tables import ShardTables
 
@@ -20,9 +20,11 @@ from pairsmith.storage.tables import ShardTables
 def content_digest(found: Iterable[dict[str, Any]]) -> int:
     """A digest of a set of rows in any order; the digest of two sets together is the sum of their digests.
 
-    It is the sum modulo 2^256 of the rows' sha256: https://doi.org/10.1007/3-540-69053-0_13 (AdHash).
+    Columns count under their names in tables, whichever they have. It is the sum modulo 2^256 of the rows' sha256:
+    https://doi.org/10.1007/3-540-69053-0_13 (AdHash).
     """
-    return sum(int(hashlib.sha256(canonical_json(row).encode()).hexdigest(), 16) for row in found) % 2**256
+    named = ({EARLIER.get(name, name): value for name, value in row.items()} for row in found)
+    return sum(int(hashlib.sha256(canonical_json(row).encode()).hexdigest(), 16) for row in named) % 2**256
 
 
 def to_table(found: list[dict[str, Any]]) -> pa.Table:

@@ -43,6 +43,13 @@ def test_of_one_text_a_rating_needs_no_mark_and_may_be_digits(said: str, rating:
     assert read_json(said, replace(ONE, unbound=False))[MARKS[0]].rating == (4 if "a1b2c3" in said else None)
 
 
+@pytest.mark.parametrize("text", ["4", "It is so.\n**4**"])
+def test_digits_that_a_text_holds_alone_may_be_a_quotation(text: str) -> None:
+    sheet = replace(ONE, texts=(replace(ONE.texts[0], text=text),))
+    assert read_json('"4"', sheet)[MARKS[0]].rating is None
+    assert read_json('"5"', sheet)[MARKS[0]].rating == 5
+
+
 @pytest.mark.parametrize("said", ['{"a1b2c3": {"rating": "4"}}', '{"rating": 4}', "4"])
 def test_of_several_texts_none_of_this_is_read(said: str) -> None:
     assert {read.rating for read in read_json(said, SHEET).values()} == {None}
