@@ -132,6 +132,14 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield kept
 
 
+@pytest.fixture
+def prefect_api(prefect_server: Path) -> dict[str, str]:
+    """What lets a process of its own use this session's Prefect server instead of starting one."""
+    from prefect.settings import PREFECT_API_URL
+
+    return {"PREFECT_API_URL": str(PREFECT_API_URL.value()), "PREFECT_HOME": str(prefect_server)}
+
+
 @pytest.fixture(scope="session")
 def made_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of Prefect's with a database that is made already: Prefect takes ten seconds to make one."""

@@ -28,14 +28,14 @@ def tally(request: pytest.FixtureRequest, record_property: Callable[[str, object
 
 @pytest.fixture
 def kills() -> int:
-    """How many kills at random points: 6, or what PAIRSMITH_KILLS says (`make faults`: 100)."""
-    return int(os.environ.get("PAIRSMITH_KILLS", "6"))
+    """How many kills at random points: 3, or what PAIRSMITH_KILLS says (`make faults`: 100)."""
+    return int(os.environ.get("PAIRSMITH_KILLS", "3"))
 
 
 @pytest.fixture
 def histories() -> int:
-    """How many histories: 10, or what PAIRSMITH_HISTORIES says (`make faults`: 200)."""
-    return int(os.environ.get("PAIRSMITH_HISTORIES", "10"))
+    """How many histories: 5, or what PAIRSMITH_HISTORIES says (`make faults`: 200)."""
+    return int(os.environ.get("PAIRSMITH_HISTORIES", "5"))
 
 
 @pytest.fixture

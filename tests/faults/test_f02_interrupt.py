@@ -75,6 +75,7 @@ def test_f2_a_run_that_is_interrupted_while_it_starts_ends_soon(base_recipe: Bui
 
 
 @pytest.mark.parametrize("how", ["sigterm", "ctrl-c"])
+@pytest.mark.usefixtures("prefect_home")
 def test_f2_a_run_whose_server_hangs_ends_soon(base_recipe: Build, tmp_path: Path, how: str) -> None:
     with (
         FakeEndpoint(weather=Weather(latency=1)) as endpoint,

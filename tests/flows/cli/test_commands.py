@@ -86,8 +86,8 @@ def test_run_prints_the_places_and_a_pair(tmp_path: Path) -> None:
 
 
 @pytest.mark.prefect
-def test_a_failed_run_exits_with_one(tmp_path: Path, prefect_home: str) -> None:
-    told = cli("run", RECIPE, "--set", "pairing.min_margin=9", cwd=tmp_path, PREFECT_HOME=prefect_home)
+def test_a_failed_run_exits_with_one(tmp_path: Path, prefect_api: dict[str, str]) -> None:
+    told = cli("run", RECIPE, "--set", "pairing.min_margin=9", cwd=tmp_path, **prefect_api)
     assert told.returncode == 1
     assert told.stderr.startswith("error: no pair to publish")
     assert "Traceback" not in told.stderr
@@ -102,23 +102,25 @@ def test_a_server_that_is_down_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.prefect
-def test_a_given_set_is_paired_and_rated_anew_with_the_calls_counted(tmp_path: Path, prefect_home: str) -> None:
+def test_a_given_set_is_paired_and_rated_anew_with_the_calls_counted(
+    tmp_path: Path, prefect_api: dict[str, str]
+) -> None:
     from pairsmith.testing import FakeEndpoint
 
-    recipe, home = str(ROOT / "recipes" / "re-pair.yaml"), {"PREFECT_HOME": prefect_home}
+    recipe = str(ROOT / "recipes" / "re-pair.yaml")
     with FakeEndpoint() as endpoint:
         judge = f"{{name: j, backend: openai, model: m, endpoint: {{base_url: '{endpoint.url}', api_key_env: null}}}}"
         asked = ("--set", f"rating.judges=[{judge}]", "--set", "rating.aspects=[helpfulness]")
         asked = (*asked, "--set", "pairing={}")
-        first = cli("pair", recipe, cwd=tmp_path, **home)
+        first = cli("pair", recipe, cwd=tmp_path, **prefect_api)
         assert first.returncode == 0, first.stderr
         assert "Asked the models 0 times" in first.stdout
         assert "version: v0001 (new), 6 pairs" in first.stdout
-        lacking = cli("pair", recipe, *asked, cwd=tmp_path, **home)
+        lacking = cli("pair", recipe, *asked, cwd=tmp_path, **prefect_api)
         assert lacking.returncode == 1
         assert "6 of 6 prompts have no ratings by j. `pairsmith rate` with this recipe makes them" in lacking.stderr
         assert sum(endpoint.asked.values()) == 0
-        rated = cli("rate", recipe, *asked, cwd=tmp_path, **home)
+        rated = cli("rate", recipe, *asked, cwd=tmp_path, **prefect_api)
         assert rated.returncode == 0, rated.stderr
         assert "Rated: 6 prompts" in rated.stdout
         assert sum(endpoint.asked.values()) >= 6

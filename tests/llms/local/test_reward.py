@@ -173,14 +173,17 @@ def test_a_chat_model_is_no_reward_model() -> None:
 @pytest.mark.model
 def test_the_layout_of_a_real_chat_model(tmp_path: Path) -> None:
     import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
     from pairsmith.llms.local.hub_models import stored_at
 
     for name in ("smollm2", "qwen"):
         source, folder = stored_at(model_id(name)), tmp_path / name
         torch.manual_seed(1)
-        model = AutoModelForSequenceClassification.from_pretrained(source, num_labels=1, dtype=torch.float32)
+        config = AutoConfig.from_pretrained(source, num_labels=1)
+        config.num_hidden_layers = 2
+        config.layer_types = (getattr(config, "layer_types", None) or [])[:2] or None
+        model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
         model.save_pretrained(folder)
         AutoTokenizer.from_pretrained(source).save_pretrained(folder)
         asked = [conversation(text, "Be honest." if n % 2 else None) for n, text in enumerate(TEXTS)]
@@ -477,17 +480,17 @@ def test_a_dry_run_and_a_budget_know_that_nothing_is_generated(echo_recipe: Buil
 
 
 @pytest.mark.prefect
-def test_the_command_line_runs_a_reward_model(echo_recipe: Build, tmp_path: Path, prefect_home: str) -> None:
+def test_the_command_line_runs_a_reward_model(echo_recipe: Build, tmp_path: Path, prefect_api: dict[str, str]) -> None:
     import yaml
 
     folder = model_at(tmp_path / "rm", max_position_embeddings=1024)
     recipe = reward_recipe(echo_recipe, folder, 4).model_dump(mode="json", exclude_defaults=True)
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     assert cli("validate", "recipe.yaml", cwd=tmp_path).returncode == 0
-    first = cli("run", "recipe.yaml", cwd=tmp_path, PREFECT_HOME=prefect_home)
+    first = cli("run", "recipe.yaml", cwd=tmp_path, **prefect_api)
     assert first.returncode == 0, first.stderr
     assert "4 pairs" in first.stdout
-    again = cli("run", "recipe.yaml", cwd=tmp_path, PREFECT_HOME=prefect_home)
+    again = cli("run", "recipe.yaml", cwd=tmp_path, **prefect_api)
     assert "Asked the models 0 times" in again.stdout
     shown = cli("show", str(tmp_path / "data" / "rewarded"), cwd=tmp_path)
     assert shown.returncode == 0
