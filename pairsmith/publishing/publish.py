@@ -29,7 +29,7 @@ from pairsmith.reporting.summary import Summary
 from pairsmith.reporting.summary_tables import reasons_text
 from pairsmith.storage import versions
 from pairsmith.storage.commits import Draft, commit
-from pairsmith.storage.datafiles import PREFERENCE
+from pairsmith.storage.datafiles import PREFERENCE, table_as_published
 from pairsmith.storage.decisions import deciding, now
 from pairsmith.storage.disk import file_digest
 from pairsmith.storage.fence import Fence
@@ -237,7 +237,7 @@ def write_data(
     shown: list[dict[str, Any]] = []
     repeats = Repeats()
     with DataWriters(folder) as writers:
-        for table in (pairs.rename_columns(PREFERENCE.names) for pairs in tables):
+        for table in map(table_as_published, tables):
             shown = first_drawn(shown, table)
             repeats.add(table)
             for split, part in by_split(table, recipe.publishing).items():

@@ -64,6 +64,11 @@ def as_published(row: Mapping[str, Any]) -> dict[str, Any]:
     return {_TODAY.get(name, name): value for name, value in row.items()}
 
 
+def table_as_published(pairs: pa.Table) -> pa.Table:
+    """A table of pairs with the names of today's columns, whichever names it has."""
+    return pairs.rename_columns([_TODAY.get(name, name) for name in pairs.column_names])
+
+
 _TODAY = {earlier: name for name, earlier in EARLIER.items()}
 
 

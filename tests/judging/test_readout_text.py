@@ -303,7 +303,8 @@ def test_long_replies_are_read_in_a_moment(reply: str) -> None:
         ("[[8]]", None), ("4\n5", None), ("4/5\n\n3/5", None), ("[[4]] or [[5]]", None), ("[[4]]\n\n[[5]]", None),
         ("[[4]] is what I thought at first.", None), ("The result should be\n4/5", None), ("4.5", None), ("-4", None),
         ("Two of its claims are wrong.\n\n4/5", None), ("1. Clear.\n2. Right.\n\n4/5", None), ("four", None),
-        ("4 5", None), ("4,000", None), ("04", None), ("[4]", 4), ("[[4, 5]]", None), ("4%", None), ("44", None), ("0", None),
+        ("4 5", None), ("4,000", None), ("04", None), ("[4]", 4), ("[[4, 5]]", None), ("4%", None),
+        ("44", None), ("0", None),
     ],
 )  # fmt: skip
 def test_a_rating_alone_is_read_for_one_text_where_nothing_else_can_be_meant(reply: str, rating: int | None) -> None:
