@@ -42,7 +42,7 @@ from pairsmith.publishing.pair_rows import published_rows
 from pairsmith.session import Session
 from pairsmith.stages.pair import paired
 from pairsmith.stages.wiring import recorded_model
-from pairsmith.storage.datafiles import PREFERENCE
+from pairsmith.storage.datafiles import PREFERENCE, as_published
 from pairsmith.storage.row_types import RatingRow, rows_as
 from pairsmith.storage.schemas import frame, rows, validated
 
@@ -171,7 +171,7 @@ def pair(
     _note("prompts have no pair", [row for row in left if row["completion_id"] is None])
     if rejections is not None:
         rejections += left
-    return table.like(published_rows(made), PREFERENCE.names)
+    return table.like([*map(as_published, published_rows(made))], PREFERENCE.names)
 
 
 def _begin(

@@ -37,9 +37,10 @@ class Publishing(Config):
 
     test_fraction: float = Field(0.0, ge=0, lt=1, description="share of the prompts in a test split")
     seed: int = Field(0, description="seed of the draw of the test split")
-    exports: tuple[Literal["kto", "jsonl", "csv"], ...] = Field(
+    exports: tuple[Literal["kto", "reward", "jsonl", "csv"], ...] = Field(
         (),
-        description="also: prompt-completion-label rows (kto), one pair a line (jsonl), a table for spreadsheets (csv)",
+        description="also: prompt-completion-label rows (kto), chosen and rejected as whole chats (reward), "
+        "one pair a line (jsonl), a table for spreadsheets (csv)",
     )
     license: str | None = Field(
         None, description="licence id for the card, such as apache-2.0; the card names none when absent"

@@ -1,7 +1,8 @@
 """EvolQuality: completions -> completions, each rewritten in every round to be better in one respect.
 
-A rewrite that is blank, unchanged or a refusal, or that leaks words of the request, is kept with an error and is never
-a candidate. The next round then starts from the last good text. Source of the method: Liu et al. 2023 (Deita),
+What the evolver says around its rewrite is taken off (`frames`). A rewrite that is blank, unchanged or a refusal, that
+leaks words of the request, or speaks of itself as a rewrite, is kept with an error and is never a candidate. The next
+round then starts from the last good text. Source of the method: Liu et al. 2023 (Deita),
 https://arxiv.org/abs/2312.15685, section 3.
 """
 
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from pairsmith.config import Evolution
+from pairsmith.generation.frames import framed, unframed
 from pairsmith.generation.pool import trouble
 from pairsmith.ids import completion_id, seed_of
 from pairsmith.progress import Tell, ask, nobody
@@ -114,8 +116,8 @@ def rewrite_row(
     evolution: Evolution,
     identity: Identity,
 ) -> CompletionRow:
-    """The row for a rewrite of `parent`. If the rewrite cannot be used, `error` says why."""
-    name, text = evolution.evolver.name, reply.text
+    """The row for a rewrite of `parent`, without its frame. If the rewrite cannot be used, `error` says why."""
+    name, text = evolution.evolver.name, unframed(reply.text, parent["text"])
     error = trouble(reply) or flaw(parent["text"], text, request.messages[-1]["content"], question)
     return {
         "completion_id": completion_id(
@@ -141,14 +143,16 @@ def rewrite_row(
 def flaw(parent: str, text: str, asked: str, question: str) -> str | None:
     """What is wrong with a rewrite of `parent`, as the value of `error`; None where nothing is.
 
-    `asked`: the text of the request. The rewrite leaks if it has a run of words in common with the request that is
-    neither in the question nor in the parent.
+    `text`: the rewrite as `frames.unframed` leaves it. `asked`: the text of the request. The rewrite leaks if it has a
+    run of words in common with the request that is neither in the question nor in the parent.
     """
     problem = None
     if _squeezed(text) == _squeezed(parent):
         problem = "unchanged"
     elif _leaks(text, parent, asked, question):
         problem = "leaks the request's words"
+    elif framed(text, parent):
+        problem = "speaks of itself as a rewrite"
     elif _REFUSALS.search(text) and not _REFUSALS.search(parent):
         problem = "refusal"
     return f"{Reason.EVOLUTION_FAILED}: {problem}" if problem else None

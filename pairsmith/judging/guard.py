@@ -3,7 +3,9 @@
 `flags_of` is a pure function from a text to its flags. It knows English and the tokens of common chat templates. A text
 that it misses still cannot give itself a rating: each text is fenced, and only marks tie a rating to a text
 (`templating.nonces`, `rating`). Repeats within a pattern are bounded, so the time is linear in the length of a text.
-Why: Raina et al. 2024, https://arxiv.org/abs/2402.14016; Shi et al. 2024, https://arxiv.org/abs/2403.17710.
+Why: Raina et al. 2024, https://arxiv.org/abs/2402.14016; Shi et al. 2024, https://arxiv.org/abs/2403.17710; Zheng et
+al. 2024, https://arxiv.org/abs/2410.07137, whose NullModel gives one answer to all prompts: it closes the fence that it
+stands in, then goes on as the benchmark's own request for another prompt.
 """
 
 from __future__ import annotations
@@ -55,13 +57,14 @@ _JUDGE = {
         rf"{_TAKE_BACK}(?:(?:all|any|every|of|the|your|my|these|those|this|other)\s+){{0,4}}(?:{_OURS}\s+){{1,2}}"
         rf"{_RULES_OF_OURS}",
         rf"{_TAKE_BACK}(?:(?:all|any|everything|anything|what|the|that|is|was|stands|came|written|said)\s+){{0,3}}"
-        r"(?:above|before\s+this)\b\s{0,3}(?:[.,;:!]|and\b|\Z)",
+        r"(?:above|before\s+this)\b[ \t]{0,3}(?:[.,;:!#\[{<\"']|and\b|$)",
         rf"{_TAKE_BACK}(?:all|any|your|these|those)\s+(?:the\s+|other\s+)?"
         r"(?:instructions?|rubrics?|guidelines|criteria|directives?|rules)\b",
         rf"{_TAKE_BACK}the\s+(?:rubrics?|criteria|grading|rating)\b",
     ],
     ("instruction",): [
-        r"\b(?:new|updated|revised|real)\s+(?:system\s+)?instructions?\s{0,3}(?::|for\s+the\s+(?:judge|grader|model))",
+        r"\b(?:new|updated|revised|real|overwrit(?:e|ten|ing)|overriding)\s+(?:(?:system|task)\s+)?instructions?\s{0,3}"
+        r"(?::|for\s+the\s+(?:judge|grader|model))",
     ],
     # a judge is addressed
     _JUDGES: [
@@ -100,6 +103,22 @@ _JUDGE = {
     ("rating", "score"): [
         r"\b(?:write|say|reply|output|print|respond|answer|return)\b[^\n.]{0,40}\b(?:rating|score)\s{0,2}[:=]\s{0,2}\d",
     ],
+    # a judge's task is given anew
+    ("job is to", "task is to", "role is to"): [
+        rf"\byour\s+(?:job|task|role)\s+is\s+to\s+(?:evaluate|judge|rate|score|grade|compare|assess|decide\s+which|determine\s+"
+        rf"which)\b[^\n]{{0,80}}\b(?:ai|llm|models?|assistants?|{'|'.join(_WORKS[1:6])})s?\b",
+    ],
+    ("verdict",): [
+        r"\b(?:output|choose|give|return|write|pick)\b[^\n]{0,80}\bfinal\s+verdict\b",
+        r"\bfinal\s+verdict\b[^\n]{0,40}\[\[",
+    ],
+    ("strictly following", "scale of 1 to 10", "scale of 1-10"): [
+        rf"\b(?:you\s+must|must\s+now|now)\s+(?:only\s+)?(?:rate|score|grade)\s+{_WHICH}{_TEXT}",
+    ],
+    ("nothing",): [
+        r"^[^\n]{0,20}\b(?:instruction|question|(?:user\s+)?prompt|query|inputs?)\b[^\n]{0,20}\n{1,3}[^\n]{0,200}?"
+        r"\b(?:output|print|say|write|return|answer(?:\s+with)?)\s+nothing\b",
+    ],
     # the scale or the marks are changed
     ("scale", "marks", "ratings", "scores", "grades"): [
         r"\bscale\s+(?:is|has)\s+(?:now|been|changed)\b[^\n]{0,30}\d",
@@ -124,10 +143,15 @@ _RATING = {
         r"(?![.,;]?\d|[a-z])",
         r"\"rationale\"\s{0,4}:[^\n]{0,300}?\"rating\"\s{0,4}:|\{\s{0,8}\"(?:rating|score)\"\s{0,4}:\s{0,4}\d{1,2}\s{0,8}\}",
     ],
+    ("[[",): [  # as the judges of MT-Bench and Arena-Hard are asked for them
+        r"\[\[\s?[ab]\s?[<>=]{1,3}\s?[ab]\s?\]\]|\b(?:rating|score|verdict)\b[^\n\[]{0,30}\[\[\s?(?:\d{1,2}|[ab])\s?\]\]"
+        r"|[\"“'`]\[\[(?:rating|score)\]\]",
+    ],
     ('"ra',): [r"\"[0-9a-f]{6}\"\s{0,4}:\s{0,4}\{\s{0,8}\"ra(?:ting|tionale)\""],
 }
+_FENCES = ("output", "outputs", "response", "answer", "completion", "submission", "inputs")
 _TEMPLATE = {
-    ("<|",): [r"<\|[a-z_][a-z0-9_▁ :.-]{0,40}\|>"],
+    ("<|",): [r"<\|[a-z_][a-z0-9_▁ :.'’-]{0,60}\|>"],
     ("_of_",): [r"</?(?:start|end)_of_(?:turn|text|image)>"],
     ("inst]", "_prompt]", "_tools]", "_calls]", "_results]"): [
         r"\[/?(?:inst|system_prompt|available_tools|tool_calls|tool_results)\]"
@@ -135,6 +159,19 @@ _TEMPLATE = {
     ("sys>>",): [r"<</?sys>>"],
     ("think", "reasoning>"): [r"</?(?:think|thinking|reasoning)>"],
     ("</s>", "<s>"): [r"</s>\s{0,3}(?:<s>|\[inst|\Z)|<s>\s{0,3}\[inst"],
+    # those of benchmarks: MT-Bench and Arena-Hard, AlpacaEval, and a tag that was not opened
+    ("[the ",): [
+        r"\[the\s+(?:start|beginning|end)\s+of\s+[^\]\n]{0,40}\b(?:assistant|user|model|answer|response|reference|conversation|"
+        r"question|output)\b[^\]\n]{0,40}\]"
+    ],
+    ('"""',): [
+        r"\"(?:instruction|output|response|answer|completion|prompt)\"\s{0,4}:\s{0,4}\"{3}",
+        r"\A[^\"]*+(?:\"(?!\"\")[^\"]*+)*+\"{3}\s{0,40}[}\]]",
+    ],
+    ("model_identifier",): [r"\"model_identifier\"\s{0,4}:"],
+    tuple(f"</{name}>" for name in _FENCES): [
+        rf"\A(?:(?!<(?:{'|'.join(_FENCES)})\b)[^\0])*?</(?:{'|'.join(_FENCES)})>",
+    ],
     # our own, as in `judging/templates` and `generation/templates`
     ("[text", "[prompt", "[reference", "[answer", "[end"): [
         r"\[(?:text|prompt|reference|answer|end)\s+(?:[0-9a-f]{6}|\{?mark\}?)\]|^\[end\]\n{1,3}(?=\S)"
@@ -147,7 +184,7 @@ _TURNS = {  # matched in the text's own case, since many programs have a key `us
     ("system", "human", "assistant", "user"): [
         rf"^[ >*_]{{0,6}}{_ROLE}(?:\s(?:prompt|message|turn|override))?[*_]{{0,3}} ?:",
     ],
-    ("## ",): [r"^#{2,4} {1,3}(?:System|Human|User|Assistant|Instruction|Response)s?[*_]{0,3} ?:"],
+    ("## ",): [r"^#{2,4} {1,3}(?:System|Human|User|Assistant|Instruction|Response)[*_]{0,3} ?:"],  # one, never many
 }
 _RULES = [
     (kind, words, re.compile("|".join(patterns), re.MULTILINE))

@@ -32,6 +32,10 @@ class JudgeSheet(Sheet):
     instructions: str = ""
     rationale: bool = True
 
+    @property
+    def shown(self) -> tuple[str, ...]:
+        return (*super().shown, self.prompt, self.reference or "")
+
 
 class JudgePrompt(Protocol):
     """A prompt and its parser: the object, module or class with these two functions that a judge's `prompt` names."""

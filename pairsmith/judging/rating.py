@@ -149,10 +149,23 @@ def asked_again(
     rows_of = zip(item.sheet.texts, made, latest, strict=True)
     wrong = [(text.mark, new["error"] or old["error"]) for text, old, new in rows_of if is_open(old)]
     replied = latest[0]["reply"] or made[0]["reply"]
-    complaint = render(WING, "_again.jinja", wrong=wrong)
+    complaint = render(WING, "_again.jinja", wrong=wrong, example=_example(item, replied))
     more = ({"role": "assistant", "content": replied}, {"role": "user", "content": complaint})
     request = replace(item.request, messages=(*item.request.messages, *more), sample=number)
     return replace(item, request=request)
+
+
+def _example(item: JudgeRequest, replied: str) -> str | None:
+    """A filled form for a judge that gave back the blanks of the one that it was to fill in; None for any other.
+
+    It is about no text of the sheet, so a judge that copies it rates nothing.
+    """
+    sheet = item.sheet
+    if item.readout != "text" or item.reader or f"<{sheet.scale.low} to {sheet.scale.high}" not in replied:
+        return None
+    (mark,) = nonces(1, [message["content"] for message in item.request.messages], "example", item.prompt_id)
+    reason = isinstance(sheet, JudgeSheet) and sheet.rationale
+    return render(WING, "_example.jinja", mark=mark, scale=sheet.scale, reason=reason, critique=item.aspect == CRITIQUE)
 
 
 def judge_requests(

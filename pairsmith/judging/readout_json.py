@@ -9,12 +9,21 @@ from pairsmith.judging.readout_values import as_read, holds_a_number, not_applic
 from pairsmith.judging.readouts import MARK, Read, Sheet
 from pairsmith.judging.wrapping import only_object, without_thoughts
 
+_DIGITS = re.compile(r"0|[1-9][0-9]{0,5}")
+_DIGITS_ALONE = re.compile(r"\s*(?P<quote>\"?)(?P<digits>0|[1-9][0-9]{0,5})(?P=quote)\s*")
 _ANY_MARK = re.compile(rf"\b{MARK}\b", re.IGNORECASE)
 
 
 def read_json(reply: str, sheet: Sheet) -> dict[str, Read]:
-    """Mark -> rating, from the only JSON object in a reply; it may be in a fence and have prose around it."""
+    """Mark -> rating, from the only JSON object in a reply; it may be in a fence and have prose around it.
+
+    Of a sheet with one text, the object need not have the mark, a rating may be digits in a string, and it may be all
+    that the reply has.
+    """
     reply = reply.lstrip("\ufeff")
+    alone = _DIGITS_ALONE.fullmatch(reply)
+    if alone and len(sheet.texts) == 1 and sheet.unbound and not sheet.may_quote(reply):
+        return {sheet.texts[0].mark: as_read(number_on_scale(int(alone["digits"]), sheet.scale))}
     body = reply if reply.lstrip().startswith("{") or not sheet.thoughts else without_thoughts(reply)
     try:
         value, around = only_object(body)
@@ -24,9 +33,15 @@ def read_json(reply: str, sheet: Sheet) -> dict[str, Read]:
     return {
         text.mark: Read(error="a rating beside the JSON object")
         if any(_may_rate(line, text.mark) for line in beside)
-        else _read_entry(value.get(text.mark), sheet)
+        else _read_entry(_entry(value, text.mark, sheet), sheet)
         for text in sheet.texts
     }
+
+
+def _entry(value: dict[str, Any], mark: str, sheet: Sheet) -> Any:
+    """What an object says of a text: under its mark or, where there is one text, in the object itself."""
+    unmarked = len(sheet.texts) == 1 and sheet.unbound and mark not in value and set(value) <= {"rationale", "rating"}
+    return value if unmarked else value.get(mark)
 
 
 def _may_rate(line: str, mark: str) -> bool:
@@ -44,6 +59,8 @@ def _read_entry(entry: Any, sheet: Sheet) -> Read:
     rationale = rationale.strip() or None if isinstance(rationale, str) else None
     if rating is None:
         return Read(rationale=rationale, error=not_applicable(sheet))
+    if len(sheet.texts) == 1 and isinstance(rating, str) and _DIGITS.fullmatch(rating):
+        rating = int(rating)
     return as_read(number_on_scale(rating, sheet.scale), rationale)
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pairsmith.judging.readout_values import as_read, written_rating
+from pairsmith.judging.readout_values import as_read, holds_a_number, written_rating
 from pairsmith.judging.readouts import MARK, Read, Sheet
 from pairsmith.judging.wrapping import table_rows, without_thoughts
 
@@ -48,6 +48,11 @@ _COULD_BE_A_RATING = re.compile(
     r"(?:\d|(?:one|two|three|four|five|six|seven|eight|nine|ten)\b|n/?\.?a\b|not applicable)",
     re.IGNORECASE,
 )
+# A rating without a label or a mark: alone on its line, or as the judges of MT-Bench write it, at the end of one.
+_ALONE = re.compile(r"[\s*_`(\[]{0,8}(?P<value>(?:0|[1-9][0-9]{0,5})(?:\s*/\s*(?P<of>[0-9]{1,6}))?)[\s*_`)\]]{0,8}\.?")
+_BRACKETED = re.compile(r"\[\[\s*(?P<value>0|[1-9][0-9]{0,5})\s*\]\]")
+_FRACTION = re.compile(r"\d\s*/\s*\d")
+_FINISHED = re.compile(r"[.!?。！？][\s\"'”’)*_`]*\Z")
 _INVISIBLE = dict.fromkeys(map(ord, "\u200b\u2060\ufeff"))
 _REASON = r"(?:rationale|reason|reasoning|explanation|feedback|critique|justification)"
 _LISTED = re.compile(r"\W{0,8}\d{1,2}[.)]\s+\S")
@@ -68,8 +73,9 @@ def read_text(reply: str, sheet: Sheet, cut: bool = False) -> dict[str, Read]:
     """Ratings from free text. A section runs from the line that begins with a text's mark to the next such line.
 
     `Rating <mark>:` lines and rows of tables count wherever they are. Only if a text has none of these, the plain
-    `Rating:` lines of its section count; and only if it has none of these either, `<mark>: 4`. Lines that disagree make
-    the rating null. The last line of a reply that was `cut` is ignored: a 1 may have been the beginning of a 10.
+    `Rating:` lines of its section count; only if it has none of these either, `<mark>: 4`; and at last, on a sheet of
+    one text, a rating that stands alone (`_alone`). Lines that disagree make the rating null. The last line of a reply
+    that was `cut` is ignored: a 1 may have been the beginning of a 10.
     """
     body = reply.replace("\r\n", "\n").replace("\r", "\n").translate(_INVISIBLE)
     if sheet.thoughts:
@@ -134,6 +140,8 @@ def _read_text(
         return Read(error="a rating without the text's mark, which may be a quotation")
     if not found and not plain and sheet.unbound:
         found = [line for line in _marks_with_values(lines) if line.mark == mark]
+    if not found and not plain and sheet.unbound and len(sheet.texts) == 1:
+        plain = _alone(section or [], sheet)
     if not found and section is None:
         return Read(error="no section for this text")
     beside = next((line.rationale for line in found if line.rationale), None)
@@ -171,6 +179,38 @@ def _rating_lines(lines: Sequence[str], pattern: re.Pattern[str]) -> list[_Ratin
                 value = "a list"
             found.append(_RatingLine(number, value.lstrip("*_`[(<\"' "), mark.lower() if mark else None))
     return found
+
+
+def _alone(lines: Sequence[str], sheet: Sheet) -> list[_RatingLine]:
+    """The rating in a reply about one text that has neither a label nor a mark, where nothing else can be meant by it.
+
+    It is all of the reply; or `[[4]]` at its end; or `4/5` or `4` in its last line, after a finished sentence. Another
+    number in the reply, or something alike in what the judge was shown, leaves in doubt which is meant.
+    """
+    said = [(number, line.strip()) for number, line in enumerate(lines) if line.strip()]
+    if not said:
+        return []
+    number, last = said[-1]
+    before = "\n".join(line for _, line in said[:-1])
+    bracketed = [*_BRACKETED.finditer("\n".join(line for _, line in said))]
+    if bracketed:
+        ends = last.rstrip(" .*_`").endswith(bracketed[0][0])
+        certain = len(bracketed) == 1 and ends and not any("[[" in text for text in sheet.shown)
+        return [_RatingLine(number, bracketed[0]["value"], None)] if certain else []
+    alone = _ALONE.fullmatch(last)
+    if not alone:
+        return []
+    if not before:
+        doubted = sheet.may_quote(last)
+    elif not _FINISHED.search(before) or _has_a_number(before):
+        doubted = True
+    else:
+        doubted = any(_FRACTION.search(text) if alone["of"] else _has_a_number(text) for text in sheet.shown)
+    return [] if doubted else [_RatingLine(number, alone["value"], None)]
+
+
+def _has_a_number(text: str) -> bool:
+    return any(letter.isdigit() for letter in text) or holds_a_number(text)
 
 
 def _marks_with_values(lines: Sequence[str]) -> list[_RatingLine]:

@@ -1,4 +1,4 @@
-"""The file formats of pairs: parquet, JSON lines, CSV for spreadsheets, and rows for KTO."""
+"""The file formats of pairs: parquet, JSON lines, CSV for spreadsheets, and rows for trainers of KTO and rewards."""
 
 from __future__ import annotations
 
@@ -12,13 +12,28 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pairsmith.storage.datafiles import CHAT
+from pairsmith.storage.datafiles import CHAT, MARGIN
 from pairsmith.text.templating import transcript
 
-CSV = ("prompt", "chosen", "rejected", "chosen_score", "rejected_score", "margin", "chosen_member", "rejected_member",
+CSV = ("prompt", "chosen", "rejected", "chosen_score", "rejected_score", MARGIN, "chosen_member", "rejected_member",
        "source", "prompt_id")  # fmt: skip
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet takes a cell that begins so for a formula
 KTO = pa.schema([("prompt", CHAT), ("completion", CHAT), ("label", pa.bool_()), ("prompt_id", pa.string())])
+REWARD = pa.schema([("chosen", CHAT), ("rejected", CHAT), ("prompt_id", pa.string())])
+
+
+def reward_rows(found: Iterable[dict[str, Any]], kept: Iterable[str] = ()) -> list[dict[str, Any]]:
+    """Pairs with their prompt left implicit: chosen and rejected are whole chats, which begin alike; and `kept` columns.
+
+    >>> row = {"prompt": ["Why?"], "chosen": ["So."], "rejected": ["No."], "prompt_id": "p", "source": "a"}
+    >>> reward_rows([row])
+    [{'chosen': ['Why?', 'So.'], 'rejected': ['Why?', 'No.'], 'prompt_id': 'p'}]
+    """
+    names = ("prompt_id", *kept)
+    return [
+        {side: row["prompt"] + row[side] for side in ("chosen", "rejected")} | {name: row[name] for name in names}
+        for row in found
+    ]
 
 
 def kto_rows(found: Iterable[dict[str, Any]], kept: Iterable[str] = ()) -> list[dict[str, Any]]:
@@ -76,6 +91,9 @@ class DataWriters:
         if group not in self._parquet:
             self._parquet[group] = pq.ParquetWriter(self._next_path(group, ".parquet"), schema)
         self._parquet[group].write_table(part)
+
+    def write_rows(self, group: str, schema: pa.Schema, part: list[dict[str, Any]]) -> None:
+        self.write(group, schema, pa.Table.from_pylist(part, schema=schema))
 
     def write_lines(self, group: str, part: list[dict[str, Any]]) -> None:
         if group not in self._lines:

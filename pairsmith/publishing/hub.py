@@ -41,7 +41,7 @@ def push_to_hub(recipe: Recipe, store: Store, published: Published) -> str | Non
             repo_type="dataset",
             folder_path=str(folder),
             commit_message=f"{recipe.name} {version.name}",
-            delete_patterns=["data/*", "kto/*", "jsonl/*", "csv/*"],
+            delete_patterns=["data/*", "kto/*", "reward/*", "jsonl/*", "csv/*"],
         )
     store.write_json("pushed.json", upload)
     return f"{api.endpoint}/datasets/{hub.repo_id}"

@@ -13,7 +13,7 @@ import pyarrow as pa
 from pairsmith.generation.pool import with_system
 from pairsmith.ids import canonical_json
 from pairsmith.publishing.kept_columns import KEPT
-from pairsmith.storage.datafiles import PREFERENCE, RATINGS
+from pairsmith.storage.datafiles import EARLIER, PAIRS, RATINGS
 from pairsmith.storage.schemas import rows
 from pairsmith.storage.tables import ShardTables
 
@@ -21,21 +21,28 @@ from pairsmith.storage.tables import ShardTables
 def content_digest(found: Iterable[dict[str, Any]]) -> int:
     """A digest of a set of rows in any order; the digest of two sets together is the sum of their digests.
 
-    It is the sum modulo 2^256 of the rows' sha256: https://doi.org/10.1007/3-540-69053-0_13 (AdHash).
+    Columns count under their names in tables, whichever they have. It is the sum modulo 2^256 of the rows' sha256:
+    https://doi.org/10.1007/3-540-69053-0_13 (AdHash).
     """
-    return sum(int(hashlib.sha256(canonical_json(row).encode()).hexdigest(), 16) for row in found) % 2**256
+    named = ({EARLIER.get(name, name): value for name, value in row.items()} for row in found)
+    return sum(int(hashlib.sha256(canonical_json(row).encode()).hexdigest(), 16) for row in named) % 2**256
 
 
 def to_table(found: list[dict[str, Any]]) -> pa.Table:
-    """Published rows as a shard holds them: with the columns that sources keep as JSON, where a row has any."""
+    """Rows as a shard's table: with the columns that sources keep as JSON, where a row has any.
+
+    `publish.write_data` gives the columns the names of published ones.
+    """
     if not any(KEPT in row for row in found):
-        return pa.Table.from_pylist(found, schema=PREFERENCE)
+        return pa.Table.from_pylist(found, schema=PAIRS)
     rows_found = [row | {KEPT: canonical_json(row[KEPT]) if KEPT in row else None} for row in found]
-    return pa.Table.from_pylist(rows_found, schema=PREFERENCE.append(pa.field(KEPT, pa.string())))
+    return pa.Table.from_pylist(rows_found, schema=PAIRS.append(pa.field(KEPT, pa.string())))
 
 
 def published_rows(tables: ShardTables) -> list[dict[str, Any]]:
     """The pairs of a shard in TRL's conversational preference format, with scores, ratings and provenance.
+
+    The columns are those of `datafiles.PAIRS`; `datafiles.as_published` gives them the names of published ones.
 
     Format: https://huggingface.co/docs/trl/dataset_formats
     """
@@ -47,7 +54,7 @@ def published_rows(tables: ShardTables) -> list[dict[str, Any]]:
     published = []
     for pair in rows(tables.pairs):
         prompt = prompts[pair["prompt_id"]]
-        row = {name: pair.get(name) for name in PREFERENCE.names}
+        row = {name: pair.get(name) for name in PAIRS.names}
         row["prompt"] = with_system(json.loads(prompt["messages"]), prompt["system_prompt"])
         row["source"] = prompt["source"]
         if kept := json.loads(prompt["extras"] or "{}").get(KEPT):

@@ -18,7 +18,7 @@ from pairsmith.about import __version__
 from pairsmith.config import Publishing, Recipe
 from pairsmith.errors import RunError
 from pairsmith.ids import draw, fingerprint
-from pairsmith.publishing.exports import KTO, DataWriters, kto_rows
+from pairsmith.publishing.exports import KTO, REWARD, DataWriters, kto_rows, reward_rows
 from pairsmith.publishing.kept_columns import Kinds, with_kept
 from pairsmith.publishing.parts import LEAST_ROWS_A_PART, ends_part, rows_a_part
 from pairsmith.reporting.agreement import Trust
@@ -26,11 +26,12 @@ from pairsmith.reporting.card import Models, recipe_yaml, render_card
 from pairsmith.reporting.changelog import changelog, measured, paid, render_changelog
 from pairsmith.reporting.failures import causes_of
 from pairsmith.reporting.page import render_report
+from pairsmith.reporting.repeats import Repeats
 from pairsmith.reporting.summary import Summary
 from pairsmith.reporting.summary_tables import reasons_text
 from pairsmith.storage import versions
 from pairsmith.storage.commits import Draft, commit
-from pairsmith.storage.datafiles import PREFERENCE
+from pairsmith.storage.datafiles import PREFERENCE, table_as_published
 from pairsmith.storage.decisions import deciding, now
 from pairsmith.storage.disk import file_digest
 from pairsmith.storage.fence import Fence
@@ -79,10 +80,15 @@ class Published:
 
 @dataclass(frozen=True)
 class Written:
-    """Rows to show of the data files that were written, and the number of files by group, such as `data/train`."""
+    """What is to be told of the data files that were written.
+
+    `shown`: rows to show; `files`: the number of files by group, such as `data/train`; `repeats`: texts that answer
+    many prompts.
+    """
 
     shown: list[dict[str, Any]]
     files: dict[str, int]
+    repeats: Repeats
 
 
 def publish(
@@ -147,9 +153,12 @@ def _new_version(
 
 
 def version_digest(content: int, publishing: Publishing) -> str:
-    """The digest of a version: of its pairs, the settings that form its files and, above 1, the revision of publish."""
+    """The digest of a version: of its pairs, the settings that form its files and, above 2, the revision of publish.
+
+    Revision 2 gave a column another name: pairs that revision 1 published are the same content.
+    """
     plan, revision = publishing.model_dump(mode="json", exclude={"hub", "approval", "keep"}), REVISIONS["publish"]
-    return fingerprint(f"{content:064x}", plan, *([revision] if revision > 1 else []))
+    return fingerprint(f"{content:064x}", plan, *([revision] if revision > 2 else []))
 
 
 def _found_again(recipe: Recipe, store: Store, all_versions: History, found: Version) -> Published:
@@ -213,8 +222,11 @@ def _write_pages(
 ) -> None:
     """Write card, report and recipe."""
     hub, text = recipe.publishing.hub, recipe_yaml(recipe)
-    where = hub.repo_id if hub else store.files.url_through(LATEST, f"versions/{about['version']}")
-    summary, usage = findings.summary, findings.usage
+    url = store.files.url_through(LATEST, f"versions/{about['version']}")
+    where = hub.repo_id if hub else "" if store.files.local_path("") or url.startswith("file:") else url
+    usage, summary = findings.usage, findings.summary
+    if recipe.pairing.guard.repeated is None:  # otherwise they are flags, and counted among them
+        summary = written.repeats.counted_in(summary)
     card = render_card(recipe, summary, where, written.files, about["digest"], findings.models, usage, changed)
     tables = findings.trust.titled()
     page = render_report(recipe, summary, written.shown, refused_rows(store), tables, usage, recipe_text=text)
@@ -234,23 +246,27 @@ def write_data(
 ) -> Written:
     """Write all data files from tables of pairs, in parts of about so many rows. All tables have the same columns."""
     shown, kept = list[dict[str, Any]](), recipe.prompts.kept
+    repeats = Repeats()
     with DataWriters(folder) as writers:
-        for table in tables:
+        for table in map(table_as_published, tables):
             shown = first_drawn(shown, table)
+            repeats.add(table)
             for split, part in by_split(table, recipe.publishing).items():
                 own = [part.schema.field(name) for name in kept]
                 writers.write(f"data/{split}", pa.schema([*PREFERENCE, *own]), part)
                 if "kto" in recipe.publishing.exports:
-                    schema = pa.schema([*KTO, *own])
                     rows = kto_rows(part.to_pylist(), kept)
-                    writers.write(f"kto/{split}", schema, pa.Table.from_pylist(rows, schema=schema))
+                    writers.write_rows(f"kto/{split}", pa.schema([*KTO, *own]), rows)
+                if "reward" in recipe.publishing.exports:
+                    rows = reward_rows(part.to_pylist(), kept)
+                    writers.write_rows(f"reward/{split}", pa.schema([*REWARD, *own]), rows)
                 if "jsonl" in recipe.publishing.exports:
                     writers.write_lines(f"jsonl/{split}", part.to_pylist())
                 if "csv" in recipe.publishing.exports:
                     writers.write_cells(f"csv/{split}", part.to_pylist(), kept)
             if ends_part(table, rows_a_part):
                 writers.end_part()
-    return Written(shown, dict(writers.parts))
+    return Written(shown, dict(writers.parts), repeats)
 
 
 def first_drawn(shown: list[dict[str, Any]], table: pa.Table) -> list[dict[str, Any]]:

@@ -17,8 +17,10 @@ from pairsmith.text.templating import render
 
 Models = list[dict[str, Any]]  # a row per model of a run: role, name, model, revision
 
+_CONFIGS = {"default": "data", "kto": "kto", "reward": "reward"}  # what `load_dataset` and the Hub's viewer offer
 _EXPORTS = {
     "kto": '`load_dataset(..., "kto")` (prompt, completion, label)',
+    "reward": '`load_dataset(..., "reward")` (chosen and rejected as whole chats, which begin with the prompt)',
     "jsonl": "`jsonl/` (one pair a line)",
     "csv": "`csv/` (for spreadsheets; what looks like a formula begins with an apostrophe)",
 }
@@ -36,7 +38,8 @@ def render_card(
 ) -> str:
     """README.md with the YAML front matter that the Hub and `load_dataset` read.
 
-    `usage`: from `usage_table`; `changed`: from `render_changelog`.
+    `where`: what `load_dataset` opens, or a URL of which `pairsmith export` makes a folder; empty for a folder of this
+    machine, whose path the card does not name. `usage`: from `usage_table`; `changed`: from `render_changelog`.
     """
     exports = [text for name, text in _EXPORTS.items() if name in recipe.publishing.exports]
     written = recipe_yaml(recipe).strip()
@@ -60,6 +63,8 @@ def render_card(
             scores=score_meaning(recipe),
             alike=similarity_meaning(recipe),
             recipe_yaml=written,
+            brought=_judges(recipe, given=True),
+            asked=_judges(recipe, given=False),
         )
         + "\n"
     )
@@ -68,7 +73,7 @@ def render_card(
 def _front_matter(recipe: Recipe, pairs: int, files: dict[str, int], digest: str) -> str:
     """The YAML that the Hub and `load_dataset` read; `files`: how many each group has, such as `data/train`."""
     configs = []
-    for name, folder in (("default", "data"), ("kto", "kto")):
+    for name, folder in _CONFIGS.items():
         groups = sorted((group for group in files if group.startswith(f"{folder}/")), reverse=True)
         if groups:
             names = {group: f"{group}{'-*' if files[group] > 1 else ''}-{digest[:12]}.parquet" for group in groups}
@@ -77,11 +82,24 @@ def _front_matter(recipe: Recipe, pairs: int, files: dict[str, int], digest: str
     front = {
         "license": recipe.publishing.license,
         "language": list(recipe.publishing.language) or None,
-        "tags": ["preference", "dpo", "synthetic", "pairsmith"],
+        "task_categories": ["text-generation"],
+        "tags": ["preference", "dpo", *_trained_on(files), "rlhf", "trl", "synthetic", "pairsmith"],
         "size_categories": [_size_category(pairs)],
         "configs": configs,
     }
     return yaml.safe_dump({k: v for k, v in front.items() if v}, sort_keys=False).strip()
+
+
+def _trained_on(files: dict[str, int]) -> list[str]:
+    """The kinds of training, beside DPO, for which there are files in their own form."""
+    folders = {group.partition("/")[0] for group in files}
+    return [tag for folder, tag in (("kto", "kto"), ("reward", "reward-model")) if folder in folders]
+
+
+def _judges(recipe: Recipe, given: bool) -> str:
+    """The names of the judges whose ratings came with the sources, or of those that were asked for theirs."""
+    judges = recipe.rating.judges if recipe.rating else ()
+    return ", ".join(markdown_text(judge.name) for judge in judges if judge.is_given == given)
 
 
 def score_meaning(recipe: Recipe) -> str:

@@ -17,10 +17,10 @@ import numpy as np
 import pandas as pd
 
 from pairsmith.errors import DataError
-from pairsmith.storage.datafiles import File, at, beginning, code, column_batches, published_files
+from pairsmith.storage.datafiles import MARGIN, File, at, beginning, code, column_batches, published_files
 
 _CODES = ("prompt_id", "chosen", "rejected")  # kept as hashes
-_NUMBERS = ("chosen_score", "rejected_score", "margin")
+_NUMBERS = {"chosen_score": "chosen score", "rejected_score": "rejected score", MARGIN: "margin"}  # in words
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ def _shifts(joined: pd.DataFrame) -> tuple[Shift, ...]:
         weights = known["matched"].to_numpy()
         if count := int(weights.sum()):
             means = [float((known[f"{name}_{side}"].to_numpy() * weights).sum() / count) for side in "ab"]
-            shifts.append(Shift(name.replace("_", " "), count, *means))
+            shifts.append(Shift(_NUMBERS[name], count, *means))
     return tuple(shifts)
 
 
@@ -193,7 +193,7 @@ def _flips(flipped: pd.DataFrame, files_a: Sequence[File], files_b: Sequence[Fil
     rows_a, rows_b = flipped["row_a"].tolist(), flipped["row_b"].tolist()
     prompts, names = at(files_a, "prompt", rows_a), at(files_a, "prompt_id", rows_a)
     chosen_a, chosen_b = at(files_a, "chosen_id", rows_a), at(files_b, "chosen_id", rows_b)
-    margins_a, margins_b = at(files_a, "margin", rows_a), at(files_b, "margin", rows_b)
+    margins_a, margins_b = at(files_a, MARGIN, rows_a), at(files_b, MARGIN, rows_b)
     return tuple(
         Flip(names[x], beginning(prompts[x]), chosen_a[x], chosen_b[y], margins_a[x], margins_b[y])
         for x, y in zip(rows_a, rows_b, strict=True)

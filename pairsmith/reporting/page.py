@@ -12,6 +12,7 @@ from pairsmith.reporting import charts, summary_tables, word_diff
 from pairsmith.reporting.failures import failure_table
 from pairsmith.reporting.markdown import Table, markdown_table
 from pairsmith.reporting.summary import Summary
+from pairsmith.storage.datafiles import as_published
 from pairsmith.text.templating import render
 
 WING = "pairsmith.reporting"
@@ -30,7 +31,7 @@ def render_report(
 
     `judging`: title -> table about the judges; `usage`: from `usage_table`; `recipe_text`: the recipe as published.
     """
-    rows = {"judging": judging or {}, "usage": usage or [], "refused": refused, "shown": shown}
+    rows = {"judging": judging or {}, "usage": usage or [], "refused": refused, "shown": [*map(as_published, shown)]}
     rows["failures"] = failure_table(summary.failures)
     tools = {"charts": charts, "tables": summary_tables, "word_diff": word_diff, "csp_hash": _csp_hash}
     return render(WING, "report.html.jinja", recipe=recipe, summary=summary, recipe_text=recipe_text, **rows, **tools)

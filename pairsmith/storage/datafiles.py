@@ -1,9 +1,12 @@
-"""The data files of a version: their columns, and reading them a batch at a time."""
+"""The data files of a version: their columns, and reading them a batch at a time.
+
+A column that had another name in earlier versions is read under either name, and given under its name of today.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,16 +40,36 @@ RATINGS = pa.list_(
         ]
     )
 )
+MARGIN = "score_margin"  # chosen score less rejected score; trainers take a column `margin` as a part of their loss
+EARLIER = {MARGIN: "margin"}  # column -> its name in tables, and in versions published by 0.1.0
 PREFERENCE = pa.schema(
     [("prompt", CHAT), ("chosen", CHAT), ("rejected", CHAT)]
     + [(f"{side}_{what}", kind) for side in ("chosen", "rejected") for what, kind in (
         ("score", pa.float64()), ("member", pa.string()), ("model", pa.string()), ("id", pa.string()),
         ("ratings", RATINGS))]
-    + [("margin", pa.float64()), ("similarity", pa.float64()), ("strategy", pa.string())]
+    + [(MARGIN, pa.float64()), ("similarity", pa.float64()), ("strategy", pa.string())]
     + [("source", pa.string()), ("prompt_id", pa.string())]
 )  # fmt: skip
+PAIRS = pa.schema([field.with_name(EARLIER.get(field.name, field.name)) for field in PREFERENCE])  # of a shard's table
 READ = ("prompt_id", "prompt", "chosen", "rejected", "chosen_id", "rejected_id", "chosen_member", "chosen_score",
-        "rejected_score", "margin")  # fmt: skip
+        "rejected_score", MARGIN)  # fmt: skip
+
+
+def as_published(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A pair with the names of today's columns, whichever names it has.
+
+    >>> as_published({"margin": 0.5, "source": "a"})
+    {'score_margin': 0.5, 'source': 'a'}
+    """
+    return {_TODAY.get(name, name): value for name, value in row.items()}
+
+
+def table_as_published(pairs: pa.Table) -> pa.Table:
+    """A table of pairs with the names of today's columns, whichever names it has."""
+    return pairs.rename_columns([_TODAY.get(name, name) for name in pairs.column_names])
+
+
+_TODAY = {earlier: name for name, earlier in EARLIER.items()}
 
 
 @dataclass(frozen=True)
@@ -99,7 +122,7 @@ def first_pairs(files: Sequence[File], many: int) -> list[dict[str, Any]]:
     for file in files:
         with _opened(file, PREFERENCE.names) as parquet:
             for batch in parquet.iter_batches(batch_size=many):
-                found += batch.to_pylist()
+                found += map(as_published, batch.to_pylist())
                 if len(found) >= many:
                     return found[:many]
     return found
@@ -126,8 +149,9 @@ def column_batches(files: Sequence[File], columns: Sequence[str]) -> Iterator[li
     """The values of columns, batch by batch. Raises DataError where a file is damaged or foreign."""
     for file in files:
         with _opened(file) as parquet:
-            for batch in parquet.iter_batches(batch_size=BATCH, columns=list(columns)):
-                yield [batch.column(name) for name in columns]
+            names = [_name_in(parquet.schema_arrow, column) for column in columns]
+            for batch in parquet.iter_batches(batch_size=BATCH, columns=names):
+                yield [batch.column(name) for name in names]
 
 
 def rows_of(files: Sequence[File]) -> Iterator[dict[str, Any]]:
@@ -135,7 +159,7 @@ def rows_of(files: Sequence[File]) -> Iterator[dict[str, Any]]:
     for file in files:
         with _opened(file) as parquet:
             for batch in parquet.iter_batches(batch_size=BATCH):
-                yield from batch.to_pylist()
+                yield from map(as_published, batch.to_pylist())
 
 
 @contextmanager
@@ -151,12 +175,18 @@ def _opened(file: File, names: Sequence[str] = READ) -> Iterator[pq.ParquetFile]
             pq.ParquetFile(source, buffer_size=BUFFER, pre_buffer=False) as parquet,  # else a whole column at once
         ):
             schema = parquet.schema_arrow
-            wrong = [n for n in names if n not in schema.names or schema.field(n).type != PREFERENCE.field(n).type]
+            kinds = {name: schema.field(name).type for name in schema.names}
+            wrong = [name for name in names if kinds.get(_name_in(schema, name)) != PREFERENCE.field(name).type]
             if wrong:
                 raise DataError(f"{file}: not a dataset of pairsmith's: columns {', '.join(wrong)} absent or foreign")
             yield parquet
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{file}: cannot be read: {error}") from error
+
+
+def _name_in(schema: pa.Schema, column: str) -> str:
+    """The name that a column has in a file."""
+    return column if column in schema.names else EARLIER.get(column, column)
 
 
 def at(files: Sequence[File], column: str, rows: Sequence[int]) -> dict[int, Any]:

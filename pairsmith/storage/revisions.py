@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pairsmith.config import Recipe
 
-REVISIONS = {"load": 2, "generate": 2, "evolve": 1, "rate": 2, "survey": 1, "pair": 2, "publish": 1}
+REVISIONS = {"load": 2, "generate": 2, "evolve": 2, "rate": 2, "survey": 2, "pair": 2, "publish": 2}
 _SHARDS = ("generate", "evolve", "rate", "survey", "pair")  # the steps of a shard, in their order
 
 

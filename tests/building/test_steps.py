@@ -76,7 +76,7 @@ def test_the_steps_give_the_pairs_that_build_gives(echo_recipe: Callable[..., Re
     built = Dataset(f"{recipe.workspace}/echo").pairs()
     assert len(built) > 10
     assert texts(pairs) == texts(built)
-    same = ["prompt_id", "chosen_id", "chosen_score", "rejected_id", "rejected_score", "margin", "similarity"]
+    same = ["prompt_id", "chosen_id", "chosen_score", "rejected_id", "rejected_score", "score_margin", "similarity"]
     both = [each[same].sort_values("prompt_id", ignore_index=True) for each in (pairs, built)]
     pd.testing.assert_frame_equal(*both)
 
@@ -88,8 +88,8 @@ def test_a_survey_over_all_rows_gives_the_pairs_that_build_gives(echo_recipe: Ca
     build(recipe)
     built, pairs = Dataset(f"{recipe.workspace}/echo").pairs(), pair(rated, recipe)
     assert texts(pairs) == texts(built)
-    assert sorted(pairs["margin"]) == sorted(built["margin"])
-    assert sorted(pairs["margin"]) != sorted(pair(rated, plain)["margin"])
+    assert sorted(pairs["score_margin"]) == sorted(built["score_margin"])
+    assert sorted(pairs["score_margin"]) != sorted(pair(rated, plain)["score_margin"])
 
 
 def test_a_text_that_is_repeated_is_dropped(recipe: Row) -> None:
@@ -227,7 +227,7 @@ def test_a_score_alone_is_enough_to_pair(recipe: Row) -> None:
     rows = answers("good", "bad", "middling", "", score=[9.5, -2, 3, 99], completion_id=[0, 1, 2, 3])
     (made,) = pair(rows, {"workspace": recipe["workspace"]})
     assert (made["chosen_id"], made["rejected_id"]) == ("0", "1")
-    assert (made["chosen_score"], made["rejected_score"], made["margin"]) == (9.5, -2, 11.5)
+    assert (made["chosen_score"], made["rejected_score"], made["score_margin"]) == (9.5, -2, 11.5)
 
 
 def test_strategies_whose_names_stand_in_the_mapping_alone(recipe: Row, asked: Counter[str]) -> None:

@@ -28,6 +28,7 @@ from pairsmith.status import datasets_of, versions_of
 from pairsmith.storage import versions
 from pairsmith.storage.addresses import named_version
 from pairsmith.storage.datafiles import data_files
+from pairsmith.storage.dataset import Dataset
 from pairsmith.storage.store import Store
 from pairsmith.storage.tables import rated_refs
 from pairsmith_flows.cli.terminal import read_pairs
@@ -102,6 +103,7 @@ def test_versions_are_compared_and_shown(store: Store) -> None:
     assert latest is not None
     assert len(pairs) == latest.pairs
     assert {pair["source"] for pair in pairs} == {"prompts.jsonl", "sheets"}
+    assert Dataset(store.root).pairs("v0002")["score_margin"].gt(0).all()  # the files have it as `margin`
 
 
 def test_a_new_decision_goes_on_from_the_old_ones(store: Store) -> None:

@@ -42,7 +42,7 @@ def recipe(echo_recipe: Build, tmp_path: Path) -> Recipe:
         for n in range(9)
     ]
     source.write_text("".join(json.dumps(row | {"source": "a" if row != rows[5] else "b"}) + "\n" for row in rows))
-    exports = {"exports": ["jsonl", "csv", "kto"]}
+    exports = {"exports": ["jsonl", "csv", "kto", "reward"]}
     return echo_recipe(9, prompts={"sources": [{"path": str(source)}]}, shard_size=4, publishing=exports)
 
 

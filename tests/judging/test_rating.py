@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import pytest
 
 from pairsmith.config import Judge, Rating
-from pairsmith.judging.rating import judge_requests, rate, shuffled, to_rows
+from pairsmith.judging.rating import asked_again, judge_requests, rate, shuffled, to_rows
+from pairsmith.judging.readout_text import read_text
 from pairsmith.ledger.ledger import Ledger
 from pairsmith.llms.echo import Echo
 from pairsmith.llms.recorded import Recorded
@@ -149,6 +151,39 @@ def test_what_could_not_be_read_is_asked_for_again_with_what_was_wrong() -> None
     assert marks["c1"] in told
     assert marks["c3"] in told
     assert marks["c0"] not in told
+
+
+@pytest.mark.parametrize("protocol", ["listwise", "pointwise"])
+def test_a_judge_that_gives_back_the_blanks_is_shown_a_filled_form(protocol: Any) -> None:
+    one, texts = judge(protocol=protocol), TEXTS[:1]
+    (item,) = asked(one, texts, aspects=("overall",))
+    blank = item.request.messages[-1]["content"].rpartition("nothing else:\n\n")[2]
+    assert re.search(r"Rating \w{6}: <1 to 5>", blank)
+    llm = Scripted(blank, f"Rating {item.sheet.texts[0].mark}: 2")
+    config = Rating(judges=(one,), aspects=("overall",))
+    (row,) = rows(rate(frame("prompts", [PROMPT]), frame("completions", texts), config, one, llm))
+    assert row["rating"] == 2
+    told = llm.asked[1].messages[3]["content"]
+    example = told[told.index("### Text") :].partition("\n\n")[0]
+    assert re.fullmatch(r"### Text \w{6}\nRationale: .+\nRating \w{6}: 4", example)
+    assert item.sheet.texts[0].mark not in example
+    assert read_text(example, item.sheet)[item.sheet.texts[0].mark].rating is None  # where it is copied
+
+
+def test_only_blanks_bring_an_example_so_other_requests_stay_as_they_were() -> None:
+    one = judge()
+    llm = Scripted("no format at all", "no format at all")
+    config = Rating(judges=(one,), aspects=("overall",))
+    rate(frame("prompts", [PROMPT]), frame("completions", TEXTS), config, one, llm)
+    assert "### Text" not in llm.asked[1].messages[3]["content"]
+    assert "### Text" not in asked_again(*_blank(judge(readout="json"))).request.messages[-1]["content"]
+
+
+def _blank(one: Judge) -> tuple[Any, list[Any], list[Any]]:
+    """A request, and the rows of a reply that gives back a blank."""
+    (item,) = asked(one, aspects=("overall",))
+    made = to_rows(item, Reply("<1 to 5>", "stop"), one, WHO)
+    return item, made, made
 
 
 @pytest.mark.parametrize("reasks", [0, 1, 3])

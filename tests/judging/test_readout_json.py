@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -15,11 +16,43 @@ def test_json() -> None:
     assert read_json(f"```json\n{json.dumps(entries)}\n```", SHEET)[MARKS[0]] == Read(1, 1.0, "why")
 
 
-@pytest.mark.parametrize("rating", ["4", True, 4.5, 9, 10**400, None, [4], {"value": 4}])
+@pytest.mark.parametrize("rating", ["4.0", "four", "4 or 5", "9", True, 4.5, 9, 10**400, None, [4], {"value": 4}])
 def test_json_takes_only_whole_numbers_on_the_scale(rating: object) -> None:
     found = read_json(json.dumps({MARKS[0]: {"rating": rating}}), ONE)[MARKS[0]]
     assert found.rating is None
     assert found.error
+
+
+@pytest.mark.parametrize(
+    ("said", "rating"),
+    [
+        ('{"a1b2c3": {"rating": "4"}}', 4),
+        ('{"rationale": "Clear.", "rating": 4}', 4),
+        ('{"rating": "4"}', 4),
+        ("4", 4),
+        (' "4"\n', 4),
+        ("44", None),
+        ("4 5", None),
+        ('{"rating": 4, "score": 5}', None),
+        ('{"d4e5f6": {"rating": 4}}', None),
+        ('{"rating": 4}{"rating": 5}', None),
+    ],
+)
+def test_of_one_text_a_rating_needs_no_mark_and_may_be_digits(said: str, rating: int | None) -> None:
+    assert read_json(said, ONE)[MARKS[0]].rating == rating
+    assert read_json(said, replace(ONE, unbound=False))[MARKS[0]].rating == (4 if "a1b2c3" in said else None)
+
+
+@pytest.mark.parametrize("text", ["4", "It is so.\n**4**"])
+def test_digits_that_a_text_holds_alone_may_be_a_quotation(text: str) -> None:
+    sheet = replace(ONE, texts=(replace(ONE.texts[0], text=text),))
+    assert read_json('"4"', sheet)[MARKS[0]].rating is None
+    assert read_json('"5"', sheet)[MARKS[0]].rating == 5
+
+
+@pytest.mark.parametrize("said", ['{"a1b2c3": {"rating": "4"}}', '{"rating": 4}', "4"])
+def test_of_several_texts_none_of_this_is_read(said: str) -> None:
+    assert {read.rating for read in read_json(said, SHEET).values()} == {None}
 
 
 def test_json_with_a_double_key_is_null() -> None:

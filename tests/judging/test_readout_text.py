@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import re
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pairsmith.judging.own_prompt import JudgeSheet
 from pairsmith.judging.readout_text import could_be_quoted, read_text
 from pairsmith.judging.readouts import NOT_APPLICABLE, Sheet
 from tests.judging.sheets import GOOD, MARKS, ONE, SHEET, THREE, ratings, section
@@ -287,3 +290,59 @@ def test_long_replies_are_read_in_a_moment(reply: str) -> None:
     read_text(reply, THREE)
     could_be_quoted(reply)
     assert time.process_time() - begun < 3  # one that backtracks takes minutes
+
+
+@pytest.mark.parametrize(
+    ("reply", "rating"),
+    [
+        ("4", 4), (" **4** \n", 4), ("4/5", 4), ("(4 / 5).", 4), ("[[4]]", 4), ("<think>3 or 5?</think>\n4", 4),
+        ("### Text a1b2c3\n4", 4),
+        ("Clear, and it says why.\n\n4/5", 4), ("Right in all. [[4]]", 4), ("It is short.\n**[[4]]**", 4),
+        ("It has 2 errors, and is clear.\n\n[[4]]", 4),
+        ("4 reasons why it is good", None), ("4. Clear and right", None), ("It is clear.\n\n4", None), ("4/10", None),
+        ("[[8]]", None), ("4\n5", None), ("4/5\n\n3/5", None), ("[[4]] or [[5]]", None), ("[[4]]\n\n[[5]]", None),
+        ("[[4]] is what I thought at first.", None), ("The result should be\n4/5", None), ("4.5", None), ("-4", None),
+        ("Two of its claims are wrong.\n\n4/5", None), ("1. Clear.\n2. Right.\n\n4/5", None), ("four", None),
+        ("4 5", None), ("4,000", None), ("04", None), ("[4]", 4), ("[[4, 5]]", None), ("4%", None),
+        ("44", None), ("0", None),
+    ],
+)  # fmt: skip
+def test_a_rating_alone_is_read_for_one_text_where_nothing_else_can_be_meant(reply: str, rating: int | None) -> None:
+    assert ratings(reply, ONE) == [rating]
+    assert ratings(reply, SHEET) == [None, None, None]
+    assert ratings(reply, replace(ONE, unbound=False)) == [None]
+
+
+@pytest.mark.parametrize(
+    ("shown", "reply"),
+    [("4", "4"), ("The list is [[1, 2]].", "Right. [[4]]"), ("It is 8/10 of all.", "Reduce it further.\n\n4/5")],
+)
+@pytest.mark.parametrize("where", ["text", "prompt", "reference"])
+def test_what_a_judge_may_quote_is_no_rating_of_its_own(shown: str, reply: str, where: str) -> None:
+    texts = (replace(ONE.texts[0], text=shown if where == "text" else "Bread rises."),)
+    more = {} if where == "text" else {where: shown}
+    assert ratings(reply, JudgeSheet(texts, ONE.scale, False, **more)) == [None]
+    assert ratings(reply, ONE) == [4]
+
+
+def test_a_rating_alone_that_may_be_cut_is_none() -> None:
+    assert read_text("1", ONE, cut=True)[MARKS[0]].rating is None
+    assert read_text("Clear.\n\n1", ONE, cut=True)[MARKS[0]].rating is None
+
+
+@pytest.mark.parametrize(
+    ("text", "rating"), [("Bread rises.", 4), ("Bread rises in 4 hours.", None), ("Two rise.", None)]
+)
+def test_a_number_below_a_sentence_is_read_where_nothing_shown_has_one(text: str, rating: int | None) -> None:
+    sheet = replace(ONE, texts=(replace(ONE.texts[0], text=text),))
+    assert ratings("It is clear.\n\n4", sheet) == [rating]
+    assert ratings("The right number is\n\n4", sheet) == [None]
+
+
+@given(st.text(alphabet="abc 45/10.[]\n*-:", max_size=30))
+def test_a_rating_alone_is_the_only_number_of_its_reply(reply: str) -> None:
+    """Whatever else a reply holds: where something is read, no other digit stands in it but what it is out of."""
+    (found,) = ratings(reply, ONE)
+    numbers = re.findall(r"\d+", reply)
+    if found is not None and "[[" not in reply:
+        assert numbers in ([str(found)], [str(found), "5"])

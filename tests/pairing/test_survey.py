@@ -218,8 +218,8 @@ def test_a_margin_is_less_what_the_lengths_are_worth_and_scores_are_as_given(bui
     for row in rows:
         longer = log_length(row["chosen"][0]["content"]) - log_length(row["rejected"][0]["content"])
         raw = row["chosen_score"] - row["rejected_score"]
-        assert row["margin"] == pytest.approx(raw - slope * longer)
-        assert row["margin"] > 0 != raw
+        assert row["score_margin"] == pytest.approx(raw - slope * longer)
+        assert row["score_margin"] > 0 != raw
         given = [one["score"] for one in row["chosen_ratings"]]
         assert row["chosen_score"] == pytest.approx(sum(given) / len(given))
     report = Path(made.folder, "report.html").read_text()

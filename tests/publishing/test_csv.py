@@ -54,4 +54,4 @@ def test_any_other_text_stays_as_it_is(echo_recipe: Build, tmp_path: Path, text:
 
 def test_numbers_stay_numbers_though_a_minus_begins_them(echo_recipe: Build, tmp_path: Path) -> None:
     found = cells(echo_recipe, tmp_path, "x")
-    assert (found["chosen_score"], found["rejected_score"], found["margin"]) == ("-1.5", "-2.0", "0.5")
+    assert (found["chosen_score"], found["rejected_score"], found["score_margin"]) == ("-1.5", "-2.0", "0.5")

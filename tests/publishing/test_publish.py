@@ -43,7 +43,7 @@ def test_load_dataset_opens_the_folder_in_trl_format(echo_recipe: Build) -> None
     assert row["prompt"][-1]["role"] == "user"
     assert [message["role"] for message in row["chosen"]] == ["assistant"]
     assert row["chosen"] != row["rejected"]
-    assert row["chosen_score"] - row["rejected_score"] == pytest.approx(row["margin"])
+    assert row["chosen_score"] - row["rejected_score"] == pytest.approx(row["score_margin"])
     assert {rating["aspect"] for rating in row["chosen_ratings"]} == {"helpfulness", "honesty"}
     kto = datasets.load_dataset(published.folder, "kto")["train"]
     assert set(kto.column_names) == {"prompt", "completion", "label", "prompt_id"}

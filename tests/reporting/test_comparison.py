@@ -232,6 +232,20 @@ def test_what_is_no_data_set_is_named(version: Callable[..., Path], tmp_path: Pa
             compare(folder, good)
 
 
+def test_a_margin_is_read_by_its_earlier_name_and_by_todays(version: Callable[..., Path]) -> None:
+    rows = [row("1", "x", "y"), row("2", "x", "y", (5, 1))]
+    earlier, today = version("earlier", rows), version("today", rows)
+    file = today / "data" / "train-0.parquet"
+    pq.write_table(pq.read_table(file).rename_columns(datafiles.PREFERENCE.names), file)
+    found = compare(earlier, today)
+    assert counts(found) == (2, 2, 0, 0, 0)
+    assert [(shift.what, shift.a, shift.b) for shift in found.of_kept if shift.what == "margin"] == [("margin", 3, 3)]
+    for folder in (earlier, today):
+        files = datafiles.published_files(folder)
+        assert [pair["score_margin"] for pair in datafiles.first_pairs(files, 2)] == [2, 4]
+        assert [list(pair) for pair in datafiles.rows_of(files)] == 2 * [datafiles.PREFERENCE.names]
+
+
 def test_the_command(version: Callable[..., Path], tmp_path: Path) -> None:
     a = version("a", [row("1", "x", "y"), row("\x1b[31m[red]2", "x", "y")], [row("only a", "x", "y")])
     b = version("b", [row("1", "x", "y"), row("\x1b[31m[red]2", "y", "x", (3, 2.5))])

@@ -439,7 +439,7 @@ def test_a_recipe_with_a_reward_model_alone_runs_and_a_rerun_asks_nothing(echo_r
         assert row["chosen_ratings"][0]["rating"] is None
     again, _, calls = run(recipe)
     assert (again.version, again.new, calls) == (published.version, False, {})
-    wide = max(row["margin"] for row in pq.read_table(file).to_pylist())
+    wide = max(row["score_margin"] for row in pq.read_table(file).to_pylist())
     fewer = reward_recipe(echo_recipe, folder, pairing={"min_margin": wide})
     assert run(fewer)[1].pairs == 1
 

@@ -43,6 +43,7 @@ def answer(request: Request, drawn: int) -> Reply:
         4: words(5, drawn) + "\n[END]",
         5: asked.rpartition("]\n")[0].rpartition("\n[END")[0].rpartition("]\n")[2].upper() or asked.splitlines()[-1],
         6: "As an AI language model, I will not.",
+        9: f"Voici la réponse améliorée :\n\n{words(6, drawn)}\n\n---\n\nI made it more detailed by adding words.",
     }
     if drawn % 10 in (7, 8):
         return Reply("", error="no", final=drawn % 10 == 7)

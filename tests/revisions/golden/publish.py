@@ -15,7 +15,13 @@ from tests.revisions.golden.rows import COUNT, Row, number, words
 
 SETTINGS = (
     {},
-    {"test_fraction": 0.3, "seed": 2, "exports": ("kto", "jsonl", "csv"), "license": "mit", "language": ("en",)},
+    {
+        "test_fraction": 0.3,
+        "seed": 2,
+        "exports": ("kto", "reward", "jsonl", "csv"),
+        "license": "mit",
+        "language": ("en",),
+    },
     {"test_fraction": 0.5, "exports": ("csv",), "approval": "required"},
 )
 
