@@ -45,7 +45,6 @@ from pairsmith.stages.publish import gate_table, publish_run, push
 from pairsmith.stages.rate import rate_shard
 from pairsmith.stages.survey import merge_surveys, survey_shard
 from pairsmith.stages.wiring import is_in_batches
-from pairsmith.storage.datafiles import as_published
 from pairsmith.storage.fence import Fence, fence_key
 from pairsmith.storage.store import Store
 from pairsmith.storage.tables import published_ref
@@ -348,4 +347,4 @@ def preview(
             open_ledger(small.ledger_url, one).uses.forget(place_of(store))
         _stop_at(failures)
         tables = (store.read_arrow(published_ref(shard)) for shard in loaded.shards)
-        return [as_published(with_values(row)) for table in tables for row in table.to_pylist()]
+        return [with_values(row) for table in tables for row in table.to_pylist()]

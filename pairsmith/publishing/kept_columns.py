@@ -12,6 +12,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from pairsmith.storage.datafiles import as_published
+
 KEPT = "kept"
 _TYPES = {
     "true or false": pa.bool_(),
@@ -53,9 +55,9 @@ def with_kept(table: pa.Table, names: Sequence[str], kinds: Kinds) -> pa.Table:
 
 
 def with_values(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of a shard's pairs with the values of its kept columns, as they are, in place of `kept`."""
+    """A row of a shard's pairs as it is published, with the values of its kept columns, as they are, for `kept`."""
     held = json.loads(row.get(KEPT) or "{}")
-    return {**{name: value for name, value in row.items() if name != KEPT}, **held}
+    return as_published({name: value for name, value in row.items() if name != KEPT}) | held
 
 
 def _kind(value: Any) -> str:

@@ -138,10 +138,10 @@ def count(files: Sequence[File]) -> int:
 
 
 def column_names(files: Sequence[File]) -> list[str]:
-    """The columns of a version: those of `PREFERENCE`, and those that its sources keep."""
+    """The columns of a version, under their names of today: those of `PREFERENCE`, and those that its sources keep."""
     for file in files:
         with _opened(file) as parquet:
-            return list(parquet.schema_arrow.names)
+            return [_TODAY.get(name, name) for name in parquet.schema_arrow.names]
     return list(PREFERENCE.names)
 
 

@@ -38,7 +38,7 @@ def recipe(echo_recipe: Build, file: Any) -> Recipe:
         evolution=None,
         rating=None,
         pairing={"strategy": "member-order", "member_order": ["brief", "long"]},
-        publishing={"exports": ["kto", "jsonl", "csv"]},
+        publishing={"exports": ["kto", "reward", "jsonl", "csv"]},
     )
 
 
@@ -62,8 +62,9 @@ def test_kept_columns_are_in_versions_and_exports(recipe: Recipe) -> None:
     (cells,) = folder.glob("csv/*.csv")
     assert cells.read_text(encoding="utf-8-sig").splitlines()[0].endswith(",id,language,tags,meta.n,meta,reference,odd")
     assert '"[""x""]"' in cells.read_text()
-    for path in folder.glob("kto/*.parquet"):
-        assert pq.read_schema(path).names[4:] == kept
+    for form, own in (("kto", 4), ("reward", 3)):
+        (path,) = folder.glob(f"{form}/*.parquet")
+        assert pq.read_schema(path).names[own:] == kept
 
 
 def test_prompts_can_be_forgotten_by_what_they_keep(recipe: Recipe) -> None:
