@@ -56,7 +56,7 @@ def with_kept(table: pa.Table, names: Sequence[str], kinds: Kinds) -> pa.Table:
 
 def with_values(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row of a shard's pairs as it is published, with the values of its kept columns, as they are, for `kept`."""
-    held = json.loads(row.get(KEPT) or "{}")
+    held: dict[str, Any] = json.loads(row.get(KEPT) or "{}")
     return as_published({name: value for name, value in row.items() if name != KEPT}) | held
 
 
