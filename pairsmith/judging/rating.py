@@ -340,6 +340,5 @@ def read(item: JudgeRequest, reply: Reply, label: int | None = None) -> dict[str
         return {item.sheet.texts[0].mark: read_reward(reply.text, label)}
     if item.readout == "logprobs":
         return {item.sheet.texts[0].mark: read_logprobs(reply, item.sheet)}
-    if item.readout == "json":
-        return read_json(reply.text, item.sheet)
-    return read_text(reply.text, item.sheet, cut=reply.finish_reason == "length")
+    reader = read_json if item.readout == "json" else read_text
+    return reader(reply.text, item.sheet, cut=reply.finish_reason == "length")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from pairsmith.judging.readout_values import as_read, holds_a_number, not_applicable, number_on_scale
+from pairsmith.judging.readout_text import values_beside
+from pairsmith.judging.readout_values import as_read, holds_a_number, not_applicable, number_on_scale, stands_in
 from pairsmith.judging.readouts import MARK, Read, Sheet
 from pairsmith.judging.wrapping import only_object, without_thoughts
 
@@ -14,15 +15,16 @@ _DIGITS_ALONE = re.compile(r"\s*(?P<quote>\"?)(?P<digits>0|[1-9][0-9]{0,5})(?P=q
 _ANY_MARK = re.compile(rf"\b{MARK}\b", re.IGNORECASE)
 
 
-def read_json(reply: str, sheet: Sheet) -> dict[str, Read]:
+def read_json(reply: str, sheet: Sheet, cut: bool = False) -> dict[str, Read]:
     """Mark -> rating, from the only JSON object in a reply; it may be in a fence and have prose around it.
 
     Of a sheet with one text, the object need not have the mark, a rating may be digits in a string, and it may be all
-    that the reply has.
+    that the reply has, unless the reply was `cut` (a 1 may have been the beginning of a 10) or the number stands in
+    what the judge was shown.
     """
     reply = reply.lstrip("\ufeff")
-    alone = _DIGITS_ALONE.fullmatch(reply)
-    if alone and len(sheet.texts) == 1 and sheet.unbound and not sheet.may_quote(reply):
+    alone = _DIGITS_ALONE.fullmatch(reply) if len(sheet.texts) == 1 and sheet.unbound else None
+    if alone and not (cut and reply[-1].isdigit()) and not stands_in(alone["digits"], sheet.shown):
         return {sheet.texts[0].mark: as_read(number_on_scale(int(alone["digits"]), sheet.scale))}
     body = reply if reply.lstrip().startswith("{") or not sheet.thoughts else without_thoughts(reply)
     try:
@@ -30,11 +32,13 @@ def read_json(reply: str, sheet: Sheet) -> dict[str, Read]:
     except (ValueError, RecursionError) as error:
         return {text.mark: Read(error=f"not JSON: {error}") for text in sheet.texts}
     beside = around.split("\n")
+    found = {text.mark: _read_entry(_entry(value, text.mark, sheet), sheet) for text in sheet.texts}
+    others = values_beside(beside, sheet)
     return {
-        text.mark: Read(error="a rating beside the JSON object")
-        if any(_may_rate(line, text.mark) for line in beside)
-        else _read_entry(_entry(value, text.mark, sheet), sheet)
-        for text in sheet.texts
+        mark: Read(error="a rating beside the JSON object")
+        if any(_may_rate(line, mark) for line in beside) or others - {read.rating}
+        else read
+        for mark, read in found.items()
     }
 
 

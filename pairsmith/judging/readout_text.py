@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pairsmith.judging.readout_values import as_read, holds_a_number, written_rating
+from pairsmith.judging.readout_values import as_read, holds_a_number, stands_in, written_rating
 from pairsmith.judging.readouts import MARK, Read, Sheet
 from pairsmith.judging.wrapping import table_rows, without_thoughts
 
@@ -51,6 +51,15 @@ _COULD_BE_A_RATING = re.compile(
 # A rating without a label or a mark: alone on its line, or as the judges of MT-Bench write it, at the end of one.
 _ALONE = re.compile(r"[\s*_`(\[]{0,8}(?P<value>(?:0|[1-9][0-9]{0,5})(?:\s*/\s*(?P<of>[0-9]{1,6}))?)[\s*_`)\]]{0,8}\.?")
 _BRACKETED = re.compile(r"\[\[\s*(?P<value>0|[1-9][0-9]{0,5})\s*\]\]")
+# A value that takes back the rating above it: `Correction: 3`, `So my final answer: three`, `I would now say 3/5.`
+_SECOND_THOUGHT = re.compile(
+    rf"^{_DECORATION}(?:[^\W\d]{{1,20}}[ \t]{{1,3}}){{0,5}}"
+    rf"(?:correction|corrected|final|verdict|updated?|edit|revised|answer|grade|overall|instead){_DRESSING}[:：=]{_DRESSING}(?P<value>[^\n]{{1,40}})$",
+    re.IGNORECASE,
+)
+_OUT_OF_AT_END = re.compile(
+    r"(?:^|[\s(:*_])(?P<value>[0-9]{1,6}\s?(?:/|out of)\s?[0-9]{1,6})[\s.!*_`)\]]{0,8}$", re.IGNORECASE
+)
 _FRACTION = re.compile(r"\d\s*/\s*\d")
 _FINISHED = re.compile(r"[.!?。！？][\s\"'”’)*_`]*\Z")
 _INVISIBLE = dict.fromkeys(map(ord, "\u200b\u2060\ufeff"))
@@ -151,6 +160,8 @@ def _read_text(
     unmarked = [line.replace(mark, "") for line in searched]
     unplaced = any(number not in placed and could_be_quoted(line) for number, line in enumerate(unmarked))
     values = {written_rating(line.value, sheet) for line in found or plain}
+    if values:
+        values |= values_beside(lines, sheet)
     if not values:
         return Read(rationale=rationale, error="no rating")
     if len(values) > 1 or unplaced:
@@ -185,7 +196,7 @@ def _alone(lines: Sequence[str], sheet: Sheet) -> list[_RatingLine]:
     """The rating in a reply about one text that has neither a label nor a mark, where nothing else can be meant by it.
 
     It is all of the reply; or `[[4]]` at its end; or `4/5` or `4` in its last line, after a finished sentence. Another
-    number in the reply, or something alike in what the judge was shown, leaves in doubt which is meant.
+    number in the reply, or the same or something alike in what the judge was shown, leaves in doubt which is meant.
     """
     said = [(number, line.strip()) for number, line in enumerate(lines) if line.strip()]
     if not said:
@@ -200,13 +211,35 @@ def _alone(lines: Sequence[str], sheet: Sheet) -> list[_RatingLine]:
     alone = _ALONE.fullmatch(last)
     if not alone:
         return []
-    if not before:
-        doubted = sheet.may_quote(last)
+    if stands_in(alone["value"], sheet.shown):
+        doubted = True
+    elif not before:
+        doubted = False
     elif not _FINISHED.search(before) or _has_a_number(before):
         doubted = True
     else:
         doubted = any(_FRACTION.search(text) if alone["of"] else _has_a_number(text) for text in sheet.shown)
     return [] if doubted else [_RatingLine(number, alone["value"], None)]
+
+
+def values_beside(lines: Sequence[str], sheet: Sheet) -> set[float | str]:
+    """Ratings of the one text of a sheet that have no label of a rating: they may take back the one that has.
+
+    They are `[[3]]`, unless the judge was shown such brackets; `3/5` alone on its line, or at the end of one below the
+    labelled rating, where no rationale has begun; `3` in the last line; and what follows a label such as `Correction:`.
+    """
+    if len(sheet.texts) > 1:
+        return set()
+    rated = [number for number, line in enumerate(lines) if _PLAIN.match(line) or _BOUND.match(line)]
+    after = lines[rated[-1] + 1 :] if rated else []
+    reasons = next((number for number, line in enumerate(after) if _LABEL.match(line)), len(after))
+    said = [line.strip() for line in lines if line.strip()]
+    found = [_SECOND_THOUGHT.match(line) for line in lines] + [_OUT_OF_AT_END.search(line) for line in after[:reasons]]
+    found += [_ALONE.fullmatch(line) for number, line in enumerate(said) if "/" in line or number == len(said) - 1]
+    if not any("[[" in text for text in sheet.shown):
+        found += _BRACKETED.finditer("\n".join(said))
+    values = (written_rating(match["value"], sheet) for match in found if match)
+    return {value for value in values if not isinstance(value, str)}
 
 
 def _has_a_number(text: str) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from fractions import Fraction
 from typing import Any
-from unicodedata import category
+from unicodedata import category, normalize
 
 from pairsmith.judging.readouts import NOT_APPLICABLE, Read, Scale, Sheet
 
@@ -29,6 +31,25 @@ _OTHER_NUMBER = re.compile(
     r"|(?:[(\[]|\b(?:that|actually|or|rather|to|say|is))\s*\bone\b|\b(?-i:[IVX]{2,})\b",
     re.IGNORECASE,
 )
+
+# Numbers as words, from zero on: English, German, French, Spanish.
+_NUMBER_WORDS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen twenty",
+    "null eins zwei drei vier fünf sechs sieben acht neun zehn elf zwölf dreizehn vierzehn fünfzehn sechzehn siebzehn "
+    "achtzehn neunzehn zwanzig",
+    "zéro un deux trois quatre cinq six sept huit neuf dix onze douze treize quatorze quinze seize dix-sept dix-huit "
+    "dix-neuf vingt",
+    "cero uno dos tres cuatro cinco seis siete ocho nueve diez once doce trece catorce quince dieciséis diecisiete "
+    "dieciocho diecinueve veinte",
+)
+_ROMAN = {2: "II", 3: "III", 4: "IV", 6: "VI", 7: "VII", 8: "VIII", 9: "IX"}  # not I, V and X, which are letters too
+# These are articles too, so they are numbers only where a line has nothing else.
+_ARTICLES = re.compile(r"^\W*(?:un|une|una|ein|eine)\W*$", re.MULTILINE | re.IGNORECASE)
+_BY = r"\s*(?:[/÷:⁄]|divided by|over|out of|of|geteilt durch|von|divisé par|sur|dividido (?:entre|por)|entre|de)\s*"
+_RATIO = re.compile(rf"(\d{{1,6}}){_BY}(\d{{1,6}})|frac\s*\{{(\d{{1,6}})\}}\s*\{{(\d{{1,6}})\}}", re.IGNORECASE)
+_DECIMAL = re.compile(r"(\d{0,6})[.,](\d{1,6})(?!\d)")
+_PERCENT = re.compile(r"(\d{1,6})\s*(?:%|percent|per cent|prozent|pour cent|por ciento)", re.IGNORECASE)
 
 
 def read_given(value: Any, sheet: Sheet, fractions: bool = False) -> Read:
@@ -70,6 +91,39 @@ def number_on_scale(value: object, scale: Scale, fractions: bool = False) -> flo
 def holds_a_number(remark: str) -> bool:
     """Whether a remark contains a number in any form. The digits before it may then not be the rating."""
     return bool(_OTHER_NUMBER.search(remark)) or any(category(letter) in ("No", "Nl") for letter in remark)
+
+
+def stands_in(value: str, texts: Iterable[str]) -> bool:
+    """Whether texts hold a number, in digits or as a word, or the value of a fraction.
+
+    A judge that writes nothing but that number may be answering the question in place of rating the answer.
+
+    >>> stands_in("2", ["How many moons has Mars?", "Two."]), stands_in("4/5", ["Simplify 8/10."])
+    (True, True)
+    """
+    number, _, of = value.replace(" ", "").partition("/")
+    plain = [normalize("NFKC", text) for text in texts]
+    if of:
+        return int(of) > 0 and any(Fraction(int(number), int(of)) in _fractions(text) for text in plain)
+    wanted = _number_pattern(int(number))
+    return any(wanted.search(text) or (int(number) == 1 and _ARTICLES.search(text)) for text in plain)
+
+
+def _number_pattern(number: int) -> re.Pattern[str]:
+    words = [said[number] for said in map(str.split, _NUMBER_WORDS) if number < len(said)]
+    digits = rf"(?<![A-Za-z0-9])(?<!\d\.)0{{0,5}}{number}(?:\.0{{1,5}})?(?!\d|\.\d)"
+    roman = rf"|\b{_ROMAN[number]}\b" if number in _ROMAN else ""
+    spelt = "".join(rf"|\b(?i:{word})\b" for word in words if word != "un")
+    return re.compile(digits + spelt + roman)
+
+
+def _fractions(text: str) -> Iterable[Fraction]:
+    """The values of the fractions, decimals and percentages in a text."""
+    for found in _RATIO.finditer(text):
+        number, of = (int(part) for part in found.groups() if part)
+        yield from [Fraction(number, of)] if of else []
+    yield from (Fraction(f"{found[1] or 0}.{found[2]}") for found in _DECIMAL.finditer(text))
+    yield from (Fraction(int(found[1]), 100) for found in _PERCENT.finditer(text))
 
 
 def _in_digits(text: str) -> str:

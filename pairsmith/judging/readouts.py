@@ -12,7 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 NOT_APPLICABLE = "not_applicable"
-_DRESS = " \t*_`\"'“”()[]{}<>.#>-"
 MARK = r"[0-9a-f]{6}"  # the pattern of a text's mark, as `templating.nonces` makes it
 
 
@@ -56,10 +55,6 @@ class Sheet:
     def shown(self) -> tuple[str, ...]:
         """What the judge was shown, and may quote."""
         return tuple(text.text for text in self.texts)
-
-    def may_quote(self, line: str) -> bool:
-        """Whether a line of what the judge was shown says just this, dressed or not."""
-        return any(shown.strip(_DRESS) == line.strip(_DRESS) for text in self.shown for shown in text.splitlines())
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,18 @@ from typing import Any
 import pytest
 
 from pairsmith.config import Judge, Rating
-from pairsmith.judging.rating import asked_again, judge_requests, rate, shuffled, to_rows
+from pairsmith.judging.rating import (
+    NOTHING,
+    JudgeRequest,
+    asked_again,
+    judge_requests,
+    rate,
+    read,
+    shuffled,
+    to_rows,
+)
 from pairsmith.judging.readout_text import read_text
+from pairsmith.judging.readouts import Scale, Sheet, Text
 from pairsmith.ledger.ledger import Ledger
 from pairsmith.llms.echo import Echo
 from pairsmith.llms.recorded import Recorded
@@ -308,3 +318,11 @@ def test_each_time_it_is_asked_again_is_a_request_of_its_own(tmp_path: Path) -> 
         assert table["error"].notna().all()
     assert len(llm.asked) == len({request.key(llm.identity) for request in llm.asked}) == 4
     assert [message["content"] for message in llm.asked[3].messages[2:3]] == ["mumble 3"]
+
+
+@pytest.mark.parametrize("readout", ["text", "json"])
+def test_a_reply_that_was_cut_may_be_the_beginning_of_another_rating(readout: str) -> None:
+    sheet = Sheet((Text("c", "a1b2c3", "Bread rises."),), Scale(1, 10), False)
+    item = JudgeRequest("p", "honesty", sheet, Request((), NOTHING, 0), readout, "pointwise")
+    found = {reason: read(item, Reply("1", finish_reason=reason))["a1b2c3"].rating for reason in ("stop", "length")}
+    assert found == {"stop": 1, "length": None}

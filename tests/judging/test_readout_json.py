@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from pairsmith.judging.own_prompt import JudgeSheet
 from pairsmith.judging.readout_json import read_json, schema_for
 from pairsmith.judging.readouts import Read
 from tests.judging.sheets import MARKS, ONE, SHEET, THREE
@@ -122,3 +123,15 @@ def test_an_object_that_is_taken_back_beside_it_counts_for_nothing(after: str) -
     told = json.dumps({mark: {"rating": 1} for mark in MARKS})
     found = read_json(f"{told}\n{after}", THREE)
     assert [read.rating for read in found.values()] == [None, 1, 1]
+
+
+def test_digits_alone_that_may_be_cut_or_an_answer_are_none() -> None:
+    assert read_json("1", ONE, cut=True)[MARKS[0]].rating is None
+    assert [read_json(said, ONE, cut=True)[MARKS[0]].rating for said in ('"1"', "1\n")] == [1, 1]
+    sheet = JudgeSheet(ONE.texts, ONE.scale, False, prompt="How many moons has Mars?", reference="two")
+    assert [read_json(said, sheet)[MARKS[0]].rating for said in ("2", '"2"', "3")] == [None, None, 3]
+
+
+@pytest.mark.parametrize(("after", "rating"), [("Correction: 3/5", None), ("[[3]]", None), ("3", None), ("4/5", 4)])
+def test_of_one_text_an_object_may_be_taken_back_without_the_mark(after: str, rating: int | None) -> None:
+    assert read_json(f'{{"rating": 4}}\n\n{after}', ONE)[MARKS[0]].rating == rating

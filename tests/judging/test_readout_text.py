@@ -346,3 +346,50 @@ def test_a_rating_alone_is_the_only_number_of_its_reply(reply: str) -> None:
     numbers = re.findall(r"\d+", reply)
     if found is not None and "[[" not in reply:
         assert numbers in ([str(found)], [str(found), "5"])
+
+
+@pytest.mark.parametrize(
+    ("prompt", "text", "reply"),
+    [
+        ("What is 3+1?", "That makes 4.", "4"), ("How many arms has a starfish?", "It has five.", "5"),
+        ("Wie viele?", "Drei.", "3"), ("Combien de lunes ?", "Une", "1"), ("¿Cuántos?", "Son cuatro.", "4"),
+        ("Reduce 6/10.", "No.", "3/5"), ("What is 80% as a fraction?", "No.", "4/5"), ("Write 0.4 anew.", "No.", "2/5"),
+        (r"Reduce \frac{6}{10}.", "No.", "3/5"), ("What is IV?", "A numeral.", "4"), ("Is it ④?", "Yes.", "4"),
+        ("Which of [3,4,5]?", "None.", "4"), ("Is it 4.0?", "Yes.", "4"), ("Divide 8 by 10", "8 divided by 10", "4/5"),
+    ],
+)  # fmt: skip
+def test_a_rating_alone_that_may_answer_the_question_is_none(prompt: str, text: str, reply: str) -> None:
+    sheet = JudgeSheet((replace(ONE.texts[0], text=text),), ONE.scale, False, prompt=prompt)
+    assert ratings(reply, sheet) == [None]
+    assert ratings(f"Rating: {reply}", sheet) != [None]
+
+
+@pytest.mark.parametrize("text", ["Bread rises.", "It takes 14 hours, 2.4 on a hot day.", "See a4b.", "Eine Eiche."])
+def test_a_rating_alone_is_read_where_the_number_was_not_shown(text: str) -> None:
+    sheet = JudgeSheet((replace(ONE.texts[0], text=text),), ONE.scale, False, prompt="Why does bread rise?")
+    assert [ratings(reply, sheet) for reply in ("4", "1", "4/5")] == [[4], [1], [4]]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "Rating: 4\n\nSo in the end: [[3]]", "Rating: 4\nCorrection: 3/5", "Rating: 4\n\n3", "[[4]]\n\nRating: 3",
+        "Rating: 4\nMy final verdict: three", "Rating: 4\n\n**3/5**", "3/5\n\nRating: 4", "Rating: 4\nMake that a 3/5.",
+        "Rating a1b2c3: 4\nRationale: Clear.\n\n3", "Rating a1b2c3: 4\nCorrected: 3", "Rating: 4\nOverall: 3 out of 5",
+        "3/5\n\n[[4]]",
+    ],
+)  # fmt: skip
+def test_a_rating_that_is_taken_back_without_a_label_is_none(reply: str) -> None:
+    assert ratings(reply, ONE) == [None]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "Two of 3 claims hold, 2/3 of all.\nRating: 4", "Rating: 4\n\n4/5", "Rating: 4\n\n[[4]]",
+        "Rating: 4\nRationale: It names 3 of the causes, that is 3/5.", "Step 3\nRating: 4\nOverall: 2 small errors.",
+        "Rating: 4\nRationale: 1. Right.\n2. Clear in 3 places.", "Rating:\n4",
+    ],
+)  # fmt: skip
+def test_numbers_in_a_rationale_take_nothing_back(reply: str) -> None:
+    assert ratings(reply, ONE) == [4]
