@@ -117,7 +117,7 @@ def rewrite_row(
     identity: Identity,
 ) -> CompletionRow:
     """The row for a rewrite of `parent`, without its frame. If the rewrite cannot be used, `error` says why."""
-    name, text = evolution.evolver.name, unframed(reply.text, parent["text"])
+    name, text = evolution.evolver.name, unframed(reply.text, parent["text"], question)
     error = trouble(reply) or flaw(parent["text"], text, request.messages[-1]["content"], question)
     return {
         "completion_id": completion_id(
@@ -151,7 +151,7 @@ def flaw(parent: str, text: str, asked: str, question: str) -> str | None:
         problem = "unchanged"
     elif _leaks(text, parent, asked, question):
         problem = "leaks the request's words"
-    elif framed(text, parent):
+    elif framed(text, parent, question):
         problem = "speaks of itself as a rewrite"
     elif _REFUSALS.search(text) and not _REFUSALS.search(parent):
         problem = "refusal"

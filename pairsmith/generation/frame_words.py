@@ -17,7 +17,9 @@ class Tongue:
     such as "Improved:"; `of`: what joins a version and an answer; `did`: "I changed"; `more`: "made it more";
     `original`: the text before; `gained`: what a text has more of; `became`: "has been"; `hope`: "I hope"; `this`: how
     a remark on an answer begins; `offer`: "let me know about other changes"; `note`, `changes`: headings of a remark,
-    and of a list of changes.
+    and of a list of changes; `whose`: what stands before the answer that was changed; `onward`: a lookahead for what
+    may follow it, so that it is no "answer key" or "answer to B"; `given`: "here you go"; `improvements`: a heading of
+    changes only where it heads the last list; `edits`: how a question asks for a changed text.
     """
 
     yes: str
@@ -38,6 +40,11 @@ class Tongue:
     offer: str
     note: str
     changes: str
+    whose: str
+    onward: str
+    given: str
+    improvements: str
+    edits: str
 
 
 TONGUES = {
@@ -75,6 +82,15 @@ TONGUES = {
         r"explanation of (?:the )?(?:changes|improvements)|summary of (?:the )?changes|(?:reasons|"
         r"rationale) for (?:the )?"
         r"changes",
+        whose=r"the|your|my|this|that",
+        onward=r"(?=\s*(?:[.,;:!?…)*_\]]|\Z)|\n| (?:by|with|so|while|more|using|based|accordingly|further|through|"
+        r"to (?:be|make|include|cover|give|provide|add|address|explain|improve|offer|reflect|go)|"
+        r"for (?:more |greater |better )?(?:clarity|details?|depth|readability|you)|"
+        r"and (?:added|made|included|expanded|gave|kept|removed))\b)",
+        given=r"here you go|here you are|here it is",
+        improvements=r"(?:key |main |my )?(?:improvements|changes)",
+        edits=r"(?:fix|correct|debug|re-?write|rephrase|reword|revise|refactor|improve|edit|proofread)"
+        r"(?: up)?(?:\s*(?:[:.]|\n|\Z)| (?:the|this|that|my|our|it|these|any|all|some|following|each|an?)\b)",
     ),
     "German": Tongue(
         yes=r"natürlich|gern(?:e)?|selbstverständlich|klar|sicher|aber sicher|okay|ok|in ordnung|verstanden",
@@ -105,6 +121,12 @@ TONGUES = {
         note=r"hinweis|anmerkung|bemerkung|notiz",
         changes=r"(?:die )?vorgenommenen? (?:änderungen|verbesserungen)|was ich (?:geändert|verbessert) habe|"
         r"erläuterung der änderungen",
+        whose=r"die|der|deine|deiner|ihre|ihrer|meine|diese|dieser",
+        onward=r"(?![\w-]| (?:des|der|vom|von|im|in|ins|auf|zum|zur|am|an|eines|einer)\b)",
+        given=r"bitte schön|bitte sehr|hier bitte",
+        improvements=r"(?:wichtigste |wesentliche )?(?:änderungen|verbesserungen)",
+        edits=r"korrigier|verbesser|überarbeit|beheb|umschreib|"
+        r"umformulier|schreib\w* [^\n]{0,40}\bum\b|formulier\w* [^\n]{0,40}\bum\b|repar",
     ),
     "French": Tongue(
         yes=r"bien sûr|certainement|d['’]accord|avec plaisir|volontiers|absolument|entendu|très bien|bien entendu|ok",
@@ -132,6 +154,11 @@ TONGUES = {
         changes=r"(?:les )?(?:modifications|changements|améliorations) (?:apportée?s|effectuée?s)|"
         r"ce que j['’]ai changé|"
         r"explication des (?:modifications|changements)",
+        whose=r"la|votre|ta|ma|cette",
+        onward=r"(?![\w-]| (?:du|de|des|d['’]|au|aux|à|dans|sur)\b)",
+        given=r"et voilà|la voici",
+        improvements=r"(?:principales )?(?:améliorations|modifications)|(?:principaux )?changements",
+        edits=r"corrig|réécri|amélior|révis|reformul|répar|relis",
     ),
     "Spanish": Tongue(
         yes=r"claro(?: que sí)?|por supuesto|desde luego|cómo no|con gusto|entendido|de acuerdo|vale|ciertamente|sí",
@@ -158,6 +185,11 @@ TONGUES = {
         changes=r"(?:los |las )?(?:cambios|mejoras) (?:realizad[ao]s|introducid[ao]s|hech[ao]s)|qué he (?:cambiado|"
         r"mejorado)|"
         r"explicación de los cambios",
+        whose=r"la|tu|su|mi|esta",
+        onward=r"(?![\w-]| (?:del?|al?|en|sobre)\b)",
+        given=r"aquí tiene[s]?|aquí está",
+        improvements=r"(?:principales )?(?:mejoras|cambios)",
+        edits=r"corrig|correg|reescrib|mejor|revis|reformul|arregl",
     ),
     "Italian": Tongue(
         yes=r"certo|certamente|naturalmente|volentieri|va bene|ovviamente|con piacere",
@@ -181,6 +213,11 @@ TONGUES = {
         offer=r"fammi sapere\b[^\n]{0,60}\baltre modifiche",
         note=r"nota|osservazione",
         changes=r"(?:le |i )?(?:modifiche|cambiamenti|miglioramenti) (?:apportat[ei]|effettuat[ei])",
+        whose=r"la|la tua|la sua|questa",
+        onward=r"(?![\w-]| (?:del|della|dei|di|al|alla|nel|nella)\b)",
+        given=r"eccola|ecco qui|ecco a te",
+        improvements=r"(?:principali )?(?:miglioramenti|modifiche)",
+        edits=r"corregg|riscriv|miglior|rived|riformul|sistem",
     ),
     "Portuguese": Tongue(
         yes=r"claro|certamente|com certeza|com prazer|com todo o prazer|entendido|está bem",
@@ -204,5 +241,10 @@ TONGUES = {
         offer=r"(?:avise-me|diga-me|me avise)\b[^\n]{0,60}\b(?:mais|outras) (?:alterações|mudanças|melhorias)",
         note=r"nota|observação|obs\.?",
         changes=r"(?:as )?(?:alterações|mudanças|melhorias) (?:feitas|realizadas)",
+        whose=r"[aà]|a sua|esta|sua",
+        onward=r"(?![\w-]| (?:d[oae]s?|ao|à|n[oa]s?)\b)",
+        given=r"aqui está|aqui tem",
+        improvements=r"(?:principais )?(?:melhorias|alterações|mudanças)",
+        edits=r"corrij|corrig|reescrev|melhor|revis|reformul|consert",
     ),
 }

@@ -34,11 +34,16 @@ _MARKED = re.compile(r"\[(?:ANSWER|TEXT) [0-9a-f]{6}\]\n(?P<inner>.*)\n\[END [0-
 
 @dataclass(frozen=True)
 class _Patterns:
-    """`openings`: what stands before an answer; `notes`: how a remark on a rewrite begins; `changes`: a heading."""
+    """`openings`: what stands before an answer; `notes`: how a remark on a rewrite begins; `ruled`: how one begins that
+    counts only below a rule; `changes`: a heading; `improvements`: one with its list; `edits`: asks for a changed text.
+    """
 
     openings: tuple[re.Pattern[str], ...]
     notes: tuple[re.Pattern[str], ...]
+    ruled: re.Pattern[str]
     changes: re.Pattern[str]
+    improvements: re.Pattern[str]
+    edits: re.Pattern[str]
 
 
 def _patterns(tongue: Tongue) -> _Patterns:
@@ -47,10 +52,20 @@ def _patterns(tongue: Tongue) -> _Patterns:
     named = rf"(?:{answer}|(?:{tongue.version}) {tongue.of}{answer}|(?:{tongue.version})\b{other})"
     words = rf"(?:,? (?!(?:{_JOINING})\b)[\w'’-]+){{0,4}}?"  # other adjectives
     rewrite = rf"\b(?:{changed}{words} {named}|{named},? (?:{_NOW} )?{changed}|(?:{tongue.rewrite})\b{other})\b"
-    of_answer = rf"\b(?:{changed}{words} {answer}|{answer},? (?:{_NOW} )?{changed})\b"
+    done = rf"(?:{tongue.done})(?:e[nrs]?|s)?"
+    done_answer = rf"(?:{done} {answer}|{answer} {done})\b"
+    other_one = r"\b(?! (?:of|de|der|des)\b)"
+    done_one = rf"(?:{done} (?:{answer}|{tongue.version})|(?:{answer}|{tongue.version}) {done}){other_one}"
+    between = r"(?: (?!(?:to|and)\b)[^\W\d][\w'’-]*){0,4}?(?: to)?"
+    object_ = rf"{between} (?:{tongue.whose}) (?:[^\W\d]+ )?{answer}\b{tongue.onward}"
+    did_it = rf"(?:(?:{tongue.did}){object_}|(?:ich habe|habe ich){object_}[^\n:]{{0,160}})"
+    gains = rf"[^\n]{{0,80}}?\b(?:{tongue.gained}|{tongue.original}|more|clearer|mehr|plus|más|più|mais)\b"
+    self_ = rf"(?:{tongue.this}) (?:{done_one}|(?:{done} )?(?:{tongue.rewrite}){other_one})"
     agreed = rf"\W{{0,8}}(?:(?:{tongue.yes})\b[^\w\n]{{0,4}}\s*)*"
+    yes = rf"\W{{0,8}}(?:(?:{tongue.yes})\b[^\w\n]{{0,4}}\s*)+"
     shown = rf"{agreed}(?:[^\n:]{{0,120}}?[.!,;]\s+)?(?:{tongue.here})\b[^\n:]{{0,80}}?{rewrite}[^\n:.]{{0,160}}"
     label = rf"{agreed}(?:[a-zà-ÿ]{{2,4}} )?{rewrite}(?:\s?\([^\n)]{{0,60}}\))?"
+    made = rf"(?:{answer}|{tongue.version})\b[^\n:.]{{0,30}}?\b(?:{_MADE})"
     end, dressed, blank = r"\s?[:：][*_ \t\r]*", r"[*_#\s]{0,8}?", r"\n[ \t\r]*\n\s*"
     bare = r"[\W_]{0,8}"
     note = rf"{bare}(?:(?:{tongue.note})\b\W{{1,6}})"
@@ -58,21 +73,36 @@ def _patterns(tongue: Tongue) -> _Patterns:
         _compiled(
             rf"{shown}{end}\s*",
             rf"{shown}[.!…]{dressed}{blank}",
-            rf"{agreed}(?=[^\n:]{{0,200}}?\b{answer}\b)(?:{tongue.did})\b[^\n:]{{0,160}}?(?:{end}\s*|[.!…]{dressed}{blank})",
-            rf"{label}(?:[^\n:.]{{0,40}}{end}|{dressed})\n\s*",
-            rf"{agreed}(?:[a-zà-ÿ]{{2,4}} )?{of_answer}{end}",
-            rf"{agreed}(?:{tongue.done}){end}\n\s*",
+            rf"{agreed}{did_it}[^\n:]{{0,160}}?(?:{end}\n\s*|[.!…]{dressed}{blank})",
+            rf"(?!\W{{0,8}}(?:the )?longer\b){label}(?:[^\n:.]{{0,40}}{end}|{dressed})\n\s*",
+            rf"{yes}(?:[a-zà-ÿ]{{2,4}} )?{rewrite}{end}",
+            rf"{agreed}(?:{done_one}|{done})[*_]{{0,3}}{end}(?![^\n]{{0,30}}\d)\s*",
+            rf"{agreed}(?:{tongue.given})(?:\s?[.!:：…]{dressed}\n\s*|{end}\n\s*)",
+            rf"{agreed}(?:{tongue.here})\b[^\n:.]{{0,40}}?\b(?:{made}|{_IMPROVING} (?:{tongue.whose}) {answer})\b"
+            rf"[^\n:.]{{0,60}}{end}\n\s*",
+            rf"\W{{0,4}}[\[(](?:{tongue.done})\b[^\])\n]{{0,80}}[\])][*_\r]*{blank}",
         ),
         _compiled(
-            rf"{note}?{bare}(?=[^\n]{{0,300}}?\b(?:{answer}|{tongue.original}|{tongue.more})\b)(?:{tongue.did})\b",
+            rf"{note}?{bare}{did_it}",
+            rf"{note}?{bare}(?=[^\n]{{0,300}}?\b(?:{tongue.original}|{tongue.more})\b)(?:{tongue.did})\b",
             rf"{note}?[^\n]{{0,20}}?\b{tongue.more}\b",
             rf"{note}(?=[^\n]{{0,200}}?\b(?:{tongue.gained})\b)(?:{tongue.did})\b",
-            rf"{note}?(?:[a-zà-ÿ]{{2,5}} )?{answer} {tongue.became} [^\n]{{0,30}}?{changed}",
+            rf"{note}?(?:[a-zà-ÿ]{{2,5}} )?{answer} {tongue.became} [^\n]{{0,30}}?{changed}\b{_BY_NOBODY}",
             rf"{bare}(?:{tongue.hope})\b[^\n]{{0,40}}?{rewrite}",
-            rf"{bare}(?:{tongue.this}) {of_answer}",
+            rf"{note}?{bare}(?:{tongue.this}) {done_answer}",
+            rf"(?:{note}|{bare}(?:{_EXPLAINED})\W{{1,6}})?{bare}{self_}{gains}",
+            rf"{bare}(?:{_EXPLAINED})\W{{1,6}}(?:{tongue.this}) {done_answer}",
+            rf"{note}?{bare}(?:in|dans|en|nella|na) (?:{tongue.this}|dieser|der) "
+            rf"(?:{done_one}|{answer}|{tongue.version}|{tongue.rewrite}),? (?:{tongue.did})\b",
+            rf"\W{{0,4}}[\[(](?:{tongue.done})\b[^\])\n]{{0,80}}[\])]\W*\Z",
             rf"{bare}(?:[^\n]{{0,20}} )?(?:{tongue.offer})\b",
         ),
-        _compiled(rf"{bare}(?:{tongue.changes})[*_]*\s?(?:[:：]|[*_]*\n)")[0],
+        *_compiled(
+            rf"{note}?{bare}(?:{tongue.this}) (?:{tongue.version}) (?!(?:of|de|der|des)\b){gains}",
+            rf"{bare}(?:{tongue.changes})[*_]*\s?(?:[:：]|[*_]*\n)",
+            rf"{bare}(?:{tongue.improvements})[*_]*\s?[:：]?[*_]*\s*\n\s*(?:[-*•+]|\d{{1,2}}[.)])\s",
+            rf"\b(?:{tongue.edits})",
+        ),
     )
 
 
@@ -86,22 +116,32 @@ _JOINING = (
     "per|os?|as"
 )
 _NOW = "(?:now|could be|can be|nun|jetzt|maintenant|ahora|ora|agora)"
+_MADE = "made|that['’]?s|that is|which is|gemacht|die|rendue?|qui|hecha|que"  # "the answer, made clearer"
+_IMPROVING = "(?:improve|rewrite|améliorerais|mejoraría)"
+_EXPLAINED = "explanation|erläuterung|erklärung|explication|explicación|spiegazione|explicação"
+_BY_NOBODY = r"(?! (?:by (?!\w+ing\b)|vom|von|durch|par|por|pelo|dal|in the|im|on|at|when)\b)"  # a server updates too
 _ALL = tuple(_patterns(tongue) for tongue in TONGUES.values())
+_IMPROVES = re.compile(
+    rf"^\W{{0,8}}(?:{'|'.join(one.improvements for one in TONGUES.values())})\b", re.MULTILINE | re.IGNORECASE
+)
 _LAYERS = 8  # of a frame that are taken off, such as quotes within an opening
 _LONGEST = 600  # characters of a paragraph that are looked at
 _NOUNS = "|".join(rf"{one.answer}|{one.version}|{one.rewrite}|{one.done}" for one in TONGUES.values())
+_NOUNS += "|" + "|".join(one.given for one in TONGUES.values())
 _SPEAKS_OF_ONE = re.compile(rf"\b(?:{_NOUNS})\b", re.IGNORECASE)
 
 
-def unframed(text: str, parent: str) -> str:
+def unframed(text: str, parent: str, question: str = "") -> str:
     """A rewrite of `parent` without its frame; the text itself where it has none, or where nothing would be left.
+
+    A list of changes stays where `question` asks for a changed text, such as a program to fix.
 
     >>> unframed("Sure! Here is the improved answer:\n\nOak is a broad tree.\n\n(Note: I added details.)", "A tree.")
     'Oak is a broad tree.'
     """
-    bare = text
+    bare, edits = text, any(tongue.edits.search(question) for tongue in _ALL)
     for _ in range(_LAYERS):
-        less = _without_wrapping(_without_notes(_without_opening(bare, parent), parent), parent)
+        less = _without_wrapping(_without_notes(_without_opening(bare, parent), parent, edits), parent)
         if less == bare:
             break
         if not less.strip():
@@ -110,9 +150,9 @@ def unframed(text: str, parent: str) -> str:
     return bare
 
 
-def framed(text: str, parent: str) -> bool:
+def framed(text: str, parent: str, question: str = "") -> bool:
     """Whether a text still speaks of itself as a rewrite: at its ends, or in a heading anywhere in it."""
-    if unframed(text, parent) != text:
+    if unframed(text, parent, question) != text:
         return True
     return _announces(text) and not _announces(parent)
 
@@ -136,15 +176,23 @@ def _without_opening(text: str, parent: str) -> str:
     return _RULES_BEFORE.sub("", text[end:]).lstrip() if end else text
 
 
-def _is_note(paragraph: str) -> bool:
-    return any(note.match(paragraph[:_LONGEST]) for tongue in _ALL for note in tongue.notes)
+def _is_note(paragraph: str, ruled: bool = False) -> bool:
+    begun = paragraph[:_LONGEST]
+    return any(note.match(begun) for tongue in _ALL for note in (*tongue.notes, *[tongue.ruled][: int(ruled)]))
+
+
+def _lists_improvements(text: str) -> bool:
+    """Whether a text is a heading of changes and, to its end, their list."""
+    if not any(tongue.improvements.match(text) for tongue in _ALL):
+        return False
+    return all(_LISTED.match(part) or _is_note(part) for part in _BLANK.split(text.partition("\n")[2].strip()))
 
 
 def _heads_changes(paragraph: str) -> bool:
     return any(tongue.changes.match(paragraph[:_LONGEST] + "\n") for tongue in _ALL)
 
 
-def _without_notes(text: str, parent: str) -> str:
+def _without_notes(text: str, parent: str, edits: bool) -> str:
     """A text without the remarks at its end: a last paragraph, all after a rule, or a list of changes."""
     starts = [0, *(match.end() for match in _BLANK.finditer(text))]
     parts = [text[start:end] for start, end in zip(starts, [*starts[1:], len(text)], strict=True)]
@@ -156,7 +204,9 @@ def _without_notes(text: str, parent: str) -> str:
         ruled = part != parts[place] or _without_rule(parts[place - 1]) != parts[place - 1].rstrip()
         after = parts[place + 1 :]
         listed = _heads_changes(part) and all(_LISTED.match(one) or _is_note(one) for one in after)
-        if listed or (_is_note(part) and (not after or ruled)):
+        if not listed and not _IMPROVES.search(parent):
+            listed = _lists_improvements("\n\n".join([part.rstrip(), *after]))
+        if (listed and not edits) or (_is_note(part, ruled) and (not after or ruled)):
             return _without_rule(text[: starts[place]])
     return text
 

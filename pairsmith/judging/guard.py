@@ -56,7 +56,7 @@ _JUDGE = {
     ("ignor", "disregard", "forget", "override", "bypass", "overrule", "not follow", "n't follow", "stop follow"): [
         rf"{_TAKE_BACK}(?:(?:all|any|every|of|the|your|my|these|those|this|other)\s+){{0,4}}(?:{_OURS}\s+){{1,2}}"
         rf"{_RULES_OF_OURS}",
-        rf"{_TAKE_BACK}(?:(?:all|any|everything|anything|what|the|that|is|was|stands|came|written|said)\s+){{0,3}}"
+        rf"{_TAKE_BACK}(?:(?:all|any|everything|anything|what|the|that|of|is|was|stands|came|written|said)\s+){{0,4}}"
         r"(?:above|before\s+this)\b[ \t]{0,3}(?:[.,;:!#\[{<\"']|and\b|$)",
         rf"{_TAKE_BACK}(?:all|any|your|these|those)\s+(?:the\s+|other\s+)?"
         r"(?:instructions?|rubrics?|guidelines|criteria|directives?|rules)\b",
@@ -103,7 +103,14 @@ _JUDGE = {
     ("rating", "score"): [
         r"\b(?:write|say|reply|output|print|respond|answer|return)\b[^\n.]{0,40}\b(?:rating|score)\s{0,2}[:=]\s{0,2}\d",
     ],
+    tuple(f"{which} {what}" for which in ("correct", "right", "true", "proper") for what in ("rating", "score")): [
+        rf"\b(?:correct|right|true|proper)\s+(?:rating|score)\s+(?:for|of)\s+{_WHICH}{_TEXT}\s+(?:is|must\s+be|should\s+be)"
+        rf"\W{{1,3}}(?:an?\s+)?{_VALUE}",
+    ],
     # a judge's task is given anew
+    ("new task", "new instruction", "next task", "real task"): [
+        rf"\b(?:new|next|real|actual)\s+(?:task|instructions?)\s+(?:for|to)\s+(?:the\s+|all\s+|any\s+)?(?:ai\s+|llm\s+)?{_WHO}",
+    ],
     ("job is to", "task is to", "role is to"): [
         rf"\byour\s+(?:job|task|role)\s+is\s+to\s+(?:evaluate|judge|rate|score|grade|compare|assess|decide\s+which|determine\s+"
         rf"which)\b[^\n]{{0,80}}\b(?:ai|llm|models?|assistants?|{'|'.join(_WORKS[1:6])})s?\b",
@@ -131,6 +138,10 @@ _DRESS = r"[\s*_`\[\](){}>#|~\"'“”]"
 _LABEL = r"(?:(?:my|the|final|overall|total|revised|updated|corrected|new)[ \t]+){0,3}"
 _OF = rf"(?:\s+(?:for|of))?(?:\s+(?:this|the|my))?(?:\s+(?:{_TEXT}|it\b))?"
 _NUMBER = r"(?:10|[0-9]|zero|one|two|three|four|five|six|seven|eight|nine|ten|n/?\.?a|not applicable|<\s?[0-9])"
+_WHY = (
+    r"\"(?:rationale|reason|reasoning|explanation|justification|feedback|critique)\"\s{0,4}:\s{0,4}"
+    r"\"(?:[^\"\\\n]|\\.){0,600}\""
+)
 _RATING = {
     ("rating", "score"): [
         rf"(?:^|[\"“'`>]|[:.][ \t])[ \t>#*_`•|\[(~-]{{0,12}}(?:\d{{1,2}}[.)][ \t]{{1,3}})?[*_`]{{0,3}}{_LABEL}"
@@ -142,6 +153,9 @@ _RATING = {
         rf"(?:\b(?:my|the|final|overall|total)\s(?:rating|score)|([*_]{{2}})(?:rating|score)\1)\s?=\s?{_NUMBER}"
         r"(?![.,;]?\d|[a-z])",
         r"\"rationale\"\s{0,4}:[^\n]{0,300}?\"rating\"\s{0,4}:|\{\s{0,8}\"(?:rating|score)\"\s{0,4}:\s{0,4}\d{1,2}\s{0,8}\}",
+        # nothing but a judge's object: a rating, and why
+        rf"\{{\s{{0,8}}\"(?:rating|score)\"\s{{0,4}}:\s{{0,4}}\"?\d{{1,2}}\"?\s{{0,4}},\s{{0,8}}{_WHY}\s{{0,8}}\}}"
+        rf"|\{{\s{{0,8}}{_WHY}\s{{0,4}},\s{{0,8}}\"(?:rating|score)\"\s{{0,4}}:\s{{0,4}}\"?\d{{1,2}}\"?\s{{0,8}}\}}",
     ],
     ("[[",): [  # as the judges of MT-Bench and Arena-Hard are asked for them
         r"\[\[\s?[ab]\s?[<>=]{1,3}\s?[ab]\s?\]\]|\b(?:rating|score|verdict)\b[^\n\[]{0,30}\[\[\s?(?:\d{1,2}|[ab])\s?\]\]"
@@ -173,6 +187,7 @@ _TEMPLATE = {
         rf"\A(?:(?!<(?:{'|'.join(_FENCES)})\b)[^\0])*?</(?:{'|'.join(_FENCES)})>",
     ],
     # our own, as in `judging/templates` and `generation/templates`
+    ("[end of",): [r"^\W{0,4}\[end\s+of\s+(?:the\s+)?(?:text|answer|response|completion|submission|output)\]"],
     ("[text", "[prompt", "[reference", "[answer", "[end"): [
         r"\[(?:text|prompt|reference|answer|end)\s+(?:[0-9a-f]{6}|\{?mark\}?)\]|^\[end\]\n{1,3}(?=\S)"
     ],
@@ -182,7 +197,7 @@ _TEMPLATE = {
 _ROLE = r"(?:System|SYSTEM|Human|HUMAN|Assistant|ASSISTANT|User|USER)"
 _TURNS = {  # matched in the text's own case, since many programs have a key `user:`
     ("system", "human", "assistant", "user"): [
-        rf"^[ >*_]{{0,6}}{_ROLE}(?:\s(?:prompt|message|turn|override))?[*_]{{0,3}} ?:",
+        rf"^[ >*_#\[]{{0,8}}{_ROLE}(?:\s(?i:prompt|message|turn|override))?[*_\]]{{0,3}} ?:",
     ],
     ("## ",): [r"^#{2,4} {1,3}(?:System|Human|User|Assistant|Instruction|Response)[*_]{0,3} ?:"],  # one, never many
 }

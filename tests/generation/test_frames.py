@@ -27,6 +27,12 @@ OPENINGS = {
         "To make the answer more helpful, here's a revised version:",
         "Sure! Here's a rewrite of the answer:",
         "Rewritten:",
+        "Here you go:",
+        "Sure, here you go!",
+        "Here is the answer, made more helpful:",
+        "Here's a version that's clearer:",
+        "Here's how I would improve the answer:",
+        "[Rewritten to be more useful]",
     ],
     "German": [
         "Hier ist die verbesserte Antwort:",
@@ -69,6 +75,15 @@ NOTES = {
         "This version is more detailed than the original.",
         "I expanded on the original by giving the cause.",
         "---\n\n**Key improvements made:**\n- the cause",
+        "This rewritten version gives more depth and clarity.",
+        "---\n\nThis version adds more detail on warmth.",
+        "Note: This rewrite keeps the original meaning and adds the cause.",
+        "In this rewrite, I added the cause.",
+        "***\nExplanation: The rewritten answer is more specific.",
+        "[Rewritten to be more useful]",
+        "Key improvements:\n- the cause\n- warmth",
+        "## Improvements:\n1. the cause",
+        "Main changes:\n\n- the cause",
     ],
     "German": [
         "Ich habe die Antwort um den Grund ergänzt.",
@@ -76,6 +91,7 @@ NOTES = {
         "---\nVorgenommene Änderungen:\n- der Grund",
         "Ich hoffe, diese verbesserte Fassung hilft weiter!",
         "Anmerkung: Die Antwort wurde deutlich erweitert.",
+        "**Änderungen:**\n- der Grund",
     ],
     "French": [
         "J'ai ajouté la cause pour rendre la réponse plus utile.",
@@ -108,7 +124,29 @@ HONEST = [
     "Hier ist die Antwort auf deine neue Frage:\n\nDie Hefe.",
     "A better version of bread is brioche.",
     "Rye rises slowly.\n\nThis version of bread is darker than the original.",
-    "I made bread.\n\nIt rose.\n\n---\n\n**Key improvements:**\n- warmth",
+    "I made bread.\n\nIt rose.\n\n---\n\n**Key improvements in the oven:**\n- warmth",
+    "Changes:\n- warmth\n\nSo bread changed.",
+    "I added 2 and 3 to get the answer: 5.",
+    "I expanded (a-1)^2 to find the answer.\n\na^2-2a+1",
+    "I changed the answer to C: it fits.",
+    "I changed the answer to C.\n\nIt fits.",
+    "I removed the reply-to line: it was false.",
+    "Hi Ann,\n\nhere is the plan.\n\nI have added the completion date to the plan.",
+    "Hi Ann,\n\nhere is the plan.\n\nI have updated the answer key.",
+    "Bonjour,\n\nJ'ai modifié la réponse du questionnaire.",
+    "Bonjour,\n\nJ'ai ajouté la réponse au fichier.",
+    "Guten Tag,\n\nich habe die Antwort des Kunden ergänzt.",
+    "Hola:\n\nHe modificado la respuesta del cuestionario.",
+    "The longer answer: it depends on the flour.",
+    "The short answer: yes.\n\nThe longer answer: it depends.",
+    "The short answer: yes.\n\nThe longer answer:\n\nit depends.",
+    "Die neue Antwort: 7.",
+    "La mejor respuesta: C.",
+    "La meilleure réponse : C.",
+    "Bread it is.\n\nThe better answer is C.",
+    "Step 2\n\nThe response was updated by the host.",
+    "I included the response of the baker.\n\nShe agreed.",
+    "Revised: 3 May 2021",
     "> Bread rises.\n\nSo it is said.",
     "New version: 3.2 came out in May.",
     "Yeast makes gas.\n\nI hope this answer helps! Let me know if you have more questions.",
@@ -149,6 +187,19 @@ def test_what_stands_around_the_whole_is_taken_off(before: str, after: str) -> N
 def test_other_texts_stay_as_they_are(text: str) -> None:
     assert unframed(text, PARENT) == text
     assert not framed(text, PARENT)
+
+
+@pytest.mark.parametrize("label", ["Revised", "Improved version", "**Verbesserte Antwort**", "Réponse améliorée"])
+def test_a_label_on_the_line_of_the_answer_is_taken_off(label: str) -> None:
+    assert unframed(f"{label}: {ANSWER}", PARENT) == ANSWER
+
+
+@pytest.mark.parametrize("question", ["Fix my code.", "Korrigiere den Satz.", "Corrige ce texte.", "Reescribe esto."])
+def test_a_list_of_changes_stays_where_one_was_asked_for(question: str) -> None:
+    text = "x = 1\n\n**Changes made:**\n1. gave x its name"
+    assert unframed(text, PARENT, question) == text
+    assert not framed(text, PARENT, question)
+    assert unframed(text, PARENT, "Which value of x is correct?") == "x = 1"
 
 
 @pytest.mark.parametrize(
