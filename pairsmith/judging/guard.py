@@ -195,9 +195,11 @@ _TEMPLATE = {
     ("sheet", "mark"): [r"\{[{%-][^}\n]{0,80}\b(?:sheet\b|(?:text|t|item)\.mark\b|prompt_mark\b)"],
 }
 _ROLE = r"(?:System|SYSTEM|Human|HUMAN|Assistant|ASSISTANT|User|USER)"
+_OF_A_ROLE = r"(?i:prompt|message|turn|override)"
 _TURNS = {  # matched in the text's own case, since many programs have a key `user:`
     ("system", "human", "assistant", "user"): [
-        rf"^[ >*_#\[]{{0,8}}{_ROLE}(?:\s(?i:prompt|message|turn|override))?[*_\]]{{0,3}} ?:",
+        rf"^[ >*_]{{0,6}}{_ROLE}(?:\s{_OF_A_ROLE})?[*_]{{0,3}} ?:",
+        rf"^#{{1,4}} {{1,3}}[*_]{{0,3}}{_ROLE}\s{_OF_A_ROLE}[*_]{{0,3}} ?:",
     ],
     ("## ",): [r"^#{2,4} {1,3}(?:System|Human|User|Assistant|Instruction|Response)[*_]{0,3} ?:"],  # one, never many
 }

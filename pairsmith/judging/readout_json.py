@@ -11,7 +11,9 @@ from pairsmith.judging.readouts import MARK, Read, Sheet
 from pairsmith.judging.wrapping import only_object, without_thoughts
 
 _DIGITS = re.compile(r"0|[1-9][0-9]{0,5}")
-_DIGITS_ALONE = re.compile(r"\s*(?P<quote>\"?)(?P<digits>0|[1-9][0-9]{0,5})(?P=quote)\s*")
+_DIGITS_ALONE = re.compile(
+    r"\s*(?P<fence>```\w{0,20}\s*\n\s*)?(?P<quote>\"?)(?P<digits>0|[1-9][0-9]{0,5})(?P=quote)\s*(?(fence)```\s*)"
+)
 _ANY_MARK = re.compile(rf"\b{MARK}\b", re.IGNORECASE)
 
 
@@ -43,7 +45,12 @@ def read_json(reply: str, sheet: Sheet, cut: bool = False) -> dict[str, Read]:
 
 
 def _entry(value: dict[str, Any], mark: str, sheet: Sheet) -> Any:
-    """What an object says of a text: under its mark or, where there is one text, in the object itself."""
+    """What an object says of a text: under its mark or, where there is one text, in the object itself.
+
+    The mark of the one text may also have the rating as its value.
+    """
+    if len(sheet.texts) == 1 and set(value) == {mark} and isinstance(value[mark], int | str):
+        return {"rating": value[mark]}
     unmarked = len(sheet.texts) == 1 and sheet.unbound and mark not in value and set(value) <= {"rationale", "rating"}
     return value if unmarked else value.get(mark)
 

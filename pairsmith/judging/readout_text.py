@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from pairsmith.judging.readout_values import as_read, holds_a_number, stands_in, written_rating
-from pairsmith.judging.readouts import MARK, Read, Sheet
+from pairsmith.judging.readouts import MARK, Read, Scale, Sheet
 from pairsmith.judging.wrapping import table_rows, without_thoughts
 
 _DECORATION = r"[\s>#*_`\-•\[\]()【】]*+(?:\d{1,2}[.)]\s++)?[*_`]*+"
@@ -49,7 +50,10 @@ _COULD_BE_A_RATING = re.compile(
     re.IGNORECASE,
 )
 # A rating without a label or a mark: alone on its line, or as the judges of MT-Bench write it, at the end of one.
-_ALONE = re.compile(r"[\s*_`(\[]{0,8}(?P<value>(?:0|[1-9][0-9]{0,5})(?:\s*/\s*(?P<of>[0-9]{1,6}))?)[\s*_`)\]]{0,8}\.?")
+_ALONE = re.compile(
+    r"[\s*_`(\[]{0,8}(?P<value>(?:0|[1-9][0-9]{0,5})(?:\s*(?:/|out of)\s*(?P<of>[0-9]{1,6}))?)[\s*_`)\]]{0,8}\.?",
+    re.IGNORECASE,
+)
 _BRACKETED = re.compile(r"\[\[\s*(?P<value>0|[1-9][0-9]{0,5})\s*\]\]")
 # A value that takes back the rating above it: `Correction: 3`, `So my final answer: three`, `I would now say 3/5.`
 _SECOND_THOUGHT = re.compile(
@@ -60,6 +64,7 @@ _SECOND_THOUGHT = re.compile(
 _OUT_OF_AT_END = re.compile(
     r"(?:^|[\s(:*_])(?P<value>[0-9]{1,6}\s?(?:/|out of)\s?[0-9]{1,6})[\s.!*_`)\]]{0,8}$", re.IGNORECASE
 )
+_FENCE = re.compile(r"(?:```|~~~)\w{0,20}")
 _FRACTION = re.compile(r"\d\s*/\s*\d")
 _FINISHED = re.compile(r"[.!?。！？][\s\"'”’)*_`]*\Z")
 _INVISIBLE = dict.fromkeys(map(ord, "\u200b\u2060\ufeff"))
@@ -70,12 +75,16 @@ _LABEL = re.compile(rf"^{_DECORATION}{_REASON}{_DECORATION}(?::|：)[\s*_`]*+", 
 
 @dataclass(frozen=True)
 class _RatingLine:
-    """A line that gives a rating, and the mark of its text. `rationale`: the reason, if the table's row holds one."""
+    """A line that gives a rating, and the mark of its text. `rationale`: the reason, if the table's row holds one.
+
+    `below`: the line of the value, where that is another than the label's.
+    """
 
     number: int
     value: str
     mark: str | None
     rationale: str = ""
+    below: int | None = None
 
 
 def read_text(reply: str, sheet: Sheet, cut: bool = False) -> dict[str, Read]:
@@ -91,12 +100,23 @@ def read_text(reply: str, sheet: Sheet, cut: bool = False) -> dict[str, Read]:
         body = without_thoughts(body)
     if cut:
         body = body.rpartition("\n")[0]
+    body = _labels_with(sheet.scale).sub(r"\1", body)
     lines = body.split("\n")
     sections = _sections(lines, [text.mark for text in sheet.texts])
     bound = [*_rating_lines(lines, _BOUND), *_ratings_in_tables(lines)]
     if sheet.unbound:
         bound += _rating_lines(lines, _MARK_FIRST)
     return {text.mark: _read_text(lines, sections[text.mark], bound, text.mark, sheet) for text in sheet.texts}
+
+
+@cache
+def _labels_with(scale: Scale) -> re.Pattern[str]:
+    """A label of a rating that names the scale, as in `Rating (1-5):`; the first group is the label without it."""
+    return re.compile(
+        rf"^({_DECORATION}{_LABEL_OF_RATING}(?:\s+(?:for|of))?(?:\s+text)?(?:\W{{0,8}}{MARK})?)[\s*_]{{0,8}}"
+        rf"[(\[]\s?{scale.low}\s?(?:[-–—]|to)\s?{scale.high}\s?[)\]](?=[*_\s]{{0,4}}[:：=])",
+        re.IGNORECASE | re.MULTILINE,
+    )
 
 
 def could_be_quoted(text: str) -> bool:
@@ -160,10 +180,10 @@ def _read_text(
     unmarked = [line.replace(mark, "") for line in searched]
     unplaced = any(number not in placed and could_be_quoted(line) for number, line in enumerate(unmarked))
     values = {written_rating(line.value, sheet) for line in found or plain}
-    if values:
-        values |= values_beside(lines, sheet)
     if not values:
         return Read(rationale=rationale, error="no rating")
+    labelled = [number for number, line in enumerate(lines) if _PLAIN.match(line) or _BOUND.match(line)]
+    values |= values_beside(lines, sheet, max(labelled, default=len(lines)) + 1)
     if len(values) > 1 or unplaced:
         return Read(rationale=rationale, error="ratings that contradict each other")
     return as_read(values.pop(), rationale)
@@ -181,14 +201,18 @@ def _rating_lines(lines: Sequence[str], pattern: re.Pattern[str]) -> list[_Ratin
         if match:
             value, mark = match["value"].strip(), match.groupdict().get("mark")
             before = next((line for line in reversed(lines[max(0, number - 3) : number]) if line.strip()), "")
-            below, beyond = ([line for line in lines[number + 1 : number + 6] if line.strip()] + ["", ""])[:2]
+            follow = [place for place in range(number + 1, min(number + 6, len(lines))) if lines[place].strip()]
+            below, beyond = ([lines[place] for place in follow] + ["", ""])[:2]
+            place = None
             if not value:
                 above = pattern.match(before)
                 stacked = _bare_rating(beyond) or (above and not above["value"].strip())
                 value = "" if stacked else _bare_rating(below)
+                place = follow[0] if value else None
             elif _LISTED.match(value) and _LISTED.match(below):
                 value = "a list"
-            found.append(_RatingLine(number, value.lstrip("*_`[(<\"' "), mark.lower() if mark else None))
+            mark = mark.lower() if mark else None
+            found.append(_RatingLine(number, value.lstrip("*_`[(<\"' "), mark, below=place))
     return found
 
 
@@ -201,6 +225,8 @@ def _alone(lines: Sequence[str], sheet: Sheet) -> list[_RatingLine]:
     said = [(number, line.strip()) for number, line in enumerate(lines) if line.strip()]
     if not said:
         return []
+    if len(said) > 2 and _FENCE.fullmatch(said[0][1]) and _FENCE.fullmatch(said[-1][1]):
+        said = said[1:-1]
     number, last = said[-1]
     before = "\n".join(line for _, line in said[:-1])
     bracketed = [*_BRACKETED.finditer("\n".join(line for _, line in said))]
@@ -222,20 +248,20 @@ def _alone(lines: Sequence[str], sheet: Sheet) -> list[_RatingLine]:
     return [] if doubted else [_RatingLine(number, alone["value"], None)]
 
 
-def values_beside(lines: Sequence[str], sheet: Sheet) -> set[float | str]:
+def values_beside(lines: Sequence[str], sheet: Sheet, start: int = 0) -> set[float | str]:
     """Ratings of the one text of a sheet that have no label of a rating: they may take back the one that has.
 
-    They are `[[3]]`, unless the judge was shown such brackets; `3/5` alone on its line, or at the end of one below the
-    labelled rating, where no rationale has begun; `3` in the last line; and what follows a label such as `Correction:`.
+    They are `[[3]]`, unless the judge was shown such brackets; `3/5` alone on its line; `3` in the last line; and, from
+    the line `start` on, what follows a label such as `Correction:`, or `3/5` at the end of a line before any rationale.
     """
     if len(sheet.texts) > 1:
         return set()
-    rated = [number for number, line in enumerate(lines) if _PLAIN.match(line) or _BOUND.match(line)]
-    after = lines[rated[-1] + 1 :] if rated else []
+    after = lines[start:]
     reasons = next((number for number, line in enumerate(after) if _LABEL.match(line)), len(after))
     said = [line.strip() for line in lines if line.strip()]
-    found = [_SECOND_THOUGHT.match(line) for line in lines] + [_OUT_OF_AT_END.search(line) for line in after[:reasons]]
-    found += [_ALONE.fullmatch(line) for number, line in enumerate(said) if "/" in line or number == len(said) - 1]
+    found = [_SECOND_THOUGHT.match(line) for line in after] + [_OUT_OF_AT_END.search(line) for line in after[:reasons]]
+    found += [match for line in said[:-1] if (match := _ALONE.fullmatch(line)) and match["of"]]
+    found += [_ALONE.fullmatch(line) for line in said[-1:]]
     if not any("[[" in text for text in sheet.shown):
         found += _BRACKETED.finditer("\n".join(said))
     values = (written_rating(match["value"], sheet) for match in found if match)
@@ -287,7 +313,7 @@ def _rationale(section: Sequence[str], plain: Sequence[_RatingLine], sheet: Shee
     marks = {text.mark for text in sheet.texts}
     patterns = (_BOUND, _MARK_FIRST) if sheet.unbound else (_BOUND,)
     bound = [line for pattern in patterns for line in _rating_lines(section, pattern) if line.mark in marks]
-    rated = {line.number for line in (*plain, *bound)}
+    rated = {number for line in (*plain, *bound) for number in (line.number, line.below) if number is not None}
     first = min(rated, default=len(section))
     before = _joined_rationale(section[:first]) if _joined_rationale(section[1:first]) else None
     return before or _joined_rationale([line for number, line in enumerate(section) if number not in rated])

@@ -101,7 +101,7 @@ def stands_in(value: str, texts: Iterable[str]) -> bool:
     >>> stands_in("2", ["How many moons has Mars?", "Two."]), stands_in("4/5", ["Simplify 8/10."])
     (True, True)
     """
-    number, _, of = value.replace(" ", "").partition("/")
+    number, of = [*re.findall(r"\d+", value), ""][:2]
     plain = [normalize("NFKC", text) for text in texts]
     if of:
         return int(of) > 0 and any(Fraction(int(number), int(of)) in _fractions(text) for text in plain)

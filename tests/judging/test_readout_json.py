@@ -32,6 +32,12 @@ def test_json_takes_only_whole_numbers_on_the_scale(rating: object) -> None:
         ('{"rating": "4"}', 4),
         ("4", 4),
         (' "4"\n', 4),
+        ("```json\n4\n```", 4),
+        ('{"a1b2c3": 4}', 4),
+        ('{"a1b2c3": "4"}', 4),
+        ('{"a1b2c3": 9}', None),
+        ('{"a1b2c3": true}', None),
+        ('{"a1b2c3": 4, "b": 5}', None),
         ("44", None),
         ("4 5", None),
         ('{"rating": 4, "score": 5}', None),
@@ -41,7 +47,7 @@ def test_json_takes_only_whole_numbers_on_the_scale(rating: object) -> None:
 )
 def test_of_one_text_a_rating_needs_no_mark_and_may_be_digits(said: str, rating: int | None) -> None:
     assert read_json(said, ONE)[MARKS[0]].rating == rating
-    assert read_json(said, replace(ONE, unbound=False))[MARKS[0]].rating == (4 if "a1b2c3" in said else None)
+    assert read_json(said, replace(ONE, unbound=False))[MARKS[0]].rating == (rating if "a1b2c3" in said else None)
 
 
 @pytest.mark.parametrize("text", ["4", "It is so.\n**4**"])
@@ -51,7 +57,7 @@ def test_digits_that_a_text_holds_alone_may_be_a_quotation(text: str) -> None:
     assert read_json('"5"', sheet)[MARKS[0]].rating == 5
 
 
-@pytest.mark.parametrize("said", ['{"a1b2c3": {"rating": "4"}}', '{"rating": 4}', "4"])
+@pytest.mark.parametrize("said", ['{"a1b2c3": 4}', '{"a1b2c3": {"rating": "4"}}', '{"rating": 4}', "4"])
 def test_of_several_texts_none_of_this_is_read(said: str) -> None:
     assert {read.rating for read in read_json(said, SHEET).values()} == {None}
 

@@ -304,7 +304,7 @@ def test_long_replies_are_read_in_a_moment(reply: str) -> None:
         ("[[4]] is what I thought at first.", None), ("The result should be\n4/5", None), ("4.5", None), ("-4", None),
         ("Two of its claims are wrong.\n\n4/5", None), ("1. Clear.\n2. Right.\n\n4/5", None), ("four", None),
         ("4 5", None), ("4,000", None), ("04", None), ("[4]", 4), ("[[4, 5]]", None), ("4%", None),
-        ("44", None), ("0", None),
+        ("44", None), ("0", None), ("4 out of 5", 4), ("**4 out of 5**", 4), ("```\n4\n```", 4), ("4 out of 10", None),
     ],
 )  # fmt: skip
 def test_a_rating_alone_is_read_for_one_text_where_nothing_else_can_be_meant(reply: str, rating: int | None) -> None:
@@ -388,8 +388,22 @@ def test_a_rating_that_is_taken_back_without_a_label_is_none(reply: str) -> None
     [
         "Two of 3 claims hold, 2/3 of all.\nRating: 4", "Rating: 4\n\n4/5", "Rating: 4\n\n[[4]]",
         "Rating: 4\nRationale: It names 3 of the causes, that is 3/5.", "Step 3\nRating: 4\nOverall: 2 small errors.",
+        "It ends with\nFinal answer: 3\nwhich is right.\nRating: 4", "It ends with\nFinal answer: 3\n\nYes. [[4]]",
         "Rating: 4\nRationale: 1. Right.\n2. Clear in 3 places.", "Rating:\n4",
     ],
 )  # fmt: skip
 def test_numbers_in_a_rationale_take_nothing_back(reply: str) -> None:
     assert ratings(reply, ONE) == [4]
+
+
+@pytest.mark.parametrize("label", ["Rating (1-5)", "Rating a1b2c3 (1-5)", "**Rating** (1 to 5)", "Final score [1–5]"])
+def test_a_label_may_name_the_scale_of_the_sheet(label: str) -> None:
+    assert ratings(f"Clear.\n{label}: 4", ONE) == [4]
+    assert ratings(f"Clear.\n{label.replace('5', '10')}: 4", ONE) == [None]
+    assert ratings(f"{label}: 4\nCorrection: 3", ONE) == [None]
+
+
+@pytest.mark.parametrize("reply", ["Rating:\n4", "Rating a1b2c3:\n\n4/5", "### Text a1b2c3\nRating:\n**4**"])
+def test_a_rating_below_its_label_is_no_rationale(reply: str) -> None:
+    assert (ratings(reply, ONE), rationales(reply, ONE)) == ([4], [None])
+    assert rationales(f"{reply}\nRationale: Clear.", ONE) == ["Clear."]
