@@ -87,7 +87,7 @@ TONGUES = {
         r"to (?:be|make|include|cover|give|provide|add|address|explain|improve|offer|reflect|go)|"
         r"for (?:more |greater |better )?(?:clarity|details?|depth|readability|you)|"
         r"and (?:added|made|included|expanded|gave|kept|removed))\b)",
-        given=r"here you go|here you are|here it is",
+        given=r"here you go|here you are",
         improvements=r"(?:key |main |my )?(?:improvements|changes)",
         edits=r"(?:fix|correct|debug|re-?write|rephrase|reword|revise|refactor|improve|edit|proofread)"
         r"(?: up)?(?:\s*(?:[:.]|\n|\Z)| (?:the|this|that|my|our|it|these|any|all|some|following|each|an?)\b)",

@@ -65,7 +65,7 @@ def _patterns(tongue: Tongue) -> _Patterns:
     yes = rf"\W{{0,8}}(?:(?:{tongue.yes})\b[^\w\n]{{0,4}}\s*)+"
     shown = rf"{agreed}(?:[^\n:]{{0,120}}?[.!,;]\s+)?(?:{tongue.here})\b[^\n:]{{0,80}}?{rewrite}[^\n:.]{{0,160}}"
     label = rf"{agreed}(?:[a-zà-ÿ]{{2,4}} )?{rewrite}(?:\s?\([^\n)]{{0,60}}\))?"
-    made = rf"(?:{answer}|{tongue.version})\b[^\n:.]{{0,30}}?\b(?:{_MADE})"
+    made = rf"(?:{answer}|{tongue.version}){other_one},? (?:{_MADE})"
     end, dressed, blank = r"\s?[:：][*_ \t\r]*", r"[*_#\s]{0,8}?", r"\n[ \t\r]*\n\s*"
     bare = r"[\W_]{0,8}"
     note = rf"{bare}(?:(?:{tongue.note})\b\W{{1,6}})"
@@ -76,11 +76,11 @@ def _patterns(tongue: Tongue) -> _Patterns:
             rf"{agreed}{did_it}[^\n:]{{0,160}}?(?:{end}\n\s*|[.!…]{dressed}{blank})",
             rf"(?!\W{{0,8}}(?:the )?longer\b){label}(?:[^\n:.]{{0,40}}{end}|{dressed})\n\s*",
             rf"{yes}(?:[a-zà-ÿ]{{2,4}} )?{rewrite}{end}",
-            rf"{agreed}(?:{done_one}|{done})[*_]{{0,3}}{end}(?![^\n]{{0,30}}\d)\s*",
+            rf"{agreed}(?:{done_one}|{done})[*_]{{0,3}}{end}(?:\n\s*|(?![^\n]{{0,30}}\d)(?-i:(?=[^a-zß-ÿ\s*_])))",
             rf"{agreed}(?:{tongue.given})(?:\s?[.!:：…]{dressed}\n\s*|{end}\n\s*)",
             rf"{agreed}(?:{tongue.here})\b[^\n:.]{{0,40}}?\b(?:{made}|{_IMPROVING} (?:{tongue.whose}) {answer})\b"
             rf"[^\n:.]{{0,60}}{end}\n\s*",
-            rf"\W{{0,4}}[\[(](?:{tongue.done})\b[^\])\n]{{0,80}}[\])][*_\r]*{blank}",
+            rf"\W{{0,4}}[\[(](?:{tongue.done}) (?:{_IN_ORDER})\b[^\])\n]{{0,80}}[\])][*_\r]*{blank}",
         ),
         _compiled(
             rf"{note}?{bare}{did_it}",
@@ -93,8 +93,8 @@ def _patterns(tongue: Tongue) -> _Patterns:
             rf"(?:{note}|{bare}(?:{_EXPLAINED})\W{{1,6}})?{bare}{self_}{gains}",
             rf"{bare}(?:{_EXPLAINED})\W{{1,6}}(?:{tongue.this}) {done_answer}",
             rf"{note}?{bare}(?:in|dans|en|nella|na) (?:{tongue.this}|dieser|der) "
-            rf"(?:{done_one}|{answer}|{tongue.version}|{tongue.rewrite}),? (?:{tongue.did})\b",
-            rf"\W{{0,4}}[\[(](?:{tongue.done})\b[^\])\n]{{0,80}}[\])]\W*\Z",
+            rf"(?:{done_one}|{answer}|{tongue.rewrite}),? (?:{tongue.did})\b",
+            rf"\W{{0,4}}[\[(](?:{tongue.done}) (?:{_IN_ORDER})\b[^\])\n]{{0,80}}[\])]\W*\Z",
             rf"{bare}(?:[^\n]{{0,20}} )?(?:{tongue.offer})\b",
         ),
         *_compiled(
@@ -116,7 +116,12 @@ _JOINING = (
     "per|os?|as"
 )
 _NOW = "(?:now|could be|can be|nun|jetzt|maintenant|ahora|ora|agora)"
-_MADE = "made|that['’]?s|that is|which is|gemacht|die|rendue?|qui|hecha|que"  # "the answer, made clearer"
+# "the answer, made clearer", "a version that's more detailed"
+_MADE = (
+    r"(?:made|that['’]?s|that is|which is) (?:more|less|much|clearer|better|longer|richer)|rendue plus|qui est plus|"
+    r"hecha más|que es más|die (?:ausführlicher|klarer|besser|genauer|hilfreicher)"
+)
+_IN_ORDER = "to|for|with|so|um|für|damit|mit|pour|avec|para|con|per|com"
 _IMPROVING = "(?:improve|rewrite|améliorerais|mejoraría)"
 _EXPLAINED = "explanation|erläuterung|erklärung|explication|explicación|spiegazione|explicação"
 _BY_NOBODY = r"(?! (?:by (?!\w+ing\b)|vom|von|durch|par|por|pelo|dal|in the|im|on|at|when)\b)"  # a server updates too

@@ -154,8 +154,8 @@ _RATING = {
         r"(?![.,;]?\d|[a-z])",
         r"\"rationale\"\s{0,4}:[^\n]{0,300}?\"rating\"\s{0,4}:|\{\s{0,8}\"(?:rating|score)\"\s{0,4}:\s{0,4}\d{1,2}\s{0,8}\}",
         # nothing but a judge's object: a rating, and why
-        rf"\{{\s{{0,8}}\"(?:rating|score)\"\s{{0,4}}:\s{{0,4}}\"?\d{{1,2}}\"?\s{{0,4}},\s{{0,8}}{_WHY}\s{{0,8}}\}}"
-        rf"|\{{\s{{0,8}}{_WHY}\s{{0,4}},\s{{0,8}}\"(?:rating|score)\"\s{{0,4}}:\s{{0,4}}\"?\d{{1,2}}\"?\s{{0,8}}\}}",
+        rf"\{{\s{{0,8}}\"(?:rating|score)\"\s{{0,4}}:\s{{0,4}}\"?\d{{1,2}}(?:\.0)?\"?\s{{0,4}},\s{{0,8}}{_WHY}\s{{0,8}}\}}"
+        rf"|\{{\s{{0,8}}{_WHY}\s{{0,4}},\s{{0,8}}\"(?:rating|score)\"\s{{0,4}}:\s{{0,4}}\"?\d{{1,2}}(?:\.0)?\"?\s{{0,8}}\}}",
     ],
     ("[[",): [  # as the judges of MT-Bench and Arena-Hard are asked for them
         r"\[\[\s?[ab]\s?[<>=]{1,3}\s?[ab]\s?\]\]|\b(?:rating|score|verdict)\b[^\n\[]{0,30}\[\[\s?(?:\d{1,2}|[ab])\s?\]\]"

@@ -57,8 +57,9 @@ _ALONE = re.compile(
 _BRACKETED = re.compile(r"\[\[\s*(?P<value>0|[1-9][0-9]{0,5})\s*\]\]")
 # A value that takes back the rating above it: `Correction: 3`, `So my final answer: three`, `I would now say 3/5.`
 _SECOND_THOUGHT = re.compile(
-    rf"^{_DECORATION}(?:[^\W\d]{{1,20}}[ \t]{{1,3}}){{0,5}}"
-    rf"(?:correction|corrected|final|verdict|updated?|edit|revised|answer|grade|overall|instead){_DRESSING}[:：=]{_DRESSING}(?P<value>[^\n]{{1,40}})$",
+    rf"^{_DECORATION}(?:[^\W\d]{{1,20}},?[ \t]{{1,3}}){{0,5}}"
+    r"(?:(?:correction|corrected|final|verdict|updated?|edit|revised|answer|grade|overall|instead|changed to)"
+    rf"{_DRESSING}[:：=]|make (?:it|that)(?: an?)?\b|changed? (?:it|that|this) to){_DRESSING}(?P<value>[^\n]{{1,40}})$",
     re.IGNORECASE,
 )
 _OUT_OF_AT_END = re.compile(

@@ -376,7 +376,7 @@ def test_a_rating_alone_is_read_where_the_number_was_not_shown(text: str) -> Non
         "Rating: 4\n\nSo in the end: [[3]]", "Rating: 4\nCorrection: 3/5", "Rating: 4\n\n3", "[[4]]\n\nRating: 3",
         "Rating: 4\nMy final verdict: three", "Rating: 4\n\n**3/5**", "3/5\n\nRating: 4", "Rating: 4\nMake that a 3/5.",
         "Rating a1b2c3: 4\nRationale: Clear.\n\n3", "Rating a1b2c3: 4\nCorrected: 3", "Rating: 4\nOverall: 3 out of 5",
-        "3/5\n\n[[4]]",
+        "3/5\n\n[[4]]", "Rating: 4\nNo, make it 3.", "Rating: 4\nChanged to: 3", "Rating: 4\nI change it to three.",
     ],
 )  # fmt: skip
 def test_a_rating_that_is_taken_back_without_a_label_is_none(reply: str) -> None:
