@@ -302,7 +302,7 @@ def _ratings_in_tables(lines: Sequence[str]) -> list[_RatingLine]:
 def _bare_rating(line: str) -> str:
     """A line if it is nothing but a rating, otherwise an empty text: for a sentence or an item of a list."""
     bare = line.strip().strip("*_`[]() \t")
-    return line.strip() if re.fullmatch(r"\w++(?:\s*+/\s*+\d++)?", bare) else ""
+    return line.strip() if re.fullmatch(r"\w++(?:\s*+(?:/|out of)\s*+\d++)?", bare, re.IGNORECASE) else ""
 
 
 def _rationale(section: Sequence[str], plain: Sequence[_RatingLine], sheet: Sheet) -> str | None:

@@ -403,7 +403,9 @@ def test_a_label_may_name_the_scale_of_the_sheet(label: str) -> None:
     assert ratings(f"{label}: 4\nCorrection: 3", ONE) == [None]
 
 
-@pytest.mark.parametrize("reply", ["Rating:\n4", "Rating a1b2c3:\n\n4/5", "### Text a1b2c3\nRating:\n**4**"])
+@pytest.mark.parametrize(
+    "reply", ["Rating:\n4", "Rating:\n4 out of 5", "Rating a1b2c3:\n\n4/5", "### Text a1b2c3\nRating:\n**4**"]
+)
 def test_a_rating_below_its_label_is_no_rationale(reply: str) -> None:
     assert (ratings(reply, ONE), rationales(reply, ONE)) == ([4], [None])
     assert rationales(f"{reply}\nRationale: Clear.", ONE) == ["Clear."]
