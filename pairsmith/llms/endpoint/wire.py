@@ -86,15 +86,9 @@ def reply_of(response: Any, request: Request) -> Reply:
 
     Raises NoReply where there is no choice to read.
     """
-    try:
-        choice = response["choices"][0]
-        message = choice["message"] if "message" in choice else {"content": choice["text"]}
-        reason = choice.get("finish_reason") or choice.get("finishReason") or choice.get("native_finish_reason")
-        said_there = said_in(message)
-    except (AttributeError, IndexError, KeyError, TypeError) as trouble:
-        told = error_in(response)
-        why = told.words if told else f"{type(trouble).__name__}: {trouble}"
-        raise NoReply(f"an answer without a choice ({why})") from None
+    choice, message = _first_choice(response)
+    said_there = said_in(message)
+    reason = choice.get("finish_reason") or choice.get("finishReason") or choice.get("native_finish_reason")
     text, end = said_there.text, end_of(reason, said_there.text)
     error = _problem(said_there, end, reason)
     logprobs = choice_logprobs(choice, request.choices) if request.choices else None
@@ -117,6 +111,20 @@ def reply_of(response: Any, request: Request) -> Reply:
     has_refused = end == "content_filter" or bool(said_there.refusal)
     has_no_text = end is None and not _CUT_OFF.search(_named(reason).lower())  # as a call of a tool: so it would again
     return replace(reply, finish_reason=None, error=error, final=has_refused or has_no_text)
+
+
+def _first_choice(response: Any) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """The first choice of a response that tells no error in its place, and its message."""
+    told = error_in(response)
+    why = f" ({told.words})" if told else ""
+    choices = response.get("choices") if isinstance(response, Mapping) else None
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    if not isinstance(choice, Mapping):
+        raise NoReply(f"an answer without a choice{why}")
+    message = {"content": choice["text"]} if "text" in choice else choice.get("message")
+    if told or not isinstance(message, Mapping):
+        raise NoReply(f"an answer without a message{why}")
+    return choice, message
 
 
 def _problem(found: Said, end: str | None, reason: Any) -> str | None:
