@@ -58,7 +58,8 @@ _PHRASES = (
     (504, r"time.?d?.?out|deadline.?exceeded"),
     (500, r"(internal|server).?error|^internal$|\bapi.?error|upstream|bad.?gateway"),
     (400, r"invalid.?(request|argument|param)|bad.?request|unprocessable|context.?length|content.?(filter|policy)|"
-          r"not.?supported|unsupported|extra inputs|(unsafe|sensitive|inappropriate) content|new_sensitive|敏感|不安全"),
+          r"not.?supported|unsupported|extra inputs|(unsafe|sensitive|inappropriate) content|new_sensitive|"
+          r"敏感|不安全"),
 )  # fmt: skip
 _QUOTED_STATUS = re.compile(r"\b(?:error code|status(?: code)?|http)\W{1,3}([45]\d\d)\b", re.IGNORECASE)
 _NO_MONEY = re.compile(_MONEY, re.IGNORECASE)
