@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from pairsmith.llms.endpoint.anthropic import TOOL, chat_response, schema_of, turns_of
+from pairsmith.llms.endpoint.anthropic import TOOL, chat_response, schema_of, text_of, turns_of
 
 ENDS = {
     "end_turn": "stop",
@@ -66,11 +66,12 @@ def response(answer: Any) -> Any:
         blocks = [block for block in content if isinstance(block, Mapping)]
     except (KeyError, TypeError):
         return answer
-    stop = answer.get("stopReason")
+    stop = text_of(answer.get("stopReason"))
     end = ENDS.get(stop, stop)
-    text = "".join(block.get("text") or "" for block in blocks)
+    text = "".join(text_of(block.get("text")) for block in blocks)
     thoughts = [_thought(block["reasoningContent"]) for block in blocks if "reasoningContent" in block]
-    called = [block["toolUse"]["input"] for block in blocks if "toolUse" in block]
+    uses = [block["toolUse"] for block in blocks if isinstance(block.get("toolUse"), Mapping)]
+    called = [use["input"] for use in uses if "input" in use]
     return chat_response(
         text=json.dumps(called[0], ensure_ascii=False) if called else text,
         thought="\n\n".join(filter(None, thoughts)),
@@ -87,4 +88,4 @@ def status(status: int, content: bytes) -> int:
 
 def _thought(block: Any) -> str:
     told = block.get("reasoningText") if isinstance(block, Mapping) else None
-    return str(told.get("text", "")) if isinstance(told, Mapping) else ""
+    return text_of(told.get("text")) if isinstance(told, Mapping) else ""

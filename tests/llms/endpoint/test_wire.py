@@ -37,6 +37,10 @@ def read(message: dict[str, Any] | None, reason: Any = "stop", **more: Any) -> R
         {"content": "Oak.", "reasoning_details": [{"type": "reasoning.text", "text": "Hm."}]},
         {"content": "Oak.", "thinking_blocks": [{"type": "thinking", "thinking": "Hm.", "signature": "x"}]},
         {"content": "[THINK]Hm.[/THINK]Oak."},
+        {"content": {"parts": [{"text": "Hm.", "thought": True}, {"text": "Oak."}]}},
+        {"content": {"role": "model", "content": [{"type": "thinking", "thinking": "Hm."}, TEXT]}},
+        {"content": [{"type": "summary_text", "text": "Hm."}, {"type": "output_text", "text": "Oak."}]},
+        {"content": "</think>\n\nOak.", "reasoning_content": "Hm."},
         {"content": [{"type": "output_text", "text": "<thought>\nHm.\n</thought>\nOak."}]},
     ],
 )
@@ -56,6 +60,9 @@ def test_other_parts_are_no_text_and_a_completion_without_a_message_is_one() -> 
         ({"content": None, "refusal": "I can't help with that."}, "stop"),
         ({"content": [{"type": "refusal", "refusal": "I can't help with that."}]}, None),
         ({"content": "", "refusal": "I can't help with that."}, "refusal"),
+        ({"content": [TEXT, {"type": "refusal", "refusal": "I can't help with that."}]}, "stop"),
+        ({"content": "I can't help with that.", "refusal": "I can't help with that."}, "stop"),
+        ({"content": "<think>Hm.</think>", "refusal": "I can't help with that."}, "stop"),
         ({"content": "I can't help with that."}, "content_filter"),
         ({"content": "I can't help with that."}, "FinishReason.SAFETY"),
     ],
@@ -71,12 +78,23 @@ def test_a_refusal_is_told_with_its_words_and_is_final(message: dict[str, Any], 
     [
         ("FinishReason.MAX_TOKENS", "length"), ("model_context_window_exceeded", "length"), ("incomplete", "length"),
         ("insufficient_system_resource", "length"), ("STOP_SEQUENCE", "stop"), ("end_of_sequence", "stop"),
-        ("completed", "stop"), (None, "stop"), ("", "stop"), ({"type": "stop"}, "stop"),
+        ("not_finished", "length"), ("UNFINISHED", "length"), ("notFinished", "length"), ("Max Tokens", "length"),
+        ("completed", "stop"), ("finished", "stop"), ("endTurn", "stop"), (["stop"], "stop"), (None, "stop"), ("", "stop"), ({"type": "stop"}, "stop"),
     ],
 )  # fmt: skip
 def test_an_ending_is_read_in_any_providers_words(reason: Any, end: str) -> None:
     reply = read({"content": "Oak."}, reason)
     assert (reply.text, reply.finish_reason, reply.error) == ("Oak.", end, None)
+
+
+@pytest.mark.parametrize("reason", [
+    "content-filter", "contentFilter", "Content Filter", "BLOCKED", "IMAGE_SAFETY", "moderation", "policy_violation",
+    "safety_violation", "PROHIBITED_CONTENT", "blockedBySafety", "FinishReason.LANGUAGE_POLICY", "input_moderated",
+])  # fmt: skip
+def test_an_answer_that_a_filter_ended_is_not_published(reason: str) -> None:
+    reply = read({"content": "Oa"}, reason)
+    assert reply.error == f"the endpoint ended with {reason}: Oa"
+    assert reply.final
 
 
 @pytest.mark.parametrize(("reason", "final"), [("tool_calls", True), (None, True), ("error", False), ("abort", False)])
