@@ -6,6 +6,7 @@ Described at https://docs.claude.com/en/api/messages; at Google's Vertex AI, and
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -39,7 +40,8 @@ def url(base_url: str, model: str, version: str | None) -> str:
     """
     base = base_url.rstrip("/").removesuffix("/messages")
     if is_vertex(base):
-        return f"{base.removesuffix('/publishers/anthropic')}/publishers/anthropic/models/{quote(model)}:rawPredict"
+        project = re.sub(r"/publishers(/anthropic(/models(/[^/]*)?)?)?$", "", base)
+        return f"{project}/publishers/anthropic/models/{quote(model)}:rawPredict"
     return f"{base}/messages" if base.endswith("/v1") else f"{base}/v1/messages"
 
 

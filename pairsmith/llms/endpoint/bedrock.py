@@ -6,6 +6,7 @@ Described at https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
@@ -32,7 +33,8 @@ def url(base_url: str, model: str, version: str | None) -> str:
     >>> url("https://bedrock-runtime.us-east-1.amazonaws.com", "amazon.nova-lite-v1:0", None)
     'https://bedrock-runtime.us-east-1.amazonaws.com/model/amazon.nova-lite-v1%3A0/converse'
     """
-    return f"{base_url.rstrip('/')}/model/{quote(model, safe='')}/converse"
+    base = re.sub(r"(/model(/[^/]+(/converse|/invoke)?)?)?/*$", "", base_url)
+    return f"{base}/model/{quote(model, safe='')}/converse"
 
 
 def request(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -79,7 +79,8 @@ def test_a_refusal_is_told_with_its_words_and_is_final(message: dict[str, Any], 
         ("FinishReason.MAX_TOKENS", "length"), ("model_context_window_exceeded", "length"), ("incomplete", "length"),
         ("insufficient_system_resource", "length"), ("STOP_SEQUENCE", "stop"), ("end_of_sequence", "stop"),
         ("not_finished", "length"), ("UNFINISHED", "length"), ("notFinished", "length"), ("Max Tokens", "length"),
-        ("completed", "stop"), ("finished", "stop"), ("endTurn", "stop"), (["stop"], "stop"), (None, "stop"), ("", "stop"), ({"type": "stop"}, "stop"),
+        ("completed", "stop"), ("finished", "stop"), ("endTurn", "stop"), (["stop"], "stop"),
+        (None, "stop"), ("", "stop"), ({"type": "stop"}, "stop"),
     ],
 )  # fmt: skip
 def test_an_ending_is_read_in_any_providers_words(reason: Any, end: str) -> None:
