@@ -35,7 +35,8 @@ _GENERIC = (
     (400, r"invalid.?(request|argument|param)|bad.?request|unprocessable|context.?length|content.?(filter|policy)|"
           r"data.?inspection|not.?supported|unsupported"),
 )  # fmt: skip
-# Phrases by the status that they stand for. Those that end a run are narrow, as an error may speak of the prompt.
+# Phrases by the status that they stand for. Those that end a run are narrow, and count for nothing in an error that
+# speaks of the prompt.
 _MONEY = (
     r"insufficient[ _](user[ _]|account[ _])?(quota|credit|balance|fund)|balance is (too low|insufficient|not enough)|"
     r"payment.?required|out of credits?\b|requires more credits|used all available credits|credit limit exceeded|"
@@ -61,6 +62,8 @@ _PHRASES = (
           r"not.?supported|unsupported|extra inputs|(unsafe|sensitive|inappropriate) content|new_sensitive|"
           r"敏感|不安全"),
 )  # fmt: skip
+_PASSING_PHRASES = [(status, pattern) for status, pattern in _PHRASES if status not in (401, 402, 403, 404)]
+_OF_A_PROMPT = re.compile(r"\bprompts?\b|\byour (input|text|message)|\bthe (input|text|story)\b|提示词", re.IGNORECASE)
 _QUOTED_STATUS = re.compile(r"\b(?:error code|status(?: code)?|http)\W{1,3}([45]\d\d)\b", re.IGNORECASE)
 _NO_MONEY = re.compile(_MONEY, re.IGNORECASE)
 _FILTERED = re.compile(
@@ -163,7 +166,8 @@ def _status(told: Any, body: Mapping[str, Any], words: str) -> int | None:
     if quoted := _QUOTED_STATUS.search(words):
         return int(quoted[1])
     names = [code for code in codes if isinstance(code, str)]
-    return _meaning(_NAMES, names) or _meaning(_PHRASES, [words]) or _meaning(_GENERIC, names)
+    phrases = _PASSING_PHRASES if _OF_A_PROMPT.search(words) else _PHRASES
+    return _meaning(_NAMES, names) or _meaning(phrases, [words]) or _meaning(_GENERIC, names)
 
 
 def _meaning(table: Meanings, texts: Sequence[str]) -> int | None:

@@ -184,6 +184,8 @@ GENERIC = {"type": "unknown_error", "code": "invalid_request_error"}
         ({"error": {"message": "Invalid token in your prompt at position 9", **GENERIC}}, 400),
         ({"error": {"message": "A text with an invalid token count"}}, None),
         ({"error": {"message": "the text mentions a billing address: rejected"}}, None),
+        ({"error": {"message": "rejected: your prompt says 'insufficient funds'"}}, None),
+        ({"error": {"message": "An expired API key stands in the text", **GENERIC}}, 400),
         ({"error": {"message": "no credit card numbers, please"}}, None),
         ({"error": {"message": "Model not found in cache, retry"}}, 503),
         ({"error": {"message": "The prompt says that the model does not exist", **GENERIC}}, 400),
