@@ -38,9 +38,9 @@ _GENERIC = (
 # Phrases by the status that they stand for. Those that end a run are narrow, and count for nothing in an error that
 # speaks of the prompt.
 _MONEY = (
-    r"insufficient[ _](user[ _]|account[ _])?(quota|credit|balance|fund)|balance is (too low|insufficient|not enough)|"
+    r"insufficient.?((user|account)[ _])?(quota|credit|balance|fund)|balance is (too low|insufficient|not enough)|"
     r"payment.?required|out of credits?\b|requires more credits|used all available credits|credit limit exceeded|"
-    r"(is|are|be) in arrears|account is in good standing|billing (hard limit|is not|not active)|check your billing|"
+    r"(is|are|be) in arrears|account is in good standing|billing.?(hard.?limit|is not|not.?active)|check your billing|"
     r"余额不足|余额已用|额度不足|额度已用|额度不够|欠费"
 )
 _PHRASES = (

@@ -11,7 +11,7 @@ import pytest
 from pairsmith.errors import ConfigError
 from pairsmith.llms.endpoint import attempts as backend
 from pairsmith.llms.endpoint.message_parts import Said, said_in
-from pairsmith.llms.endpoint.told_errors import error_in, is_final
+from pairsmith.llms.endpoint.told_errors import error_in, is_final, is_without_money
 from pairsmith.llms.endpoint.wire import NoReply, reply_of
 from pairsmith.protocol import Reply
 from pairsmith.testing import FakeEndpoint, Fault
@@ -196,6 +196,18 @@ def test_what_an_error_means_is_told_by_its_name_or_else_by_narrow_phrases(body:
     told = error_in(body)
     assert told
     assert told.status == status
+
+
+def test_a_429_without_money_is_told_from_one_of_a_limit() -> None:
+    spent = (
+        "insufficient_quota",
+        "InsufficientBalance",
+        "billing_hard_limit_reached",
+        "余额不足",
+        "billing_not_active",
+    )
+    assert all(map(is_without_money, spent))
+    assert not is_without_money("RESOURCE_EXHAUSTED: You exceeded your current quota, please check your plan")
 
 
 def test_a_refusal_for_what_a_text_speaks_of_is_final() -> None:
