@@ -6,7 +6,9 @@ Pure functions of a text. What merely talks about such marks, in code, in quotes
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Sequence
+from itertools import islice
 
 # How thoughts begin and end: Qwen, DeepSeek, GLM, EXAONE, Reka, Seed and most others; Mistral; Kimi; Cohere;
 # OpenThoughts; Apertus; Gemma.
@@ -52,6 +54,7 @@ _ENDS_A_SENTENCE = re.compile(r"(?:\A|\n|[.!?…。！？)\]}*])[ \t]*\Z")
 _INDENTED = re.compile(r"(?:\A|\n)(?: {4,}|\t)\Z")  # as code is
 _UNENDED = re.compile(r"[^\s.!?…。！？]\n\Z")  # a line in the middle of a sentence, and the next that goes on with it
 _OWN_LINES = re.compile(rf"(?m)^[ \t]*(?:(?P<opening>{_OPENING.pattern})|{_CLOSING.pattern})[ \t]*$", re.IGNORECASE)
+_MOST_QUOTED = 50  # closing marks that a thought is read for; after more of them, the last one ends it
 _LOWER_LINE = re.compile(r"[ \t]*\n[a-zß-öø-ÿа-яё]")
 
 
@@ -65,7 +68,7 @@ def apart(text: str, cut: bool = False, quotable: bool = False) -> tuple[str | N
     """The thought with which a text begins, and the answer; None and the whole text where there is no thought.
 
     `cut`: the text ended at a limit. `quotable`: the question has the end of a thought in it, so that one in the answer
-    may be a quote: a thought counts then only where its beginning is marked too.
+    may be a quote: a thought counts then only where its beginning is marked too, or its end at the very beginning.
 
     >>> apart("<think>\\nEasy.\\n</think>\\n\\nOak.")
     ('Easy.', 'Oak.')
@@ -112,7 +115,8 @@ def _opened(begun: str, opening: re.Match[str], cut: bool) -> tuple[str, str] | 
     own = re.compile(re.escape(_OPENINGS[opening[0].lower()]), re.IGNORECASE)
     first = own.search(begun, start)
     closings = (own if first else _CLOSING).finditer(begun, start)
-    end = next((one for one in closings if not _is_quoted(begun, start, one)), first)
+    ending = (one for one in islice(closings, _MOST_QUOTED) if not _is_quoted(begun, start, one))
+    end = next(ending, None) or next(iter(deque(closings, maxlen=1)), first)
     is_open = cut or begun[start : start + 1] in ("", "\n") or not _GOES_ON.match(begun, start)
     if not first and not is_open:
         return None

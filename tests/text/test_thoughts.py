@@ -60,6 +60,7 @@ def test_a_thought_may_be_empty_twice_cut_or_quote_its_own_mark() -> None:
         ("\n</think>\n{}", ""),
         ("</think>" * 1500 + "{}", ""),
         ("<think></think>" * 1500 + "{}", ""),
+        ("<think>\n" + "Say </think> then " * 60 + ".\n</think>\n{}", "Say </think> then " * 60 + "."),
         ("<think>Hm.</thinking>{}", "Hm."),
         ("<thinking>\nHm.\n</think>\n{}", "Hm."),
         ("<think>Hm.[/THINK]{}", "Hm."),
