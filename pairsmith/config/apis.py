@@ -91,6 +91,8 @@ def completed(fields: Mapping[str, Any]) -> dict[str, Any]:
     '2024-10-21'
     >>> completed({"api": "anthropic"})["base_url"]
     'https://api.anthropic.com'
+    >>> completed({"base_url": "http://127.0.0.1:8000/v1/chat/completions"})["base_url"]
+    'http://127.0.0.1:8000/v1'
     """
     made = dict(fields)
     address, _, query = str(fields.get("base_url", "")).partition("?")
@@ -98,6 +100,8 @@ def completed(fields: Mapping[str, Any]) -> dict[str, Any]:
         made = {"api_version": version[1]} | made | {"base_url": address}
     if "api" not in made:
         made["api"] = next((name for name, rules in RULES.items() if re.match(rules.spoken, address, re.I)), "openai")
+    if made["api"] == "openai" and isinstance(made.get("base_url"), str):
+        made["base_url"] = re.sub(r"/chat/completions/?$", "", made["base_url"])
     rules = rules_of(str(made["api"]))
     if rules.base_url and made.get("credentials") is None:
         made.setdefault("base_url", rules.base_url)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import BeforeValidator, Field, JsonValue, model_validator
 
 from pairsmith.config.apis import API, CREDENTIALS, Rules, completed, rules_of
 from pairsmith.config.base import Config, Name
@@ -16,6 +16,15 @@ from pairsmith.config.providers import with_profile
 
 Backend = Literal["transformers", "vllm", "openai", "echo", "reward", "given"]
 BACKEND = Kind("backend", "pairsmith.backends", (("", ("spec",)),), get_args(Backend))
+
+
+def _left_out(seed: Any) -> Any:
+    if seed is True:
+        raise ValueError("a number, or false to leave it out of what an endpoint is sent")
+    return False if seed is None else seed
+
+
+_SEED = BeforeValidator(_left_out, json_schema_input_type=int | Literal[False] | None)
 _TEMPLATE_OURS = {"conversation", "chat_template", "add_generation_prompt", "continue_final_message", "tokenize"}
 SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
 SECRET_VALUE = re.compile(r"\s*(bearer|basic|token|digest)\s", re.IGNORECASE)
@@ -43,10 +52,10 @@ class Sampling(Config):
     )
     max_tokens: int = Field(1024, ge=1, description="tokens after which a reply is cut")
     stop: tuple[str, ...] = Field((), description="a reply ends before the first of these texts")
-    seed: int | Literal[False] = Field(
+    seed: Annotated[int | Literal[False], _SEED] = Field(
         0,
         description="each request's own seed is made from it; another one gives other replies; "
-        "false leaves it out of what an endpoint is sent",
+        "false or null leaves it out of what an endpoint is sent",
     )
     extra_body: dict[str, JsonValue] = Field({}, description="backend openai, or one of your own: further fields")
     template_kwargs: dict[str, JsonValue] = Field(
@@ -64,6 +73,11 @@ class Sampling(Config):
         clash = sorted(ours & set(self.extra_body))
         if clash:
             raise ValueError(f"sampling.extra_body: {clash} have fields of their own, or are pairsmith's to set")
+        if self.template_kwargs and "chat_template_kwargs" in self.extra_body:
+            raise ValueError(
+                "sampling.extra_body: chat_template_kwargs is what sampling.template_kwargs is sent as; "
+                "put all of it into template_kwargs"
+            )
         clash = sorted(_TEMPLATE_OURS & set(self.template_kwargs))
         if clash:
             raise ValueError(f"sampling.template_kwargs: {clash} are pairsmith's to set")

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from pairsmith.config import Price
-from pairsmith.errors import BudgetSpent
 from pairsmith.ledger.amounts import Amount
 from pairsmith.ledger.ledger import Ledger
 from pairsmith.ledger.replies import Account
@@ -47,7 +46,7 @@ class Budgeted:
                     break
                 reserved.append(amount)
             if not reserved:
-                raise BudgetSpent(f"the budget is spent: {self._purse}; raise it and run again to go on")
+                raise self._purse.spent_up(amount)
             yield from self._ask(requests[done : done + len(reserved)], reserved, done)
             done += len(reserved)
 

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable
 
 from pairsmith.config import Budget
+from pairsmith.errors import BudgetSpent
 from pairsmith.ledger.amounts import Amount, added
 from pairsmith.ledger.ledger import Ledger, open_ledger
 from pairsmith.ledger.reservations import LEASE_SECONDS
@@ -80,6 +81,14 @@ class Purse:
         """Read from the ledger again before the next reservation: replies that did not arrive may be recorded there."""
         with self._changed:
             self._is_stale = True
+
+    def spent_up(self, most: Amount) -> BudgetSpent:
+        """The error where a request that can take `most` does not fit."""
+        cost = f", cost {most[1]:,.4f}" if self._budget.cost is not None else ""
+        return BudgetSpent(
+            f"the budget is spent: {self}; the next request may take up to {most[0]:,} tokens{cost}; "
+            "raise it and run again to go on"
+        )
 
     def _take(self, amount: Amount) -> bool:
         """Count an amount as reserved if it fits."""

@@ -96,9 +96,16 @@ def transcript(messages: Iterable[dict[str, str]], system_prompt: str | None = N
 
 
 def without_system(messages: Iterable[Mapping[str, str]]) -> list[dict[str, str]]:
-    """The same chat with the system message in front of the first other message's text."""
+    """The same chat with the system message in front of the first user message's text; it is one where there is none.
+
+    >>> without_system([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}])
+    [{'role': 'user', 'content': 'Be brief.\\n\\nHi'}]
+    """
     chat = [dict(message) for message in messages]
     system = [message["content"] for message in chat if message["role"] == "system"]
     rest = [message for message in chat if message["role"] != "system"]
-    rest[0]["content"] = "\n\n".join([*system, rest[0]["content"]])
-    return rest
+    first = next((message for message in rest if message["role"] == "user"), None)
+    if first:
+        first["content"] = "\n\n".join([*system, first["content"]])
+        return rest
+    return [*([{"role": "user", "content": "\n\n".join(system)}] if system else []), *rest]

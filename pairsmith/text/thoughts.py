@@ -6,6 +6,9 @@ Pure functions of a text. What merely talks about such marks, in code, in quotes
 from __future__ import annotations
 
 import re
+from collections import deque
+from collections.abc import Sequence
+from itertools import islice
 
 # How thoughts begin and end: Qwen, DeepSeek, GLM, EXAONE, Reka, Seed and most others; Mistral; Kimi; Cohere;
 # OpenThoughts; Apertus; Gemma.
@@ -27,6 +30,10 @@ _FRAMES = (
     ("<|begin_of_solution|>", "<|end_of_solution|>"),
     ("<seed:answer>", "</seed:answer>"),
 )
+# Those that are tokens of their own, and so no words of an answer, go where there is no thought too.
+_BOX = ("<|begin_of_box|>", "<|end_of_box|>")
+_TOKENS = (*(frame for frame in _FRAMES if "|" in frame[0]), _BOX)
+_ALL_FRAMES = (*_FRAMES, _BOX)
 # Harmony, of gpt-oss: messages in channels, the last one final; and what is left of them where a tokenizer drops marks.
 _CHANNEL = "<|channel|>"
 _MESSAGE = re.compile(
@@ -46,6 +53,8 @@ _GOES_ON = re.compile(r"[ \t]+[a-zß-öø-ÿа-яё]|[`'\"’”),;:.]")  # what
 _ENDS_A_SENTENCE = re.compile(r"(?:\A|\n|[.!?…。！？)\]}*])[ \t]*\Z")
 _INDENTED = re.compile(r"(?:\A|\n)(?: {4,}|\t)\Z")  # as code is
 _UNENDED = re.compile(r"[^\s.!?…。！？]\n\Z")  # a line in the middle of a sentence, and the next that goes on with it
+_OWN_LINES = re.compile(rf"(?m)^[ \t]*(?:(?P<opening>{_OPENING.pattern})|{_CLOSING.pattern})[ \t]*$", re.IGNORECASE)
+_MOST_QUOTED = 50  # closing marks that a thought is read for; after more of them, the last one ends it
 _LOWER_LINE = re.compile(r"[ \t]*\n[a-zß-öø-ÿа-яё]")
 
 
@@ -59,7 +68,7 @@ def apart(text: str, cut: bool = False, quotable: bool = False) -> tuple[str | N
     """The thought with which a text begins, and the answer; None and the whole text where there is no thought.
 
     `cut`: the text ended at a limit. `quotable`: the question has the end of a thought in it, so that one in the answer
-    may be a quote: a thought counts then only where its beginning is marked too.
+    may be a quote: a thought counts then only where its beginning is marked too, or its end at the very beginning.
 
     >>> apart("<think>\\nEasy.\\n</think>\\n\\nOak.")
     ('Easy.', 'Oak.')
@@ -71,9 +80,14 @@ def apart(text: str, cut: bool = False, quotable: bool = False) -> tuple[str | N
         return _channels(begun)
     if bare := _BARE_CHANNELS.match(begun):
         return bare["thought"].strip(), bare["text"].strip()
-    if opening := _OPENING.match(begun):
-        return _opened(text, begun, opening, cut)
-    return (None, text) if quotable else _unopened(text)
+    found = _begun(text, cut) or (None if quotable else _unopened(text))
+    if found is None:
+        return None, _unframed(text, _TOKENS)
+    thoughts = list[str]()
+    while found:
+        thoughts.append(found[0].strip())
+        rest, found = found[1], _begun(found[1], cut)
+    return "\n\n".join(filter(None, thoughts)), _unframed(rest, _ALL_FRAMES).lstrip()
 
 
 def _channels(text: str) -> tuple[str | None, str]:
@@ -84,33 +98,60 @@ def _channels(text: str) -> tuple[str | None, str]:
     return thought or None, "\n\n".join(part for channel, part in found if channel == "final")
 
 
-def _opened(text: str, begun: str, opening: re.Match[str], cut: bool) -> tuple[str | None, str]:
+def _begun(text: str, cut: bool) -> tuple[str, str] | None:
+    """The thought that a mark at the very beginning opens or ends, and the rest; None without one."""
+    begun = text.lstrip()
+    if opening := _OPENING.match(begun):
+        return _opened(begun, opening, cut)
+    closing = _CLOSING.match(begun)
+    if closing is None or _GOES_ON.match(begun, closing.end()) or _INDENTED.search(text[: -len(begun)]):
+        return None
+    return "", begun[closing.end() :]
+
+
+def _opened(begun: str, opening: re.Match[str], cut: bool) -> tuple[str, str] | None:
     """A text that begins with the opening mark."""
-    closing, start = _OPENINGS[opening[0].lower()], opening.end()
-    ends = [one.start() + start for one in re.finditer(re.escape(closing), begun[start:], re.IGNORECASE)]
-    end = next((one for one in ends if not _is_quoted(begun, start, one, len(closing))), ends[0] if ends else -1)
-    if not ends:
-        unfinished = cut or begun[start : start + 1] in ("", "\n") or not _GOES_ON.match(begun, start)
-        return (begun[start:].strip(), "") if unfinished else (None, text)
-    thought, rest = begun[start:end], begun[end + len(closing) :]
-    if "\n" not in thought and _GOES_ON.match(thought) and _GOES_ON.match(rest):
-        return None, text
-    further, answer = apart(rest, cut) if _OPENING.match(rest.lstrip()) else (None, rest)
-    return "\n\n".join(part for part in (thought.strip(), further) if part), _unframed(answer)
+    start = opening.end()
+    own = re.compile(re.escape(_OPENINGS[opening[0].lower()]), re.IGNORECASE)
+    first = own.search(begun, start)
+    closings = (own if first else _CLOSING).finditer(begun, start)
+    ending = (one for one in islice(closings, _MOST_QUOTED) if not _is_quoted(begun, start, one))
+    end = next(ending, None) or next(iter(deque(closings, maxlen=1)), first)
+    is_open = cut or begun[start : start + 1] in ("", "\n") or not _GOES_ON.match(begun, start)
+    if not first and not is_open:
+        return None
+    if end is None:
+        return begun[start:], ""
+    thought, rest = begun[start : end.start()], begun[end.end() :]
+    speaks = "\n" not in thought and _GOES_ON.match(thought) and _GOES_ON.match(rest)
+    return None if speaks else (thought, rest)
 
 
-def _is_quoted(text: str, start: int, end: int, size: int) -> bool:
-    """Whether a thought that begins at `start` speaks of the closing mark at `end` rather than ends there."""
-    nested = _OPENING.search(text, start, end) is not None and _GOES_ON.match(text, end + size) is not None
-    return text[end - 1] in "`'\"" or nested
+def _is_quoted(text: str, start: int, end: re.Match[str]) -> bool:
+    """Whether a thought that begins at `start` speaks of the closing mark `end`, or shows one, rather than ends there.
+
+    Within a sentence, a mark counts as spoken of where the thought has its marks on lines of their own.
+    """
+    thought, goes_on = text[start : end.start()], _GOES_ON.match(text, end.end()) is not None
+    if text[end.start() - 1] in "`'\"" or (goes_on and _OPENING.search(thought)):
+        return True
+    if not thought.startswith("\n"):
+        return False
+    line = thought.rpartition("\n")[2]
+    shown = [1 if one["opening"] else -1 for one in _OWN_LINES.finditer(thought)]
+    return bool(
+        thought.count("```") % 2
+        or (line.strip() and (_OPENING.search(line) or (goes_on and not _ENDS_A_SENTENCE.search(thought))))
+        or sum(shown) > 0
+    )
 
 
-def _unopened(text: str) -> tuple[str | None, str]:
+def _unopened(text: str) -> tuple[str, str] | None:
     """A text whose opening mark the chat template wrote, so that it has the closing one alone."""
     closing = _CLOSING.search(text) if ends_a_thought(text) else None
     if closing is None or _is_spoken_of(text, closing):
-        return None, text
-    return text[: closing.start()].strip(), _unframed(text[closing.end() :])
+        return None
+    return text[: closing.start()], text[closing.end() :]
 
 
 def _is_spoken_of(text: str, closing: re.Match[str]) -> bool:
@@ -128,10 +169,10 @@ def _is_spoken_of(text: str, closing: re.Match[str]) -> bool:
     )
 
 
-def _unframed(answer: str) -> str:
-    """An answer after its thought, without the marks that some put around the whole of it."""
+def _unframed(answer: str, frames: Sequence[tuple[str, str]]) -> str:
+    """An answer without the marks that some put around the whole of it."""
     found = answer.strip()
-    for opening, closing in _FRAMES:
+    for opening, closing in frames:
         if found.startswith(opening):
             return found.removeprefix(opening).removesuffix(closing).strip()
-    return answer.lstrip()
+    return answer

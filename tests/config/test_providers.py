@@ -93,6 +93,20 @@ def test_a_model_of_this_process_needs_each_value(left_out: dict[str, Any]) -> N
     assert Sampling(**left_out)
 
 
+def test_a_seed_is_a_number_or_left_out() -> None:
+    assert Sampling(seed=None) == Sampling(seed=False)  # type: ignore[arg-type]
+    assert Sampling(seed=1).seed == 1
+    with pytest.raises(ValidationError, match="a number, or false"):
+        Sampling(seed=True)
+
+
+def test_what_a_template_is_given_is_said_in_one_place() -> None:
+    sent = {"chat_template_kwargs": {"enable_thinking": True}}
+    assert Sampling(extra_body=sent)
+    with pytest.raises(ValidationError, match="put all of it into template_kwargs"):
+        Sampling(extra_body=sent, template_kwargs={"enable_thinking": False})
+
+
 def test_what_pairsmith_says_to_a_template_cannot_be_said_by_a_recipe() -> None:
     with pytest.raises(ValidationError, match="add_generation_prompt"):
         Sampling(template_kwargs={"add_generation_prompt": False})

@@ -53,7 +53,7 @@ BAD: dict[str, tuple[Fault, str]] = {
     "a list": (Fault(200, "[]"), "NoReply: an answer without a choice"),
     "null": (Fault(200, "null"), "NoReply: an answer without a choice"),
     "no choice": (Fault(200, '{"choices": []}'), "NoReply: an answer without a choice"),
-    "no message": (Fault(200, '{"choices": [{"index": 0}]}'), "NoReply: an answer without a choice"),
+    "no message": (Fault(200, '{"choices": [{"index": 0}]}'), "NoReply: an answer without a message"),
     "an error with status 200": (Fault(200, '{"error": {"message": "no GPU"}}'), "NoReply: an answer without a choice"),
 }
 

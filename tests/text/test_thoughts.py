@@ -47,6 +47,39 @@ def test_a_thought_may_be_empty_twice_cut_or_quote_its_own_mark() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "thought"),
+    [
+        ("<think>\nHm.\n<think>\nDeep.\n</think>\nWell.\n</think>\n{}", "Hm.\n<think>\nDeep.\n</think>\nWell."),
+        ("<think>\nHm <think>deep</think> So.\n</think>\n{}", "Hm <think>deep</think> So."),
+        ("<think>\nIt is:\n```\n</think>\n```\nSo.\n</think>\n{}", "It is:\n```\n</think>\n```\nSo."),
+        ("<think>\nThe mark </think> ends it.\n</think>\n\n{}", "The mark </think> ends it."),
+        ("<thought>\nA </thought> after it.\n</thought>\n\n{}", "A </thought> after it."),
+        ("<think>Hm.</think>\n</think>\n\n{}", "Hm."),
+        ("Hm.\n</think>\n</think>\n{}", "Hm."),
+        ("</think>{}", ""),
+        ("\n</think>\n{}", ""),
+        ("</think>" * 1500 + "{}", ""),
+        ("<think></think>" * 1500 + "{}", ""),
+        ("<think>\n" + "Say </think> then " * 60 + ".\n</think>\n{}", "Say </think> then " * 60 + "."),
+        ("<think>Hm.</thinking>{}", "Hm."),
+        ("<thinking>\nHm.\n</think>\n{}", "Hm."),
+        ("<think>Hm.[/THINK]{}", "Hm."),
+        ("<think>Hm.</think><|begin_of_box|>{}<|end_of_box|>", "Hm."),
+        ("<think>A fence ``` is open.</think>\n{}", "A fence ``` is open."),
+        ("<think>\nA layout:\n<think>\n</think>{}", "A layout:\n<think>"),
+    ],
+)
+def test_a_thought_may_show_its_marks_repeat_them_or_end_with_anothers(text: str, thought: str) -> None:
+    assert apart(text.format(ANSWER)) == (thought, ANSWER)
+
+
+@pytest.mark.parametrize("text", ["</think>\n{}", "</think>\n</think>{}", "<|begin_of_box|>{}<|end_of_box|>",
+                                  "\n<|START_RESPONSE|>{}<|END_RESPONSE|>"])  # fmt: skip
+def test_marks_at_the_ends_go_where_the_thought_came_apart_too(text: str) -> None:
+    assert apart(text.format(ANSWER), quotable=True)[1] == ANSWER
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "R1 writes its reasoning between `<think>` and `</think>`.",
@@ -73,6 +106,9 @@ def test_a_thought_may_be_empty_twice_cut_or_quote_its_own_mark() -> None:
         "analysis of what assistantfinal means",
         "Cut it with re.sub(r'<think>.*?</think>', '', text).",
         "> </think>\n\nis a quote.",
+        "</think> is how it ends.",
+        "The box is <|begin_of_box|>42<|end_of_box|>.",
+        "<think> is R1's mark, </thinking> another.",
         "",
     ],
 )

@@ -6,6 +6,7 @@ Described at https://docs.claude.com/en/api/messages; at Google's Vertex AI, and
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -39,7 +40,8 @@ def url(base_url: str, model: str, version: str | None) -> str:
     """
     base = base_url.rstrip("/").removesuffix("/messages")
     if is_vertex(base):
-        return f"{base.removesuffix('/publishers/anthropic')}/publishers/anthropic/models/{quote(model)}:rawPredict"
+        project = re.sub(r"/publishers(/anthropic(/models(/[^/]*)?)?)?$", "", base)
+        return f"{project}/publishers/anthropic/models/{quote(model)}:rawPredict"
     return f"{base}/messages" if base.endswith("/v1") else f"{base}/v1/messages"
 
 
@@ -111,14 +113,14 @@ def response(answer: Any) -> Any:
     """A response of Messages as one of chat completions; an error, or what is no response, as it is."""
     if not isinstance(answer, Mapping) or not {"content", "stop_reason"} <= answer.keys():
         return answer
-    content, stop = answer["content"] or (), answer["stop_reason"]
+    content, stop = answer["content"], text_of(answer["stop_reason"])
     parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
-    blocks = [block for block in parts if isinstance(block, Mapping)]
-    text = "".join(block.get("text") or "" for block in blocks if block.get("type") == "text")
-    thoughts = [block.get("thinking") for block in blocks if block.get("type") == "thinking"]
-    called = [block.get("input") for block in blocks if block.get("name") == TOOL]
+    blocks = [block for block in parts if isinstance(block, Mapping)] if isinstance(parts, list) else []
+    text = "".join(text_of(block.get("text")) for block in blocks if block.get("type") == "text")
+    thoughts = [text_of(block.get("thinking")) for block in blocks if block.get("type") == "thinking"]
+    called = [block["input"] for block in blocks if block.get("name") == TOOL and "input" in block]
     details = answer.get("stop_details")
-    why = details.get("explanation") if isinstance(details, Mapping) else None
+    why = text_of(details.get("explanation")) if isinstance(details, Mapping) else ""
     return chat_response(
         text=json.dumps(called[0], ensure_ascii=False) if called else text,
         thought="\n\n".join(filter(None, thoughts)),
@@ -126,6 +128,11 @@ def response(answer: Any) -> Any:
         refusal=why or text if stop == "refusal" else "",
         answer=answer,
     )
+
+
+def text_of(value: Any) -> str:
+    """A text in a response; empty where there stands anything else."""
+    return value if isinstance(value, str) else ""
 
 
 def chat_response(text: str, thought: str, end: Any, refusal: str, answer: Mapping[str, Any]) -> dict[str, Any]:

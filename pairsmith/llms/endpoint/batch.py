@@ -15,7 +15,6 @@ from dataclasses import replace
 from typing import Any
 
 from pairsmith.config import ModelSpec
-from pairsmith.errors import BudgetSpent
 from pairsmith.ledger.ledger import Ledger
 from pairsmith.llms.budget import amount_of, spent_on
 from pairsmith.llms.endpoint.batch_client import Answer
@@ -69,7 +68,8 @@ class Batched:
             if desks.gives_up or not is_done:
                 yield [(left.pop(key), Reply("", error=desk.late(key))) for key in [*left] if key not in refused]
             if left and not replies:
-                raise BudgetSpent(f"the budget is spent: {self._purse}; raise it and run again to go on")
+                assert self._purse is not None
+                raise self._purse.spent_up(min(amounts[key] for key in left))
 
     def _desk(self, desks: BatchDesks) -> BatchDesk:
         where = (self._ledger.url, self._endpoint.base_url, self.identity.model, self._dataset)

@@ -6,11 +6,12 @@ Described at https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from pairsmith.llms.endpoint.anthropic import TOOL, chat_response, schema_of, turns_of
+from pairsmith.llms.endpoint.anthropic import TOOL, chat_response, schema_of, text_of, turns_of
 
 ENDS = {
     "end_turn": "stop",
@@ -32,7 +33,8 @@ def url(base_url: str, model: str, version: str | None) -> str:
     >>> url("https://bedrock-runtime.us-east-1.amazonaws.com", "amazon.nova-lite-v1:0", None)
     'https://bedrock-runtime.us-east-1.amazonaws.com/model/amazon.nova-lite-v1%3A0/converse'
     """
-    return f"{base_url.rstrip('/')}/model/{quote(model, safe='')}/converse"
+    base = re.sub(r"(/model(/[^/]+(/converse|/invoke)?)?)?/*$", "", base_url)
+    return f"{base}/model/{quote(model, safe='')}/converse"
 
 
 def request(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,11 +68,12 @@ def response(answer: Any) -> Any:
         blocks = [block for block in content if isinstance(block, Mapping)]
     except (KeyError, TypeError):
         return answer
-    stop = answer.get("stopReason")
+    stop = text_of(answer.get("stopReason"))
     end = ENDS.get(stop, stop)
-    text = "".join(block.get("text") or "" for block in blocks)
+    text = "".join(text_of(block.get("text")) for block in blocks)
     thoughts = [_thought(block["reasoningContent"]) for block in blocks if "reasoningContent" in block]
-    called = [block["toolUse"]["input"] for block in blocks if "toolUse" in block]
+    uses = [block["toolUse"] for block in blocks if isinstance(block.get("toolUse"), Mapping)]
+    called = [use["input"] for use in uses if "input" in use]
     return chat_response(
         text=json.dumps(called[0], ensure_ascii=False) if called else text,
         thought="\n\n".join(filter(None, thoughts)),
@@ -87,4 +90,4 @@ def status(status: int, content: bytes) -> int:
 
 def _thought(block: Any) -> str:
     told = block.get("reasoningText") if isinstance(block, Mapping) else None
-    return str(told.get("text", "")) if isinstance(told, Mapping) else ""
+    return text_of(told.get("text")) if isinstance(told, Mapping) else ""

@@ -11,14 +11,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pairsmith.text.thoughts import apart
+
 _THOUGHT_FIELDS = ("reasoning_content", "reasoning", "thinking", "thought", "reasoning_details", "thinking_blocks")
-_THOUGHT_PARTS = ("thinking", "reasoning", "thought", "redacted_thinking")  # begin the type of a part that is a thought
+_THOUGHT_PARTS = (
+    "thinking",
+    "reasoning",
+    "thought",
+    "redacted_thinking",
+    "summary",
+)  # begin the type of a part that is a thought
 _WORDS = ("text", "thinking", "reasoning", "refusal", "content", "summary", "parts", "value")  # that a part has, one of
 
 
 @dataclass(frozen=True)
 class Said:
-    """What a message says: its text, and None for a thought or a refusal that it has not."""
+    """What a message says: its text, and None for a thought or a refusal that it has not. What is refused has no text
+    unless the refusal stands in a field beside another one."""
 
     text: str
     thought: str | None = None
@@ -32,13 +41,20 @@ def said_in(message: Mapping[str, Any]) -> Said:
     Said(text='Oak.', thought='Easy.', refusal=None)
     """
     content = message.get("content")
-    parts = content if isinstance(content, list) else [content]
+    inner = content.get("parts") or content.get("content") if isinstance(content, Mapping) else content
+    parts = inner if isinstance(inner, list) else [content]
     kinds = [(_kind(part), _words(part)) for part in parts]
     found = {kind: [words for one, words in kinds if one == kind and words] for kind in ("text", "thought", "refusal")}
     beside = next((words for name in _THOUGHT_FIELDS if (words := _words(message.get(name)))), "")
     thoughts = found["thought"] or ([beside] if beside else [])
-    refusal = "".join(found["refusal"]) or _words(message.get("refusal"))
-    return Said("".join(found["text"]), "\n\n".join(thoughts).strip() or None, refusal.strip() or None)
+    text, refused = "".join(found["text"]), _words(message.get("refusal")).strip()
+    if found["refusal"]:
+        text, refused = "", f"{text}{''.join(found['refusal'])}".strip()
+    elif refused:
+        thought, answer = apart(text)
+        if answer.strip() in ("", refused):
+            text, thoughts = "", [*thoughts, *([thought] if thought else [])]
+    return Said(text, "\n\n".join(thoughts).strip() or None, refused or None)
 
 
 def _kind(part: Any) -> str:

@@ -26,8 +26,8 @@ from pairsmith.text.thoughts import ends_a_thought
 PATH = "/chat/completions"
 STOPPING = {301, 302, 303, 307, 308, 401, 402, 404, 405}  # statuses after which no other request can do better
 _NO_PROBABILITY = -1e4  # log probability of a choice that is not among the most likely tokens
-# What endpoints call the end of an answer, in lower case, by the word of the field. An end that no one knows is `stop`
-# where there is text, unless its name says that the answer was cut off.
+# What endpoints call the end of an answer, in snake case, by the word of the field. An end that no one knows is `stop`
+# where there is text, unless its name says that a filter ended the answer, or that it was cut off.
 _ENDS = {
     "stop": ("stop", "eos", "eos_token", "stop_sequence", "stop_token", "end_turn", "complete", "finish_reason_stop"),
     "length": ("length", "max_tokens", "max_length", "model_length", "finish_reason_max_tokens"),
@@ -38,8 +38,10 @@ _ENDS = {
 }  # fmt: skip
 _WORDS = {name: word for word, names in _ENDS.items() for name in names}
 _CUT_OFF = re.compile(
-    r"length|limit|max|exceed|budget|abort|cancel|error|fail|trunc|time.?out|incomplete|interrupt|insufficient|^cut"
+    r"length|limit|max|exceed|budget|abort|cancel|error|fail|trunc|time.?out|incomplete|interrupt|insufficient|^cut|"
+    r"not_finished|unfinished"
 )
+_BLOCKED = re.compile(r"filter|safety|block|moderat|prohibit|policy|violation|sensitive|toxic|refus")
 _LIMIT = re.compile(r"length|limit|max|exceed|budget")
 
 
@@ -86,15 +88,9 @@ def reply_of(response: Any, request: Request) -> Reply:
 
     Raises NoReply where there is no choice to read.
     """
-    try:
-        choice = response["choices"][0]
-        message = choice["message"] if "message" in choice else {"content": choice["text"]}
-        reason = choice.get("finish_reason") or choice.get("finishReason") or choice.get("native_finish_reason")
-        said_there = said_in(message)
-    except (AttributeError, IndexError, KeyError, TypeError) as trouble:
-        told = error_in(response)
-        why = told.words if told else f"{type(trouble).__name__}: {trouble}"
-        raise NoReply(f"an answer without a choice ({why})") from None
+    choice, message = _first_choice(response)
+    said_there = said_in(message)
+    reason = choice.get("finish_reason") or choice.get("finishReason") or choice.get("native_finish_reason")
     text, end = said_there.text, end_of(reason, said_there.text)
     error = _problem(said_there, end, reason)
     logprobs = choice_logprobs(choice, request.choices) if request.choices else None
@@ -102,7 +98,7 @@ def reply_of(response: Any, request: Request) -> Reply:
         error = f"no probability for any of {', '.join(request.choices)}: does the endpoint support readout logprobs?"
     prompt_tokens, tokens, total = said(response)
     is_told = prompt_tokens and tokens and total <= prompt_tokens + tokens
-    shown = len(f"{said_there.thought or ''}{text}".encode("utf-8", "replace"))
+    shown = len(f"{said_there.thought or ''}{text}{said_there.refusal or ''}".encode("utf-8", "replace"))
     reply = Reply(
         text=text,
         finish_reason=end,
@@ -115,13 +111,27 @@ def reply_of(response: Any, request: Request) -> Reply:
     if error is None:
         return answered(request, reply)
     has_refused = end == "content_filter" or bool(said_there.refusal)
-    has_no_text = end is None and not _CUT_OFF.search(_named(reason).lower())  # as a call of a tool: so it would again
+    has_no_text = end is None and not _CUT_OFF.search(_snake(reason))  # as a call of a tool: so it would again
     return replace(reply, finish_reason=None, error=error, final=has_refused or has_no_text)
+
+
+def _first_choice(response: Any) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """The first choice of a response that tells no error in its place, and its message."""
+    told = error_in(response)
+    why = f" ({told.words})" if told else ""
+    choices = response.get("choices") if isinstance(response, Mapping) else None
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    if not isinstance(choice, Mapping):
+        raise NoReply(f"an answer without a choice{why}")
+    message = {"content": choice["text"]} if "text" in choice else choice.get("message")
+    if told or not isinstance(message, Mapping):
+        raise NoReply(f"an answer without a message{why}")
+    return choice, message
 
 
 def _problem(found: Said, end: str | None, reason: Any) -> str | None:
     """Why an answer cannot be used; None where it can."""
-    if found.refusal and not found.text.strip():
+    if found.refusal and not found.text:
         return f"the model refuses: {found.refusal}"
     if end in ("stop", "length"):
         return None
@@ -132,10 +142,21 @@ def _problem(found: Said, end: str | None, reason: Any) -> str | None:
 def end_of(reason: Any, text: str) -> str | None:
     """How an answer ended, in the field's words: stop, length or content_filter. None where it ended without text for a
     reason that is not known, as a call of a tool."""
-    name = reason.lower().rpartition(".")[2] if isinstance(reason, str) else ""
-    if name in _WORDS or not text.strip():
-        return _WORDS.get(name) or ("length" if _LIMIT.search(name) else None)
+    name = _snake(reason)
+    word = _WORDS.get(name) or ("content_filter" if _BLOCKED.search(name) else None)
+    if word or not text.strip():
+        return word or ("length" if _LIMIT.search(name) else None)
     return "length" if _CUT_OFF.search(name) else "stop"
+
+
+def _snake(reason: Any) -> str:
+    """The name of an ending in snake case, without that of the type before it; empty where it has none.
+
+    >>> _snake("FinishReason.MAX_TOKENS"), _snake("contentFilter"), _snake("not finished")
+    ('max_tokens', 'content_filter', 'not_finished')
+    """
+    name = reason.rpartition(".")[2] if isinstance(reason, str) else ""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|[\s-]+", "_", name).lower()
 
 
 def _named(reason: Any) -> str:

@@ -180,6 +180,25 @@ def test_what_is_no_answer_is_an_error_and_is_billed_once() -> None:
     assert reply_of(bedrock.response(broken), request()).finish_reason == "length"
 
 
+ODD: tuple[Any, ...] = (None, 5, "a", [], ["a"], [5], {}, [None], [{}], True)
+
+
+@pytest.mark.parametrize("odd", ODD, ids=repr)
+def test_odd_types_in_a_response_are_no_error_of_ours(odd: Any) -> None:
+    blocks = [{"type": odd, "text": odd}, {"type": "text", "text": odd}, {"type": "thinking", "thinking": odd},
+              {"type": "tool_use", "name": odd}, {"type": "tool_use", "name": "reply"}]  # fmt: skip
+    for content in (odd, blocks):
+        said_there = {"content": content, "stop_reason": odd, "stop_details": {"explanation": odd}, "usage": odd}
+        assert set(anthropic.response(said_there)) == {"choices", "usage"}
+    parts = [{"text": odd}, {"toolUse": odd}, {"toolUse": {"name": "reply"}}, {"reasoningContent": odd},
+             {"reasoningContent": {"reasoningText": {"text": odd}}}]  # fmt: skip
+    for content in (odd, parts):
+        bedrock.response({"output": {"message": {"content": content}}, "stopReason": odd, "usage": odd})
+        bedrock.response({"output": content, "stopReason": odd})
+    made = anthropic.response({"content": blocks, "stop_reason": "end_turn", "usage": odd})
+    assert reply_of(made, request()).logprobs is None
+
+
 def test_a_refusal_is_told_as_one_and_is_not_asked_again() -> None:
     reply = read([], "refusal", stop_details={"type": "refusal", "explanation": "This is about weapons."})
     assert reply.final
@@ -347,6 +366,18 @@ def test_an_address_as_a_portal_shows_it_is_taken() -> None:
     endpoint = Endpoint(base_url=shown)
     assert (endpoint.api, endpoint.api_version) == ("azure", "2024-08-01-preview")
     assert azure.url(endpoint.base_url, "m", endpoint.api_version) == shown
+    for shown in ("https://x.example.org/v1/chat/completions", "https://x.example.org/v1/chat/completions/"):
+        assert Endpoint(base_url=shown).base_url == "https://x.example.org/v1"
+    project = "https://aiplatform.googleapis.com/v1/projects/p/locations/l"
+    for shown in (
+        "",
+        "/publishers/anthropic",
+        "/publishers/anthropic/models/",
+        "/publishers/anthropic/models/c:rawPredict",
+    ):
+        assert anthropic.url(project + shown, "m", None) == f"{project}/publishers/anthropic/models/m:rawPredict"
+    for shown in ("", "/", "/model", "/model/c%3A0/converse", "/model/c%3A0/invoke"):
+        assert bedrock.url(f"https://b.example.org{shown}", "m", None) == "https://b.example.org/model/m/converse"
     assert anthropic.url("https://api.anthropic.com/v1/messages", "m", None) == "https://api.anthropic.com/v1/messages"
 
 
