@@ -36,7 +36,7 @@ _TEXT_PARTS = ("text", "input_text", "output_text")
 _TRANSCRIPTS = (
     (re.compile(r"(?:\A|\n\n)(Human|Assistant):"), re.compile(r"(?!)")),
     (re.compile(r"### ?(Human|Assistant|System|User):"), re.compile(r"(?!)")),
-    (re.compile(r"<\|im_start\|>(\w+)\n"), re.compile(r"<\|im_end\|>")),
+    (re.compile(r"<\|im_start\|>(\w+)(?:\n|\Z)"), re.compile(r"<\|im_end\|>")),
     (re.compile(r"<\|start_header_id\|>(\w+)<\|end_header_id\|>"), re.compile(r"<\|eot_id\|>|<\|begin_of_text\|>")),
     (re.compile(r"(\[INST\] *<<SYS>>|<</SYS>>|\[INST\]|\[/INST\])"), re.compile(r"</?s>")),
 )  # fmt: skip
@@ -126,19 +126,30 @@ def turns_of(chat: Sequence[Message], where: str) -> Turns:
     return Turns("\n\n".join(systems) or None, asked, answer)
 
 
-def last_answer(value: Any) -> list[Any]:
-    """What the assistant's last message holds in a chat, a transcript or a single message; empty where there is none.
+def last_answer(value: Any) -> tuple[list[Any], Any] | None:
+    """The items before the assistant's last message in a chat, a transcript or a single message, and what it holds.
 
-    Other messages may hold anything. Raises Refused where it is a list with other parts than texts.
+    None where there is no such message. Raises Refused where it is a list with other parts than texts.
     """
     found = _transcript(value) if is_transcript(value) else as_data(value)
     if isinstance(found, Mapping):
-        found = _by_columns(found) or [dict(found)]
-    for item in reversed(found) if isinstance(found, list | tuple) else ():
+        inner = next((found[key] for key in INNER_KEYS if isinstance(found.get(key), list | tuple)), None)
+        found = inner or _by_columns(found) or [dict(found)]
+    for place, item in reversed(list(enumerate(found))) if isinstance(found, list | tuple) else ():
         if _is_message(item) and ROLES[_named(item).strip().lower()] == "assistant":
             content = next((item[key] for key in TEXT_KEYS if item.get(key) is not None), None)
-            return [text_of(content, "its last message") if isinstance(content, list | tuple) else content]
-    return []
+            text = text_of(content, "its last message") if isinstance(content, list | tuple) else content
+            return list(found[:place]), text
+    return None
+
+
+def open_transcript(value: Any) -> list[Message]:
+    """The messages of a transcript that waits for the assistant, whose turns it marks; empty for anything else."""
+    found = _transcript(value) if is_transcript(value) else []
+    if not any(message["role"] == "assistant" for message in found):
+        return []
+    asked = found if found[-1]["content"] else found[:-1]
+    return asked if asked[-1]["role"] == "user" else []
 
 
 def common_turns(chosen: Any, rejected: Any) -> tuple[Turns, str, str]:
@@ -153,6 +164,8 @@ def common_turns(chosen: Any, rejected: Any) -> tuple[Turns, str, str]:
         if rest != ["assistant"]:
             problem = f"one answer must follow the common beginning of {shared} messages; is {', '.join(rest)}"
             raise Refused(Reason.BAD_CHAT, f"{name}: {problem}")
+    if one[shared - 1]["role"] == "assistant":
+        raise Refused(Reason.BAD_CHAT, "the common beginning of chosen and rejected ends with the assistant")
     return turns_of(one[:shared], "the common beginning"), one[-1]["content"], other[-1]["content"]
 
 

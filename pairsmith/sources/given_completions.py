@@ -22,13 +22,14 @@ from pairsmith.ids import canonical_json, short_id
 from pairsmith.judging.rating import may_be_na, scale
 from pairsmith.judging.readout_values import read_given
 from pairsmith.judging.readouts import Read, Scale, Sheet
-from pairsmith.sources.chats import as_data, is_chat, is_transcript, last_answer
+from pairsmith.sources.chats import Turns, as_data, is_chat, is_transcript, last_answer
 from pairsmith.sources.layout_readers import Answers
 from pairsmith.sources.row_fields import Refused, lookup
+from pairsmith.sources.whole_chats import repeats
 from pairsmith.storage.schemas import Reason, frame, rows
 
 LONGEST_LABEL = 200  # characters
-_NONE = Answers()
+_NONE, _NOTHING = Answers(), Turns(None, [])
 _VERDICTS = {
     "a": (0,), "model_a": (0,), "response_a": (0,), "answer_a": (0,), "left": (0,), "first": (0,),
     "b": (1,), "model_b": (1,), "response_b": (1,), "answer_b": (1,), "right": (1,), "second": (1,),
@@ -39,20 +40,23 @@ _THUMBS = {True: True, False: False, "true": True, "false": False, "up": True, "
 Item = dict[str, Any]  # one completion as a prompt carries it; fields that are null are left out
 
 
-def read_completions(row: Mapping[str, Any], given: Given, answers: Answers = _NONE) -> list[Item]:
+def read_completions(
+    row: Mapping[str, Any], given: Given, answers: Answers = _NONE, asked: Turns = _NOTHING
+) -> list[Item]:
     """The completions that a row brings. If one cannot be used, its `error` says why.
 
-    `answers`: those of the row's layout. Raises Refused if the list of completions is no list, or if the row should be
-    a completion and is none.
+    `answers`: those of the row's layout. `asked`: its prompt, which a completion that is a chat must repeat.
+    Raises Refused if the list of completions is no list, if the row should be a completion and is none, or if a
+    completion is a chat about something else.
     """
     if given.columns:
-        items = [_item(row, written, label) for label, written in given.by_label.items()]
+        items = [_item(row, written, asked, label) for label, written in given.by_label.items()]
         return united(_with_verdicts(items, row, given))
     if given.of_layout:
         where = ", ".join(answers.columns) or "the chat"
-        return united(_made(row, given, label, *_text(value, where)) for label, value in answers.texts)
+        return united(_made(row, given, label, *_text(value, where, asked)) for label, value in answers.texts)
     if given.items is None:
-        item = _item(row, given)
+        item = _item(row, given, asked)
         reason, _, detail = item.get("error", "").partition(": ")
         if detail:
             raise Refused(Reason(reason), detail)
@@ -62,7 +66,7 @@ def read_completions(row: Mapping[str, Any], given: Given, answers: Answers = _N
         kind = "is absent or null" if found is None else f"holds {type(found).__name__}, not a list"
         reason = Reason.MISSING if found is None else Reason.WRONG_TYPE
         raise Refused(reason, f"completions: column {given.items} {kind}")
-    return united(_item(one, given) for one in found)
+    return united(_item(one, given, asked) for one in found)
 
 
 def united(items: Iterable[Item]) -> list[Item]:
@@ -105,13 +109,13 @@ def ratings_of(
     return frame("ratings", made)
 
 
-def _item(row: Any, written: Written, label: str | None = None) -> Item:
+def _item(row: Any, written: Written, asked: Turns, label: str | None = None) -> Item:
     """The completion in a row, or in an item of its list, read from the places that `written` names."""
     fields = row if isinstance(row, Mapping) else {}
     if written.text is None:
-        text, error = _text(row, "the list's item")
+        text, error = _text(row, "the list's item", asked)
     elif isinstance(row, Mapping) or row is None:
-        text, error = _text(lookup(fields, written.text), f"column {written.text}")
+        text, error = _text(lookup(fields, written.text), f"column {written.text}", asked)
     else:
         text, error = "", f"{Reason.WRONG_TYPE}: the list's item is {type(row).__name__}, not an object with fields"
     return _made(fields, written, label, text, error)
@@ -128,18 +132,21 @@ def _made(fields: Mapping[str, Any], written: Written, label: str | None, text: 
     return {name: value for name, value in item.items() if value is not None and value != {}}
 
 
-def _text(value: Any, where: str) -> tuple[str, str | None]:
+def _text(value: Any, where: str, asked: Turns) -> tuple[str, str | None]:
     """A completion's text, and what is wrong with it, if anything."""
     if value is None:
         return "", f"{Reason.MISSING}: {where} is absent or null"
     if isinstance(value, list | tuple | Mapping) or is_chat(value) or is_transcript(value):
         try:
-            answer = last_answer(value)
+            found = last_answer(value)
         except Refused as refused:
             return "", f"{Reason.WRONG_TYPE}: {where}: {refused.detail}"
-        if answer:
-            value, where = answer[0], f"the assistant's last message in {where}"
-        elif not isinstance(value, Mapping):
+        if found and (not found[0] or repeats(found[0], asked)):
+            value, where = found[1], f"the assistant's last message in {where}"
+        elif found and not isinstance(value, str):
+            problem = "a chat whose turns before its last answer are not the row's prompt"
+            raise Refused(Reason.BAD_CHAT, f"completions: {where} holds {problem}")
+        elif isinstance(value, list | tuple):
             return "", f"{Reason.WRONG_TYPE}: {where} holds a list without a message of the assistant"
     if not isinstance(value, str):
         return "", f"{Reason.WRONG_TYPE}: {where} holds {type(value).__name__}, not text"

@@ -16,9 +16,10 @@ from typing import Any
 from pairsmith.config import Columns, Decontamination, Prompts, Source
 from pairsmith.errors import DataError
 from pairsmith.ids import fingerprint, prompt_id
+from pairsmith.sources.chats import Turns
 from pairsmith.sources.given_completions import read_completions
 from pairsmith.sources.keeping import kept
-from pairsmith.sources.layout_readers import Answers, Asked, turns_in
+from pairsmith.sources.layout_readers import CONTEXTS, LETTERS, Answers, Asked, is_filled, sides_of, turns_in
 from pairsmith.sources.layouts import ask, with_joined_turns
 from pairsmith.sources.merging import gather
 from pairsmith.sources.overlap import Benchmarks, NearDuplicates, user_texts
@@ -34,10 +35,12 @@ from pairsmith.sources.readers import (
     read_source,
 )
 from pairsmith.sources.row_fields import Refused, lookup
-from pairsmith.sources.unread import Unread
+from pairsmith.sources.unread import Unread, columns_in, places_of
+from pairsmith.sources.whole_chats import with_common_turns
 from pairsmith.storage.schemas import Reason, Stage
 
 STAGE = "load"
+_BELOW = {*CONTEXTS, *(name for names in LETTERS for name in names)}  # columns that are read below a prompt
 
 
 def read_prompts(
@@ -179,22 +182,40 @@ def to_prompt(row: Mapping[str, Any], source: Source, max_chars: int, file: str 
 
 
 def asked_in(row: Mapping[str, Any], source: Source) -> Asked:
-    """What a row asks: by the columns that the source maps, or by its layout. Raises Refused if it cannot be told."""
-    columns = source.columns
+    """What a row asks: by the columns that the source maps, or by its layout, and by answers that are whole chats.
+
+    Raises Refused if it cannot be told.
+    """
+    asked = _asked_alone(row, source)
+    if source.completions is None:
+        return asked
+    return with_common_turns(asked, row, source.completions, _own_system(row, source))
+
+
+def _asked_alone(row: Mapping[str, Any], source: Source) -> Asked:
+    columns, given = source.columns, source.completions
     mapped = columns.messages or columns.prompt
     joined = columns.turns == "joined"
     if mapped:
         turns = turns_in(lookup(row, mapped), mapped, joined, is_chat_column=columns.messages is not None)
-        last = Answers(texts=((None, turns.answer),), in_chat=True) if turns.answer is not None else Answers()
-        return Asked("columns", (), turns.system, turns.messages, own=last)
+        last = Answers(texts=((None, turns.answer),), in_chat=True) if is_filled(turns.answer) else Answers()
+        own = sides_of(row) if columns.messages else Answers()
+        return Asked("columns", (), turns.system, turns.messages, own=own if own.columns else last)
     if columns.system_prompt:
         row = {name: value for name, value in row.items() if name != "system"}
+    if given:
+        answers = {name for place in places_of(given) for name in columns_in(place)} & _BELOW
+        row = {name: value for name, value in row.items() if name not in answers}
     return ask(with_joined_turns(row) if joined else row, source.layout)
+
+
+def _own_system(row: Mapping[str, Any], source: Source) -> str | None:
+    return _optional_text(row, source.columns.system_prompt, "system_prompt")
 
 
 def _prompt(row: Mapping[str, Any], asked: Asked, source: Source, max_chars: int, file: str) -> dict[str, Any]:
     columns, messages = source.columns, asked.messages
-    own_system = _optional_text(row, columns.system_prompt, "system_prompt")
+    own_system = _own_system(row, source)
     system = "\n\n".join(part for part in (own_system, asked.system) if part) or None
     size = sum(len(message["content"]) for message in messages) + len(system or "")
     if size > max_chars:
@@ -206,7 +227,7 @@ def _prompt(row: Mapping[str, Any], asked: Asked, source: Source, max_chars: int
         "system_prompt": system,
         "source": _optional_text(row, columns.source, "source") or _file_name(file or source.path),
         "reference": reference,
-        "extras": _extras(row, source, asked, reference),
+        "extras": _extras(row, source, asked._replace(system=system), reference),
     }
     for name, value in prompt.items():
         if value and not _is_unicode(value):
@@ -236,7 +257,10 @@ def _extras(row: Mapping[str, Any], source: Source, asked: Asked, reference: str
     found: dict[str, Any] = {"instructions": _instructions(row, source.columns)}
     if source.completions:
         found["completions"] = read_completions(
-            row, source.completions, asked.answers if source.completions.of_layout else Answers()
+            row,
+            source.completions,
+            asked.answers if source.completions.of_layout else Answers(),
+            Turns(asked.system, asked.messages),
         )
     if source.keep:
         found["kept"] = kept(row, source.keep, reference)

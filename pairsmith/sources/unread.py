@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from pairsmith.config import Source
+from pairsmith.config import Given, Source
 from pairsmith.sources.layout_readers import CONTEXTS, SIDES, Asked, is_filled
 from pairsmith.sources.row_fields import CHAT_NAMES, PROMPT_NAMES
+from pairsmith.text.templating import names_in
 
 SHOWN = 12  # columns that are named
 MOST_SHAPES = 1000  # sets of columns that are kept in memory
@@ -142,18 +143,25 @@ def _named(source: Source) -> Iterator[str]:
     columns = source.columns
     places = [columns.prompt, columns.messages, columns.system_prompt, columns.reference, columns.source]
     places += [columns.instructions, columns.instruction_kwargs, *source.keep]
-    given = source.completions
-    if given and given.items:
-        places.append(given.items)
-    elif given:
-        for written in (given, *given.by_label.values()):
-            places += [written.text, written.model, *written.rated.values(), *written.rationales.values()]
-        places += [given.member, *given.verdicts.values()]
-    for place in places:
+    for place in (*places, *(places_of(source.completions) if source.completions else ())):
         if place:
-            yield from (place, place.split(".")[0])
-            if "{{" in place or "{%" in place:
-                yield from re.findall(r"\w+", place)
-                yield from (name for pair in re.findall(r"'([^']*)'|\"([^\"]*)\"", place) for name in pair)
-    if source.where:
-        yield from re.findall(r"\w+", source.where)
+            yield from columns_in(place)
+
+
+def places_of(given: Given) -> Iterator[str]:
+    """Where in a row its completions and all about them stand; of a list of them, where that is."""
+    if given.items:
+        yield given.items
+        return
+    for written in (given, *given.by_label.values()):
+        places = (written.text, written.model, *written.rated.values(), *written.rationales.values())
+        yield from (place for place in places if place)
+    yield from (place for place in (given.member, *given.verdicts.values()) if place)
+
+
+def columns_in(place: str) -> Iterator[str]:
+    """The columns that a name, a dotted path or a template reads."""
+    if "{{" in place or "{%" in place:
+        yield from names_in(place)
+    else:
+        yield from (place, place.split(".")[0])

@@ -142,6 +142,11 @@ def test_the_common_beginning_of_chosen_and_rejected() -> None:
         ),
         ([turn("a"), turn("b")], [turn("a"), turn("c")], "one answer must follow"),
         ("same words here", "same words there", "texts without turns"),
+        (
+            [turn("a"), turn("b", "assistant"), turn("c", "assistant")],
+            [turn("a"), turn("b", "assistant"), turn("d", "assistant")],
+            "the common beginning of chosen and rejected ends with the assistant",
+        ),
     ],
 )
 def test_chosen_and_rejected_without_a_prompt_are_refused(chosen: Any, rejected: Any, why: str) -> None:
