@@ -18,6 +18,7 @@ from typing import Any
 import pandas as pd
 
 from pairsmith.config import Given, Judge, Member, Rating, Written
+from pairsmith.errors import DataError
 from pairsmith.ids import canonical_json, short_id
 from pairsmith.judging.rating import may_be_na, scale
 from pairsmith.judging.readout_values import read_given
@@ -36,7 +37,13 @@ _VERDICTS = {
     "tie": (0, 1), "draw": (0, 1), "both": (0, 1), "equal": (0, 1), "both good": (0, 1),
     "tie (bothbad)": (), "both bad": (), "bothbad": (), "neither": (), "none": (),
 }  # fmt: skip
-_THUMBS = {True: True, False: False, "true": True, "false": False, "up": True, "down": False, "👍": True, "👎": False}
+_THUMBS = {
+    True: True, "true": True, "up": True, "thumbs_up": True, "thumbs up": True, "thumbsup": True, "yes": True,
+    "positive": True, "like": True, "liked": True, "👍": True,
+    False: False, "false": False, "down": False, "thumbs_down": False, "thumbs down": False, "thumbsdown": False,
+    "no": False, "negative": False, "dislike": False, "disliked": False, "👎": False,
+}  # fmt: skip
+_NUMBERS_OF_THUMBS: dict[float | None, bool] = {1.0: True, 0.0: False, -1.0: False}
 Item = dict[str, Any]  # one completion as a prompt carries it; fields that are null are left out
 
 
@@ -96,6 +103,10 @@ def ratings_of(
             texts[row["prompt_id"]].append(row)
     aspects = rating.aspects_of(judge)
     others = {aspect for other in rating.judges if other != judge for aspect in rating.aspects_of(other)}
+    brought = [item.get("ratings", {}) for prompt in rows(prompts) for item in carried(prompt)]
+    for aspect in aspects:
+        values = (one["value"] for found in brought for one in found.get(aspect, ()))
+        _no_thumbs(values, aspect, scale(aspect, rating.rubrics.get(aspect)))
     made = []
     for prompt in rows(prompts):
         said = {_id(prompt["prompt_id"], item, member): item.get("ratings", {}) for item in carried(prompt)}
@@ -168,6 +179,8 @@ def _with_verdicts(items: Sequence[Item], row: Mapping[str, Any], given: Given) 
 def _is_better(verdict: Any, place: int, given: Given) -> Any:
     """Whether a verdict is for the completion at `place`: that alone, both (a tie), none; else the verdict as text."""
     word = verdict.strip().lower() if isinstance(verdict, str) else None
+    if isinstance(verdict, int | float) and not isinstance(verdict, bool):
+        word = f"{verdict:g}"  # it can be a label alone
     winners = _VERDICTS.get(word or "")
     for number, label in enumerate(given.columns):
         if word == label.lower():
@@ -194,9 +207,24 @@ def _said(fields: Mapping[str, Any], written: Written, aspect: str) -> dict[str,
     rationale = lookup(fields, written.rationales[aspect]) if aspect in written.rationales else None
     if rationale is not None and not isinstance(rationale, str):
         rationale = json.dumps(rationale, ensure_ascii=False, default=str)
-    found = {"value": _plain(lookup(fields, written.rated[aspect]))}
+    value = _plain(lookup(fields, written.rated[aspect]))
+    found = {"value": _as_thumb(value) if aspect in written.thumbs else value}
     found |= {"rationale": rationale} if rationale and rationale.strip() else {}
     return found | ({"fractions": True} if aspect in written.scores else {})
+
+
+def _as_thumb(value: Any) -> Any:
+    """True or false for a thumb that is written as a number or a word; other values as text that holds no rating."""
+    if value is None or _thumb_word(value) in _THUMBS:
+        return value
+    return _NUMBERS_OF_THUMBS.get(_as_number(value), f"no thumb: {value}")
+
+
+def _as_number(value: Any) -> float | None:
+    try:
+        return None if isinstance(value, bool | list | dict) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def _plain(value: Any) -> Any:
@@ -285,7 +313,21 @@ def _read(said: Sequence[dict[str, Any]], sheet: Sheet) -> Read:
 
 def _thumb(value: Any, scale: Scale) -> Any:
     """The end of the scale for a rating that is true or false; any other value as it is."""
-    key = value.strip().lower() if isinstance(value, str) else value
-    if isinstance(key, bool | str) and key in _THUMBS:
-        return scale.high if _THUMBS[key] else scale.low
-    return value
+    key = _thumb_word(value)
+    return value if key not in _THUMBS else scale.high if _THUMBS[key] else scale.low
+
+
+def _thumb_word(value: Any) -> bool | str:
+    return value if isinstance(value, bool) else value.strip().lower() if isinstance(value, str) else ""
+
+
+def _no_thumbs(values: Iterable[Any], aspect: str, scale: Scale) -> None:
+    """Raise DataError for ratings that are all 0 (or -1) and 1 on a scale on which 1 is the lowest."""
+    numbers = [_as_number(value) for value in values if value is not None and value != ""]
+    if scale.low == 1 and len(numbers) > 1 and set(numbers) - {1.0} and set(numbers) <= set(_NUMBERS_OF_THUMBS):
+        problem = f"the given ratings of {aspect} are all 1, 0 or -1"
+        raise DataError(
+            f"{problem}, and its scale begins at 1, so that 1 would be the lowest; if 1 means good, name their column "
+            f"in thumbs instead of ratings: completions: {{thumbs: {{{aspect}: ...}}}}; else give {aspect} a rubric "
+            "whose scale begins at 0"
+        )

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from pairsmith.config import Given, Judge, Member, Rating, Recipe, Source
 from pairsmith.config.loading import load_recipe, parse_recipe
-from pairsmith.errors import ConfigError, RunError
+from pairsmith.errors import ConfigError, DataError, RunError
 from pairsmith.ledger.ledger import open_ledger
 from pairsmith.llms.registry import NoModel
 from pairsmith.planning import plan_run
@@ -741,3 +741,34 @@ def test_a_transcript_that_waits_for_the_answers_beside_it_is_a_chat(text: str, 
 def test_a_mapped_chat_with_a_blank_answer_brings_none() -> None:
     source = Source(path="x.jsonl", columns={"messages": "p"}, completions=Given(of_layout=True))  # type: ignore[arg-type]
     assert carried(to_prompt({"p": "\n\nHuman: a\n\nAssistant:"}, source, 100)) == []
+
+
+@pytest.mark.parametrize(
+    ("found", "rating"),
+    [(1, 5), (0, 1), (-1, 1), ("1", 5), ("0.0", 1), (1.0, 5), (True, 5), ("thumbs_up", 5), ("No", 1), (None, None),
+     (2, None), ("who knows", None), ([1], None)],
+)  # fmt: skip
+def test_thumbs_that_are_numbers_are_read_where_they_are_called_so(found: Any, rating: int | None) -> None:
+    (item,) = items({"t": "text", "v": found}, text="t", thumbs={"overall": "v"})
+    assert told(item)["text"][0] == rating
+
+
+@pytest.mark.parametrize("pair", [(1, 0), ("1", "0"), (1.0, -1.0)])
+def test_ratings_that_may_be_thumbs_are_never_turned_round(pair: tuple[Any, Any]) -> None:
+    both = [item for text, v in zip("ab", pair, strict=True)
+            for item in items({"t": text, "v": v}, text="t", ratings={"overall": "v"})]  # fmt: skip
+    with pytest.raises(DataError, match=r"completions: \{thumbs: \{overall: ...\}\}"):
+        told(*both)
+    rubric = {"criterion": "?", "low": -1, "high": 1}
+    own = [item | {"ratings": {"q": item["ratings"]["overall"]}} for item in both]
+    from_below = told(*own, aspects=("q",), rubrics={"q": rubric})
+    assert [from_below[text][0] for text in "ab"] == [int(float(one)) for one in pair]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "rated"), [(0, (5, 1)), (1, (1, 5)), (1.0, (1, 5)), ("1", (1, 5)), (2, (None,) * 2)]
+)
+def test_verdicts_that_are_numbers_name_labels_alone(verdict: Any, rated: tuple[int | None, int | None]) -> None:
+    given = {"columns": {"0": "one", "1": "two"}, "verdicts": {"overall": "better"}}
+    found = told(*items({"one": "x", "two": "y", "better": verdict}, **given))
+    assert (found["x"][0], found["y"][0]) == rated
