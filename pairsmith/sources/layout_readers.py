@@ -106,9 +106,20 @@ def turns_in(value: Any, where: str, joined: bool = False, is_chat_column: bool 
 def text_in(row: Row, name: str) -> str | None:
     """The text in a column, also that of a number; None where it is empty or holds something else."""
     value = row.get(name)
-    if isinstance(value, int | float) and not isinstance(value, bool) and is_filled(value):
-        value = str(value)
+    value = as_text(value) if isinstance(value, int | float) else value
     return value if isinstance(value, str) and value.strip() and value.strip().lower() not in _NO_INPUT else None
+
+
+def as_text(value: Any) -> Any:
+    """The text of a number or of a message of the system, alone or in a list; any other value as it is."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value) if is_filled(value) else None
+    if isinstance(value, list | tuple) and len(value) == 1:
+        (value,) = value if is_chat(value) else (value,)
+    if isinstance(value, Mapping) and is_chat([value]):
+        (message, *_) = read_chat([value], "system prompt") or [{"role": "", "content": ""}]
+        return message["content"] if message["role"] == "system" else value
+    return value
 
 
 def first_of(row: Row, names: Iterable[str]) -> str | None:

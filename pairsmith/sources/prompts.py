@@ -19,7 +19,7 @@ from pairsmith.ids import fingerprint, prompt_id
 from pairsmith.sources.chats import Turns
 from pairsmith.sources.given_completions import read_completions
 from pairsmith.sources.keeping import kept
-from pairsmith.sources.layout_readers import CONTEXTS, LETTERS, Answers, Asked, is_filled, sides_of, turns_in
+from pairsmith.sources.layout_readers import CONTEXTS, LETTERS, Answers, Asked, as_text, is_filled, sides_of, turns_in
 from pairsmith.sources.layouts import ask, with_joined_turns
 from pairsmith.sources.merging import gather
 from pairsmith.sources.overlap import Benchmarks, NearDuplicates, user_texts
@@ -241,8 +241,12 @@ def _file_name(path: str) -> str:
 
 
 def _optional_text(row: Mapping[str, Any], mapped: str | None, name: str) -> str | None:
-    """The text at a mapped place or, without a mapping, in the column called `name`, if that holds text."""
+    """The text at a mapped place or, without a mapping, in the column called `name`, if that holds text.
+
+    Of a reference or a system prompt, a number is its text, and a message of the system is what it says.
+    """
     value = lookup(row, mapped) if mapped else row.get(name)
+    value = value if name == "source" else as_text(value)
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
     if not isinstance(value, str):

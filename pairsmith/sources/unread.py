@@ -7,13 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pairsmith.config import Given, Source
-from pairsmith.sources.layout_readers import CONTEXTS, SIDES, Asked, is_filled
+from pairsmith.sources.layout_readers import CONTEXTS, SIDES, Asked, as_text, is_filled
 from pairsmith.sources.row_fields import CHAT_NAMES, PROMPT_NAMES
 from pairsmith.text.templating import names_in
 
 SHOWN = 12  # columns that are named
 MOST_SHAPES = 1000  # sets of columns that are kept in memory
-_OWN = ("source", "reference", "system_prompt", "instruction_id_list", "kwargs")  # read without a mapping
+_OWN = ("instruction_id_list", "kwargs")  # read without a mapping
+_WORDS = 6  # of a column called source; with more it is no name of an origin
 _ANSWER, _TURNS = "the last answer of its chats", "the turns after the first"
 _LABEL = re.compile(
     r"(?:^|_)(?:id|idx|index|uuid|lang|language|source|category|type|model|split|tags?|score|label|date|url)(?:_\w+)?$"
@@ -61,7 +62,7 @@ class _Found:
         if unseen is None:
             unseen = [name for name in row if not (name in self.read or name in asked.columns)]
         for column in unseen:
-            if column not in self.filled and is_filled(row[column]):
+            if column not in self.filled and is_filled(row[column]) and not _is_read_by_itself(column, row):
                 self._find(column, row[column], asked)
         if len(self.unseen) > MOST_SHAPES:
             self.unseen.clear()
@@ -87,7 +88,7 @@ class _Found:
         elif column in PROMPT_NAMES and any(value == message["content"] for message in asked.messages):
             return
         is_prose = isinstance(value, str) and " " in value.strip()
-        is_label = _LABEL.search(column) is not None
+        is_label = _LABEL.search(column) is not None and column != "source"
         self.filled[column] = column in CONTEXTS or (is_prose and not is_label)
         if not is_label and column not in self.answers:
             self.beside.append(column)
@@ -127,6 +128,14 @@ class _Found:
             return f'{{system_prompt: "{shown}"}}'
         asked = self.prompt if "{{" in self.prompt else f"{{{{ {self.prompt} }}}}"
         return f'{{prompt: "{asked}\\n\\n{shown}"}}'
+
+
+def _is_read_by_itself(column: str, row: Mapping[str, Any]) -> bool:
+    """Whether a column is read by its name: text that is called so, and a source that is no text to work on."""
+    value = row[column]
+    if column == "source":
+        return isinstance(value, str) and len(value.split()) <= _WORDS and not is_filled(row.get("target"))
+    return column in ("reference", "system_prompt") and isinstance(as_text(value), str)
 
 
 def _has_more_turns(value: Any) -> bool:

@@ -301,3 +301,20 @@ def test_real_prompts(name: str, columns: dict[str, str], rows: int | None) -> N
     accepted, rejected = read(shared(f"prompts/{name}"), columns=columns)
     assert len(accepted) > 50
     assert rows is None or len(accepted) + len(rejected) == rows
+
+
+@pytest.mark.parametrize(
+    ("row", "columns", "system", "reference"),
+    [
+        ({"system_prompt": {"role": "system", "content": "S"}, "reference": 2}, {}, "S", "2"),
+        ({"system_prompt": [{"role": "system", "content": "S"}], "reference": 2.5}, {}, "S", "2.5"),
+        ({"answer": 0, "said": 7}, {"reference": "answer", "system_prompt": "said"}, "7", "0"),
+        ({"system_prompt": {"role": "user", "content": "S"}, "reference": ["r"]}, {}, None, None),
+        ({"system_prompt": True, "reference": float("nan")}, {}, None, None),
+    ],
+)
+def test_a_system_prompt_and_a_reference_that_are_no_text(
+    row: dict[str, Any], columns: dict[str, str], system: str | None, reference: str | None
+) -> None:
+    prompt = to_prompt({"prompt": "a", **row}, Source(path="x.jsonl", columns=columns), 100)  # type: ignore[arg-type]
+    assert (prompt["system_prompt"], prompt["reference"]) == (system, reference)

@@ -29,6 +29,16 @@ def told(file: Any, rows: list[dict[str, Any]], **source: Any) -> list[str]:
         ({"instruction": "a", "input": "b"}, {}, ()),
         ({"prompt": "a", "input": None, "context": "", "tools": [], "x": {}}, {}, ()),
         ({"prompt": "a", "source": "s", "reference": "r", "system_prompt": "p"}, {}, ()),
+        ({"prompt": "a", "source": "stack exchange", "reference": 2}, {}, ()),
+        ({"prompt": "a", "system_prompt": {"role": "system", "content": "S"}}, {}, ()),
+        ({"prompt": "a", "reference": ["r"], "system_prompt": {"s": 1}}, {}, ("not read: reference, system_prompt.",)),
+        (
+            {"instruction": "Translate", "source": "Hi all", "target": "Salut"},
+            {},
+            ("not read: source, target.", "{{ source }}"),
+        ),
+        ({"instruction": "Translate", "source": "It has rained for seven long days."}, {}, ("{{ source }}",)),
+        ({"prompt": "a", "source": "It has rained for seven long days."}, {"columns": {"source": "source"}}, ()),
         ({"prompt": "a", "id": 1}, {"keep": ["id"]}, ()),
         ({"prompt": "a", "meta": {"id": 1}}, {"keep": ["meta.id"]}, ()),
         ({"prompt": "a", "lang": "en"}, {"where": "lang == 'en'"}, ("not read: lang.",)),
@@ -73,6 +83,11 @@ def test_duplicates_that_differ_in_what_is_not_read_are_counted(file: Any) -> No
     (sentence,) = told(file, rows)
     assert "Duplicates that differ in them from an earlier row: 1." in sentence
     assert '{prompt: "{{ prompt }}\\n\\n{{ passage }}"}' in sentence
+
+
+def test_duplicates_that_differ_in_the_text_to_translate_are_counted(file: Any) -> None:
+    rows = [{"instruction": "Translate", "source": text, "target": "t"} for text in ("Hi", "Hello", "Hi")]
+    assert "Duplicates that differ in them from an earlier row: 1." in told(file, rows)[0]
 
 
 def test_many_columns_make_one_line(file: Any) -> None:
