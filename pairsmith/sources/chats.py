@@ -7,7 +7,9 @@ of columns, text of JSON (or Python's own writing, as pandas puts it into CSV), 
 from __future__ import annotations
 
 import ast
+import io
 import re
+import tokenize
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import takewhile
@@ -27,10 +29,13 @@ ROLES = {
 }  # fmt: skip
 ROLE_KEYS = ("role", "from")
 TEXT_KEYS = ("content", "value", "text", "parts")
-TURN_KEYS = (("human", "assistant"), ("user", "assistant"), ("instruction", "output"), ("prompt", "response"))
+TURN_KEYS = (("human", "assistant"), ("user", "assistant"), ("instruction", "output"), ("prompt", "response"),
+             ("input", "output"), ("question", "answer"))  # fmt: skip
 INNER_KEYS = ("messages", "conversations", "conversation")
 LONGEST_LITERAL = 2**20  # characters
 _LITERAL = re.compile(r"[\[{][\s\[{]*['\"]")
+_SIDE_BY_SIDE = re.compile(r"['\"}\]]\s*['\"{\[]")
+_MEDIA = ("images", "image", "image_url", "videos", "video", "audios", "audio", "files", "file", "attachments")
 _TEXT_PARTS = ("text", "input_text", "output_text")
 # Transcripts: the mark that begins a turn, and what ends one. A text is a transcript where it begins with a mark.
 _TRANSCRIPTS = (
@@ -71,7 +76,7 @@ def as_data(value: Any) -> Any:
     for parse in (strict_json, _as_python):
         try:
             found = parse(value.strip())
-        except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
+        except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError, tokenize.TokenError):
             continue
         if isinstance(found, list | dict):
             return found
@@ -84,7 +89,17 @@ def _as_python(text: str) -> Any:
         return text
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of escapes that Python does not know
-        return ast.literal_eval(text)
+        return ast.literal_eval(_with_commas(text) if _SIDE_BY_SIDE.search(text) else text)
+
+
+def _with_commas(text: str) -> str:
+    """A list with commas between items that stand side by side, as numpy prints it; Python would join its texts."""
+    parts: list[str] = []
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.string.strip():
+            is_next = parts and parts[-1][-1] in "'\"}]" and token.string[0] in "'\"{["
+            parts += [",", token.string] if is_next else [token.string]
+    return " ".join(parts)
 
 
 def read_chat(value: Any, where: str) -> list[Message]:
@@ -198,18 +213,21 @@ def _messages(item: Any, where: str, last: bool) -> Iterable[Message]:
     if not any(key in fields for key in ROLE_KEYS):
         for keys in TURN_KEYS:
             if all(isinstance(fields.get(key), str) for key in keys):
-                texts = [fields[key] for key in keys]
+                texts = [_with_input(fields, keys[0]), fields[keys[1]]]
+                system = fields.get("system")
+                systems = [{"role": "system", "content": system}] if isinstance(system, str) and system.strip() else []
                 if not texts[0].strip() or not (texts[1].strip() or last):
                     raise Refused(Reason.BAD_CHAT, f"{where}: content must be text and not blank")
-                return [
-                    {"role": role, "content": text} for role, text in zip(("user", "assistant"), texts, strict=True)
-                ]
+                _no_media(fields, where)
+                return [*systems, *({"role": role, "content": text}
+                                    for role, text in zip(("user", "assistant"), texts, strict=True))]  # fmt: skip
     named = _named(fields)
     role = ROLES.get(named.strip().lower()) if isinstance(named, str) else None
     if role is None:
         raise Refused(Reason.BAD_CHAT, f"{where}: needs a role of {sorted({*ROLES.values()})}; has {str(named)[:40]!r}")
     if fields.get("tool_calls") or fields.get("function_call"):
         raise Refused(Reason.BAD_CHAT, f"{where}: calls a tool, which a prompt cannot hold")
+    _no_media(fields, where)
     content = next((fields[key] for key in TEXT_KEYS if fields.get(key) is not None), None)
     if role == "system" and not content:
         return []
@@ -219,6 +237,19 @@ def _messages(item: Any, where: str, last: bool) -> Iterable[Message]:
     if role == "system":
         return []
     raise Refused(Reason.BAD_CHAT, f"{where}: content must be text and not blank")
+
+
+def _with_input(fields: Mapping[str, Any], key: str) -> str:
+    """A question, with the input below its instruction."""
+    below = fields.get("input") if key == "instruction" else None
+    parts = [fields[key], below if isinstance(below, str) else ""]
+    return "\n\n".join(part for part in parts if part.strip()) if parts[1].strip() else parts[0]
+
+
+def _no_media(fields: Mapping[str, Any], where: str) -> None:
+    for name in _MEDIA:
+        if fields.get(name):
+            raise Refused(Reason.BAD_CHAT, f"{where}: has {name}; content must be text")
 
 
 def _is_message(item: Any) -> bool:

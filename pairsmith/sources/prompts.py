@@ -19,7 +19,17 @@ from pairsmith.ids import fingerprint, prompt_id
 from pairsmith.sources.chats import Turns
 from pairsmith.sources.given_completions import read_completions
 from pairsmith.sources.keeping import kept
-from pairsmith.sources.layout_readers import CONTEXTS, LETTERS, Answers, Asked, as_text, is_filled, sides_of, turns_in
+from pairsmith.sources.layout_readers import (
+    CONTEXTS,
+    LETTERS,
+    Answers,
+    Asked,
+    as_text,
+    first_of,
+    is_filled,
+    sides_of,
+    turns_in,
+)
 from pairsmith.sources.layouts import ask, with_joined_turns
 from pairsmith.sources.merging import gather
 from pairsmith.sources.overlap import Benchmarks, NearDuplicates, user_texts
@@ -34,9 +44,9 @@ from pairsmith.sources.readers import (
     read_file,
     read_source,
 )
-from pairsmith.sources.row_fields import Refused, lookup
+from pairsmith.sources.row_fields import PROMPT_NAMES, Refused, lookup
 from pairsmith.sources.unread import Unread, columns_in, places_of
-from pairsmith.sources.whole_chats import with_common_turns
+from pairsmith.sources.whole_chats import with_common_turns, with_interleaved
 from pairsmith.storage.schemas import Reason, Stage
 
 STAGE = "load"
@@ -118,7 +128,7 @@ def _judged(source: Source, max_chars: int, located: Iterable[Located], unread: 
         try:
             if item.refused:
                 raise item.refused
-            row = item.row or {}
+            row = _in_chats(item.row or {}, source)
             asked = asked_in(row, source)
             prompt = _prompt(row, asked, source, max_chars, item.file)
         except Refused as refused:
@@ -178,7 +188,16 @@ def to_prompt(row: Mapping[str, Any], source: Source, max_chars: int, file: str 
     >>> to_prompt({"prompt": "Hi"}, Source(path="x.jsonl"), 100)["messages"]
     '[{"role": "user", "content": "Hi"}]'
     """
+    row = _in_chats(row, source)
     return _prompt(row, asked_in(row, source), source, max_chars, file)
+
+
+def _in_chats(row: Mapping[str, Any], source: Source) -> Mapping[str, Any]:
+    """A row with lists of turns beside each other made chats, where the source names the answers' columns."""
+    if source.completions is None:
+        return row
+    columns = source.columns
+    return with_interleaved(row, columns.prompt or columns.messages or first_of(row, PROMPT_NAMES), source.completions)
 
 
 def asked_in(row: Mapping[str, Any], source: Source) -> Asked:

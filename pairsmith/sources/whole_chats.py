@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pairsmith.config import Given
-from pairsmith.sources.chats import Message, Turns, is_chat, is_transcript, last_answer, read_chat, turns_of
+from pairsmith.sources.chats import Message, Turns, as_data, is_chat, is_transcript, last_answer, read_chat, turns_of
 from pairsmith.sources.layout_readers import Asked
 from pairsmith.sources.row_fields import Refused, lookup
 from pairsmith.storage.schemas import Reason
@@ -34,6 +34,35 @@ def with_common_turns(asked: Asked, row: Mapping[str, Any], given: Given, system
     said = [part for part in (asked.system, begun[0].system) if part and part != system]
     messages = [*asked.messages, *begun[0].messages[len(asked.messages) :]]
     return asked._replace(system="\n\n".join(dict.fromkeys(said)) or None, messages=messages)
+
+
+def with_interleaved(row: Mapping[str, Any], prompt: str | None, given: Given) -> Mapping[str, Any]:
+    """A row whose prompt is a list of the user's turns, beside lists of the answers to each: its answers as chats.
+
+    Raises Refused where such lists differ in length.
+    """
+    asked: Any = as_data(row.get(prompt)) if prompt else None
+    columns = [written.text for written in given.by_label.values() if written.text in row]
+    lists = {name: as_data(row[name]) for name in columns if name}
+    if not prompt or not lists or not all(map(_is_texts, (asked, *lists.values()))):
+        return row
+    if {len(texts) for texts in lists.values()} != {len(asked)}:
+        raise Refused(Reason.BAD_CHAT, f"{prompt} and {', '.join(lists)} are lists of turns that differ in length")
+    chats = {
+        name: [
+            {"role": role, "content": text or ""}
+            for pair in zip(asked, texts, strict=True)
+            for role, text in zip(("user", "assistant"), pair, strict=True)
+        ]
+        for name, texts in lists.items()
+    }
+    return {**row, prompt: asked[0], **chats}
+
+
+def _is_texts(value: Any) -> bool:
+    """Whether a value is a list of texts, some of which may be null."""
+    is_list = isinstance(value, list | tuple) and bool(value)
+    return is_list and all(text is None or isinstance(text, str) for text in value) and any(value)
 
 
 def repeats(before: Sequence[Any], asked: Turns) -> bool:

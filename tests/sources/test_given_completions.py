@@ -772,3 +772,23 @@ def test_verdicts_that_are_numbers_name_labels_alone(verdict: Any, rated: tuple[
     given = {"columns": {"0": "one", "1": "two"}, "verdicts": {"overall": "better"}}
     found = told(*items({"one": "x", "two": "y", "better": verdict}, **given))
     assert (found["x"][0], found["y"][0]) == rated
+
+
+ARENA = {"columns": {"a": "response_a", "b": "response_b"}}
+
+
+@pytest.mark.parametrize("form", [list, json.dumps])
+def test_lists_of_turns_beside_lists_of_answers(form: Callable[..., Any]) -> None:
+    source = Source(path="x.jsonl", completions=Given(**ARENA))
+    for before in ((), ("Q1", "A1")):
+        answers = {"response_a": "good", "response_b": "bad"}
+        lists = {name: form([*before[1::2], text]) for name, text in answers.items()}
+        row = {"prompt": form([*before[::2], "Q2"]), **lists}
+        prompt = to_prompt(row, source, 100)
+        assert json.loads(prompt["messages"]) == turns(*before, "Q2")
+        assert {item["text"] for item in carried(prompt)} == {"good", "bad"}
+    for a, b in ((["A1", "x"], ["B1", "y"]), (["x"], ["y"]), (["A1", "x"], ["y"])):
+        row = {"prompt": form(["Q1", "Q2"]), "response_a": form(a), "response_b": form(b)}
+        with pytest.raises(Refused) as caught:
+            to_prompt(row, source, 100)
+        assert caught.value.reason == "bad_chat"
