@@ -83,8 +83,10 @@ def turns_in(value: Any, where: str, joined: bool = False, is_chat_column: bool 
 
     `is_chat_column`: text that looks like JSON must be a chat then. Elsewhere it is the user's, unless it certainly is.
     """
-    if value is None:
+    if value is None or (isinstance(value, float) and not is_filled(value)):
         raise Refused(Reason.MISSING, f"column {where} is absent or null")
+    if isinstance(value, list | tuple) and is_chat(items := [as_data(item) for item in value]):
+        value = items
     if isinstance(value, str) and is_chat_column and (_LIKE_JSON.match(value) or is_transcript(value)):
         value = as_data(value)
         if isinstance(value, str):
@@ -188,9 +190,9 @@ def field_reader(
     def read(row: Row) -> Asked:
         where = first_of(row, prompts)
         below = {name: text_in(row, name) for name in contexts if _is_given(row, name)}
-        if where is None and not below:
+        if where is None and "input" not in below:
             raise Lacking
-        is_asked = where is not None and (is_filled(row[where]) or not below)
+        is_asked = where is not None and (is_filled(row[where]) or "input" not in below)
         turns = _asked_at(row, where) if is_asked and where else _NOTHING
         asked = _with_texts(turns.messages, [text for text in below.values() if text])
         own = text_in(row, "system") if system else None
@@ -246,6 +248,8 @@ def options_of(row: Row) -> tuple[tuple[str, ...], list[str]]:
         if isinstance(value, Mapping) and isinstance(value.get("text"), list | tuple):
             texts, labels = value["text"], value.get("label") or ()
             value = dict(zip(labels, texts, strict=False)) if len(labels) == len(texts) else texts
+        if isinstance(value, list | tuple) and value and all(isinstance(one, Mapping) for one in value):
+            value = {one.get("label", one.get("key", n)): one.get("text") for n, one in enumerate(value, start=1)}
         if isinstance(value, list | tuple):
             value = {chr(ord("A") + place): text for place, text in enumerate(value)}
         if isinstance(value, Mapping) and len(value) > 1 and all(map(_is_option, value.items())):

@@ -16,7 +16,7 @@ import re
 import sys
 import zlib
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -46,6 +46,7 @@ class Located:
     place: str
     row: dict[str, Any] | None
     refused: Refused | None = None
+    is_csv: bool = False  # then all its fields are text
 
     @property
     def file(self) -> str:
@@ -90,7 +91,7 @@ def matching(located: Iterable[Located], where: str | None) -> Iterator[Located]
             yield item
             continue
         try:
-            if meets(item.row, where):
+            if meets(item.row, where, item.is_csv):
                 yield item
         except Refused as refused:
             yield Located(item.place, None, refused)
@@ -206,7 +207,7 @@ def _read_csv(file: File) -> Iterator[Located]:
         elif fields and header is None:
             header = _csv_header(place, fields)
         elif fields and header:
-            yield _row(place, _csv_row, header, fields)
+            yield replace(_row(place, _csv_row, header, fields), is_csv=True)
 
 
 def _as_utf8(content: bytes, name: str) -> bytes:
