@@ -194,7 +194,8 @@ class Source(Config):
     format: Literal["auto", "jsonl", "json", "csv", "tsv", "parquet", "dataset"] = Field(
         "auto",
         description="auto: what the file's name ends in; dataset: a Hugging Face data set, also one in a folder; csv "
-        "takes the character between its columns from the header: comma, else semicolon, tab or |",
+        "takes what stands between its columns from the header: the first of comma, semicolon, tab and | that fits the "
+        "first records",
     )
     config: str | None = Field(
         None, description="configuration of a Hugging Face data set; its default one when absent"

@@ -58,10 +58,11 @@ def read_completions(
     """
     if given.columns:
         items = [_item(row, written, asked, label) for label, written in given.by_label.items()]
-        return united(_with_verdicts(items, row, given))
+        return united(_with_verdicts(_of_this_prompt(items), row, given))
     if given.of_layout:
         where = ", ".join(answers.columns) or "the chat"
-        return united(_made(row, given, label, *_text(value, where, asked)) for label, value in answers.texts)
+        made = [_made(row, given, label, *_text(value, where, asked)) for label, value in answers.texts]
+        return united(_of_this_prompt(made))
     if given.items is None:
         item = _item(row, given, asked)
         reason, _, detail = item.get("error", "").partition(": ")
@@ -74,6 +75,15 @@ def read_completions(
         reason = Reason.MISSING if found is None else Reason.WRONG_TYPE
         raise Refused(reason, f"completions: column {given.items} {kind}")
     return united(_item(one, given, asked) for one in found)
+
+
+def _of_this_prompt(items: Sequence[Item]) -> Sequence[Item]:
+    """The completions of a row. Raises Refused where one is a chat about something else."""
+    for item in items:
+        reason, _, detail = item.get("error", "").partition(": ")
+        if reason == Reason.BAD_CHAT:
+            raise Refused(Reason.BAD_CHAT, f"completions: {detail}")
+    return items
 
 
 def united(items: Iterable[Item]) -> list[Item]:
@@ -156,7 +166,7 @@ def _text(value: Any, where: str, asked: Turns) -> tuple[str, str | None]:
             value, where = found[1], f"the assistant's last message in {where}"
         elif found and not isinstance(value, str):
             problem = "a chat whose turns before its last answer are not the row's prompt"
-            raise Refused(Reason.BAD_CHAT, f"completions: {where} holds {problem}")
+            return "", f"{Reason.BAD_CHAT}: {where} holds {problem}"
         elif isinstance(value, list | tuple):
             return "", f"{Reason.WRONG_TYPE}: {where} holds a list without a message of the assistant"
     if not isinstance(value, str):

@@ -684,7 +684,6 @@ def test_answers_that_are_whole_chats_keep_all_that_was_said_before(
         ({"prompt": "Q1", "completion": turns(*LONG_CHAT, "good")}, LAYOUT),
         ({"prompt": "Q1", "completion": turns(*LONG_CHAT, "good")}, {"text": "completion"}),
         ({"prompt": "Q1", "completion": turns("Q1", "good", system="S")}, LAYOUT),
-        ({"prompt": "Q1", "answers": [turns(*LONG_CHAT, "good")]}, {"items": "answers"}),
         ({"messages": turns(*LONG_CHAT, "good"), "b": turns("Q1", "B1", "Q2", "bad")},
          {"columns": {"a": "messages", "b": "b"}}),
     ],
@@ -693,6 +692,11 @@ def test_answers_that_are_chats_about_something_else_are_refused(row: dict[str, 
     with pytest.raises(Refused) as caught:
         to_prompt(row, Source(path="x.jsonl", completions=Given(**layout)), 1000)
     assert caught.value.reason == "bad_chat"
+
+
+def test_a_chat_about_something_else_in_a_list_of_answers_is_one_with_its_error() -> None:
+    bad, good = items({"answers": [turns(*LONG_CHAT, "good"), turns("Hi", "fine")]}, items="answers")
+    assert (bad["error"].startswith("bad_chat: the list's item holds a chat"), good) == (True, {"text": "fine"})
 
 
 @pytest.mark.parametrize("form", [as_text, json.dumps])
