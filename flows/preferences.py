@@ -141,9 +141,6 @@ def show_usage(recipe: Recipe, usage: list[dict[str, Any]]) -> list[dict[str, An
     create_table_artifact(usage, key=artifact_key(recipe.name, "usage"), description="What this run asked of models")
     if failed := sum(row["failed"] for row in usage):
         refused = sum(row["refused"] for row in usage)
-        get_run_logger().warning(
-            "%d requests failed and are asked again on the next run; %d of them were refused, as they will be then too "
-            "unless something changes",
-            failed, refused,
-        )  # fmt: skip
+        again = f"; {refused} of them were refused, and will be again unless something changes" if refused else ""
+        get_run_logger().warning("%d requests failed and are asked again on the next run%s", failed, again)
     return usage

@@ -147,7 +147,7 @@ def test_rows_that_are_left_out_are_told(recipe: Row, caplog: pytest.LogCaptureF
     assert list(made["prompt"]) == ["a", "b"] * 2
     assert [(row["reason"], row["detail"]) for row in rejections] == [
         ("missing", "row 1: none of the columns messages, conversation, prompt, instruction, question, query, turns; "
-                    "the row has prompt"),
+                    "the row has prompt; name its prompt in columns"),
         ("duplicate", "row 3: same prompt as row 0"),
     ]  # fmt: skip
     assert [record.getMessage().partition(";")[0] for record in caplog.records] == [

@@ -30,8 +30,8 @@ ROWS = 20  # of each file; every fifth is refused
 
 @pytest.fixture(autouse=True)
 def work(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How many files were parsed, and how many rows were made prompts; small and fresh files are noted too."""
-    count, judge = Counter[str](), prompts.to_prompt
+    """How many files were parsed, and how many rows were looked at; small and fresh files are noted too."""
+    count, judge = Counter[str](), prompts.asked_in
 
     def watched(real: Callable[[readers.File], Iterator[Any]]) -> Callable[[readers.File], Iterator[Any]]:
         def read(file: readers.File) -> Iterator[Any]:
@@ -45,7 +45,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         return judge(*words)
 
     monkeypatch.setattr(readers, "_READERS", {kind: watched(real) for kind, real in readers._READERS.items()})
-    monkeypatch.setattr(prompts, "to_prompt", judged)
+    monkeypatch.setattr(prompts, "asked_in", judged)
     monkeypatch.setattr(cache, "SMALLEST", 0)
     monkeypatch.setattr(cache, "RECENT_NS", 0)
     return count
