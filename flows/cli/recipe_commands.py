@@ -82,12 +82,18 @@ def validate_command(recipe_path: Path, overrides: tuple[str, ...]) -> None:
 @click.option("--layout", default="auto", show_default=True, help="How its rows are laid out: docs/layouts.md.")
 @click.option("--rows", type=click.IntRange(min=1), default=10_000, show_default=True, help="Look at so many rows.")
 def inspect_command(path: str, layout: str, rows: int) -> None:
-    """Say what is in a file of prompts: layout, columns, prompts, and what would be rejected and why."""
+    """Say what is in a file of prompts: layout, columns, prompts, and what would be rejected and why.
+
+    Exits with 1 where not one row would be a prompt.
+    """
     with exit_codes():
         from pairsmith.sources.inspection import inspect
         from pairsmith_flows.cli.looking import show_inspection
 
-        show_inspection(open_console(), path, inspect(path, layout, rows))
+        found = inspect(path, layout, rows)
+        show_inspection(open_console(), path, found)
+    if not found.accepted:
+        raise click.exceptions.Exit(1)
 
 
 @click.command("schema")

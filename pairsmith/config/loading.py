@@ -115,7 +115,13 @@ def models_in(data: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _complaints(error: ValidationError) -> Iterable[str]:
-    for item in error.errors(include_url=False):
+    items = error.errors(include_url=False)
+    for item in items:
+        place = item["loc"]
+        if item["type"] == "too_short" and any(
+            len(other["loc"]) > len(place) and other["loc"][: len(place)] == place for other in items
+        ):
+            continue  # the list lacks only the items that other complaints are about
         field = ".".join(str(part) for part in item["loc"]) or "recipe"
         message = item["msg"].removeprefix("Value error, ")
         secret = not SECRET_FIELDS.isdisjoint(item["loc"]) or isinstance(item["input"], dict | list)

@@ -71,15 +71,20 @@ class Written(Config):
     model: str | None = Field(None, description="the model that wrote it; its label when absent")
     ratings: dict[Name, str] = Field({}, description="aspect -> where its rating stands")
     scores: dict[Name, str] = Field({}, description="aspect -> where its score stands")
+    thumbs: dict[Name, str] = Field(
+        {},
+        description="aspect -> where a thumb stands: 1 or true is the highest of its scale; 0, -1 or false the lowest",
+    )
     rationales: dict[Name, str] = Field({}, description="aspect -> where the reason for its rating or score stands")
 
     @model_validator(mode="after")
     def _readable(self) -> Self:
-        both = sorted(set(self.ratings) & set(self.scores))
+        every = [*self.ratings, *self.scores, *self.thumbs]
+        both = sorted({aspect for aspect in every if every.count(aspect) > 1})
         if both:
-            raise ValueError(f"completions: {both} stand in ratings and in scores")
+            raise ValueError(f"completions: {both} stand in more than one of ratings, scores and thumbs")
         known("completions.rationales", self.rationales, self.rated)
-        places = [self.text, self.model, *self.ratings.values(), *self.scores.values(), *self.rationales.values()]
+        places = [self.text, self.model, *self.rated.values(), *self.rationales.values()]
         for mapped in places:
             if mapped and ("{{" in mapped or "{%" in mapped):
                 compiles(mapped, "completions")
@@ -87,8 +92,8 @@ class Written(Config):
 
     @property
     def rated(self) -> dict[str, str]:
-        """Aspect -> where to find its rating or score."""
-        return self.ratings | self.scores
+        """Aspect -> where to find its rating, score or thumb."""
+        return self.ratings | self.scores | self.thumbs
 
 
 class Given(Written):
@@ -189,7 +194,8 @@ class Source(Config):
     format: Literal["auto", "jsonl", "json", "csv", "tsv", "parquet", "dataset"] = Field(
         "auto",
         description="auto: what the file's name ends in; dataset: a Hugging Face data set, also one in a folder; csv "
-        "takes the character between its columns from the header: comma, else semicolon, tab or |",
+        "takes what stands between its columns from the header: the first of comma, semicolon, tab and | that fits the "
+        "first records",
     )
     config: str | None = Field(
         None, description="configuration of a Hugging Face data set; its default one when absent"

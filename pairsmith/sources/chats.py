@@ -7,7 +7,9 @@ of columns, text of JSON (or Python's own writing, as pandas puts it into CSV), 
 from __future__ import annotations
 
 import ast
+import io
 import re
+import tokenize
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import takewhile
@@ -27,16 +29,19 @@ ROLES = {
 }  # fmt: skip
 ROLE_KEYS = ("role", "from")
 TEXT_KEYS = ("content", "value", "text", "parts")
-TURN_KEYS = (("human", "assistant"), ("user", "assistant"), ("instruction", "output"), ("prompt", "response"))
+TURN_KEYS = (("human", "assistant"), ("user", "assistant"), ("instruction", "output"), ("prompt", "response"),
+             ("input", "output"), ("question", "answer"))  # fmt: skip
 INNER_KEYS = ("messages", "conversations", "conversation")
 LONGEST_LITERAL = 2**20  # characters
 _LITERAL = re.compile(r"[\[{][\s\[{]*['\"]")
+_SIDE_BY_SIDE = re.compile(r"['\"}\]]\s*['\"{\[]")
+_MEDIA = ("images", "image", "image_url", "videos", "video", "audios", "audio", "files", "file", "attachments")
 _TEXT_PARTS = ("text", "input_text", "output_text")
 # Transcripts: the mark that begins a turn, and what ends one. A text is a transcript where it begins with a mark.
 _TRANSCRIPTS = (
     (re.compile(r"(?:\A|\n\n)(Human|Assistant):"), re.compile(r"(?!)")),
     (re.compile(r"### ?(Human|Assistant|System|User):"), re.compile(r"(?!)")),
-    (re.compile(r"<\|im_start\|>(\w+)\n"), re.compile(r"<\|im_end\|>")),
+    (re.compile(r"<\|im_start\|>(\w+)(?:\n|\Z)"), re.compile(r"<\|im_end\|>")),
     (re.compile(r"<\|start_header_id\|>(\w+)<\|end_header_id\|>"), re.compile(r"<\|eot_id\|>|<\|begin_of_text\|>")),
     (re.compile(r"(\[INST\] *<<SYS>>|<</SYS>>|\[INST\]|\[/INST\])"), re.compile(r"</?s>")),
 )  # fmt: skip
@@ -71,7 +76,7 @@ def as_data(value: Any) -> Any:
     for parse in (strict_json, _as_python):
         try:
             found = parse(value.strip())
-        except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
+        except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError, tokenize.TokenError):
             continue
         if isinstance(found, list | dict):
             return found
@@ -84,7 +89,17 @@ def _as_python(text: str) -> Any:
         return text
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of escapes that Python does not know
-        return ast.literal_eval(text)
+        return ast.literal_eval(_with_commas(text) if _SIDE_BY_SIDE.search(text) else text)
+
+
+def _with_commas(text: str) -> str:
+    """A list with commas between items that stand side by side, as numpy prints it; Python would join its texts."""
+    parts: list[str] = []
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.string.strip():
+            is_next = parts and parts[-1][-1] in "'\"}]" and token.string[0] in "'\"{["
+            parts += [",", token.string] if is_next else [token.string]
+    return " ".join(parts)
 
 
 def read_chat(value: Any, where: str) -> list[Message]:
@@ -126,19 +141,30 @@ def turns_of(chat: Sequence[Message], where: str) -> Turns:
     return Turns("\n\n".join(systems) or None, asked, answer)
 
 
-def last_answer(value: Any) -> list[Any]:
-    """What the assistant's last message holds in a chat, a transcript or a single message; empty where there is none.
+def last_answer(value: Any) -> tuple[list[Any], Any] | None:
+    """The items before the assistant's last message in a chat, a transcript or a single message, and what it holds.
 
-    Other messages may hold anything. Raises Refused where it is a list with other parts than texts.
+    None where there is no such message. Raises Refused where it is a list with other parts than texts.
     """
     found = _transcript(value) if is_transcript(value) else as_data(value)
     if isinstance(found, Mapping):
-        found = _by_columns(found) or [dict(found)]
-    for item in reversed(found) if isinstance(found, list | tuple) else ():
+        inner = next((found[key] for key in INNER_KEYS if isinstance(found.get(key), list | tuple)), None)
+        found = inner or _by_columns(found) or [dict(found)]
+    for place, item in reversed(list(enumerate(found))) if isinstance(found, list | tuple) else ():
         if _is_message(item) and ROLES[_named(item).strip().lower()] == "assistant":
             content = next((item[key] for key in TEXT_KEYS if item.get(key) is not None), None)
-            return [text_of(content, "its last message") if isinstance(content, list | tuple) else content]
-    return []
+            text = text_of(content, "its last message") if isinstance(content, list | tuple) else content
+            return list(found[:place]), text
+    return None
+
+
+def open_transcript(value: Any) -> list[Message]:
+    """The messages of a transcript that waits for the assistant, whose turns it marks; empty for anything else."""
+    found = _transcript(value) if is_transcript(value) else []
+    if not any(message["role"] == "assistant" for message in found):
+        return []
+    asked = found if found[-1]["content"] else found[:-1]
+    return asked if asked[-1]["role"] == "user" else []
 
 
 def common_turns(chosen: Any, rejected: Any) -> tuple[Turns, str, str]:
@@ -153,6 +179,8 @@ def common_turns(chosen: Any, rejected: Any) -> tuple[Turns, str, str]:
         if rest != ["assistant"]:
             problem = f"one answer must follow the common beginning of {shared} messages; is {', '.join(rest)}"
             raise Refused(Reason.BAD_CHAT, f"{name}: {problem}")
+    if one[shared - 1]["role"] == "assistant":
+        raise Refused(Reason.BAD_CHAT, "the common beginning of chosen and rejected ends with the assistant")
     return turns_of(one[:shared], "the common beginning"), one[-1]["content"], other[-1]["content"]
 
 
@@ -185,18 +213,21 @@ def _messages(item: Any, where: str, last: bool) -> Iterable[Message]:
     if not any(key in fields for key in ROLE_KEYS):
         for keys in TURN_KEYS:
             if all(isinstance(fields.get(key), str) for key in keys):
-                texts = [fields[key] for key in keys]
+                texts = [_with_input(fields, keys[0]), fields[keys[1]]]
+                system = fields.get("system")
+                systems = [{"role": "system", "content": system}] if isinstance(system, str) and system.strip() else []
                 if not texts[0].strip() or not (texts[1].strip() or last):
                     raise Refused(Reason.BAD_CHAT, f"{where}: content must be text and not blank")
-                return [
-                    {"role": role, "content": text} for role, text in zip(("user", "assistant"), texts, strict=True)
-                ]
+                _no_media(fields, where)
+                return [*systems, *({"role": role, "content": text}
+                                    for role, text in zip(("user", "assistant"), texts, strict=True))]  # fmt: skip
     named = _named(fields)
     role = ROLES.get(named.strip().lower()) if isinstance(named, str) else None
     if role is None:
         raise Refused(Reason.BAD_CHAT, f"{where}: needs a role of {sorted({*ROLES.values()})}; has {str(named)[:40]!r}")
     if fields.get("tool_calls") or fields.get("function_call"):
         raise Refused(Reason.BAD_CHAT, f"{where}: calls a tool, which a prompt cannot hold")
+    _no_media(fields, where)
     content = next((fields[key] for key in TEXT_KEYS if fields.get(key) is not None), None)
     if role == "system" and not content:
         return []
@@ -206,6 +237,19 @@ def _messages(item: Any, where: str, last: bool) -> Iterable[Message]:
     if role == "system":
         return []
     raise Refused(Reason.BAD_CHAT, f"{where}: content must be text and not blank")
+
+
+def _with_input(fields: Mapping[str, Any], key: str) -> str:
+    """A question, with the input below its instruction."""
+    below = fields.get("input") if key == "instruction" else None
+    parts = [fields[key], below if isinstance(below, str) else ""]
+    return "\n\n".join(part for part in parts if part.strip()) if parts[1].strip() else parts[0]
+
+
+def _no_media(fields: Mapping[str, Any], where: str) -> None:
+    for name in _MEDIA:
+        if fields.get(name):
+            raise Refused(Reason.BAD_CHAT, f"{where}: has {name}; content must be text")
 
 
 def _is_message(item: Any) -> bool:

@@ -18,41 +18,53 @@ from typing import Any
 import pandas as pd
 
 from pairsmith.config import Given, Judge, Member, Rating, Written
+from pairsmith.errors import DataError
 from pairsmith.ids import canonical_json, short_id
 from pairsmith.judging.rating import may_be_na, scale
 from pairsmith.judging.readout_values import read_given
 from pairsmith.judging.readouts import Read, Scale, Sheet
-from pairsmith.sources.chats import as_data, is_chat, is_transcript, last_answer
+from pairsmith.sources.chats import Turns, as_data, is_chat, is_transcript, last_answer
 from pairsmith.sources.layout_readers import Answers
 from pairsmith.sources.row_fields import Refused, lookup
+from pairsmith.sources.whole_chats import repeats
 from pairsmith.storage.schemas import Reason, frame, rows
 
 LONGEST_LABEL = 200  # characters
-_NONE = Answers()
+_NONE, _NOTHING = Answers(), Turns(None, [])
 _VERDICTS = {
     "a": (0,), "model_a": (0,), "response_a": (0,), "answer_a": (0,), "left": (0,), "first": (0,),
     "b": (1,), "model_b": (1,), "response_b": (1,), "answer_b": (1,), "right": (1,), "second": (1,),
     "tie": (0, 1), "draw": (0, 1), "both": (0, 1), "equal": (0, 1), "both good": (0, 1),
     "tie (bothbad)": (), "both bad": (), "bothbad": (), "neither": (), "none": (),
 }  # fmt: skip
-_THUMBS = {True: True, False: False, "true": True, "false": False, "up": True, "down": False, "👍": True, "👎": False}
+_THUMBS = {
+    True: True, "true": True, "up": True, "thumbs_up": True, "thumbs up": True, "thumbsup": True, "yes": True,
+    "positive": True, "like": True, "liked": True, "👍": True,
+    False: False, "false": False, "down": False, "thumbs_down": False, "thumbs down": False, "thumbsdown": False,
+    "no": False, "negative": False, "dislike": False, "disliked": False, "👎": False,
+}  # fmt: skip
+_NUMBERS_OF_THUMBS: dict[float | None, bool] = {1.0: True, 0.0: False, -1.0: False}
 Item = dict[str, Any]  # one completion as a prompt carries it; fields that are null are left out
 
 
-def read_completions(row: Mapping[str, Any], given: Given, answers: Answers = _NONE) -> list[Item]:
+def read_completions(
+    row: Mapping[str, Any], given: Given, answers: Answers = _NONE, asked: Turns = _NOTHING
+) -> list[Item]:
     """The completions that a row brings. If one cannot be used, its `error` says why.
 
-    `answers`: those of the row's layout. Raises Refused if the list of completions is no list, or if the row should be
-    a completion and is none.
+    `answers`: those of the row's layout. `asked`: its prompt, which a completion that is a chat must repeat.
+    Raises Refused if the list of completions is no list, if the row should be a completion and is none, or if a
+    completion is a chat about something else.
     """
     if given.columns:
-        items = [_item(row, written, label) for label, written in given.by_label.items()]
-        return united(_with_verdicts(items, row, given))
+        items = [_item(row, written, asked, label) for label, written in given.by_label.items()]
+        return united(_with_verdicts(_of_this_prompt(items), row, given))
     if given.of_layout:
         where = ", ".join(answers.columns) or "the chat"
-        return united(_made(row, given, label, *_text(value, where)) for label, value in answers.texts)
+        made = [_made(row, given, label, *_text(value, where, asked)) for label, value in answers.texts]
+        return united(_of_this_prompt(made))
     if given.items is None:
-        item = _item(row, given)
+        item = _item(row, given, asked)
         reason, _, detail = item.get("error", "").partition(": ")
         if detail:
             raise Refused(Reason(reason), detail)
@@ -62,7 +74,16 @@ def read_completions(row: Mapping[str, Any], given: Given, answers: Answers = _N
         kind = "is absent or null" if found is None else f"holds {type(found).__name__}, not a list"
         reason = Reason.MISSING if found is None else Reason.WRONG_TYPE
         raise Refused(reason, f"completions: column {given.items} {kind}")
-    return united(_item(one, given) for one in found)
+    return united(_item(one, given, asked) for one in found)
+
+
+def _of_this_prompt(items: Sequence[Item]) -> Sequence[Item]:
+    """The completions of a row. Raises Refused where one is a chat about something else."""
+    for item in items:
+        reason, _, detail = item.get("error", "").partition(": ")
+        if reason == Reason.BAD_CHAT:
+            raise Refused(Reason.BAD_CHAT, f"completions: {detail}")
+    return items
 
 
 def united(items: Iterable[Item]) -> list[Item]:
@@ -92,6 +113,10 @@ def ratings_of(
             texts[row["prompt_id"]].append(row)
     aspects = rating.aspects_of(judge)
     others = {aspect for other in rating.judges if other != judge for aspect in rating.aspects_of(other)}
+    brought = [item.get("ratings", {}) for prompt in rows(prompts) for item in carried(prompt)]
+    for aspect in aspects:
+        values = (one["value"] for found in brought for one in found.get(aspect, ()))
+        _no_thumbs(values, aspect, scale(aspect, rating.rubrics.get(aspect)))
     made = []
     for prompt in rows(prompts):
         said = {_id(prompt["prompt_id"], item, member): item.get("ratings", {}) for item in carried(prompt)}
@@ -105,13 +130,13 @@ def ratings_of(
     return frame("ratings", made)
 
 
-def _item(row: Any, written: Written, label: str | None = None) -> Item:
+def _item(row: Any, written: Written, asked: Turns, label: str | None = None) -> Item:
     """The completion in a row, or in an item of its list, read from the places that `written` names."""
     fields = row if isinstance(row, Mapping) else {}
     if written.text is None:
-        text, error = _text(row, "the list's item")
+        text, error = _text(row, "the list's item", asked)
     elif isinstance(row, Mapping) or row is None:
-        text, error = _text(lookup(fields, written.text), f"column {written.text}")
+        text, error = _text(lookup(fields, written.text), f"column {written.text}", asked)
     else:
         text, error = "", f"{Reason.WRONG_TYPE}: the list's item is {type(row).__name__}, not an object with fields"
     return _made(fields, written, label, text, error)
@@ -128,18 +153,21 @@ def _made(fields: Mapping[str, Any], written: Written, label: str | None, text: 
     return {name: value for name, value in item.items() if value is not None and value != {}}
 
 
-def _text(value: Any, where: str) -> tuple[str, str | None]:
+def _text(value: Any, where: str, asked: Turns) -> tuple[str, str | None]:
     """A completion's text, and what is wrong with it, if anything."""
     if value is None:
         return "", f"{Reason.MISSING}: {where} is absent or null"
     if isinstance(value, list | tuple | Mapping) or is_chat(value) or is_transcript(value):
         try:
-            answer = last_answer(value)
+            found = last_answer(value)
         except Refused as refused:
             return "", f"{Reason.WRONG_TYPE}: {where}: {refused.detail}"
-        if answer:
-            value, where = answer[0], f"the assistant's last message in {where}"
-        elif not isinstance(value, Mapping):
+        if found and (not found[0] or repeats(found[0], asked)):
+            value, where = found[1], f"the assistant's last message in {where}"
+        elif found and not isinstance(value, str):
+            problem = "a chat whose turns before its last answer are not the row's prompt"
+            return "", f"{Reason.BAD_CHAT}: {where} holds {problem}"
+        elif isinstance(value, list | tuple):
             return "", f"{Reason.WRONG_TYPE}: {where} holds a list without a message of the assistant"
     if not isinstance(value, str):
         return "", f"{Reason.WRONG_TYPE}: {where} holds {type(value).__name__}, not text"
@@ -161,6 +189,8 @@ def _with_verdicts(items: Sequence[Item], row: Mapping[str, Any], given: Given) 
 def _is_better(verdict: Any, place: int, given: Given) -> Any:
     """Whether a verdict is for the completion at `place`: that alone, both (a tie), none; else the verdict as text."""
     word = verdict.strip().lower() if isinstance(verdict, str) else None
+    if isinstance(verdict, int | float) and not isinstance(verdict, bool):
+        word = f"{verdict:g}"  # it can be a label alone
     winners = _VERDICTS.get(word or "")
     for number, label in enumerate(given.columns):
         if word == label.lower():
@@ -187,9 +217,24 @@ def _said(fields: Mapping[str, Any], written: Written, aspect: str) -> dict[str,
     rationale = lookup(fields, written.rationales[aspect]) if aspect in written.rationales else None
     if rationale is not None and not isinstance(rationale, str):
         rationale = json.dumps(rationale, ensure_ascii=False, default=str)
-    found = {"value": _plain(lookup(fields, written.rated[aspect]))}
+    value = _plain(lookup(fields, written.rated[aspect]))
+    found = {"value": _as_thumb(value) if aspect in written.thumbs else value}
     found |= {"rationale": rationale} if rationale and rationale.strip() else {}
     return found | ({"fractions": True} if aspect in written.scores else {})
+
+
+def _as_thumb(value: Any) -> Any:
+    """True or false for a thumb that is written as a number or a word; other values as text that holds no rating."""
+    if value is None or _thumb_word(value) in _THUMBS:
+        return value
+    return _NUMBERS_OF_THUMBS.get(_as_number(value), f"no thumb: {value}")
+
+
+def _as_number(value: Any) -> float | None:
+    try:
+        return None if isinstance(value, bool | list | dict) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def _plain(value: Any) -> Any:
@@ -278,7 +323,21 @@ def _read(said: Sequence[dict[str, Any]], sheet: Sheet) -> Read:
 
 def _thumb(value: Any, scale: Scale) -> Any:
     """The end of the scale for a rating that is true or false; any other value as it is."""
-    key = value.strip().lower() if isinstance(value, str) else value
-    if isinstance(key, bool | str) and key in _THUMBS:
-        return scale.high if _THUMBS[key] else scale.low
-    return value
+    key = _thumb_word(value)
+    return value if key not in _THUMBS else scale.high if _THUMBS[key] else scale.low
+
+
+def _thumb_word(value: Any) -> bool | str:
+    return value if isinstance(value, bool) else value.strip().lower() if isinstance(value, str) else ""
+
+
+def _no_thumbs(values: Iterable[Any], aspect: str, scale: Scale) -> None:
+    """Raise DataError for ratings that are all 0 (or -1) and 1 on a scale on which 1 is the lowest."""
+    numbers = [_as_number(value) for value in values if value is not None and value != ""]
+    if scale.low == 1 and len(numbers) > 1 and set(numbers) - {1.0} and set(numbers) <= set(_NUMBERS_OF_THUMBS):
+        problem = f"the given ratings of {aspect} are all 1, 0 or -1"
+        raise DataError(
+            f"{problem}, and its scale begins at 1, so that 1 would be the lowest; if 1 means good, name their column "
+            f"in thumbs instead of ratings: completions: {{thumbs: {{{aspect}: ...}}}}; else give {aspect} a rubric "
+            "whose scale begins at 0"
+        )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from pairsmith.sources.chats import is_chat
-from pairsmith.sources.row_fields import CHAT_NAMES, PROMPT_NAMES
+from pairsmith.sources.row_fields import CHAT_NAMES, PROMPT_NAMES, Refused
+from pairsmith.storage.schemas import Reason
 
 _AROUND = ("data", "rows", "examples", "instances", "train")  # names under which rows stand beside notes on the file
 
@@ -22,7 +23,8 @@ def json_rows(value: Any) -> list[Any]:
         (name,) = value
         if name not in (*CHAT_NAMES, *PROMPT_NAMES, "conversations"):
             return inner
-        is_column = inner and all(isinstance(one, list) for one in inner)
+        texts = name not in ("turns", *CHAT_NAMES, "conversations") and all(isinstance(one, str) for one in inner)
+        is_column = inner and (texts or all(isinstance(one, list) for one in inner))
         return [{name: one} for one in inner] if is_column else [value]
     return _split(value) or _by_name(value) or _rows_among(value) or _columns(value) or [value]
 
@@ -50,19 +52,35 @@ def _by_name(value: dict[str, Any]) -> list[Any]:
 
 
 def _rows_among(value: dict[str, Any]) -> list[Any]:
-    """Rows under a usual name, beside values about the file."""
+    """Rows under a usual name, beside values about the file; a system prompt there is that of each row without one."""
     lists = {
         name: one for name, one in value.items() if isinstance(one, list) and all(isinstance(r, dict) for r in one)
     }
     name = next(iter(lists), None)
-    return lists[name] if name in _AROUND and len(lists) == 1 else []
+    if name not in _AROUND or len(lists) != 1:
+        return []
+    system = {key: value[key] for key in ("system_prompt", "system") if isinstance(value.get(key), str)}
+    return [{**system, **row} for row in lists[name]]
 
 
 def _columns(value: dict[str, Any]) -> list[Any]:
-    """Rows of two or more columns that are lists of one length; a chat is no such column."""
-    lists = [one for one in value.values() if isinstance(one, list)]
-    if len(lists) < 2 or len(lists) != len(value) or len({len(one) for one in lists}) != 1:
+    """Rows of two or more columns that are lists of one length; a chat is no such column.
+
+    A text or number beside them is that of each row. Raises Refused for a list of prompts beside others of another
+    length.
+    """
+    lists = {name: one for name, one in value.items() if isinstance(one, list)}
+    asked = next((name for name in PROMPT_NAMES if name in lists and name != "turns"), None)
+    others = [one for name, one in value.items() if name not in lists]
+    if any(isinstance(one, dict) for one in others) or any(is_chat(one) for one in lists.values()):
         return []
-    if any(is_chat(one) for one in lists):
+    is_column = asked is not None and all(isinstance(one, str) for one in lists[asked])
+    if (len(lists) < 2 or others) and not is_column:
         return []
-    return [dict(zip(value, row, strict=True)) for row in zip(*lists, strict=True)]
+    if len({len(one) for one in lists.values()}) != 1:
+        lengths = ", ".join(f"{name} {len(one)}" for name, one in lists.items())
+        if is_column:
+            raise Refused(Reason.WRONG_TYPE, f"columns of different lengths: {lengths}; each row needs a value of each")
+        return []
+    same = {name: one for name, one in value.items() if name not in lists}
+    return [{**same, **dict(zip(lists, row, strict=True))} for row in zip(*lists.values(), strict=True)]

@@ -9,7 +9,17 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from pairsmith.sources.chats import Message, Turns, as_data, common_turns, is_chat, is_transcript, read_chat, turns_of
+from pairsmith.sources.chats import (
+    Message,
+    Turns,
+    as_data,
+    common_turns,
+    is_chat,
+    is_transcript,
+    open_transcript,
+    read_chat,
+    turns_of,
+)
 from pairsmith.sources.row_fields import PROMPT_NAMES, Refused
 from pairsmith.storage.schemas import Reason
 
@@ -17,7 +27,7 @@ Row = Mapping[str, Any]
 ANSWERS = ("output", "response", "completion", "answer", "answers", "responses", "completions", "generations")
 CONTEXTS = ("input", "context", "choices", "options", "history", "system", "tools")
 SIDES = ("chosen", "rejected")
-_LETTERS = (("A", "B", "C", "D", "E"), ("opa", "opb", "opc", "opd"), ("option_a", "option_b", "option_c", "option_d"))
+LETTERS = (("A", "B", "C", "D", "E"), ("opa", "opb", "opc", "opd"), ("option_a", "option_b", "option_c", "option_d"))
 _LIKE_JSON = re.compile(r"\s*(?:\[\s*[\[{\"']|\{\s*[\"'])")
 _LABEL = re.compile(r"\(?\w\)?\.?")
 _NOTHING = Turns(None, [])
@@ -73,8 +83,10 @@ def turns_in(value: Any, where: str, joined: bool = False, is_chat_column: bool 
 
     `is_chat_column`: text that looks like JSON must be a chat then. Elsewhere it is the user's, unless it certainly is.
     """
-    if value is None:
+    if value is None or (isinstance(value, float) and not is_filled(value)):
         raise Refused(Reason.MISSING, f"column {where} is absent or null")
+    if isinstance(value, list | tuple) and is_chat(items := [as_data(item) for item in value]):
+        value = items
     if isinstance(value, str) and is_chat_column and (_LIKE_JSON.match(value) or is_transcript(value)):
         value = as_data(value)
         if isinstance(value, str):
@@ -96,9 +108,20 @@ def turns_in(value: Any, where: str, joined: bool = False, is_chat_column: bool 
 def text_in(row: Row, name: str) -> str | None:
     """The text in a column, also that of a number; None where it is empty or holds something else."""
     value = row.get(name)
-    if isinstance(value, int | float) and not isinstance(value, bool) and is_filled(value):
-        value = str(value)
+    value = as_text(value) if isinstance(value, int | float) else value
     return value if isinstance(value, str) and value.strip() and value.strip().lower() not in _NO_INPUT else None
+
+
+def as_text(value: Any) -> Any:
+    """The text of a number or of a message of the system, alone or in a list; any other value as it is."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value) if is_filled(value) else None
+    if isinstance(value, list | tuple) and len(value) == 1:
+        (value,) = value if is_chat(value) else (value,)
+    if isinstance(value, Mapping) and is_chat([value]):
+        (message, *_) = read_chat([value], "system prompt") or [{"role": "", "content": ""}]
+        return message["content"] if message["role"] == "system" else value
+    return value
 
 
 def first_of(row: Row, names: Iterable[str]) -> str | None:
@@ -122,19 +145,19 @@ def holds_text(row: Row, name: str) -> bool:
 def _answers(row: Row) -> Answers:
     """The answers in columns of their own: chosen and rejected, or the first of `ANSWERS` with a text or texts."""
     if has_sides(row):
-        return _sides(row)
+        return sides_of(row)
     for name in ANSWERS:
         if row.get(name) is None:
             continue
         value = as_data(row[name])
         if (isinstance(value, str) and value.strip()) or is_chat(value):
-            return Answers((name,), ((None, value),))
+            return Answers((name,), ((None, row[name]),))
         if isinstance(value, list | tuple) and value and all(isinstance(text, str) for text in value):
             return Answers((name,), tuple((None, text) for text in value))
     return Answers()
 
 
-def _sides(row: Row) -> Answers:
+def sides_of(row: Row) -> Answers:
     """Chosen and rejected as the answers, where both are filled."""
     return Answers(SIDES, tuple((side, row[side]) for side in SIDES)) if has_sides(row) else Answers()
 
@@ -149,7 +172,7 @@ def chat_reader(layout: str, names: tuple[str, ...], with_system: bool = True) -
         value = row[where]
         is_text = layout == "messages" and not is_chat(value)
         turns = turns_in(value, where, is_chat_column=True) if is_text else turns_of(read_chat(value, where), where)
-        beside = _sides(row)
+        beside = sides_of(row)
         own = Answers(texts=((None, turns.answer),), in_chat=True) if turns.answer is not None else Answers()
         system = text_in(row, "system") if with_system else None
         columns = (where, "system") if system else (where,)
@@ -167,10 +190,10 @@ def field_reader(
     def read(row: Row) -> Asked:
         where = first_of(row, prompts)
         below = {name: text_in(row, name) for name in contexts if _is_given(row, name)}
-        if where is None and not below:
+        if where is None and "input" not in below:
             raise Lacking
-        is_asked = where is not None and (is_filled(row[where]) or not below)
-        turns = turns_in(row[where], where, is_chat_column=where == "turns") if is_asked and where else _NOTHING
+        is_asked = where is not None and (is_filled(row[where]) or "input" not in below)
+        turns = _asked_at(row, where) if is_asked and where else _NOTHING
         asked = _with_texts(turns.messages, [text for text in below.values() if text])
         own = text_in(row, "system") if system else None
         columns = [name for name in (where, *below, "system" if own else None) if name]
@@ -214,7 +237,7 @@ def read_choices(row: Row) -> Asked:
     turns = turns_in(row.get(where), where)
     messages = _with_texts(turns.messages, [*context, "\n".join(lines)])
     return Asked(
-        "choices", (where, *columns, *(["context"] if context else [])), turns.system, messages, own=_sides(row)
+        "choices", (where, *columns, *(["context"] if context else [])), turns.system, messages, own=sides_of(row)
     )
 
 
@@ -225,11 +248,13 @@ def options_of(row: Row) -> tuple[tuple[str, ...], list[str]]:
         if isinstance(value, Mapping) and isinstance(value.get("text"), list | tuple):
             texts, labels = value["text"], value.get("label") or ()
             value = dict(zip(labels, texts, strict=False)) if len(labels) == len(texts) else texts
+        if isinstance(value, list | tuple) and value and all(isinstance(one, Mapping) for one in value):
+            value = {one.get("label", one.get("key", n)): one.get("text") for n, one in enumerate(value, start=1)}
         if isinstance(value, list | tuple):
             value = {chr(ord("A") + place): text for place, text in enumerate(value)}
         if isinstance(value, Mapping) and len(value) > 1 and all(map(_is_option, value.items())):
             return (name,), [f"{label}. {text}" for label, text in value.items()]
-    for names in _LETTERS:
+    for names in LETTERS:
         filled = [(place, text) for place, name in enumerate(names) if (text := text_in(row, name)) is not None]
         if [place for place, _ in filled[:2]] == [0, 1]:
             return names, [f"{chr(ord('A') + place)}. {text}" for place, text in filled]
@@ -258,8 +283,14 @@ def read_prompt(row: Row) -> Asked:
     where = first_of(row, PROMPT_NAMES)
     if where is None:
         raise Lacking
-    turns = turns_in(row[where], where, is_chat_column=where == "turns")
+    turns = _asked_at(row, where)
     return Asked("prompt", (where,), turns.system, turns.messages, row)
+
+
+def _asked_at(row: Row, where: str) -> Turns:
+    """What a prompt's column asks; a transcript that waits for an answer is a chat where answers stand beside it."""
+    found = open_transcript(row[where]) if has_sides(row) or is_filled(row.get("answers")) else []
+    return turns_of(found, where) if found else turns_in(row[where], where, is_chat_column=where == "turns")
 
 
 def read_preference(row: Row) -> Asked:

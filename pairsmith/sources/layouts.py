@@ -103,9 +103,9 @@ LAYOUTS = (
     Layout("messages", CHAT_NAMES, "messages or conversation, system", lambda row: True,
            chat_reader("messages", CHAT_NAMES)),
     Layout(
-        "llama-factory", ("instruction",), "instruction, input, system, history",
+        "llama-factory", ("instruction",), "instruction, input or context, system, history",
         lambda row: holds_text(row, "input") and (text_in(row, "system") is not None or is_filled(row.get("history"))),
-        field_reader("llama-factory", ("instruction",), "input", history=True, system=True),
+        field_reader("llama-factory", ("instruction",), "input", "context", history=True, system=True),
     ),
     Layout("alpaca", ("instruction",), "instruction, input", lambda row: _beside(row, "input"),
            field_reader("alpaca", ("instruction",), "input")),

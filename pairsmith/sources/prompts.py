@@ -16,9 +16,20 @@ from typing import Any
 from pairsmith.config import Columns, Decontamination, Prompts, Source
 from pairsmith.errors import DataError
 from pairsmith.ids import fingerprint, prompt_id
+from pairsmith.sources.chats import Turns
 from pairsmith.sources.given_completions import read_completions
 from pairsmith.sources.keeping import kept
-from pairsmith.sources.layout_readers import Answers, Asked, turns_in
+from pairsmith.sources.layout_readers import (
+    CONTEXTS,
+    LETTERS,
+    Answers,
+    Asked,
+    as_text,
+    first_of,
+    is_filled,
+    sides_of,
+    turns_in,
+)
 from pairsmith.sources.layouts import ask, with_joined_turns
 from pairsmith.sources.merging import gather
 from pairsmith.sources.overlap import Benchmarks, NearDuplicates, user_texts
@@ -33,11 +44,13 @@ from pairsmith.sources.readers import (
     read_file,
     read_source,
 )
-from pairsmith.sources.row_fields import Refused, lookup
-from pairsmith.sources.unread import Unread
+from pairsmith.sources.row_fields import PROMPT_NAMES, Refused, lookup
+from pairsmith.sources.unread import Unread, columns_in, places_of
+from pairsmith.sources.whole_chats import with_common_turns, with_interleaved
 from pairsmith.storage.schemas import Reason, Stage
 
 STAGE = "load"
+_BELOW = {*CONTEXTS, *(name for names in LETTERS for name in names)}  # columns that are read below a prompt
 
 
 def read_prompts(
@@ -115,7 +128,7 @@ def _judged(source: Source, max_chars: int, located: Iterable[Located], unread: 
         try:
             if item.refused:
                 raise item.refused
-            row = item.row or {}
+            row = _in_chats(item.row or {}, source)
             asked = asked_in(row, source)
             prompt = _prompt(row, asked, source, max_chars, item.file)
         except Refused as refused:
@@ -175,26 +188,53 @@ def to_prompt(row: Mapping[str, Any], source: Source, max_chars: int, file: str 
     >>> to_prompt({"prompt": "Hi"}, Source(path="x.jsonl"), 100)["messages"]
     '[{"role": "user", "content": "Hi"}]'
     """
+    row = _in_chats(row, source)
     return _prompt(row, asked_in(row, source), source, max_chars, file)
 
 
-def asked_in(row: Mapping[str, Any], source: Source) -> Asked:
-    """What a row asks: by the columns that the source maps, or by its layout. Raises Refused if it cannot be told."""
+def _in_chats(row: Mapping[str, Any], source: Source) -> Mapping[str, Any]:
+    """A row with lists of turns beside each other made chats, where the source names the answers' columns."""
+    if source.completions is None:
+        return row
     columns = source.columns
+    return with_interleaved(row, columns.prompt or columns.messages or first_of(row, PROMPT_NAMES), source.completions)
+
+
+def asked_in(row: Mapping[str, Any], source: Source) -> Asked:
+    """What a row asks: by the columns that the source maps, or by its layout, and by answers that are whole chats.
+
+    Raises Refused if it cannot be told.
+    """
+    asked = _asked_alone(row, source)
+    if source.completions is None:
+        return asked
+    return with_common_turns(asked, row, source.completions, _own_system(row, source))
+
+
+def _asked_alone(row: Mapping[str, Any], source: Source) -> Asked:
+    columns, given = source.columns, source.completions
     mapped = columns.messages or columns.prompt
     joined = columns.turns == "joined"
     if mapped:
         turns = turns_in(lookup(row, mapped), mapped, joined, is_chat_column=columns.messages is not None)
-        last = Answers(texts=((None, turns.answer),), in_chat=True) if turns.answer is not None else Answers()
-        return Asked("columns", (), turns.system, turns.messages, own=last)
+        last = Answers(texts=((None, turns.answer),), in_chat=True) if is_filled(turns.answer) else Answers()
+        own = sides_of(row) if columns.messages else Answers()
+        return Asked("columns", (), turns.system, turns.messages, own=own if own.columns else last)
     if columns.system_prompt:
         row = {name: value for name, value in row.items() if name != "system"}
+    if given:
+        answers = {name for place in places_of(given) for name in columns_in(place)} & _BELOW
+        row = {name: value for name, value in row.items() if name not in answers}
     return ask(with_joined_turns(row) if joined else row, source.layout)
+
+
+def _own_system(row: Mapping[str, Any], source: Source) -> str | None:
+    return _optional_text(row, source.columns.system_prompt, "system_prompt")
 
 
 def _prompt(row: Mapping[str, Any], asked: Asked, source: Source, max_chars: int, file: str) -> dict[str, Any]:
     columns, messages = source.columns, asked.messages
-    own_system = _optional_text(row, columns.system_prompt, "system_prompt")
+    own_system = _own_system(row, source)
     system = "\n\n".join(part for part in (own_system, asked.system) if part) or None
     size = sum(len(message["content"]) for message in messages) + len(system or "")
     if size > max_chars:
@@ -206,7 +246,7 @@ def _prompt(row: Mapping[str, Any], asked: Asked, source: Source, max_chars: int
         "system_prompt": system,
         "source": _optional_text(row, columns.source, "source") or _file_name(file or source.path),
         "reference": reference,
-        "extras": _extras(row, source, asked, reference),
+        "extras": _extras(row, source, asked._replace(system=system), reference),
     }
     for name, value in prompt.items():
         if value and not _is_unicode(value):
@@ -220,8 +260,12 @@ def _file_name(path: str) -> str:
 
 
 def _optional_text(row: Mapping[str, Any], mapped: str | None, name: str) -> str | None:
-    """The text at a mapped place or, without a mapping, in the column called `name`, if that holds text."""
+    """The text at a mapped place or, without a mapping, in the column called `name`, if that holds text.
+
+    Of a reference or a system prompt, a number is its text, and a message of the system is what it says.
+    """
     value = lookup(row, mapped) if mapped else row.get(name)
+    value = value if name == "source" else as_text(value)
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
     if not isinstance(value, str):
@@ -236,7 +280,10 @@ def _extras(row: Mapping[str, Any], source: Source, asked: Asked, reference: str
     found: dict[str, Any] = {"instructions": _instructions(row, source.columns)}
     if source.completions:
         found["completions"] = read_completions(
-            row, source.completions, asked.answers if source.completions.of_layout else Answers()
+            row,
+            source.completions,
+            asked.answers if source.completions.of_layout else Answers(),
+            Turns(asked.system, asked.messages),
         )
     if source.keep:
         found["kept"] = kept(row, source.keep, reference)

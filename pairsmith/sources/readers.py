@@ -6,6 +6,7 @@ error names it.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import glob
 import gzip
@@ -15,7 +16,7 @@ import re
 import sys
 import zlib
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -32,6 +33,9 @@ from pairsmith.sources.json_rows import json_rows
 from pairsmith.sources.row_fields import Refused, meets
 from pairsmith.storage.schemas import Reason
 
+LONGEST_START = 2**20  # characters
+FIRST_RECORDS = 20  # of a CSV file, which tell what stands between its columns
+_SEPARATOR = re.compile(r'"?sep=([,;\t|])"?\r?\n')  # the line by which Excel is told so
 LONGEST_LINE = 2**28  # bytes of a line of JSON
 
 
@@ -42,6 +46,7 @@ class Located:
     place: str
     row: dict[str, Any] | None
     refused: Refused | None = None
+    is_csv: bool = False  # then all its fields are text
 
     @property
     def file(self) -> str:
@@ -86,7 +91,7 @@ def matching(located: Iterable[Located], where: str | None) -> Iterator[Located]
             yield item
             continue
         try:
-            if meets(item.row, where):
+            if meets(item.row, where, item.is_csv):
                 yield item
         except Refused as refused:
             yield Located(item.place, None, refused)
@@ -167,43 +172,72 @@ def _read_jsonl(file: File) -> Iterator[Located]:
 
 def _read_json(file: File) -> Iterator[Located]:
     try:
-        value = _parse_json(file.path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+        rows = json_rows(_parse_json(file.path.read_bytes().removeprefix(b"\xef\xbb\xbf")))
     except Refused as refused:
         yield Located(f"{file.name}:1", None, refused)
         return
-    for number, row in enumerate(json_rows(value), start=1):
+    for number, row in enumerate(rows, start=1):
         yield _row(f"{file.name}:row {number}", _as_it_is, row)
 
 
 def _read_csv(file: File) -> Iterator[Located]:
     csv.field_size_limit(sys.maxsize)
     # Records are split in Latin-1, which any bytes are valid in, then decoded one by one: a bad byte spoils only one.
-    text = file.path.read_bytes().removeprefix(b"\xef\xbb\xbf").decode("latin-1")
-    mark = "\t" if file.kind == "tsv" else _delimiter(text)
+    text = _as_utf8(file.path.read_bytes(), file.name).decode("latin-1")
+    told = _SEPARATOR.match(text)
+    text = text[told.end() :] if told else text
+    mark = told[1] if told else "\t" if file.kind == "tsv" else _delimiter(text)
     reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=mark)
+    before = 1 if told else 0  # lines that the reader does not count
     header: list[str] | None = None
     while True:
-        line = reader.line_num + 1
+        line = before + reader.line_num + 1
         place = f"{file.name}:{line}"
         try:
             fields = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            detail = f"not valid CSV from line {line} to {reader.line_num}: {error}"
+            detail = f"not valid CSV from line {line} to {before + reader.line_num}: {error}"
             yield Located(place, None, Refused(Reason.UNREADABLE, detail))
             continue
-        if fields and header is None:
+        if mark == "\t" and any("\t" in field and "\n" in field for field in fields):
+            detail = f"a quotation mark joins lines {line} to {before + reader.line_num}, with tabs between; "
+            yield Located(place, None, Refused(Reason.UNREADABLE, detail + 'write "" for a mark within quotes'))
+        elif fields and header is None:
             header = _csv_header(place, fields)
         elif fields and header:
-            yield _row(place, _csv_row, header, fields)
+            yield replace(_row(place, _csv_row, header, fields), is_csv=True)
+
+
+def _as_utf8(content: bytes, name: str) -> bytes:
+    """A file's bytes without a byte order mark; those of UTF-16, as Excel writes Unicode text, in UTF-8."""
+    if not content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.removeprefix(codecs.BOM_UTF8)
+    try:
+        return content.decode("utf-16").encode("utf-8")
+    except UnicodeError as error:
+        raise DataError(f"{name}: begins as UTF-16 and is not: {error}; save it as UTF-8") from None
 
 
 def _delimiter(text: str) -> str:
-    """The character between the columns of a CSV file: a comma where its header has one, else the first that it has."""
+    """The character between the columns of a CSV file: of those in its header, the first that fits its first records.
+
+    A comma where none fits them and the header has one, else the first that it has.
+    """
     header = next((line for line in text.splitlines() if line.strip()), "")
     quoted = re.sub(r'"[^"]*"', "", header)
-    return next((mark for mark in ",;\t|" if mark in quoted), ",")
+    found = [mark for mark in ",;\t|" if mark in quoted]
+    return next((mark for mark in found if len(found) > 1 and _fits(text, mark)), (found or [","])[0])
+
+
+def _fits(text: str, mark: str) -> bool:
+    """Whether the first records of a CSV file have as many fields as its header, if this stands between them."""
+    try:
+        records = csv.reader(io.StringIO(text[:LONGEST_START], newline=""), strict=True, delimiter=mark)
+        return len({len(record) for record in islice((one for one in records if one), FIRST_RECORDS)}) == 1
+    except csv.Error:
+        return False
 
 
 def _csv_header(place: str, fields: list[str]) -> list[str]:
@@ -211,7 +245,7 @@ def _csv_header(place: str, fields: list[str]) -> list[str]:
         header = _utf8(fields)
     except Refused as refused:
         raise DataError(f"{place}: the header is {refused.detail}") from None
-    doubles = {name for name in header if header.count(name) > 1}
+    doubles = {name for name in header if name.strip() and header.count(name) > 1}
     if doubles:
         raise DataError(f"{place}: the header names {sorted(doubles)} more than once")
     return header
@@ -220,7 +254,10 @@ def _csv_header(place: str, fields: list[str]) -> list[str]:
 def _csv_row(header: list[str], fields: list[str]) -> dict[str, str]:
     if len(fields) != len(header):
         raise Refused(Reason.UNREADABLE, f"{len(fields)} fields where the header has {len(header)}")
-    return dict(zip(header, _utf8(fields), strict=True))
+    named = [(name, field) for name, field in zip(header, _utf8(fields), strict=True) if name.strip() or field.strip()]
+    if sum(not name.strip() for name, _ in named) > 1:
+        raise Refused(Reason.UNREADABLE, "several fields are filled in columns that the header does not name")
+    return dict(named)
 
 
 def _utf8(fields: list[str]) -> list[str]:

@@ -23,8 +23,49 @@ class Refused(Exception):
         self.reason, self.detail = reason, detail
 
 
-def meets(row: Mapping[str, Any], where: str) -> bool:
+class Cell(str):
+    """A cell of a CSV file in a condition: its text, which is also the number or the truth that it says."""
+
+    __slots__ = ()
+    __hash__ = str.__hash__
+
+    def __bool__(self) -> bool:
+        return self.strip().lower() not in ("", "false", "0")
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, bool):
+            return self.strip().lower() == str(other).lower()
+        if not isinstance(other, int | float):
+            return str.__eq__(self, other) is True
+        try:
+            return float(self) == other
+        except ValueError:
+            return False
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __lt__(self, other: Any) -> bool:
+        return bool(self._as(other) < other)
+
+    def __le__(self, other: Any) -> bool:
+        return bool(self._as(other) <= other)
+
+    def __gt__(self, other: Any) -> bool:
+        return bool(self._as(other) > other)
+
+    def __ge__(self, other: Any) -> bool:
+        return bool(self._as(other) >= other)
+
+    def _as(self, other: Any) -> Any:
+        """This cell as what it is compared with: a number beside a number, else text."""
+        return float(self) if isinstance(other, int | float) else str(self)
+
+
+def meets(row: Mapping[str, Any], where: str, is_csv: bool = False) -> bool:
     """Whether a row meets a source's condition. Raises Refused where that cannot be told, as of a column it lacks."""
+    if is_csv:
+        row = {name: Cell(value) for name, value in row.items()}
     try:
         return render_text(condition(where), "where", {str(key): value for key, value in row.items()}) != ""
     except (ConfigError, NoText) as error:

@@ -6,17 +6,23 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from pairsmith.config import Source
-from pairsmith.sources.layout_readers import CONTEXTS, SIDES, Asked, is_filled
+from pairsmith.config import Given, Source
+from pairsmith.sources.layout_readers import CONTEXTS, SIDES, Asked, as_text, is_filled
 from pairsmith.sources.row_fields import CHAT_NAMES, PROMPT_NAMES
+from pairsmith.text.templating import names_in
 
 SHOWN = 12  # columns that are named
 MOST_SHAPES = 1000  # sets of columns that are kept in memory
-_OWN = ("source", "reference", "system_prompt", "instruction_id_list", "kwargs")  # read without a mapping
+_OWN = ("instruction_id_list", "kwargs")  # read without a mapping
+_WORDS = 6  # of a column called source; with more it is no name of an origin
 _ANSWER, _TURNS = "the last answer of its chats", "the turns after the first"
 _LABEL = re.compile(
     r"(?:^|_)(?:id|idx|index|uuid|lang|language|source|category|type|model|split|tags?|score|label|date|url)(?:_\w+)?$"
 )
+_PROSE = re.compile(r"_(?:text|texts|sentence|sentences|content|document|passage|body)$")  # no label, whatever precedes
+_UNSPACED = re.compile(
+    r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]{5}"
+)  # of scripts without spaces
 _CHATS = (*CHAT_NAMES, *SIDES, "conversations", "text")
 
 
@@ -53,6 +59,7 @@ class _Found:
         self.beside: list[str] = []  # of those, which neither hold answers nor are called as labels are
         self.alike = 0  # rows that differ from an earlier one of the same prompt in such columns
         self.prompt, self.is_chat = "prompt", False
+        self.beside_prompt: list[str] = []  # columns that are read beside the prompt's own
 
     def note(self, row: Mapping[str, Any], asked: Asked, prompt_id: str) -> None:
         shape = (asked.columns, *row)
@@ -60,8 +67,8 @@ class _Found:
         if unseen is None:
             unseen = [name for name in row if not (name in self.read or name in asked.columns)]
         for column in unseen:
-            if column not in self.filled and is_filled(row[column]):
-                self._find(column, row[column], asked)
+            if column not in self.filled and is_filled(row[column]) and not _is_read_by_itself(column, row):
+                self._find(column, row, asked)
         if len(self.unseen) > MOST_SHAPES:
             self.unseen.clear()
         self.unseen[shape] = [name for name in unseen if name not in self.filled] if unseen else unseen
@@ -78,15 +85,16 @@ class _Found:
             here = hash(tuple(value if isinstance(value, str) else repr(value) for value in beside))
             self.alike += self.contexts.setdefault(prompt_id, here) != here
 
-    def _find(self, column: str, value: Any, asked: Asked) -> None:
+    def _find(self, column: str, row: Mapping[str, Any], asked: Asked) -> None:
+        value = row[column]
         if column in asked.answers.columns:
             if self.given:
                 return
             self.answers.add(column)
         elif column in PROMPT_NAMES and any(value == message["content"] for message in asked.messages):
             return
-        is_prose = isinstance(value, str) and " " in value.strip()
-        is_label = _LABEL.search(column) is not None
+        is_prose = isinstance(value, str) and (" " in value.strip() or _UNSPACED.search(value) is not None)
+        is_label = _LABEL.search(column) is not None and column != "source" and not _PROSE.search(column)
         self.filled[column] = column in CONTEXTS or (is_prose and not is_label)
         if not is_label and column not in self.answers:
             self.beside.append(column)
@@ -94,6 +102,8 @@ class _Found:
             self.nested.add(column)
         columns = self.source.columns
         self.prompt = columns.prompt or columns.messages or next(iter(asked.columns), "prompt")
+        self.beside_prompt = [name for name in asked.columns if name != self.prompt]
+        self.nested |= {name for name in self.beside_prompt if not isinstance(row.get(name), str | int | float | None)}
         self.is_chat = len(asked.messages) > 1 or columns.messages is not None
 
     def told(self) -> Iterator[str]:
@@ -121,11 +131,33 @@ class _Found:
 
     def _mapping(self, column: str) -> str:
         """The mapping that shows a column to the models: below the prompt, or as the system prompt of a chat."""
-        shown = f"{{{{ {column}|tojson }}}}" if column in self.nested else f"{{{{ {column} }}}}"
-        if self.is_chat or self.prompt in _CHATS:
-            return f'{{system_prompt: "{shown}"}}'
-        asked = self.prompt if "{{" in self.prompt else f"{{{{ {self.prompt} }}}}"
-        return f'{{prompt: "{asked}\\n\\n{shown}"}}'
+        if column == "system" and column not in self.nested:
+            return "{system_prompt: system}"
+        own = self.source.columns.system_prompt or ("system" if "system" in self.beside_prompt else None)
+        if self.is_chat or self.prompt in _CHATS or "history" in self.beside_prompt:
+            return f'{{system_prompt: "{self._shown([own, column])}"}}'
+        below = [name for name in self.beside_prompt if name != "system"]
+        beside = f", system_prompt: {self._quoted(own)}" if own else ""
+        return f'{{prompt: "{self._shown([self.prompt, *below, column])}"{beside}}}'
+
+    def _shown(self, columns: Iterable[str | None]) -> str:
+        """A template of columns, one below the other."""
+        names = [name for name in columns if name]
+        return "\\n\\n".join(
+            name if "{{" in name else f"{{{{ {name}|tojson }}}}" if name in self.nested else f"{{{{ {name} }}}}"
+            for name in names
+        )
+
+    def _quoted(self, place: str) -> str:
+        return f'"{place}"' if "{" in place else place
+
+
+def _is_read_by_itself(column: str, row: Mapping[str, Any]) -> bool:
+    """Whether a column is read by its name: text that is called so, and a source that is no text to work on."""
+    value = row[column]
+    if column == "source":
+        return isinstance(value, str) and len(value.split()) <= _WORDS and not is_filled(row.get("target"))
+    return column in ("reference", "system_prompt") and isinstance(as_text(value), str)
 
 
 def _has_more_turns(value: Any) -> bool:
@@ -142,18 +174,25 @@ def _named(source: Source) -> Iterator[str]:
     columns = source.columns
     places = [columns.prompt, columns.messages, columns.system_prompt, columns.reference, columns.source]
     places += [columns.instructions, columns.instruction_kwargs, *source.keep]
-    given = source.completions
-    if given and given.items:
-        places.append(given.items)
-    elif given:
-        for written in (given, *given.by_label.values()):
-            places += [written.text, written.model, *written.rated.values(), *written.rationales.values()]
-        places += [given.member, *given.verdicts.values()]
-    for place in places:
+    for place in (*places, *(places_of(source.completions) if source.completions else ())):
         if place:
-            yield from (place, place.split(".")[0])
-            if "{{" in place or "{%" in place:
-                yield from re.findall(r"\w+", place)
-                yield from (name for pair in re.findall(r"'([^']*)'|\"([^\"]*)\"", place) for name in pair)
-    if source.where:
-        yield from re.findall(r"\w+", source.where)
+            yield from columns_in(place)
+
+
+def places_of(given: Given) -> Iterator[str]:
+    """Where in a row its completions and all about them stand; of a list of them, where that is."""
+    if given.items:
+        yield given.items
+        return
+    for written in (given, *given.by_label.values()):
+        places = (written.text, written.model, *written.rated.values(), *written.rationales.values())
+        yield from (place for place in places if place)
+    yield from (place for place in (given.member, *given.verdicts.values()) if place)
+
+
+def columns_in(place: str) -> Iterator[str]:
+    """The columns that a name, a dotted path or a template reads."""
+    if "{{" in place or "{%" in place:
+        yield from names_in(place)
+    else:
+        yield from (place, place.split(".")[0])

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 import jinja2
+from jinja2 import meta, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from pairsmith.errors import ConfigError, NoText
@@ -71,6 +72,15 @@ def compile_text(template: str, where: str) -> jinja2.Template:
         return sandbox().from_string(template)
     except (jinja2.TemplateError, RecursionError, SyntaxError) as error:
         raise ConfigError(f"{where}: not a valid template: {error}") from error
+
+
+@lru_cache(maxsize=256)
+def names_in(template: str) -> frozenset[str]:
+    """The variables that a template reads, and the texts in its expressions, which may name a field: `row['a b']`."""
+    parsed = sandbox().parse(template)
+    return frozenset(meta.find_undeclared_variables(parsed)) | {
+        constant.value for constant in parsed.find_all(nodes.Const) if isinstance(constant.value, str)
+    }
 
 
 def nonces(count: int, texts: Iterable[str], *seed: Any) -> list[str]:

@@ -141,3 +141,11 @@ def test_templates_are_read_in(recipe_file: Path) -> None:
     )
     assert recipe.evolution is not None
     assert recipe.evolution.templates == {"rhyme": "Make it rhyme."}
+
+
+def test_an_error_in_the_item_of_a_list_is_told_once(recipe_file: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_recipe(recipe_file, ["prompts.sources.0.layuot=alpaca"])
+    assert str(caught.value).splitlines()[1:] == ["  prompts.sources.0.layuot: there is no such field"]
+    with pytest.raises(ConfigError, match="at least 1 item"):
+        load_recipe(recipe_file, ["prompts.sources=[]"])

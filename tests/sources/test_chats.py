@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pairsmith.sources.chats import is_chat, is_transcript, read_chat, turns_of
+from pairsmith.sources.chats import as_data, is_chat, is_transcript, read_chat, turns_of
 from pairsmith.sources.layouts import ask
 from pairsmith.sources.row_fields import Refused
 from tests.runs import contents, read
@@ -26,6 +26,9 @@ CHAT = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hel
         [{"user": "Hi", "assistant": "Hello"}],
         {"role": ["user", "assistant"], "content": ["Hi", "Hello"]},
         {"messages": CHAT, "id": 1},
+        [{"input": "Hi", "output": "Hello"}],
+        [{"instruction": "Hi", "input": "", "output": "Hello", "system": None}],
+        [{"instruction": "", "input": "Hi", "output": "Hello"}],
         [{"role": "system", "content": " "}, *CHAT],
         [{"role": "system", "content": None}, *CHAT],
     ],
@@ -95,6 +98,9 @@ def test_texts_that_are_no_transcripts(text: str) -> None:
         ([{"role": "system", "content": "alone"}], "no messages but those of the system"),
         ([], "no messages"),
         ([{"role": "tool", "content": "x"}], "message 1: needs a role"),
+        ([{"role": "user", "content": "x", "images": ["a.png"]}], "message 1: has images"),
+        ([{"role": "user", "content": "x", "audio": {"url": "a"}}], "message 1: has audio"),
+        ([{"human": "x", "assistant": "y", "files": [1]}], "message 1: has files"),
         ([CHAT[0], {"role": "assistant", "content": None, "tool_calls": [{}]}, CHAT[0]], "message 2: calls a tool"),
         ([CHAT[0], {"role": "assistant", "content": ""}, CHAT[0]], "message 2: content must be text"),
         ([{"role": "user", "content": " "}], "message 1: content must be text"),
@@ -136,6 +142,21 @@ def test_chats_as_text(file: Any) -> None:
     assert contents(accepted) == ["Hi", 'It\'s "so"', "plain words"]
     assert accepted[0]["system_prompt"] == "S"
     assert [row["reason"] for row in rejected] == ["bad_chat", "bad_chat", "blank"]
+
+
+def test_turns_keep_what_stands_beside_question_and_answer() -> None:
+    found = read_chat([{"system": "S", "instruction": "Sum up.", "input": "A text.", "output": "T"}], "x")
+    assert [message["content"] for message in found] == ["S", "Sum up.\n\nA text.", "T"]
+    assert turns_of(read_chat([{"system": "S", "human": "Hi", "assistant": "a"}], "x"), "x").system == "S"
+    assert read_chat([{"role": "user", "content": "x", "images": [], "audio": None}], "x")[0]["content"] == "x"
+
+
+def test_lists_that_numpy_printed_are_never_joined() -> None:
+    assert as_data("['Q1' 'Q2']") == as_data("['Q1'\n \"Q2\"]") == ["Q1", "Q2"]
+    assert as_data("['it\\'s' '' 'a, \\'b\\' \\'c\\'']") == ["it's", "", "a, 'b' 'c'"]
+    assert as_data("['a', 'b']") == ["a", "b"]
+    printed = "[{'content': 'Hi', 'role': 'user'}\n {'content': 'Hello', 'role': 'assistant'}]"
+    assert read_chat(printed, "x") == CHAT
 
 
 def test_text_in_a_prompts_column_is_a_chat_only_where_that_is_certain() -> None:

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 
 from pairsmith.config import Given, Judge, Member, Rating, Recipe, Source
 from pairsmith.config.loading import load_recipe, parse_recipe
-from pairsmith.errors import ConfigError, RunError
+from pairsmith.errors import ConfigError, DataError, RunError
 from pairsmith.ledger.ledger import open_ledger
 from pairsmith.llms.registry import NoModel
 from pairsmith.planning import plan_run
 from pairsmith.session import process_session
+from pairsmith.sources.chats import Turns
 from pairsmith.sources.given_completions import carried, completions_of, ratings_of, read_completions, united
 from pairsmith.sources.prompts import to_prompt
 from pairsmith.sources.row_fields import Refused
@@ -49,7 +50,7 @@ LONG = {"text": "answer", "member": "who", "ratings": {"overall": "n"}}
 
 
 def items(row: dict[str, Any], **layout: Any) -> list[dict[str, Any]]:
-    return read_completions(row, Given(**layout))
+    return read_completions(row, Given(**layout), asked=Turns(None, CHAT[:1]))
 
 
 def told(*completions: dict[str, Any], **rating: Any) -> dict[str, tuple[int | None, float | None, str | None]]:
@@ -238,7 +239,7 @@ def test_verdicts_on_one_pair_that_contradict_each_other_are_none() -> None:
         ({"messages": CHAT}, [(None, "from a chat")]),
         ({"messages": json.dumps(CHAT)}, [(None, "from a chat")]),
         ({"messages": CHAT[:1]}, []),
-        ({"prompt": "a", "chosen": CHAT, "rejected": "c"}, [("chosen", "from a chat"), ("rejected", "c")]),
+        ({"prompt": "Hi", "chosen": CHAT, "rejected": "c"}, [("chosen", "from a chat"), ("rejected", "c")]),
         (
             {"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "\n\nHuman: a\n\nAssistant: c"},
             [("chosen", "b"), ("rejected", "c")],
@@ -263,7 +264,7 @@ def test_an_answer_of_the_layout_that_is_blank_is_a_row_with_its_error() -> None
     assert carried(prompt) == [{"error": "empty", "text": ""}]
 
 
-@pytest.mark.parametrize("text", ["\n\nHuman: a\n\nAssistant: b", json.dumps([{"from": "gpt", "value": "b"}])])
+@pytest.mark.parametrize("text", ["\n\nHuman: Hi\n\nAssistant: b", json.dumps([{"from": "gpt", "value": "b"}])])
 def test_a_mapped_answer_that_is_a_chat_as_text_is_its_last_message(text: str) -> None:
     assert [item["text"] for item in items({"chosen": text, "rejected": "c"}, **WIDE)] == ["b", "c"]
 
@@ -384,7 +385,7 @@ def recipe_of(
         ("rating.judges.0.aspects=[helpful]", r"unknown \['helpful'\]"),
         ("rating.judges=[{name: a, backend: echo, model: m, aspects: [honesty]}]", "no judge rates"),
         ("prompts.sources.0.completions.scores.overal=x", r"ratings and scores: unknown \['overal'\]"),
-        ("prompts.sources.0.completions.scores.honesty=x", r"\['honesty'\] stand in ratings and in scores"),
+        ("prompts.sources.0.completions.scores.honesty=x", r"\['honesty'\] stand in more than one of"),
         ("prompts.sources.0.completions.rationales.overall=x", r"completions.rationales: unknown \['overall'\]"),
         ("prompts.sources.0.completions={items: x, columns: {a: b}}", r"\['items'\] go into its entries"),
         ("prompts.sources.0.completions={columns: {a: {model: b}}}", "name the text of each"),
@@ -630,3 +631,168 @@ def test_the_order_of_what_is_given_changes_nothing(found: list[tuple[str, str, 
     mixed = made[:]
     random.shuffle(mixed)
     assert united(made) == united(mixed) == united([*united(made), *mixed])
+
+
+def turns(*texts: str, system: str | None = None) -> list[dict[str, str]]:
+    """A chat whose turns have these texts, the user's first."""
+    said = [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(texts)]
+    return [*([{"role": "system", "content": system}] if system else []), *said]
+
+
+def as_text(chat: list[dict[str, str]]) -> str:
+    names = {"user": "Human", "assistant": "Assistant"}
+    return "".join(f"\n\n{names[turn['role']]}: {turn['content']}" for turn in chat)
+
+
+SHORT, LONG_CHAT = ("Q1",), ("Q1", "A1", "Q2")
+LAYOUT: dict[str, Any] = {"of_layout": True}
+
+
+@pytest.mark.parametrize(
+    ("row", "layout", "asked", "system"),
+    [
+        *(({"prompt": "Q1", "chosen": form(turns(*LONG_CHAT, "good")), "rejected": form(turns(*LONG_CHAT, "bad"))},
+           layout, LONG_CHAT, None) for form in (list, json.dumps, as_text) for layout in (LAYOUT, WIDE)),
+        ({"prompt": "Q1", **{side: turns("Q1", text, system="S")
+                             for side, text in (("chosen", "good"), ("rejected", "bad"))}}, LAYOUT, SHORT, "S"),
+        ({"prompt": "Q1 ", "system_prompt": "S", **{side: turns("Q1", text, system="S")
+                             for side, text in (("chosen", "good"), ("rejected", "bad"))}}, LAYOUT, ("Q1 ",), "S"),
+        ({"prompt": "Q1", "chosen": turns("Q1", "good"), "rejected": "bad"}, LAYOUT, SHORT, None),
+        ({"prompt": "Q1", "chosen": {"messages": turns("Q1", "good")}, "rejected": "bad"}, WIDE, SHORT, None),
+        ({"messages": turns(*LONG_CHAT), "chosen": turns(*LONG_CHAT, "good"), "rejected": "bad"}, LAYOUT, LONG_CHAT,
+         None),
+        ({"system": "S", "prompt": "Q1", "chosen": turns("Q1", "good"), "rejected": turns("Q1", "bad")}, LAYOUT,
+         SHORT, "S"),
+    ],
+)  # fmt: skip
+def test_answers_that_are_whole_chats_keep_all_that_was_said_before(
+    row: dict[str, Any], layout: dict[str, Any], asked: tuple[str, ...], system: str | None
+) -> None:
+    prompt = to_prompt(row, Source(path="x.jsonl", completions=Given(**layout)), 1000)
+    assert json.loads(prompt["messages"]) == turns(*asked)
+    assert prompt["system_prompt"] == system
+    assert {item["member"]: item["text"] for item in carried(prompt)} == {"chosen": "good", "rejected": "bad"}
+
+
+@pytest.mark.parametrize(
+    ("row", "layout"),
+    [
+        ({"prompt": "Hi", "chosen": turns("Bye", "good"), "rejected": turns("Bye", "bad")}, LAYOUT),
+        ({"prompt": "Hi", "chosen": turns("Hi", "good"), "rejected": turns("Bye", "bad")}, WIDE),
+        ({"prompt": "Q1", "chosen": turns(*LONG_CHAT, "good"), "rejected": turns("Q1", "B1", "Q2", "bad")}, LAYOUT),
+        ({"prompt": "Q2", "chosen": turns(*LONG_CHAT, "good"), "rejected": turns(*LONG_CHAT, "bad")}, LAYOUT),
+        ({"prompt": "Q1", "completion": turns(*LONG_CHAT, "good")}, LAYOUT),
+        ({"prompt": "Q1", "completion": turns(*LONG_CHAT, "good")}, {"text": "completion"}),
+        ({"prompt": "Q1", "completion": turns("Q1", "good", system="S")}, LAYOUT),
+        ({"messages": turns(*LONG_CHAT, "good"), "b": turns("Q1", "B1", "Q2", "bad")},
+         {"columns": {"a": "messages", "b": "b"}}),
+    ],
+)  # fmt: skip
+def test_answers_that_are_chats_about_something_else_are_refused(row: dict[str, Any], layout: dict[str, Any]) -> None:
+    with pytest.raises(Refused) as caught:
+        to_prompt(row, Source(path="x.jsonl", completions=Given(**layout)), 1000)
+    assert caught.value.reason == "bad_chat"
+
+
+def test_a_chat_about_something_else_in_a_list_of_answers_is_one_with_its_error() -> None:
+    bad, good = items({"answers": [turns(*LONG_CHAT, "good"), turns("Hi", "fine")]}, items="answers")
+    assert (bad["error"].startswith("bad_chat: the list's item holds a chat"), good) == (True, {"text": "fine"})
+
+
+@pytest.mark.parametrize("form", [as_text, json.dumps])
+@pytest.mark.parametrize("layout", [LAYOUT, {"text": "completion"}])
+def test_an_answer_whose_text_is_a_dialogue_stays_as_it_is(form: Callable[..., str], layout: dict[str, Any]) -> None:
+    text = form(turns("Hi", "Hello", "Bye", "Bye bye"))
+    row = {"prompt": "Write a dialogue.", "completion": text}
+    assert [item["text"] for item in carried(to_prompt(row, Source(path="x.jsonl", completions=layout), 1000))] == [
+        text
+    ]  # type: ignore[arg-type]
+    both = {"prompt": "Write a dialogue.", "chosen": text, "rejected": form(turns("Hi", "Ho"))}
+    found = carried(to_prompt(both, Source(path="x.jsonl", completions=Given(of_layout=True)), 1000))
+    assert {item["text"] for item in found} == {both["chosen"], both["rejected"]}
+
+
+def test_answers_are_no_options_of_the_prompt() -> None:
+    given = {"columns": {"a": "A", "b": "{{ B }}"}, "verdicts": {"overall": "winner"}}
+    row = {"question": "Name a tree", "A": "Oak is one", "B": "Cod is one", "winner": "A"}
+    prompt = to_prompt(row, Source(path="x.jsonl", completions=given), 100)  # type: ignore[arg-type]
+    assert json.loads(prompt["messages"]) == turns("Name a tree")
+    lists = {"question": "Name a tree", "choices": ["Oak", "Cod"]}
+    prompt = to_prompt(lists, Source(path="x.jsonl", completions=Given(items="choices")), 100)
+    assert json.loads(prompt["messages"]) == turns("Name a tree")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\n\nHuman: Q1\n\nAssistant: A1\n\nHuman: Q2\n\nAssistant:",
+        "Human: Q1\n\nAssistant: A1\n\nHuman: Q2",
+        "<|im_start|>user\nQ1<|im_end|>\n<|im_start|>assistant\nA1<|im_end|>\n<|im_start|>user\nQ2<|im_end|>\n"
+        "<|im_start|>assistant\n",
+        "<s>[INST] Q1 [/INST] A1 </s><s>[INST] Q2 [/INST]",
+    ],
+)
+@pytest.mark.parametrize("columns", [{}, {"messages": "prompt"}])
+def test_a_transcript_that_waits_for_the_answers_beside_it_is_a_chat(text: str, columns: dict[str, str]) -> None:
+    source = Source(path="x.jsonl", columns=columns, completions=Given(of_layout=True))  # type: ignore[arg-type]
+    prompt = to_prompt({"prompt": text, "chosen": "good", "rejected": "bad"}, source, 1000)
+    assert json.loads(prompt["messages"]) == turns(*LONG_CHAT)
+    assert {item["member"]: item["text"] for item in carried(prompt)} == {"chosen": "good", "rejected": "bad"}
+    listed = to_prompt({"prompt": text, "answers": [{"a": "x"}]}, Source(path="x.jsonl"), 1000)
+    assert json.loads(listed["messages"]) == turns(*LONG_CHAT)
+
+
+def test_a_mapped_chat_with_a_blank_answer_brings_none() -> None:
+    source = Source(path="x.jsonl", columns={"messages": "p"}, completions=Given(of_layout=True))  # type: ignore[arg-type]
+    assert carried(to_prompt({"p": "\n\nHuman: a\n\nAssistant:"}, source, 100)) == []
+
+
+@pytest.mark.parametrize(
+    ("found", "rating"),
+    [(1, 5), (0, 1), (-1, 1), ("1", 5), ("0.0", 1), (1.0, 5), (True, 5), ("thumbs_up", 5), ("No", 1), (None, None),
+     (2, None), ("who knows", None), ([1], None)],
+)  # fmt: skip
+def test_thumbs_that_are_numbers_are_read_where_they_are_called_so(found: Any, rating: int | None) -> None:
+    (item,) = items({"t": "text", "v": found}, text="t", thumbs={"overall": "v"})
+    assert told(item)["text"][0] == rating
+
+
+@pytest.mark.parametrize("pair", [(1, 0), ("1", "0"), (1.0, -1.0)])
+def test_ratings_that_may_be_thumbs_are_never_turned_round(pair: tuple[Any, Any]) -> None:
+    both = [item for text, v in zip("ab", pair, strict=True)
+            for item in items({"t": text, "v": v}, text="t", ratings={"overall": "v"})]  # fmt: skip
+    with pytest.raises(DataError, match=r"completions: \{thumbs: \{overall: ...\}\}"):
+        told(*both)
+    rubric = {"criterion": "?", "low": 0, "high": 1}
+    own = [item | {"ratings": {"q": item["ratings"]["overall"]}} for item in both]
+    from_below = told(*own, aspects=("q",), rubrics={"q": rubric})
+    assert from_below["a"][0] == 1
+
+
+@pytest.mark.parametrize(
+    ("verdict", "rated"), [(0, (5, 1)), (1, (1, 5)), (1.0, (1, 5)), ("1", (1, 5)), (2, (None,) * 2)]
+)
+def test_verdicts_that_are_numbers_name_labels_alone(verdict: Any, rated: tuple[int | None, int | None]) -> None:
+    given = {"columns": {"0": "one", "1": "two"}, "verdicts": {"overall": "better"}}
+    found = told(*items({"one": "x", "two": "y", "better": verdict}, **given))
+    assert (found["x"][0], found["y"][0]) == rated
+
+
+ARENA = {"columns": {"a": "response_a", "b": "response_b"}}
+
+
+@pytest.mark.parametrize("form", [list, json.dumps])
+def test_lists_of_turns_beside_lists_of_answers(form: Callable[..., Any]) -> None:
+    source = Source(path="x.jsonl", completions=Given(**ARENA))
+    for before in ((), ("Q1", "A1")):
+        answers = {"response_a": "good", "response_b": "bad"}
+        lists = {name: form([*before[1::2], text]) for name, text in answers.items()}
+        row = {"prompt": form([*before[::2], "Q2"]), **lists}
+        prompt = to_prompt(row, source, 100)
+        assert json.loads(prompt["messages"]) == turns(*before, "Q2")
+        assert {item["text"] for item in carried(prompt)} == {"good", "bad"}
+    for a, b in ((["A1", "x"], ["B1", "y"]), (["x"], ["y"]), (["A1", "x"], ["y"])):
+        row = {"prompt": form(["Q1", "Q2"]), "response_a": form(a), "response_b": form(b)}
+        with pytest.raises(Refused) as caught:
+            to_prompt(row, source, 100)
+        assert caught.value.reason == "bad_chat"

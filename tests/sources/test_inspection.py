@@ -62,3 +62,8 @@ def test_validate_names_what_is_not_read(file: Any) -> None:
                   "member_order: [a, b]}\n")  # fmt: skip
     shown = CliRunner().invoke(main, ["validate", str(recipe)])
     assert (shown.exit_code, "not read: notes" in shown.output) == (0, True)
+
+
+def test_a_file_without_a_prompt_is_told_by_the_exit_code(file: Any) -> None:
+    shown = CliRunner().invoke(main, ["inspect", str(file("a.jsonl", '{"x": 1}'))])
+    assert (shown.exit_code, "rejected, missing" in shown.output) == (1, True)

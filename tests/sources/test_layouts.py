@@ -72,6 +72,14 @@ def test_the_examples_of_the_document(name: str, example: str) -> None:
         ({"question": "Q", "A": "x", "B": "y", "C": "", "answer": "A"}, ["Q\n\nA. x\nB. y"], None),
         ({"question": "Q", "opa": "x", "opb": "y", "opc": "z", "opd": "w"}, ["Q\n\nA. x\nB. y\nC. z\nD. w"], None),
         ({"question": "Q", "options": {"temperature": 1, "n": 2}}, ["Q"], None),
+        (
+            {"question": "Q", "choices": [{"label": "A", "text": "x"}, {"label": "B", "text": "y"}]},
+            ["Q\n\nA. x\nB. y"],
+            None,
+        ),
+        ({"instruction": "I", "context": "C", "system": "S"}, ["I\n\nC"], "S"),
+        ({"messages": ['{"role": "system", "content": "S"}', '{"role": "user", "content": "a"}']}, ["a"], "S"),
+        ({"messages": float("nan"), "prompt": "p"}, ["p"], None),
         ({"question": "Q", "context": {"title": ["t"]}}, ["Q"], None),
         ({"system": "S", "question": "Q", "chosen": "a", "rejected": "b"}, ["Q"], "S"),
         ({"system": "gpt-4", "prompt": "p"}, ["p"], None),
@@ -142,6 +150,11 @@ def test_the_common_beginning_of_chosen_and_rejected() -> None:
         ),
         ([turn("a"), turn("b")], [turn("a"), turn("c")], "one answer must follow"),
         ("same words here", "same words there", "texts without turns"),
+        (
+            [turn("a"), turn("b", "assistant"), turn("c", "assistant")],
+            [turn("a"), turn("b", "assistant"), turn("d", "assistant")],
+            "the common beginning of chosen and rejected ends with the assistant",
+        ),
     ],
 )
 def test_chosen_and_rejected_without_a_prompt_are_refused(chosen: Any, rejected: Any, why: str) -> None:
@@ -200,7 +213,40 @@ def test_rows_that_fail_the_condition_are_left_out(file: Path | Any) -> None:
 
 
 def test_a_condition_on_text_says_what_went_wrong(file: Any) -> None:
-    path = file("a.csv", "prompt,stars\na,3\nb,5\n")
+    path = file("a.jsonl", '{"prompt": "a", "stars": "3"}\n{"prompt": "b", "stars": "5"}\n')
     (refused, _) = read(path, where="stars > 3")[1]
     assert (refused["reason"], "where: TypeError" in refused["detail"]) == ("wrong_type", True)
     assert contents(read(path, where="stars|int > 3")[0]) == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("where", "asked"),
+    [
+        ("ok", "a"), ("not ok", "bc"), ("ok == true", "a"), ("ok == false", "b"), ("stars == 5", "b"),
+        ("stars > 3", "b"),
+        ("3.0 >= stars", "ac"), ("stars != 5", "ac"), ("stars in [3, 4]", "a"), ("stars|int > 3", "b"),
+        ("code == '007'", "a"), ("code == 7 and stars < 4", "a"), ("code", "abc"), ("ok|lower == 'false'", "b"),
+    ],
+)  # fmt: skip
+def test_a_condition_reads_the_numbers_and_truths_of_csv(file: Any, where: str, asked: str) -> None:
+    path = file("a.csv", "prompt,ok,stars,code\na,True,3,007\nb,False,5,7\nc,,2.5,x\n")
+    accepted, rejected = read(path, where=where)
+    assert ("".join(contents(accepted)), rejected) == (asked, [])
+
+
+def test_a_condition_on_a_cell_that_is_no_number_says_so(file: Any) -> None:
+    (refused,) = read(file("a.csv", "prompt,stars\na,many\n"), where="stars > 3")[1]
+    assert (refused["reason"], "many" in refused["detail"]) == ("wrong_type", True)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"question": "", "context": "C"}, "blank"),
+        ({"instruction": " ", "context": "C"}, "blank"),
+        ({"instruction": None, "context": "C"}, "missing"),
+        ({"prompt": float("nan")}, "missing"),
+    ],
+)
+def test_a_context_alone_asks_nothing(row: dict[str, Any], reason: str) -> None:
+    assert refusal(row).reason == reason

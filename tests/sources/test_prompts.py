@@ -55,10 +55,10 @@ def test_a_file_named_twice_gives_each_prompt_once(file: Any) -> None:
         ('{"prompt": "a"}', 1),
         ("[]", 0),
         ('{"messages": [{"role": "user", "content": "a"}]}', 1),
-        ('{"prompt": ["a", "b"]}', 1),
+        ('{"prompt": ["a", "b"]}', 2),
         ("{}", 0),
         ('{"prompt": ["a", "b"], "id": [1, 2]}', 2),
-        ('{"prompt": ["a", "b"], "id": [1]}', 1),
+        ('{"prompt": ["a", "b"], "id": [1]}', 0),
         ('{"prompt": {"0": "a", "1": "b"}}', 2),
         ('{"prompt": {"0": "a", "1": "b"}, "id": {"0": 1, "1": 2}}', 2),
         ('{"0": {"prompt": "a"}, "1": {"prompt": "b"}}', 2),
@@ -301,3 +301,74 @@ def test_real_prompts(name: str, columns: dict[str, str], rows: int | None) -> N
     accepted, rejected = read(shared(f"prompts/{name}"), columns=columns)
     assert len(accepted) > 50
     assert rows is None or len(accepted) + len(rejected) == rows
+
+
+@pytest.mark.parametrize(
+    ("row", "columns", "system", "reference"),
+    [
+        ({"system_prompt": {"role": "system", "content": "S"}, "reference": 2}, {}, "S", "2"),
+        ({"system_prompt": [{"role": "system", "content": "S"}], "reference": 2.5}, {}, "S", "2.5"),
+        ({"answer": 0, "said": 7}, {"reference": "answer", "system_prompt": "said"}, "7", "0"),
+        ({"system_prompt": {"role": "user", "content": "S"}, "reference": ["r"]}, {}, None, None),
+        ({"system_prompt": True, "reference": float("nan")}, {}, None, None),
+    ],
+)
+def test_a_system_prompt_and_a_reference_that_are_no_text(
+    row: dict[str, Any], columns: dict[str, str], system: str | None, reference: str | None
+) -> None:
+    prompt = to_prompt({"prompt": "a", **row}, Source(path="x.jsonl", columns=columns), 100)  # type: ignore[arg-type]
+    assert (prompt["system_prompt"], prompt["reference"]) == (system, reference)
+
+
+@pytest.mark.parametrize(
+    ("value", "asked", "systems"),
+    [
+        ({"prompt": ["a", "b", "c"]}, ["a", "b", "c"], {None}),
+        ({"prompt": ["a", "b"], "system": "S", "id": [1, 2], "set": "x"}, ["a", "b"], {None}),
+        ({"prompt": ["a", "b"], "system_prompt": "S"}, ["a", "b"], {"S"}),
+        ({"system_prompt": "S", "data": [{"prompt": "a"}, {"prompt": "b"}]}, ["a", "b"], {"S"}),
+        ({"turns": ["a", "b"]}, ["a"], {None}),
+    ],
+)
+def test_json_by_columns_and_with_what_holds_for_all_rows(
+    file: Any, value: Any, asked: list[str], systems: set[str | None]
+) -> None:
+    accepted, rejected = read(file("a.json", json.dumps(value)))
+    assert (contents(accepted), {row["system_prompt"] for row in accepted}, rejected) == (asked, systems, [])
+
+
+def test_json_columns_of_different_lengths_are_an_error(file: Any) -> None:
+    accepted, (refused,) = read(file("a.json", json.dumps({"prompt": ["a", "b"], "id": [1]})))
+    assert (accepted, "different lengths: prompt 2, id 1" in refused["detail"]) == ([], True)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "asked"),
+    [
+        ("a.csv", b"sep=;\r\nprompt;id\r\na, b;1\r\n", ["a, b"]),
+        ("a.csv", b'"sep=,"\nprompt,id\na,1\n', ["a"]),
+        ("a.csv", b"prompt,id,,\na,1,,\nb,2, ,\n", ["a", "b"]),
+        ("a.csv", b",prompt\n0,a\n1,b\n", ["a", "b"]),
+        ("a.csv", "prompt\tid\né\t1\n".encode("utf-16"), ["é"]),
+        ("a.tsv", "prompt\tid\né\t1\n".encode("utf-16"), ["é"]),
+        ("a.csv", b"prompt;size, cm\na;1\nb, c, d;2\n", ["a", "b, c, d"]),
+        ("a.csv", b"prompt,a;b\nx,1\ny;z,2\n", ["x", "y;z"]),
+        ("a.tsv", b'prompt\tid\n"a\nb"\t1\n', ["a\nb"]),
+    ],
+)
+def test_csv_as_spreadsheets_write_it(tmp_path: Path, name: str, content: bytes, asked: list[str]) -> None:
+    (tmp_path / name).write_bytes(content)
+    accepted, rejected = read(tmp_path / name)
+    assert (contents(accepted), rejected) == (asked, [])
+
+
+def test_a_lone_quotation_mark_joins_no_rows_in_silence(file: Any) -> None:
+    text = 'prompt\tid\n"a\t1\nb\t2\nc"\t3\nd\t4\n'
+    accepted, (refused,) = read(file("a.tsv", text))
+    assert contents(accepted) == ["d"]
+    assert "joins lines 2 to 4" in refused["detail"]
+
+
+def test_fields_without_a_name_are_refused_and_lines_are_counted_after_the_mark_of_excel(file: Any) -> None:
+    accepted, (refused,) = read(file("a.csv", "sep=,\nprompt,,\na,,\nb,x,y\n"))
+    assert (contents(accepted), "a.csv:4: several fields" in refused["detail"]) == (["a"], True)

@@ -29,9 +29,45 @@ def told(file: Any, rows: list[dict[str, Any]], **source: Any) -> list[str]:
         ({"instruction": "a", "input": "b"}, {}, ()),
         ({"prompt": "a", "input": None, "context": "", "tools": [], "x": {}}, {}, ()),
         ({"prompt": "a", "source": "s", "reference": "r", "system_prompt": "p"}, {}, ()),
+        ({"prompt": "a", "source": "stack exchange", "reference": 2}, {}, ()),
+        ({"prompt": "a", "system_prompt": {"role": "system", "content": "S"}}, {}, ()),
+        ({"prompt": "a", "reference": ["r"], "system_prompt": {"s": 1}}, {}, ("not read: reference, system_prompt.",)),
+        (
+            {"instruction": "Translate", "source": "Hi all", "target": "Salut"},
+            {},
+            ("not read: source, target.", "{{ source }}"),
+        ),
+        ({"instruction": "Translate", "source": "It has rained for seven long days."}, {}, ("{{ source }}",)),
+        ({"prompt": "a", "source": "It has rained for seven long days."}, {"columns": {"source": "source"}}, ()),
+        ({"prompt": "a", "passage": "春眠不覺曉處處聞啼鳥"}, {}, ("{{ prompt }}\\n\\n{{ passage }}",)),
+        ({"prompt": "a", "source_text": "b c"}, {}, ("{{ prompt }}\\n\\n{{ source_text }}",)),
+        ({"prompt": "a", "system": "S"}, {}, ("`columns: {system_prompt: system}`",)),
+        (
+            {"instruction": "a", "input": "b", "notes": "c d"},
+            {},
+            ('"{{ instruction }}\\n\\n{{ input }}\\n\\n{{ notes }}"',),
+        ),
+        (
+            {"instruction": "a", "input": "b", "system": "S", "notes": "c d"},
+            {},
+            ('{{ input }}\\n\\n{{ notes }}", system_prompt: system}',),
+        ),
+        ({"question": "a", "options": ["b", "c"], "notes": "c d"}, {}, ("{{ options|tojson }}\\n\\n{{ notes }}",)),
+        (
+            {"instruction": "a", "history": [["b", "c"]], "system": "S", "notes": "c d"},
+            {},
+            ('{system_prompt: "{{ system }}\\n\\n{{ notes }}"}',),
+        ),
+        ({"instruction": "a", "context": "b", "system": "S"}, {}, ()),
         ({"prompt": "a", "id": 1}, {"keep": ["id"]}, ()),
         ({"prompt": "a", "meta": {"id": 1}}, {"keep": ["meta.id"]}, ()),
-        ({"prompt": "a", "lang": "en"}, {"where": "lang == 'en'"}, ()),
+        ({"prompt": "a", "lang": "en"}, {"where": "lang == 'en'"}, ("not read: lang.",)),
+        ({"a": "x", "notes": "y"}, {"columns": {"prompt": "See my notes: {{ a }}"}}, ("not read: notes.",)),
+        (
+            {"prompt": "a", "A": "x y", "B": "z", "winner": "A"},
+            {"completions": {"columns": {"a": "A", "b": "{{ B }}"}, "verdicts": {"overall": "winner"}}},
+            (),
+        ),
         ({"a": "x", "b c": "y"}, {"columns": {"prompt": "{{ a }}{{ 'b c' }}"}}, ()),
         ({"prompt": "a", "id": 1}, {}, ("not read: id.", "`keep: [id]`")),
         ({"prompt": "a", "input": "b"}, {}, ("not read: input.", '{prompt: "{{ prompt }}\\n\\n{{ input }}"}')),
@@ -67,6 +103,11 @@ def test_duplicates_that_differ_in_what_is_not_read_are_counted(file: Any) -> No
     (sentence,) = told(file, rows)
     assert "Duplicates that differ in them from an earlier row: 1." in sentence
     assert '{prompt: "{{ prompt }}\\n\\n{{ passage }}"}' in sentence
+
+
+def test_duplicates_that_differ_in_the_text_to_translate_are_counted(file: Any) -> None:
+    rows = [{"instruction": "Translate", "source": text, "target": "t"} for text in ("Hi", "Hello", "Hi")]
+    assert "Duplicates that differ in them from an earlier row: 1." in told(file, rows)[0]
 
 
 def test_many_columns_make_one_line(file: Any) -> None:
