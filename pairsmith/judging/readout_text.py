@@ -101,8 +101,7 @@ def read_text(reply: str, sheet: Sheet, cut: bool = False) -> dict[str, Read]:
         body = without_thoughts(body)
     if cut:
         body = body.rpartition("\n")[0]
-    body = _labels_with(sheet.scale).sub(r"\1", body)
-    lines = body.split("\n")
+    lines = [_labels_with(sheet.scale).sub(r"\1", line) for line in body.split("\n")]
     sections = _sections(lines, [text.mark for text in sheet.texts])
     bound = [*_rating_lines(lines, _BOUND), *_ratings_in_tables(lines)]
     if sheet.unbound:
@@ -116,7 +115,7 @@ def _labels_with(scale: Scale) -> re.Pattern[str]:
     return re.compile(
         rf"^({_DECORATION}{_LABEL_OF_RATING}(?:\s+(?:for|of))?(?:\s+text)?(?:\W{{0,8}}{MARK})?)[\s*_]{{0,8}}"
         rf"[(\[]\s?{scale.low}\s?(?:[-–—]|to)\s?{scale.high}\s?[)\]](?=[*_\s]{{0,4}}[:：=])",
-        re.IGNORECASE | re.MULTILINE,
+        re.IGNORECASE,
     )
 
 

@@ -283,12 +283,13 @@ def test_a_rating_beside_another_number_is_none(value: str) -> None:
 @pytest.mark.parametrize(
     "reply",
     ["Rating a1b2c3:\n" + "_" * 100_000 + " !", "Rating a1b2c3: 4" + " " * 200_000 + "x", "rating for " + "-" * 200_000,
-     "Rating a1b2c3: 4" + " -" * 100_000, "rating for " * 20_000 + "-" * 1000],
+     "Rating a1b2c3: 4" + " -" * 100_000, "rating for " * 20_000 + "-" * 1000, "\n" * 200_000 + "!"],
 )  # fmt: skip
 def test_long_replies_are_read_in_a_moment(reply: str) -> None:
     begun = time.process_time()
     read_text(reply, THREE)
     could_be_quoted(reply)
+    ratings("1", replace(ONE, texts=(replace(ONE.texts[0], text=reply),)))
     assert time.process_time() - begun < 3  # one that backtracks takes minutes
 
 
