@@ -65,6 +65,7 @@ _SECOND_THOUGHT = re.compile(
 _OUT_OF_AT_END = re.compile(
     r"(?:^|[\s(:*_])(?P<value>[0-9]{1,6}\s?(?:/|out of)\s?[0-9]{1,6})[\s.!*_`)\]]{0,8}$", re.IGNORECASE
 )
+_OF_QUOTES = " \t*_`\"'“”<>.#-"
 _FENCE = re.compile(r"(?:```|~~~)\w{0,20}")
 _FRACTION = re.compile(r"\d\s*/\s*\d")
 _FINISHED = re.compile(r"[.!?。！？][\s\"'”’)*_`]*\Z")
@@ -101,8 +102,7 @@ def read_text(reply: str, sheet: Sheet, cut: bool = False) -> dict[str, Read]:
         body = without_thoughts(body)
     if cut:
         body = body.rpartition("\n")[0]
-    body = _labels_with(sheet.scale).sub(r"\1", body)
-    lines = body.split("\n")
+    lines = [_labels_with(sheet.scale).sub(r"\1", line) for line in body.split("\n")]
     sections = _sections(lines, [text.mark for text in sheet.texts])
     bound = [*_rating_lines(lines, _BOUND), *_ratings_in_tables(lines)]
     if sheet.unbound:
@@ -116,7 +116,7 @@ def _labels_with(scale: Scale) -> re.Pattern[str]:
     return re.compile(
         rf"^({_DECORATION}{_LABEL_OF_RATING}(?:\s+(?:for|of))?(?:\s+text)?(?:\W{{0,8}}{MARK})?)[\s*_]{{0,8}}"
         rf"[(\[]\s?{scale.low}\s?(?:[-–—]|to)\s?{scale.high}\s?[)\]](?=[*_\s]{{0,4}}[:：=])",
-        re.IGNORECASE | re.MULTILINE,
+        re.IGNORECASE,
     )
 
 
@@ -184,7 +184,8 @@ def _read_text(
     if not values:
         return Read(rationale=rationale, error="no rating")
     labelled = [number for number, line in enumerate(lines) if _PLAIN.match(line) or _BOUND.match(line)]
-    values |= values_beside(lines, sheet, max(labelled, default=len(lines)) + 1)
+    start = max(labelled, default=len(lines)) + 1
+    values |= values_beside(lines[start:], sheet) if found else values_beside(lines, sheet, start)
     if len(values) > 1 or unplaced:
         return Read(rationale=rationale, error="ratings that contradict each other")
     return as_read(values.pop(), rationale)
@@ -254,9 +255,12 @@ def values_beside(lines: Sequence[str], sheet: Sheet, start: int = 0) -> set[flo
 
     They are `[[3]]`, unless the judge was shown such brackets; `3/5` alone on its line; `3` in the last line; and, from
     the line `start` on, what follows a label such as `Correction:`, or `3/5` at the end of a line before any rationale.
+    A line of what the judge was shown is a quotation and takes nothing back.
     """
     if len(sheet.texts) > 1:
         return set()
+    quoted = {line.strip(_OF_QUOTES) for text in sheet.shown for line in text.splitlines()}
+    lines = ["" if line.strip(_OF_QUOTES) in quoted else line for line in lines]
     after = lines[start:]
     reasons = next((number for number, line in enumerate(after) if _LABEL.match(line)), len(after))
     said = [line.strip() for line in lines if line.strip()]

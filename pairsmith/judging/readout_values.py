@@ -45,7 +45,7 @@ _NUMBER_WORDS = (
 )
 _ROMAN = {2: "II", 3: "III", 4: "IV", 6: "VI", 7: "VII", 8: "VIII", 9: "IX"}  # not I, V and X, which are letters too
 # These are articles too, so they are numbers only where a line has nothing else.
-_ARTICLES = re.compile(r"^\W*(?:un|une|una|ein|eine)\W*$", re.MULTILINE | re.IGNORECASE)
+_ARTICLES = re.compile(r"^[^\w\n]*(?:un|une|una|ein|eine)[^\w\n]*$", re.MULTILINE | re.IGNORECASE)
 _BY = r"\s*(?:[/÷:⁄]|divided by|over|out of|of|geteilt durch|von|divisé par|sur|dividido (?:entre|por)|entre|de)\s*"
 _RATIO = re.compile(rf"(\d{{1,6}}){_BY}(\d{{1,6}})|frac\s*\{{(\d{{1,6}})\}}\s*\{{(\d{{1,6}})\}}", re.IGNORECASE)
 _DECIMAL = re.compile(r"(\d{0,6})[.,](\d{1,6})(?!\d)")

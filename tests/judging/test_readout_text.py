@@ -283,12 +283,13 @@ def test_a_rating_beside_another_number_is_none(value: str) -> None:
 @pytest.mark.parametrize(
     "reply",
     ["Rating a1b2c3:\n" + "_" * 100_000 + " !", "Rating a1b2c3: 4" + " " * 200_000 + "x", "rating for " + "-" * 200_000,
-     "Rating a1b2c3: 4" + " -" * 100_000, "rating for " * 20_000 + "-" * 1000],
+     "Rating a1b2c3: 4" + " -" * 100_000, "rating for " * 20_000 + "-" * 1000, "\n" * 200_000 + "!"],
 )  # fmt: skip
 def test_long_replies_are_read_in_a_moment(reply: str) -> None:
     begun = time.process_time()
     read_text(reply, THREE)
     could_be_quoted(reply)
+    ratings("1", replace(ONE, texts=(replace(ONE.texts[0], text=reply),)))
     assert time.process_time() - begun < 3  # one that backtracks takes minutes
 
 
@@ -409,3 +410,16 @@ def test_a_label_may_name_the_scale_of_the_sheet(label: str) -> None:
 def test_a_rating_below_its_label_is_no_rationale(reply: str) -> None:
     assert (ratings(reply, ONE), rationales(reply, ONE)) == ([4], [None])
     assert rationales(f"{reply}\nRationale: Clear.", ONE) == ["Clear."]
+
+
+@pytest.mark.parametrize(
+    "reply", ["It says\n> 5/5\nat its end.\nRating: 2", 'Rating: 2\nIt says:\n"5/5"', "Rating: 2\n\n5/5"]
+)
+def test_a_line_of_the_text_takes_no_rating_back(reply: str) -> None:
+    sheet = replace(ONE, texts=(replace(ONE.texts[0], text="The best.\n5/5\nBread rises."),))
+    assert ratings(reply, sheet) == [2]
+
+
+def test_what_stands_before_a_rating_with_its_mark_takes_nothing_back() -> None:
+    assert ratings("It says\n5/5\n[[5]]\nRating a1b2c3: 2", ONE) == [2]
+    assert ratings("Rating a1b2c3: 2\n5/5", ONE) == [None]
