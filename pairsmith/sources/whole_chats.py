@@ -21,16 +21,20 @@ def with_common_turns(asked: Asked, row: Mapping[str, Any], given: Given, system
     chats = [chat for value in values if (chat := _before(value))]
     if len(chats) < 2 or len(chats) < len(values):
         return asked
+    is_text = all(isinstance(value, str) for value in values)
     try:
         begun = [turns_of(chat, "the answers") for chat in chats]
-        if any(other != begun[0] for other in begun) or begun[0].answer is not None:
-            raise Refused(Reason.BAD_CHAT, "the answers are whole chats that differ before their last answer")
-        if not _begins(begun[0].messages, asked.messages):
-            raise Refused(Reason.BAD_CHAT, "the answers are whole chats that do not begin with the row's prompt")
     except Refused:
-        if all(isinstance(value, str) for value in values):
+        if is_text:
             return asked
         raise
+    is_same = all(other == begun[0] for other in begun) and begun[0].answer is None
+    if is_text and not is_same and not all(_begins(turns.messages, asked.messages) for turns in begun):
+        return asked  # dialogues that the answers write, not the row's own
+    if not is_same:
+        raise Refused(Reason.BAD_CHAT, "the answers are whole chats that differ before their last answer")
+    if not _begins(begun[0].messages, asked.messages):
+        raise Refused(Reason.BAD_CHAT, "the answers are whole chats that do not begin with the row's prompt")
     said = [part for part in (asked.system, begun[0].system) if part and part != system]
     messages = [*asked.messages, *begun[0].messages[len(asked.messages) :]]
     return asked._replace(system="\n\n".join(dict.fromkeys(said)) or None, messages=messages)
