@@ -114,6 +114,8 @@ def text_in(row: Row, name: str) -> str | None:
 
 def as_text(value: Any) -> Any:
     """The text of a number or of a message of the system, alone or in a list; any other value as it is."""
+    if value is None or isinstance(value, str):
+        return value
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value) if is_filled(value) else None
     if isinstance(value, list | tuple) and len(value) == 1:

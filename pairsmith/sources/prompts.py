@@ -222,7 +222,7 @@ def _asked_alone(row: Mapping[str, Any], source: Source) -> Asked:
         return Asked("columns", (), turns.system, turns.messages, own=own if own.columns else last)
     if columns.system_prompt:
         row = {name: value for name, value in row.items() if name != "system"}
-    if given:
+    if given and not _BELOW.isdisjoint(row):
         answers = {name for place in places_of(given) for name in columns_in(place)} & _BELOW
         row = {name: value for name, value in row.items() if name not in answers}
     return ask(with_joined_turns(row) if joined else row, source.layout)

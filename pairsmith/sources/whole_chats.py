@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
 from pairsmith.config import Given
@@ -18,19 +19,23 @@ def with_common_turns(asked: Asked, row: Mapping[str, Any], given: Given, system
     `system`: what a column of the row says to the models. Raises Refused where the chats begin otherwise.
     """
     values = _values(asked, row, given)
-    chats = [chat for value in values if (chat := _before(value))]
+    chats = list(takewhile(bool, map(_before, values)))
     if len(chats) < 2 or len(chats) < len(values):
         return asked
+    is_text = all(isinstance(value, str) for value in values)
     try:
         begun = [turns_of(chat, "the answers") for chat in chats]
-        if any(other != begun[0] for other in begun) or begun[0].answer is not None:
-            raise Refused(Reason.BAD_CHAT, "the answers are whole chats that differ before their last answer")
-        if not _begins(begun[0].messages, asked.messages):
-            raise Refused(Reason.BAD_CHAT, "the answers are whole chats that do not begin with the row's prompt")
     except Refused:
-        if all(isinstance(value, str) for value in values):
+        if is_text:
             return asked
         raise
+    is_same = all(other == begun[0] for other in begun) and begun[0].answer is None
+    if is_text and not is_same and not all(_begins(turns.messages, asked.messages) for turns in begun):
+        return asked  # dialogues that the answers write, not the row's own
+    if not is_same:
+        raise Refused(Reason.BAD_CHAT, "the answers are whole chats that differ before their last answer")
+    if not _begins(begun[0].messages, asked.messages):
+        raise Refused(Reason.BAD_CHAT, "the answers are whole chats that do not begin with the row's prompt")
     said = [part for part in (asked.system, begun[0].system) if part and part != system]
     messages = [*asked.messages, *begun[0].messages[len(asked.messages) :]]
     return asked._replace(system="\n\n".join(dict.fromkeys(said)) or None, messages=messages)
@@ -42,9 +47,10 @@ def with_interleaved(row: Mapping[str, Any], prompt: str | None, given: Given) -
     Raises Refused where such lists differ in length.
     """
     asked: Any = as_data(row.get(prompt)) if prompt else None
-    columns = [written.text for written in given.by_label.values() if written.text in row]
-    lists = {name: as_data(row[name]) for name in columns if name}
-    if not prompt or not lists or not all(map(_is_texts, (asked, *lists.values()))):
+    if not prompt or not _is_texts(asked):
+        return row
+    lists = {name: as_data(row[name]) for name in _places(given) if name in row}
+    if not lists or not all(map(_is_texts, lists.values())):
         return row
     if {len(texts) for texts in lists.values()} != {len(asked)}:
         raise Refused(Reason.BAD_CHAT, f"{prompt} and {', '.join(lists)} are lists of turns that differ in length")
@@ -97,8 +103,13 @@ def _before(value: Any) -> list[Message]:
 def _values(asked: Asked, row: Mapping[str, Any], given: Given) -> list[Any]:
     """The answers of a row in columns of their own, as they stand there."""
     if given.columns:
-        return [lookup(row, written.text or "") for written in given.by_label.values()]
+        return [lookup(row, place) for place in _places(given)]
     return [value for _, value in asked.answers.texts] if given.of_layout and not _in_chat(asked) else []
+
+
+def _places(given: Given) -> list[str]:
+    """Where the texts of the columns of completions stand."""
+    return [written if isinstance(written, str) else written.text or "" for written in given.columns.values()]
 
 
 def _in_chat(asked: Asked) -> bool:

@@ -680,6 +680,8 @@ def test_answers_that_are_whole_chats_keep_all_that_was_said_before(
         ({"prompt": "Hi", "chosen": turns("Bye", "good"), "rejected": turns("Bye", "bad")}, LAYOUT),
         ({"prompt": "Hi", "chosen": turns("Hi", "good"), "rejected": turns("Bye", "bad")}, WIDE),
         ({"prompt": "Q1", "chosen": turns(*LONG_CHAT, "good"), "rejected": turns("Q1", "B1", "Q2", "bad")}, LAYOUT),
+        *(({"prompt": prompt, "chosen": form(turns(*LONG_CHAT, "good")), "rejected": form(turns(*chat, "bad"))}, LAYOUT)
+          for form in (as_text, json.dumps) for prompt, chat in (("Hi", LONG_CHAT), ("Q1", ("Q1", "B1", "Q2")))),
         ({"prompt": "Q2", "chosen": turns(*LONG_CHAT, "good"), "rejected": turns(*LONG_CHAT, "bad")}, LAYOUT),
         ({"prompt": "Q1", "completion": turns(*LONG_CHAT, "good")}, LAYOUT),
         ({"prompt": "Q1", "completion": turns(*LONG_CHAT, "good")}, {"text": "completion"}),
