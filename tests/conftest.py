@@ -18,6 +18,7 @@ from typing import Any
 import fsspec
 import pytest
 import yaml
+from hypothesis import settings
 
 from pairsmith.config import Recipe
 from pairsmith.config.loading import parse_recipe
@@ -30,6 +31,12 @@ MODELS = {
     "smollm2": "HuggingFaceTB/SmolLM2-135M-Instruct",
     "qwen": "Qwen/Qwen2.5-Coder-0.5B-Instruct",
 }
+
+
+settings.register_profile(
+    "untimed", deadline=None
+)  # how long an example takes says more of the machine than of the code
+settings.load_profile("untimed")
 
 
 def shared(name: str) -> Path:

@@ -175,7 +175,7 @@ def changed(value: Any, path: tuple[Any, ...], part: Any) -> Any:
     return copied
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.sampled_from(places(GOOD)), JSON, st.booleans())
 def test_f10_any_response_becomes_a_reply_or_a_reason(path: tuple[Any, ...], part: Any, rated: bool) -> None:
     response = json.loads(json.dumps(changed(GOOD, path, part)))

@@ -288,19 +288,19 @@ def right_or_null(built: Built, sheet: Sheet) -> list[int | None]:
     return [read.rating for read in found.values()]
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(replies(MARKS))
 def test_f13_of_any_layout_a_rating_is_the_right_one_or_null(built: Built) -> None:
     right_or_null(built, SHEET)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(replies(MARKS[:1]))
 def test_f13_of_a_single_text_a_rating_is_the_right_one_or_null(built: Built) -> None:
     right_or_null(built, ONE)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(replies(MARKS), st.data())
 def test_f13_cut_anywhere_a_rating_is_the_right_one_or_null(built: Built, data: st.DataObject) -> None:
     cut = built.text[: data.draw(st.integers(0, len(built.text)))]
@@ -312,7 +312,7 @@ def test_f13_cut_anywhere_a_rating_is_the_right_one_or_null(built: Built, data: 
 def test_f13_plain_layouts_are_read() -> None:
     read = Counter[bool]()
 
-    @settings(max_examples=100, deadline=None, database=None)
+    @settings(max_examples=100, database=None)
     @given(replies(MARKS).filter(lambda built: built.clean))
     def count(built: Built) -> None:
         read.update(rating is not None for rating in right_or_null(built, SHEET))
@@ -330,7 +330,7 @@ entries = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     st.dictionaries(st.sampled_from([*MARKS, "abcdef", MARKS[0].upper()]), entries | st.integers(1, 5)),
     st.sampled_from(
@@ -368,7 +368,7 @@ def test_f13_json_that_is_not_what_was_asked_for_is_null(reply: str) -> None:
     assert read_json(reply, ONE)[MARKS[0]].rating is None
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.sampled_from(["", "<think>1 or 5?</think>\n", "**", " "]),
     st.sampled_from(["1", "2", "3", "4", "5", "6", "45", "N", "I", "Rating", "four"]),

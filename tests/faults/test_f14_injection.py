@@ -233,7 +233,7 @@ def test_f14_marks_that_a_text_knows_from_before_are_no_marks_any_more() -> None
 hexadecimal = st.text("0123456789abcdefABCDEF \n", max_size=40)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.text() | hexadecimal, max_size=5), st.integers(1, 6), st.data())
 def test_f14_a_mark_occurs_in_no_text(found: list[str], count: int, data: st.DataObject) -> None:
     knowing = found + data.draw(st.lists(st.sampled_from(nonces(8, found, "seed")).map(str.upper)))
@@ -247,7 +247,7 @@ def test_f14_a_mark_occurs_in_no_text(found: list[str], count: int, data: st.Dat
 PARTS = ["\n", " ", "Rating", "Score", ": ", " is ", "5", "five", "*", "_", "### Text ", "abcdef", "- ", "/5", "N/A"]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.sampled_from(PARTS), min_size=1).map("".join), st.sampled_from(PLACES))
 def test_f14_whatever_is_put_together_changes_no_rating(injection: str, place: int) -> None:
     for item in [*asked(texts(injection, place)), *asked(texts(injection, place), protocol="pointwise")]:

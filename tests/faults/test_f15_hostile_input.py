@@ -171,7 +171,7 @@ def test_f15_what_is_accepted_comes_out_of_a_run_as_it_went_in(echo_recipe: Buil
 
 
 @given(st.lists(st.binary(max_size=60).map(lambda content: content.replace(b"\n", b""))))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_f15_any_lines_are_accepted_or_refused(tmp_path: Path, lines: list[bytes]) -> None:
     path = tmp_path / "any.jsonl"
     path.write_bytes(b"\n".join(lines))
@@ -182,7 +182,7 @@ def test_f15_any_lines_are_accepted_or_refused(tmp_path: Path, lines: list[bytes
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=())), min_size=1))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_f15_any_texts_are_kept_to_the_byte_or_refused(tmp_path: Path, texts: list[str]) -> None:
     path = tmp_path / "any.jsonl"
     path.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in texts))

@@ -106,7 +106,7 @@ def held(store: Store) -> list[dict[str, Any]]:
 
 
 @given(st.lists(st.none() | st.integers(1, 2 * ROWS + 2), min_size=2, max_size=5))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=10, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=10)
 def test_f36_limits_in_any_order_give_what_reading_afresh_does(
     limited: Callable[[int | None], Recipe], tmp_path_factory: pytest.TempPathFactory, limits: list[int | None]
 ) -> None:

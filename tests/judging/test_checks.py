@@ -474,7 +474,7 @@ EXTRAS = extras(("punctuation:no_comma", {}), ("detectable_format:title", {}), (
 texts = st.text(max_size=200) | st.text(alphabet='{}[]",:1.e- \\`\n', max_size=80)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text=texts, reference=st.none() | texts)
 def test_any_text_gives_one_verdict_or_one_reason(text: str, reference: str | None) -> None:
     for one in every_check():

@@ -172,7 +172,7 @@ def test_length_alone_makes_no_pair() -> None:
     assert reason(selected(made, table, Pairing(min_margin=1), True, slopes={TOTAL: 0.5})) == "margin"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(st.tuples(st.integers(1, 5), st.integers(1, 60)), min_size=2, max_size=6),
     st.sampled_from(sorted(STRATEGIES)),

@@ -84,7 +84,7 @@ def test_no_slope_where_texts_are_as_long_as_each_other() -> None:
     assert Survey().slopes() == {}
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.integers(0, 3), min_size=12, max_size=12), st.randoms())
 def test_surveys_add_up_to_the_same_however_prompts_lie_in_shards(homes: list[int], random: Any) -> None:
     completions, ratings = made(12)

@@ -267,7 +267,7 @@ def test_tables_have_one_set_of_columns_and_go_through_markdown(parts: Any) -> N
         assert "nan" not in markdown_table(table)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     seeds=st.lists(st.integers(0, 10**6), max_size=4, unique=True),
     prompts=st.integers(0, 3),

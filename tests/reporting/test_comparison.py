@@ -137,7 +137,7 @@ _pairs = st.lists(st.tuples(st.sampled_from("123"), st.sampled_from("xyz"), st.s
                             st.one_of(st.none(), st.integers(0, 5).map(float))), min_size=1, max_size=8)  # fmt: skip
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(_pairs, _pairs)
 def test_all_pairs_are_accounted_for(version: Callable[..., Path], first: list[Any], second: list[Any]) -> None:
     a, b = (

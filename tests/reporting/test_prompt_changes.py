@@ -46,7 +46,7 @@ versions_of_pairs = st.dictionaries(
 
 
 @given(versions_of_pairs, versions_of_pairs, st.integers(1, 12))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 def test_the_counts_are_those_of_sets_whatever_the_order_and_the_passes(
     tmp_path: Path, a: Pairs, b: Pairs, pass_rows: int
 ) -> None:

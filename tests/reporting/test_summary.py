@@ -12,7 +12,7 @@ from tests.reporting.shards import counted, some, tables
 
 
 @given(st.lists(st.lists(st.integers(0, 60), max_size=8), min_size=1, max_size=5), st.randoms())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_counts_are_the_same_however_prompts_are_split_and_merged(parts: list[list[int]], random: Any) -> None:
     numbers = list(dict.fromkeys(number for part in parts for number in part))
     whole = counted(tables([some(1, number)[0] for number in numbers]))

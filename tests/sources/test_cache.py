@@ -93,7 +93,7 @@ step = st.tuples(st.lists(edit, max_size=3), options)
 
 
 @given(st.lists(step, min_size=2, max_size=5))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 def test_an_incremental_load_gives_what_a_full_one_does(
     echo_recipe: Build, tmp_path_factory: pytest.TempPathFactory, steps: list[Any]
 ) -> None:
