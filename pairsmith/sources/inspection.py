@@ -15,7 +15,7 @@ from pairsmith.config import Prompts, Source
 from pairsmith.errors import ConfigError, DataError
 from pairsmith.sources.http import fetched
 from pairsmith.sources.layout_readers import Asked, is_filled
-from pairsmith.sources.prompts import asked_in, to_prompt
+from pairsmith.sources.prompts import asked_in, prompt_from, read_row
 from pairsmith.sources.readers import File, Located, files_of, read_source
 from pairsmith.sources.row_fields import Refused
 from pairsmith.sources.unread import Unread
@@ -95,7 +95,7 @@ def _prompt_in(
         if item.refused:
             raise item.refused
         asked = asked_in(row, source)
-        prompt = to_prompt(row, source, max_chars, item.file)
+        prompt = prompt_from(row, asked, source, max_chars, item.file)
     finally:
         _look(found, row, asked)
     unread.note(source, row, asked, prompt["prompt_id"])
@@ -132,8 +132,8 @@ def _takes_long(file: File) -> bool:
 def _note(unread: Unread, source: Source, row: Mapping[str, Any] | None, max_chars: int) -> None:
     try:
         if row is not None:
-            prompt = to_prompt(row, source, max_chars)
-            unread.note(source, row, asked_in(row, source), prompt["prompt_id"])
+            row, asked, prompt = read_row(row, source, max_chars)
+            unread.note(source, row, asked, prompt["prompt_id"])
     except Refused:
         return
 

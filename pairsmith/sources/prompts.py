@@ -128,9 +128,7 @@ def _judged(source: Source, max_chars: int, located: Iterable[Located], unread: 
         try:
             if item.refused:
                 raise item.refused
-            row = _in_chats(item.row or {}, source)
-            asked = asked_in(row, source)
-            prompt = _prompt(row, asked, source, max_chars, item.file)
+            row, asked, prompt = read_row(item.row or {}, source, max_chars, item.file)
         except Refused as refused:
             yield item.place, refused
         else:
@@ -188,8 +186,19 @@ def to_prompt(row: Mapping[str, Any], source: Source, max_chars: int, file: str 
     >>> to_prompt({"prompt": "Hi"}, Source(path="x.jsonl"), 100)["messages"]
     '[{"role": "user", "content": "Hi"}]'
     """
+    return read_row(row, source, max_chars, file)[2]
+
+
+def read_row(
+    row: Mapping[str, Any], source: Source, max_chars: int, file: str = ""
+) -> tuple[Mapping[str, Any], Asked, dict[str, Any]]:
+    """A row of `file` with its lists of turns as chats, what it asks, and its row of the prompts table.
+
+    Raises Refused as `to_prompt` does.
+    """
     row = _in_chats(row, source)
-    return _prompt(row, asked_in(row, source), source, max_chars, file)
+    asked = asked_in(row, source)
+    return row, asked, prompt_from(row, asked, source, max_chars, file)
 
 
 def _in_chats(row: Mapping[str, Any], source: Source) -> Mapping[str, Any]:
@@ -232,7 +241,8 @@ def _own_system(row: Mapping[str, Any], source: Source) -> str | None:
     return _optional_text(row, source.columns.system_prompt, "system_prompt")
 
 
-def _prompt(row: Mapping[str, Any], asked: Asked, source: Source, max_chars: int, file: str) -> dict[str, Any]:
+def prompt_from(row: Mapping[str, Any], asked: Asked, source: Source, max_chars: int, file: str) -> dict[str, Any]:
+    """The row of the prompts table for a row that asks this. Raises Refused if it cannot be a prompt."""
     columns, messages = source.columns, asked.messages
     own_system = _own_system(row, source)
     system = "\n\n".join(part for part in (own_system, asked.system) if part) or None
