@@ -40,7 +40,7 @@ from pairsmith.ids import fingerprint
 from pairsmith.llms.echo import Echo
 from pairsmith.protocol import Request
 from pairsmith.testing.apis import Call, FakeApi, FakeLogin, RefusedCall, api_at, chat_of
-from pairsmith.testing.manners import MANNERS, Refused, behave
+from pairsmith.testing.manners import MANNERS, Refused, behave, named
 from pairsmith.testing.weather import KINDS, Fault, Weather
 
 __all__ = ["KINDS", "FakeEndpoint", "Fault", "Weather", "completion"]
@@ -76,9 +76,7 @@ class FakeEndpoint:
         self.bill = 0  # tokens of those answers
         self.login = FakeLogin()
         self._faults, self._weather = list(faults), weather or Weather(latency)
-        self._keep, self._busy, self._manner = keep, 0, manner
-        if unknown := {name.partition(":")[0].strip() for name in manner.split(",") if name} - MANNERS.keys():
-            raise ValueError(f"no manner {', '.join(sorted(unknown))}; known are {', '.join(MANNERS)}")
+        self._keep, self._busy, self._manners = keep, 0, named(manner)
         self._first = self._last = 0.0
         self._log = open(log, "a", buffering=1, encoding="utf-8") if log else None  # noqa: SIM115 - closed at exit
         self._replay = _responses(replay) if replay else {}
@@ -145,7 +143,7 @@ class FakeEndpoint:
 
     def behaved(self, body: dict[str, Any], response: dict[str, Any]) -> dict[str, Any] | Refused:
         """The usual response to a body, in this endpoint's manners."""
-        return behave(self._manner, body, response)
+        return behave(self._manners, body, response)
 
     def charge(self, name: str, response: str) -> None:
         """Put an answer with a usage on the bill."""

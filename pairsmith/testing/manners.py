@@ -6,7 +6,7 @@ takes a value behind a colon: `no-seed,ends:STOP`. docs/endpoints.md says who ha
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,19 +36,23 @@ class Manner:
     value: str = ""
 
 
-def behave(names: str, body: Body, response: Response) -> Response | Refused:
-    """The usual response to a body, bent by the manners in `names` one after the other, or refused by the first that
-    does. ValueError for a name that is not in MANNERS.
+def named(names: str) -> list[tuple[Manner, str]]:
+    """The manners in `names`, each with its value. ValueError for names that are not in MANNERS."""
+    parts = [name.strip().partition(":") for name in names.split(",") if name]
+    if unknown := {kind for kind, _, _ in parts} - MANNERS.keys():
+        raise ValueError(f"no manner {', '.join(sorted(unknown))}; known are {', '.join(MANNERS)}")
+    return [(MANNERS[kind], value or MANNERS[kind].value) for kind, _, value in parts]
+
+
+def behave(manners: Iterable[tuple[Manner, str]], body: Body, response: Response) -> Response | Refused:
+    """The usual response to a body, bent by one manner after the other, or refused by the first that does.
 
     >>> answer = {"choices": [{"message": {"content": "Oak."}, "finish_reason": "stop"}]}
-    >>> behave("ends:eos", {}, answer)["choices"][0]["finish_reason"]
+    >>> behave(named("ends:eos"), {}, answer)["choices"][0]["finish_reason"]
     'eos'
     """
-    for name in filter(None, names.split(",")):
-        kind, _, value = name.strip().partition(":")
-        if kind not in MANNERS:
-            raise ValueError(f"no manner {kind}; known are {', '.join(MANNERS)}")
-        bent = MANNERS[kind].act(body, response, value or MANNERS[kind].value)
+    for manner, value in manners:
+        bent = manner.act(body, response, value)
         if isinstance(bent, Refused):
             return bent
         response = bent
