@@ -23,7 +23,7 @@ REWARD = pa.schema([("chosen", CHAT), ("rejected", CHAT), ("prompt_id", pa.strin
 
 
 def reward_rows(found: Iterable[dict[str, Any]], kept: Iterable[str] = ()) -> list[dict[str, Any]]:
-    """Pairs with their prompt left implicit: chosen and rejected are whole chats, which begin alike; and `kept` ones.
+    """Pairs with their prompt left implicit: chosen and rejected are whole chats that begin alike; and `kept` columns.
 
     >>> row = {"prompt": ["Why?"], "chosen": ["So."], "rejected": ["No."], "prompt_id": "p", "source": "a"}
     >>> reward_rows([row])

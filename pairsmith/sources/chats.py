@@ -114,7 +114,7 @@ def read_chat(value: Any, where: str) -> list[Message]:
             return _transcript(found)
         raise Refused(Reason.BAD_CHAT, f"{where}: a text that is neither a chat in JSON nor a transcript")
     if isinstance(found, Mapping):
-        inner = next((found[key] for key in INNER_KEYS if isinstance(found.get(key), list | tuple)), None)
+        inner = _first_list(found, INNER_KEYS)
         found = inner if inner is not None else _by_columns(found)
     if not isinstance(found, list | tuple):
         raise Refused(Reason.WRONG_TYPE, f"{where} holds {type(value).__name__}, not a list of messages")
@@ -148,11 +148,10 @@ def last_answer(value: Any) -> tuple[list[Any], Any] | None:
     """
     found = _transcript(value) if is_transcript(value) else as_data(value)
     if isinstance(found, Mapping):
-        inner = next((found[key] for key in INNER_KEYS if isinstance(found.get(key), list | tuple)), None)
-        found = inner or _by_columns(found) or [dict(found)]
+        found = _first_list(found, INNER_KEYS) or _by_columns(found) or [dict(found)]
     for place, item in reversed(list(enumerate(found))) if isinstance(found, list | tuple) else ():
         if _is_message(item) and ROLES[_named(item).strip().lower()] == "assistant":
-            content = next((item[key] for key in TEXT_KEYS if item.get(key) is not None), None)
+            content = _first_of(item, TEXT_KEYS)
             text = text_of(content, "its last message") if isinstance(content, list | tuple) else content
             return list(found[:place]), text
     return None
@@ -228,7 +227,7 @@ def _messages(item: Any, where: str, last: bool) -> Iterable[Message]:
     if fields.get("tool_calls") or fields.get("function_call"):
         raise Refused(Reason.BAD_CHAT, f"{where}: calls a tool, which a prompt cannot hold")
     _no_media(fields, where)
-    content = next((fields[key] for key in TEXT_KEYS if fields.get(key) is not None), None)
+    content = _first_of(fields, TEXT_KEYS)
     if role == "system" and not content:
         return []
     text = text_of(content if content is not None else "", where)
@@ -261,13 +260,22 @@ def _is_message(item: Any) -> bool:
 
 def _named(message: Mapping[str, Any]) -> Any:
     """The role of a message, as it names it."""
-    return next((message[key] for key in ROLE_KEYS if message.get(key) is not None), None)
+    return _first_of(message, ROLE_KEYS)
+
+
+def _first_of(fields: Mapping[str, Any], keys: Iterable[str]) -> Any:
+    """The value of the first of some keys that is not null."""
+    return next((fields[key] for key in keys if fields.get(key) is not None), None)
+
+
+def _first_list(fields: Mapping[str, Any], keys: Iterable[str]) -> Sequence[Any] | None:
+    """The value of the first of some keys that has a list."""
+    return next((fields[key] for key in keys if isinstance(fields.get(key), list | tuple)), None)
 
 
 def _by_columns(chat: Mapping[str, Any]) -> list[dict[str, Any]] | None:
     """The messages of a chat that is kept as lists of roles and of texts; None if it is not."""
-    roles = next((chat[key] for key in ROLE_KEYS if isinstance(chat.get(key), list | tuple)), None)
-    texts = next((chat[key] for key in TEXT_KEYS if isinstance(chat.get(key), list | tuple)), None)
+    roles, texts = _first_list(chat, ROLE_KEYS), _first_list(chat, TEXT_KEYS)
     if roles is None or texts is None or len(roles) != len(texts):
         return None
     return [{"role": role, "content": text} for role, text in zip(roles, texts, strict=True)]
