@@ -97,11 +97,11 @@ def error_in(body: Any) -> ToldError | None:
         return None
     choice = _first(body.get("choices"))
     told = choice.get("error") if isinstance(choice, Mapping) else None
-    if not told and not _says(choice):
+    if not told:
         places = (body.get("error"), _first(body.get("errors")), body.get("base_resp"), _itself(body))
         told = next((place for place in places if place and not _is_success(place)), None)
-    if not told:
-        return None
+        if not told or _says(choice):  # asked last: of an answer without an error, nothing is read twice
+            return None
     words = _words(told) or _words(body) or json.dumps(told)[:300]
     return ToldError(words, _status(told, body, words))
 
