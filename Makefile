@@ -2,13 +2,16 @@
 # make serve: serve it: a Prefect server with its UI, a worker and the deployments; PORT=4300 for another port
 # make test: install what is needed and run all tests
 # make faults: run the fault tests in full, with 100 kills, 200 histories and those of the service, and print what was lost
-#   and repeated
+#   and repeated; then the property tests with examples drawn anew
 # Needs Python 3.11 or newer and make; everything else goes into .venv and .cache.
 
 PYTHON ?= python3
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PORT ?= 4200
 export PAIRSMITH_MODELS ?= $(CURDIR)/.cache/models
+# Tests start hundreds of processes; without stored bytecode each of them would compile our code again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo serve test fast pictures faults lint models install clean
 
@@ -18,21 +21,25 @@ demo: models
 serve: install
 	$(BIN)/pairsmith serve --port $(PORT)
 
-# Two at a time: many tests wait for processes that they start. Those of one file follow one another.
+# Three at a time: many tests wait for processes that they start. Those of one file follow one another, and the files stay
+# in the order that tests/conftest.py gives them.
 test: lint models
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 fast: install
 	$(BIN)/pytest -m "not prefect and not model and not s3 and not postgres and not packaging and not browser" --ignore=tests/faults
 
-# The pictures of the service in docs/images; needs Chromium and PostgreSQL.
+# The pictures of the service, of reports and of labelling in docs/images; needs Chromium and PostgreSQL.
 pictures: install
 	PAIRSMITH_PICTURES=$(CURDIR)/docs/images $(BIN)/pytest tests/flows/service/test_serving_browser.py
+	$(BIN)/python docs/pictures.py
+	$(BIN)/python docs/pictured_labels.py
 
 faults: install
 	PAIRSMITH_KILLS=100 $(BIN)/pytest tests/faults tests/flows/service/test_serving.py tests/test_packaging.py --timeout=3600 \
 	  --deselect tests/faults/test_h1_histories.py
 	PAIRSMITH_HISTORIES=200 $(BIN)/pytest -n 2 tests/faults/test_h1_histories.py --timeout=3600
+	$(BIN)/pytest -n 2 --dist loadfile -m "hypothesis and not prefect" --hypothesis-profile drawn
 
 lint: install
 	$(BIN)/ruff check .
@@ -52,8 +59,8 @@ install: .venv/.ready
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "pairsmith needs Python 3.11 or newer")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt pip torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[local,dev]'
+	$(PIP) pip torch
+	$(PIP) --editable '.[local,dev]'
 	@touch $@
 
 clean:

@@ -54,7 +54,7 @@ def sampling_of(job: Job) -> Any:
 def sheets(job: Job) -> list[Any]:
     """What a judge is asked, as a run asks it: all texts of a prompt at once for text, each alone for logprobs."""
     from pairsmith.config import Judge, Rating
-    from pairsmith.judging.rating import judge_requests
+    from pairsmith.judging.asking import judge_requests
 
     logprobs = job.what == "logprobs"
     judge = Judge(

@@ -31,7 +31,8 @@ sys.path.insert(0, str(ROOT))
 
 from pairsmith.config import Judge, Pairing, Rating, Rubric  # noqa: E402
 from pairsmith.ids import canonical_json, draw, normalised, prompt_id  # noqa: E402
-from pairsmith.judging.rating import JudgeRequest, judge_requests, read  # noqa: E402
+from pairsmith.judging.asking import JudgeRequest, judge_requests  # noqa: E402
+from pairsmith.judging.rating import read  # noqa: E402
 from pairsmith.judging.readout_json import read_json  # noqa: E402
 from pairsmith.judging.readout_text import read_text  # noqa: E402
 from pairsmith.judging.readouts import Read  # noqa: E402

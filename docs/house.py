@@ -21,8 +21,8 @@ FOLDERS = {"pairsmith": "pairsmith", "pairsmith_tasks": "tasks", "pairsmith_flow
 # The wings, the lowest first: each may import those before it, and nothing else of ours.
 ORDER = [
     "about", "ids", "errors", "memory", "session", "text", "config", "protocol", "storage", "ledger", "progress",
-    "llms", "generation", "judging", "pairing", "sources", "reporting", "publishing", "planning", "tuning", "stages",
-    "status", "building", "pairsmith", "tasks", "flows",
+    "llms", "generation", "judging", "pairing", "sources", "reporting", "publishing", "planning", "stages",
+    "status", "building", "worth", "labelling", "pairsmith", "tasks", "flows",
 ]  # fmt: skip
 FREE = "testing"  # may import every wing, and none imports it
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 import click
 
 from pairsmith.about import __version__
-from pairsmith_flows.cli import dataset_commands, ledger_commands, recipe_commands, service_commands
+from pairsmith_flows.cli import (
+    dataset_commands,
+    label_command,
+    ledger_commands,
+    proof_commands,
+    recipe_commands,
+    service_commands,
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -14,7 +21,14 @@ def main() -> None:
     """Build preference datasets: prompts in; chosen and rejected answers, scores and reasons out."""
 
 
-for module in (recipe_commands, dataset_commands, ledger_commands, service_commands):
+for module in (
+    recipe_commands,
+    dataset_commands,
+    label_command,
+    proof_commands,
+    ledger_commands,
+    service_commands,
+):
     for command in module.COMMANDS:
         main.add_command(command)
 

@@ -58,19 +58,28 @@ def ask_person(recipe: Recipe, published: Filled, days: float) -> None:
     """
     log, store, version = get_run_logger(), open_store(recipe), published["version"]
     command = f"pairsmith release {shlex.quote(published['folder'].rpartition('/versions/')[0])} --reason ..."
-    with get_client(sync_client=True) as client:
-        for run in asking(client, store):
-            if asked_about(run) == version:
-                log.info("%s waits for a decision already: %s asks for it; or `%s`", version, run.name, command)
-                return
-            message = f"{version} has taken the place of {asked_about(run)}, which nobody had decided about."
-            client.set_flow_run_state(run.id, Cancelled(message=message), force=True)
+    if others := drop_questions(store, but=version):
+        log.info("%s waits for a decision already: %s asks for it; or `%s`", version, others[0], command)
+        return
     if deployment.id is None:
         log.info("%s waits for a decision: `%s`, or reject", version, command)
         return
     log.info("%s waits for a decision, for %g days at most: Resume in this run's menu; or `%s`", version, days, command)
     question = Answer.with_initial_data(description=question_about(published, days, command))
     suspend_flow_run(wait_for_input=question, timeout=round(days * 86_400), key=f"{version}-{len(asked_before()) + 1}")
+
+
+def drop_questions(store: Store, but: str) -> list[str]:
+    """End the runs that ask about another version, whose place this one took; returns the names of those about it."""
+    same = []
+    with get_client(sync_client=True) as client:
+        for run in asking(client, store):
+            if asked_about(run) == but:
+                same.append(run.name)
+            else:
+                message = f"{but} has taken the place of {asked_about(run)}, which nobody had decided about."
+                client.set_flow_run_state(run.id, Cancelled(message=message), force=True)
+    return same
 
 
 def answer_given() -> tuple[str, Answer] | None:
@@ -115,9 +124,11 @@ def question_about(published: Filled, days: float, command: str) -> str:
     report = markdown_text(published["report"])
     bounded = [gate for gate in published["gates"] if gate["wanted"]]
     gates = markdown_table(bounded) if bounded else "The recipe has no gates."
+    reasons = "".join(f"- {markdown_text(reason)}\n" for reason in published["reasons"])
+    held = f"It was held back:\n\n{reasons}\n" if reasons else ""
     return (
         f"**{published['version']}** has {published['pairs']:,} pairs; {latest}.\n\n"
-        f"{gates}\n\n"
+        f"{held}{gates}\n\n"
         f"Report: {report}\n\nThe run's artifacts show the funnel, all that was measured, the cost and some pairs. "
         f"Without an answer the run fails in {days:g} days and the version waits on. On the command line: "
         f"{markdown_text(command)}"

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from pairsmith.about import __version__
 
 if TYPE_CHECKING:
-    from pairsmith.building.runs import build, preview
+    from pairsmith.building.previewing import preview
+    from pairsmith.building.runs import build
     from pairsmith.building.steps import evolve, generate, pair, rate
     from pairsmith.config.loading import load_recipe
     from pairsmith.session import Session
@@ -52,10 +53,14 @@ def __getattr__(name: str) -> Any:
             from pairsmith.config.loading import load_recipe
 
             return load_recipe
-        case "build" | "preview":
-            from pairsmith.building import runs
+        case "build":
+            from pairsmith.building.runs import build
 
-            return getattr(runs, name)
+            return build
+        case "preview":
+            from pairsmith.building.previewing import preview
+
+            return preview
         case "evolve" | "generate" | "pair" | "rate":
             from pairsmith.building import steps
 

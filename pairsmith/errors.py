@@ -2,6 +2,7 @@
 
 PairsmithError
 ├── ConfigError       a recipe, template or option is wrong: fix it, a retry cannot help
+│   ├── WrongFields   fields of a recipe are wrong
 │   ├── NoText        a template shows a value that has no text of its own
 │   ├── ModelNotFound weights or tokenizer cannot be found or read
 │   └── NoConditionalWrites  a storage does not support conditional writes
@@ -10,9 +11,13 @@ PairsmithError
 │   └── TableError    a stored table is damaged, of another kind, or does not fit its schema
 │       └── AbsentTable   there is no such table
 └── RunError          a run ended without finishing its work
+    ├── ManyFailed    all was done, but a member, evolver or judge failed too often for a version to be released
     ├── BudgetSpent   the budget allows no further request
     └── StorageUnreachable  a stored file could not be read, so it is not known what it holds
 """
+
+from collections.abc import Sequence
+from typing import Any
 
 
 class PairsmithError(Exception):
@@ -21,6 +26,14 @@ class PairsmithError(Exception):
 
 class ConfigError(PairsmithError):
     """A recipe, template or option is wrong; retrying cannot help."""
+
+
+class WrongFields(ConfigError):
+    """Fields of a recipe are wrong. `mistakes`: the place of each, names and indices, and what is wrong there."""
+
+    def __init__(self, message: str, mistakes: Sequence[tuple[tuple[str | int, ...], str]] = ()) -> None:
+        super().__init__(message)
+        self.mistakes = mistakes
 
 
 class ModelNotFound(ConfigError):
@@ -53,6 +66,17 @@ class AbsentTable(TableError):
 
 class RunError(PairsmithError):
     """A run ended before all its work was done; the finished part is kept."""
+
+
+class ManyFailed(RunError):
+    """All was done, and what came of it is not released: a member, evolver or judge failed in too many of its calls.
+
+    `result`: what the flow run would have returned.
+    """
+
+    def __init__(self, message: str, result: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.result = result or {}
 
 
 class BudgetSpent(RunError):

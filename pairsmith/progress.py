@@ -64,9 +64,11 @@ def answered(request: Request, reply: Reply) -> Reply:
     """A reply whose text is the model's answer alone, with the thought before it kept apart as its `reasoning`."""
     if reply.error is not None or not reply.text:
         return reply
-    has_json = reply.text.lstrip().startswith("{")
-    asked = any(ends_a_thought(turn["content"]) for turn in request.messages)
-    quotable = asked or has_json or reply.reasoning is not None
+    quotable = ends_a_thought(reply.text) and (
+        reply.reasoning is not None
+        or reply.text.lstrip().startswith("{")
+        or any(ends_a_thought(turn["content"]) for turn in request.messages)
+    )
     thought, text = apart(reply.text, cut=reply.finish_reason == "length", quotable=quotable)
     if text == reply.text:
         return reply

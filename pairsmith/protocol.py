@@ -15,6 +15,7 @@ from pairsmith.config import Sampling
 from pairsmith.ids import fingerprint
 
 Message = dict[str, str]
+UNREACHED = "not reached"  # begins the error of a reply where an endpoint has never answered anyone
 BY_CONTENT = "files-"  # begins the revision of a folder that is named by what its files hold
 
 
@@ -90,6 +91,7 @@ class Reply:
     which is no part of its answer. `final`: the same request would fail in the same way again, so it is not repeated.
     `n_prompt_tokens`, `n_tokens`: as the model counts them; 0 where it does not. `bill`: what the call cost, where
     those two do not say it; see `charged`. `wasted`: prompt tokens and tokens of earlier answers without a reply.
+    `retries`: how often the request was sent again.
     """
 
     text: str
@@ -102,6 +104,7 @@ class Reply:
     reasoning: str | None = None
     bill: Bill | None = field(default=None, compare=False, repr=False)
     wasted: tuple[int, int] = field(default=(0, 0), compare=False, repr=False)
+    retries: int = field(default=0, compare=False, repr=False)
 
     @property
     def charged(self) -> Bill | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 from pairsmith.ledger.ledger import Ledger
 from pairsmith.storage.formats import check_workspace
 from pairsmith.storage.opening import files_at
+from pairsmith.storage.previews import preview_of
 from pairsmith.storage.store import Store
-from pairsmith.storage.versions import State, history, latest_version, version_at
+from pairsmith.storage.versions import State, Version, history, latest_version, version_at
 
 
 def datasets_of(workspace: Path | str) -> list[dict[str, Any]]:
@@ -55,11 +57,32 @@ def versions_of(store: Store) -> list[dict[str, Any]]:
                 **{what: changed.get(what) for what in ("added", "removed", "changed")},
                 "state": f"{state}, latest" if name == all_versions.latest else state,
                 "by": decision.by if decision else None,
-                "reason": decision.reason if decision else None,
+                "reason": decision.reason if decision else "; ".join(version.reasons) or None if version else None,
             }
         )
     cut = [{"version": name, "state": "an upload that was cut short"} for name in all_versions.cut]
     return found + cut
+
+
+def waiting_text(place: str) -> str | None:
+    """Which version of a data set waits for a person and why, as a sentence; None where none does.
+
+    `place`: the address of the data set, or of something in it, such as a version.
+    """
+    store = Store(re.sub(r"/(versions/v\d+|latest|preview)$", "", place.rstrip("/")))
+    name = history(store).waiting
+    version = version_at(store, name) if name else None
+    return f"{name} waits for a decision: {why_it_waits(version)}" if version else None
+
+
+def why_it_waits(version: Version) -> str:
+    return "; ".join(version.reasons) or "its recipe asks for approval"
+
+
+def preview_text(store: Store) -> str | None:
+    """What the preview of a data set is, as a sentence; None where there is none."""
+    found = preview_of(store)
+    return f"preview: {found.pairs:,} pairs, made {found.made_at}, in {found.folder}" if found else None
 
 
 def ledger_of(workspace: Path | str) -> list[dict[str, Any]]:

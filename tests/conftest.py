@@ -14,14 +14,17 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import fsspec
 import pytest
 import yaml
+from filelock import FileLock
 from hypothesis import settings
 
 from pairsmith.config import Recipe
 from pairsmith.config.loading import parse_recipe
+from pairsmith.memory import frugal_memory
 from tests.database_server import PostgresServer
 from tests.faults.table import pytest_runtest_logreport, pytest_terminal_summary  # noqa: F401 - pytest's hooks
 
@@ -31,12 +34,13 @@ MODELS = {
     "smollm2": "HuggingFaceTB/SmolLM2-135M-Instruct",
     "qwen": "Qwen/Qwen2.5-Coder-0.5B-Instruct",
 }
+STARTS_SERVERS = ("prefect", "browser", "packaging")
 
-
-settings.register_profile(
-    "untimed", deadline=None
-)  # how long an example takes says more of the machine than of the code
-settings.load_profile("untimed")
+# How long an example takes says more of the machine than of the code. The examples are the same in each run, so that a
+# change passes or fails by itself; `make faults` draws new ones.
+settings.register_profile("repeatable", deadline=None, derandomize=True)
+settings.register_profile("drawn", deadline=None, print_blob=True)
+settings.load_profile("repeatable")
 
 
 def shared(name: str) -> Path:
@@ -68,13 +72,25 @@ def model_id(name: str) -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is slow, but for `make faults`, which says how many kills it wants, and for `-m slow`."""
+    """Files whose tests wait for servers first, so that no such file is left at the end with idle processes beside it.
+
+    What is slow is left out, but for `make faults`, which says how many kills it wants, and for `-m slow`.
+    """
+    waiting = {item.path for item in items if any(item.get_closest_marker(mark) for mark in STARTS_SERVERS)}
+    items.sort(key=lambda item: item.path not in waiting)
     if "PAIRSMITH_KILLS" in os.environ or "slow" in config.getoption("-m"):
         return
     slow = [item for item in items if item.get_closest_marker("slow")]
     if slow:
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if item not in slow]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _frugal() -> Iterator[None]:
+    """All tests' modules are imported by now: what they made is looked through once, not by each run of a recipe."""
+    with frugal_memory():
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -126,16 +142,39 @@ def echo_recipe(tmp_path: Path, prompts_file: Callable[[int], Path]) -> Callable
     return build
 
 
+@pytest.fixture(params=["folder", "object storage"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """Fields of a recipe whose data set is local or not."""
+    if request.param == "folder":
+        yield {}
+        return
+    if request.param == "s3":
+        yield {"workspace": request.getfixturevalue("s3"), "ledger": f"sqlite:///{tmp_path}/ledger.sqlite"}
+        return
+    yield {"workspace": f"memory://{tmp_path.name}", "ledger": f"sqlite:///{tmp_path}/ledger.sqlite"}
+    fsspec.filesystem("memory").rm(f"/{tmp_path.name}", recursive=True)
+
+
 @pytest.fixture(scope="session")
-def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A temporary Prefect server and database for the session; the folder that Prefect keeps results in."""
+def prefect_server(made_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A temporary Prefect server and database for the session; the folder that Prefect keeps results in.
+
+    Prefect's own fixture makes its database anew, in a folder of which it asks for the name; here one that is made
+    already lies there.
+    """
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")
     from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
     from prefect.testing.utilities import prefect_test_harness
 
     kept = tmp_path_factory.mktemp("prefect-storage")
-    with prefect_test_harness(server_startup_timeout=120), temporary_settings({PREFECT_LOCAL_STORAGE_PATH: kept}):
+    database = Path(tempfile.mkdtemp(prefix="prefect-harness-"))
+    shutil.copy(made_home / "prefect.db", database / "prefect-test.db")
+    with (
+        mock.patch("prefect.testing.utilities.mkdtemp", return_value=str(database)),
+        prefect_test_harness(server_startup_timeout=120),
+        temporary_settings({PREFECT_LOCAL_STORAGE_PATH: kept}),
+    ):
         yield kept
 
 
@@ -149,10 +188,19 @@ def prefect_api(prefect_server: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def made_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of Prefect's with a database that is made already: Prefect takes ten seconds to make one."""
-    home = tmp_path_factory.mktemp("prefect-home")
-    command = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes"]
-    subprocess.run(command, check=True, env=clean_environment(PREFECT_HOME=str(home)), stdout=subprocess.DEVNULL)
+    """A folder of Prefect's with a database that is made already: Prefect takes ten seconds to make one.
+
+    The processes that run tests side by side make one together.
+    """
+    common = tmp_path_factory.getbasetemp()
+    home = (common.parent if "PYTEST_XDIST_WORKER" in os.environ else common) / "prefect-home"
+    with FileLock(f"{home}.lock"):
+        if not home.exists():
+            making = tmp_path_factory.mktemp("prefect-home")
+            command = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes"]
+            env = clean_environment(PREFECT_HOME=str(making))
+            subprocess.run(command, check=True, env=env, stdout=subprocess.DEVNULL)
+            making.rename(home)
     return home
 
 

@@ -17,6 +17,7 @@ from pairsmith.reporting.summary import Summary
 from pairsmith.session import Session
 from pairsmith.sources.prompts import read_prompts
 from pairsmith.stages.base import open_store
+from pairsmith.stages.criteria import write_shard
 from pairsmith.stages.evolve import evolve_shard
 from pairsmith.stages.freshness import unfinished
 from pairsmith.stages.generate import generate_shard
@@ -38,6 +39,8 @@ def run(recipe: Recipe, fence: Fence | None = None) -> tuple[Published, Summary,
             done += [generate_shard(recipe, shard, member.name, session) for member in recipe.pool.members]
             if recipe.evolution:
                 done.append(evolve_shard(recipe, shard, session))
+            if recipe.criteria:
+                done.append(write_shard(recipe, shard, session))
             for rater in recipe.rating.raters if recipe.rating else ():
                 done.append(rate_shard(recipe, shard, rater, session))
             done.append((survey_shard if recipe.needs_survey else pair_shard)(recipe, shard, session))

@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,18 @@ PATIENCE = 90.0  # with an answer; a server on SQLite may wait 60 s for a lock
 QUICK = {"PREFECT_WORKER_QUERY_SECONDS": "1", "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "2"}
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 STARTED = "end: Ctrl-C"
-BUILD, REFRESH = "build preference dataset", "refresh preference dataset"
+BUILD, REFRESH, SHORT = "build preference dataset", "refresh preference dataset", "build from a recipe file"
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A free port, whose next is free too: a service shows its reports there."""
+    while True:
+        with socket.socket() as probe, socket.socket() as beside:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+            with suppress(OSError, OverflowError):
+                beside.bind(("127.0.0.1", port + 1))
+                return port
 
 
 def wait_for(condition: Callable[[], Any], what: str, seconds: float = SECONDS) -> Any:
@@ -168,7 +174,7 @@ class Service:
         raise AssertionError(f"{method} {path} was not refused")
 
     def deployment(self, name: str) -> dict[str, Any]:
-        flow = BUILD if name == "ad-hoc" else REFRESH
+        flow = {"ad-hoc": BUILD, "short": SHORT}.get(name, REFRESH)
         found: dict[str, Any] = self.ask("GET", f"/deployments/name/{flow}/{name}".replace(" ", "%20"))
         return found
 
@@ -180,6 +186,18 @@ class Service:
     def flow_run(self, run: str) -> dict[str, Any]:
         found: dict[str, Any] = self.ask("GET", f"/flow_runs/{run}")
         return found
+
+    def input_schema(self, run: dict[str, Any]) -> dict[str, Any]:
+        """What a suspended run asks for. Prefect stores it a moment after it has told the run's state."""
+        key = run["state"]["state_details"]["run_input_keyset"]["schema"]
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return dict(self.ask("GET", f"/flow_runs/{run['id']}/input/{key}"))
+            except urllib.error.HTTPError as error:
+                if error.code != 404 or time.monotonic() > end:
+                    raise
+                time.sleep(0.2)
 
     def runs(self, deployment: str | None = None, **filters: Any) -> list[dict[str, Any]]:
         """All runs, or those of one deployment: of others the scheduler makes some at any time."""

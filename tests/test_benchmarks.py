@@ -15,7 +15,7 @@ NAMES = re.findall(r"^\| `(\w+\.py)` \|", (FOLDER / "README.md").read_text(), re
 
 
 def test_the_readme_names_benchmarks() -> None:
-    assert len(NAMES) == 7
+    assert len(NAMES) == 8
 
 
 @pytest.mark.parametrize("name", NAMES)

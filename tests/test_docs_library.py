@@ -20,7 +20,7 @@ def test_the_blocks_run_in_order_in_a_process_of_their_own(tmp_path: Path) -> No
     assert len(blocks_of(TEXT)) == 10
     ended = run("\n\n".join(blocks_of(TEXT)), tmp_path)
     assert "rate judge 17 " in ended.stdout, "of 20 requests, three were asked by the preview"
-    assert "1 rows have no usable prompt: 1 missing; such as row 1" in ended.stderr
+    assert "1 rows have no usable prompt: the prompt is missing (1); such as row 1" in ended.stderr
 
 
 def test_the_example_of_the_readme_runs(tmp_path: Path) -> None:

@@ -249,7 +249,7 @@ def test_a_package_offers_names_and_only_those_in_the_recipe_are_loaded(
     example: Folder, installed: Callable[[], Path]
 ) -> None:
     path = example("In a package")
-    with pytest.raises(ConfigError, match="pairing.strategy: Input should be 'best-vs-worst'"):
+    with pytest.raises(ConfigError, match="pairing.strategy: must be 'best-vs-worst'"):
         load_recipe(path)
     site = installed()
     recipe = load_recipe(path)
@@ -315,14 +315,14 @@ THING = 3
         ("pairing.strategy=spelt:f", "importing spelt failed: SyntaxError"),
         ("pairing.strategy=./fine.py:strategy", "write it as module:function"),
         ("pairing.strategy=best-vs-wurst", "did you mean best-vs-worst?"),
-        ("rating.aggregation=averge", "rating.aggregation: Input should be 'mean' or 'median'"),
-        ("pool.members.0.backend=ecco", "pool.members.0.backend: Input should be 'transformers' or"),
+        ("rating.aggregation=averge", "rating.aggregation: must be 'mean', 'median', "),
+        ("pool.members.0.backend=ecco", "pool.members.0.backend: must be 'transformers', "),
         ("pool.members.0.backend=os:system", "it is not written in Python"),
         ("pool.members.0.backend=fine:strategy", "cannot be called as (spec)"),
         ("rating.aggregation=fine:narrow", "rating.aggregation: fine:narrow: cannot be called as (scores, weights)"),
         ("rating.judges.0.prompt=fine:Half", "rating.judges.0.prompt: fine:Half: it has no function read"),
         ("rating.judges.0.prompt=fine:Unmade", "fine:Unmade.messages: cannot be called as (sheet)"),
-        ("rating.judges.0.prompt=terse", "rating.judges.0.prompt: One of your own is named as module:function"),
+        ("rating.judges.0.prompt=terse", "rating.judges.0.prompt: write a judge prompt of your own as module:function"),
         ("rating.checks=[{name: c, kind: python, callable: 'fine:narrow'}]", "with keywords as (messages, text, refer"),
     ],
 )
@@ -343,7 +343,7 @@ def test_own_code_has_the_rules_of_its_field(example: Folder) -> None:
         load_recipe(path, ["rating.judges.0.readout=json"])
     path = example("A backend")
     assert load_recipe(path, ["pool.members.1.sampling.extra_body={colour: grey}"])
-    with pytest.raises(ConfigError, match="endpoint goes with backend openai"):
+    with pytest.raises(ConfigError, match="endpoint: goes with backend openai"):
         load_recipe(path, ["pool.members.1.endpoint={base_url: 'http://x/v1'}"])
     path = example("A strategy")
     assert load_recipe(path, ["rating=null"]).needs_scores is False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -177,7 +178,7 @@ def test_a_run_from_a_wheel_beside_a_users_own_packages(
 @pytest.mark.prefect
 @pytest.mark.parametrize("how", ["wheel", pytest.param("checkout", marks=pytest.mark.slow)])
 def test_a_service_and_a_worker_by_hand_beside_a_users_own_packages(
-    installed: Install, own_wheel: Path, tmp_path: Path, how: str
+    installed: Install, own_wheel: Path, made_home: Path, tmp_path: Path, how: str
 ) -> None:
     """The runs ask an endpoint, so they start the process that speaks with it."""
     project, programs = write_project(tmp_path / "project", tmp_path / "imported"), installed(how, own_wheel)
@@ -187,6 +188,7 @@ def test_a_service_and_a_worker_by_hand_beside_a_users_own_packages(
         recipe = recipe_over(endpoint, project, 6, concurrency=MANY_CALLS)
         deployments = write_deployments(project, recipe, "ad-hoc")
         automations = str(ROOT / "deployments" / "automations.yaml")
+        shutil.copytree(made_home, tmp_path / "service" / "prefect")
         service = Service(tmp_path / "service", deployments, "--automations", automations, **path)
         service.program, service.place = [str(programs / "pairsmith")], project
         with service:

@@ -8,25 +8,26 @@ from rich.console import Console
 
 from pairsmith.config import Recipe
 from pairsmith.errors import RunError
-from pairsmith.tuning import Trial, best, lines, tune, works
-from pairsmith_flows.cli.terminal import plain, table
+from pairsmith.planning.tuning import Trial, best, lines, tune, works
+from pairsmith_flows.cli.tables import Rows, say
 
 
 def show_bench(console: Console, recipe: Recipe, seconds: float) -> None:
     found = works(recipe)
-    console.print(f"{recipe.name}: {len(found)} kinds of work for local models, about {seconds:.0f} s")
+    kinds = "1 kind" if len(found) == 1 else f"{len(found)} kinds"
+    say(console, f"{recipe.name}: {kinds} of work for local models, about {seconds:.0f} s")
     trials = []
     for trial in tune(found, seconds):
         trials.append(trial)
-        console.print(plain(_line(trial)), soft_wrap=True)
+        say(console, _line(trial))
     chosen = best(trials)
     if not chosen:
         raise RunError("no trial came to an end; see above")
     rows: list[dict[str, Any]] = [_row(trial) | {"best": "*" if trial in chosen else ""} for trial in trials]
-    console.print(table("Trials", rows))
+    console.print(Rows("Trials", rows))
     console.print("Put into the recipe, at the member, evolver or judge that is named:")
     for line in lines(chosen):
-        console.print(plain(f"  {line}"), soft_wrap=True)
+        say(console, f"  {line}")
 
 
 def _line(trial: Trial) -> str:

@@ -6,28 +6,38 @@ import os
 
 import click
 
-from pairsmith_flows.cli.click_options import Place, dataset_argument, reason_option
+from pairsmith_flows.cli.click_options import (
+    WORKSPACE,
+    DatasetPlace,
+    Place,
+    WholeNumber,
+    dataset_argument,
+    reason_option,
+)
 from pairsmith_flows.cli.exits import exit_codes
 from pairsmith_flows.cli.running import open_console
 
 
 @click.command("show")
 @dataset_argument
-@click.option("-n", "--count", type=click.IntRange(min=1), default=3, show_default=True, help="Pairs to show.")
+@click.option("-n", "--count", type=WholeNumber(min=1), default=3, show_default=True, help="Pairs to show.")
 def show_command(dataset: str, count: int) -> None:
     """Show pairs of a published dataset side by side."""
     with exit_codes():
+        from pairsmith.status import waiting_text
+        from pairsmith_flows.cli.tables import say
         from pairsmith_flows.cli.terminal import read_pairs, show_pairs
 
-        show_pairs(open_console(), read_pairs(dataset, count))
+        console = open_console()
+        show_pairs(console, read_pairs(dataset, count))
+        if told := waiting_text(dataset):
+            say(console, told)
 
 
 @click.command("compare")
-@click.argument("a", type=Place())
-@click.argument("b", type=Place())
-@click.option(
-    "--show", "count", type=click.IntRange(min=0), default=3, show_default=True, help="Flipped pairs to show."
-)
+@click.argument("a", type=DatasetPlace())
+@click.argument("b", type=DatasetPlace())
+@click.option("--show", "count", type=WholeNumber(min=0), default=3, show_default=True, help="Flipped pairs to show.")
 def compare_command(a: str, b: str, count: int) -> None:
     """Show how two published datasets or versions, A and B, differ: prompts, pairs, scores, who was chosen."""
     with exit_codes():
@@ -42,26 +52,29 @@ def compare_command(a: str, b: str, count: int) -> None:
 @click.option("--prune", "prunes", is_flag=True, help="Remove old versions, never `latest` or one that waits.")
 @click.option(
     "--keep",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     help="With --prune: how many of the newest to keep; publishing.keep of the recipe by default.",
 )
 def versions_command(dataset: str, prunes: bool, keep: int | None) -> None:
     """List the versions of DATASET: their changes and state, who decided that and why, and which one is `latest`."""
     with exit_codes():
-        from pairsmith.status import versions_of
+        from pairsmith.status import preview_text, versions_of, waiting_text
         from pairsmith.storage.addresses import store_at
         from pairsmith.storage.pruning import kept_by_recipe, prune
-        from pairsmith_flows.cli.terminal import table
+        from pairsmith_flows.cli.tables import Rows, say
 
         store = store_at(dataset)
         if prunes:
             removed = prune(store, keep or kept_by_recipe(store))
             click.echo(f"removed: {', '.join(removed) or 'none'}")
-        open_console().print(table("Versions", versions_of(store)))
+        console = open_console()
+        console.print(Rows("Versions", versions_of(store)))
+        for told in filter(None, (preview_text(store), waiting_text(dataset))):
+            say(console, told)
 
 
 @click.command("export")
-@click.argument("version", type=Place())
+@click.argument("version", type=DatasetPlace())
 @click.argument("folder", type=click.Path())
 def export_command(version: str, folder: str) -> None:
     """Copy VERSION, such as s3://bucket/workspace/demo/versions/v0002, to a new FOLDER that `load_dataset` opens.
@@ -82,9 +95,7 @@ def export_command(version: str, folder: str) -> None:
 @dataset_argument
 @click.argument("a")
 @click.argument("b")
-@click.option(
-    "--show", "count", type=click.IntRange(min=0), default=20, show_default=True, help="Prompts of each kind."
-)
+@click.option("--show", "count", type=WholeNumber(min=0), default=20, show_default=True, help="Prompts of each kind.")
 def diff_command(dataset: str, a: str, b: str, count: int) -> None:
     """Show the prompts that were added, removed or got other pairs from version A of DATASET to B.
 
@@ -129,18 +140,17 @@ def rollback_command(dataset: str, version: str, reason: str) -> None:
 
 
 @click.command("status")
-@click.argument("workspace", type=Place(), default="pairsmith-data")
+@click.argument("workspace", type=Place(), default=WORKSPACE)
 def status_command(workspace: str) -> None:
     """Show the datasets of a workspace, how far they are, and what its ledger holds."""
     with exit_codes():
-        from pairsmith.status import datasets_of, ledger_of
-        from pairsmith_flows.cli.terminal import table
+        from pairsmith.status import datasets_of, ledger_of, waiting_text
+        from pairsmith_flows.cli.looking import show_status
 
-        console = open_console()
-        datasets, ledger = datasets_of(workspace), ledger_of(workspace)
-        console.print(table("Datasets", datasets) if datasets else f"{workspace}: no datasets")
-        if ledger:
-            console.print(table("Ledger", ledger))
+        datasets = datasets_of(workspace)
+        places = {row["dataset"]: f"{workspace.rstrip('/')}/{row['dataset']}" for row in datasets}
+        waits = {name: told for name, place in places.items() if (told := waiting_text(place))}
+        show_status(open_console(), workspace, datasets, ledger_of(workspace), waits)
 
 
 @click.command("forget")

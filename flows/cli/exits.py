@@ -12,6 +12,8 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 import click
@@ -47,9 +49,10 @@ class exit_codes:
         if isinstance(error, KeyboardInterrupt) or (error and self._interrupted.is_set()):  # some libraries wrap it
             _leave()
         if isinstance(error, PairsmithError | OSError):  # OSError: a full disk, a file that may not be written
-            from pairsmith_flows.cli.terminal import plain
+            from pairsmith_flows.cli.running import open_console
+            from pairsmith_flows.cli.tables import say
 
-            click.echo(f"error: {plain(str(error))}", err=True)
+            say(open_console(stderr=True), f"error: {error}")
             sys.exit(2 if isinstance(error, ConfigError) else 3 if isinstance(error, DataError) else 1)
 
     def _interrupt(self, *_: object) -> NoReturn:
@@ -64,6 +67,22 @@ class exit_codes:
                     self._interrupted.set()
                     time.sleep(GRACE_SECONDS)
                     _leave()
+
+
+@contextmanager
+def leaving_by_interrupt() -> Iterator[None]:
+    """Within `exit_codes`: Ctrl-C and SIGTERM end the block, and what comes after it goes on. For a command that only
+    a person ends."""
+    wakeup = signal.set_wakeup_fd(-1)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in ENDING}
+    try:
+        yield
+    except KeyboardInterrupt:
+        pass
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
 
 
 def _leave() -> NoReturn:

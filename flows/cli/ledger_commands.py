@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ import click
 from pairsmith_flows.cli.click_options import Place
 from pairsmith_flows.cli.exits import exit_codes
 from pairsmith_flows.cli.running import open_console
+
+Opened = Callable[[], Any]  # opens the ledger that the options name
 
 
 @click.group("ledger", invoke_without_command=True)
@@ -21,13 +25,13 @@ def ledger_command(context: click.Context, workspace: str, url: str | None) -> N
     with exit_codes():
         from pairsmith.ledger.bookkeeping import ledger_at
 
-        book = ledger_at(workspace, url)
-        context.obj = book
+        context.obj = partial(ledger_at, workspace, url)  # each command opens it: their help needs none
         if context.invoked_subcommand is None:
-            from pairsmith_flows.cli.terminal import table
+            from pairsmith_flows.cli.tables import Rows
 
+            book = ledger_at(workspace, url)
             console, totals = open_console(), book.spending.totals()
-            console.print(table("Ledger", totals) if totals else "no calls")
+            console.print(Rows("Ledger", totals) if totals else "no calls")
             console.print(f"{book.replies.count():,} replies, {book.size() / 1e6:,.1f} MB")
             doubts = book.spending.doubts()
             if any(doubts.values()):
@@ -40,36 +44,36 @@ def ledger_command(context: click.Context, workspace: str, url: str | None) -> N
 @ledger_command.command("export")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.pass_obj
-def ledger_export(book: Any, file: Path) -> None:
+def ledger_export(opened: Opened, file: Path) -> None:
     """Write all replies to FILE, one line of JSON each."""
     with exit_codes():
         from pairsmith.ledger.bookkeeping import export
 
-        click.echo(f"{export(book, file):,} replies written to {file}")
+        click.echo(f"{export(opened(), file):,} replies written to {file}")
 
 
 @ledger_command.command("import")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.pass_obj
-def ledger_import(book: Any, file: Path) -> None:
+def ledger_import(opened: Opened, file: Path) -> None:
     """Add the replies of an exported FILE; those that are known stay as they are."""
     with exit_codes():
         from pairsmith.ledger.bookkeeping import import_
 
-        read, new = import_(book, file)
+        read, new = import_(opened(), file)
         click.echo(f"{read:,} replies read, {new:,} of them new")
 
 
 @ledger_command.command("verify")
 @click.option("--drop", is_flag=True, help="Drop the damaged ones, so that they are asked for again.")
 @click.pass_obj
-def ledger_verify(book: Any, drop: bool) -> None:
+def ledger_verify(opened: Opened, drop: bool) -> None:
     """Compare every reply with its checksum."""
     with exit_codes():
         from pairsmith.errors import DataError
         from pairsmith.ledger.bookkeeping import verify
 
-        count, damaged = verify(book)
+        count, damaged = verify(book := opened())
         if drop:
             book.replies.drop(damaged)
         line = f"{count:,} replies, {len(damaged):,} damaged" + (" and dropped" if drop and damaged else "")
@@ -83,7 +87,7 @@ def ledger_verify(book: Any, drop: bool) -> None:
 @click.option("--gone", metavar="NAME", multiple=True, help="A data set that is no more, by its name or address.")
 @click.option("--yes", is_flag=True, help="Drop them; without this option, only count them.")
 @click.pass_obj
-def ledger_prune(book: Any, workspaces: tuple[str, ...], gone: tuple[str, ...], yes: bool) -> None:
+def ledger_prune(opened: Opened, workspaces: tuple[str, ...], gone: tuple[str, ...], yes: bool) -> None:
     """Drop replies that no data set uses, as runs have noted in the ledger; what they cost stays counted.
 
     A table that is gone from one of WORKSPACES, folders or URLs, uses nothing any more. Nothing is dropped while the
@@ -92,7 +96,7 @@ def ledger_prune(book: Any, workspaces: tuple[str, ...], gone: tuple[str, ...], 
     with exit_codes():
         from pairsmith.ledger.pruning import prune
 
-        found = prune(book, workspaces, gone, drop=yes)
+        found = prune(book := opened(), workspaces, gone, drop=yes)
         if found.unknown:
             click.echo("0 replies offered, since it is not known of all whether they are in use:")
             click.echo("\n".join(f"  {reason}" for reason in found.unknown))
@@ -107,12 +111,12 @@ def ledger_prune(book: Any, workspaces: tuple[str, ...], gone: tuple[str, ...], 
 @click.option("--revision", metavar="NAME", help="The branch or tag under which they were kept; none by default.")
 @click.option("--commit", metavar="SHA", help="The commit that gave them; by default the one it leads to today.")
 @click.pass_obj
-def ledger_adopt(book: Any, model: str, revision: str | None, commit: str | None) -> None:
+def ledger_adopt(opened: Opened, model: str, revision: str | None, commit: str | None) -> None:
     """Take old replies of MODEL, kept without a commit of the hub, for those of one commit."""
     with exit_codes():
         from pairsmith.llms.earlier import adopt
 
-        found, count = adopt(book, model, revision, commit)
+        found, count = adopt(opened(), model, revision, commit)
         click.echo(f"{count:,} replies of {model} now count as those of commit {found}; the next run uses them")
 
 

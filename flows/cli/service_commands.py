@@ -8,11 +8,14 @@ from pathlib import Path
 
 import click
 
+from pairsmith_flows.cli.click_options import WholeNumber
 from pairsmith_flows.cli.exits import exit_codes
 
 
 @click.command("serve")
-@click.option("--port", type=click.IntRange(1, 65535), default=4200, show_default=True)
+@click.option(
+    "--port", type=WholeNumber(1, 65534), default=4200, show_default=True, help="Reports are at the next one."
+)
 @click.option(
     "--folder",
     type=click.Path(file_okay=False, path_type=Path),
@@ -35,6 +38,14 @@ from pairsmith_flows.cli.exits import exit_codes
     help="The automations: what the server does on its own, such as sending notifications.",
 )
 @click.option(
+    "--recipes",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="recipes",
+    show_default=True,
+    envvar="PAIRSMITH_RECIPES",
+    help="The folder whose recipes the deployment `short` may name.",
+)
+@click.option(
     "--allow-code",
     metavar="MODULE[,MODULE]",
     default="",
@@ -42,11 +53,14 @@ from pairsmith_flows.cli.exits import exit_codes
     show_envvar=True,
     help="Modules, or files and folders of them, whose code the recipes of runs may name; none by default.",
 )
-def serve_command(port: int, folder: Path, prefect_file: Path, automations: Path, allow_code: str) -> None:
+def serve_command(
+    port: int, folder: Path, prefect_file: Path, automations: Path, recipes: Path, allow_code: str
+) -> None:
     """Serve the deployments: a Prefect server of this machine, with its UI, and a worker."""
     from pairsmith_flows.service import allowed_code
     from pairsmith_flows.service.serving import serve_until_stopped
 
+    os.environ["PAIRSMITH_RECIPES"] = str(recipes.resolve())
     os.environ[allowed_code.VARIABLE] = allowed_code.absolute(allow_code)
     sys.exit(serve_until_stopped(folder.absolute(), port, prefect_file, automations))
 

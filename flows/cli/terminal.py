@@ -18,13 +18,15 @@ from rich.table import Table
 from rich.text import Text
 
 from pairsmith.errors import DataError
-from pairsmith.planning import Plan
+from pairsmith.planning.dry_run import Plan
 from pairsmith.progress import Progress
 from pairsmith.reporting.comparison import Comparison
 from pairsmith.reporting.prompt_changes import Changes
 from pairsmith.session import Session
 from pairsmith.storage.datafiles import first_pairs, published_files
+from pairsmith_flows.cli.tables import Rows, number, plain, say
 
+GLANCE = 400  # characters of each text where pairs are shown beside other things
 QUIET_SECONDS = 15.0  # between progress lines where there is no terminal
 
 
@@ -81,39 +83,13 @@ def showing_progress(console: Console, stages: Iterable[str], session: Session) 
         yield
 
 
-_CONTROLS = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
-
-
-def plain(text: str, **style: Any) -> Text:
-    """Text that is not read as markup, with control characters replaced so that it cannot control the terminal."""
-    return Text(text.translate(_CONTROLS), **style)
-
-
-def table(title: str, rows: list[dict[str, Any]]) -> Table:
-    """A table from dicts; cells are never read as markup."""
-    drawn = Table(title=title, title_justify="left", title_style="bold")
-    for column in dict.fromkeys(key for row in rows for key in row):
-        drawn.add_column(
-            column, overflow="fold", justify="right" if isinstance(rows[0].get(column), int | float) else "left"
-        )
-    for row in rows:
-        drawn.add_row(*(plain(_cell(row.get(str(column.header)))) for column in drawn.columns))
-    return drawn
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}" if isinstance(value, float) else str(value)
-
-
 def show_plan(console: Console, plan: Plan) -> None:
     """Print a dry run: the prompts, and per stage the calls, those that the ledger knows, and tokens at most."""
     console.print(f"{plan.accepted:,} prompts, {len(plan.rejected):,} rows rejected")
     for row in plan.rejected[:5]:
-        console.print(plain(f"  {row['detail']}", style="yellow"))
+        say(console, f"  {row['detail']}", style="yellow")
     for sentence in plan.unread:
-        console.print(plain(sentence, style="yellow"), soft_wrap=True)
+        say(console, sentence, style="yellow")
     priceless = all(line.cost is None for line in plan.lines)
     rows = [
         {
@@ -123,26 +99,38 @@ def show_plan(console: Console, plan: Plan) -> None:
             "calls": line.calls,
             "known already": line.known if line.known is not None else "not counted",
             "prompt tokens, about": line.prompt_tokens,
-            "new tokens at most": line.max_tokens,
-            **({} if priceless else {"cost at most": line.cost}),
+            "new tokens, likely": line.likely_tokens,
+            "at most": line.max_tokens,
+            **({} if priceless else {"cost, likely": line.likely_cost, "cost at most": line.cost}),
         }
         for line in plan.lines
     ]
-    console.print(table("Plan (upper bounds; nothing was asked or written)", rows))
+    console.print(Rows("Plan (nothing was asked or written)", rows))
     if not priceless:
-        console.print(f"Cost at most: {sum(line.cost or 0 for line in plan.lines):,.4f} in the currency of the prices")
+        likely, most = (
+            sum(costs) for costs in zip(*((one.likely_cost or 0, one.cost or 0) for one in plan.lines), strict=True)
+        )
+        console.print(f"Cost: likely {number(likely)}, at most {number(most)}, in the currency of the prices.")
+    usual = ", ".join(f"{tokens} by {role}s" for role, tokens in plan.usual.items())
+    say(
+        console,
+        f"Likely: answers as long as those in the ledger of the same model, and where it has none, of {usual} tokens.",
+    )
 
 
-def show_pairs(console: Console, rows: Iterable[dict[str, Any]]) -> None:
-    """Print pairs: the prompt, then chosen and rejected side by side with scores and rationales."""
+def show_pairs(console: Console, rows: Iterable[dict[str, Any]], most: int | None = None) -> None:
+    """Print pairs: the prompt, then chosen and rejected side by side with scores and rationales.
+
+    `most`: characters of each text; what is longer is cut, and says so.
+    """
     for row in rows:
         console.print(Rule(plain(f"{row['source']}  {row['prompt_id']}"), align="left"))
         for message in row["prompt"]:
-            console.print(plain(f"{message['role']}: ", style="bold") + plain(message["content"]))
+            console.print(plain(f"{message['role']}: ", style="bold") + plain(_cut(message["content"], most)))
         grid = Table.grid(expand=True, padding=(0, 1))
         grid.add_column(ratio=1)
         grid.add_column(ratio=1)
-        grid.add_row(_side(row, "chosen", "green"), _side(row, "rejected", "red"))
+        grid.add_row(_side(row, "chosen", "green", most), _side(row, "rejected", "red", most))
         console.print(grid)
 
 
@@ -150,14 +138,14 @@ def show_comparison(console: Console, found: Comparison) -> None:
     """Print how two versions differ: prompts, pairs, scores, members, and some of the flipped pairs."""
     a, b = found.a, found.b
     for name, version in (("A", a), ("B", b)):
-        console.print(plain(f"{name}: {version.folder}"), soft_wrap=True)
+        say(console, f"{name}: {version.folder}")
         console.print(f"   {version.pairs:,} pairs of {version.prompts:,} prompts")
     prompts = (
         ("in both", found.prompts_in_both, found.prompts_in_both),
         ("only in A", a.prompts - found.prompts_in_both, 0),
         ("only in B", 0, b.prompts - found.prompts_in_both),
     )
-    console.print(table("Prompts", _counted("prompts", prompts)))
+    console.print(Rows("Prompts", _counted("prompts", prompts)))
     if not found.prompts_in_both:
         console.print("No prompt is in both: nothing more to compare.")
         return
@@ -166,25 +154,25 @@ def show_comparison(console: Console, found: Comparison) -> None:
         ("flipped: chosen and rejected swapped", found.flipped, found.flipped),
         ("changed: not in the other", found.changed_a, found.changed_b),
     )
-    console.print(table("Pairs of the prompts in both", _counted("pairs", pairs)))
+    console.print(Rows("Pairs of the prompts in both", _counted("pairs", pairs)))
     scores = [
         {"mean of": shift.what, "over": over, "count": shift.count}
         | {"A": round(shift.a, 4), "B": round(shift.b, 4), "shift": round(shift.shift, 4)}
         for over, shifts in (("prompts in both", found.of_prompts), ("pairs kept", found.of_kept))
         for shift in shifts
     ]
-    console.print(table("Scores", scores) if scores else "No scores in both.")
+    console.print(Rows("Scores", scores) if scores else "No scores in both.")
     members = [(name, *times) for name, times in found.members.items()]
-    console.print(table("Times chosen, prompts in both", _counted("member", members)))
+    console.print(Rows("Times chosen, prompts in both", _counted("member", members)))
     if found.flips:
         console.print(f"Flipped: {len(found.flips):,} of {found.flipped:,}")
     for flip in found.flips:
         margins = " and ".join(
-            "none" if margin is None else f"{margin:.4g}" for margin in (flip.margin_a, flip.margin_b)
+            "none" if margin is None else number(margin) for margin in (flip.margin_a, flip.margin_b)
         )
-        console.print(plain(f"  {flip.prompt}", style="bold"), soft_wrap=True)
+        say(console, f"  {flip.prompt}", style="bold")
         ids = f"    prompt {flip.prompt_id}, chosen in A {flip.chosen_a}, in B {flip.chosen_b}; margins {margins}"
-        console.print(plain(ids), soft_wrap=True)
+        say(console, ids)
 
 
 def show_changes(console: Console, a: str, b: str, found: Changes) -> None:
@@ -196,7 +184,7 @@ def show_changes(console: Console, a: str, b: str, found: Changes) -> None:
         more = f", of which {len(shown):,} are shown" if len(shown) < count else ""
         console.print(f"{kind}: {count:,}{more}")
         for prompt in shown:
-            console.print(plain(f"  {sign} {prompt.prompt_id}  {prompt.beginning}", style=style), soft_wrap=True)
+            say(console, f"  {sign} {prompt.prompt_id}  {prompt.beginning}", style=style)
 
 
 def _counted(what: str, rows: Iterable[tuple[str, int, int]]) -> list[dict[str, Any]]:
@@ -208,15 +196,19 @@ def _counted(what: str, rows: Iterable[tuple[str, int, int]]) -> list[dict[str, 
     ]
 
 
-def _side(row: dict[str, Any], side: str, style: str) -> Panel:
+def _cut(text: str, most: int | None) -> str:
+    return text if most is None or len(text) <= most else f"{text[:most].rstrip()} ... ({len(text):,} characters)"
+
+
+def _side(row: dict[str, Any], side: str, style: str, most: int | None) -> Panel:
     score = row[f"{side}_score"]
     title = f"{side}: {row[f'{side}_member']}" + (f", {score:.2f}" if score is not None else "")
-    body = plain(row[side][-1]["content"])
+    body = plain(_cut(row[side][-1]["content"], most))
     for rating in row[f"{side}_ratings"]:
         value = "n/a" if rating["score"] is None else f"{rating['score']:.2f}"
         body += plain(f"\n\n{rating['aspect']} {value}", style="bold") + plain(f" ({rating['judge']})", style="dim")
         if rating["rationale"]:
-            body += plain(f" {rating['rationale']}", style="italic")
+            body += plain(f" {_cut(rating['rationale'], most)}", style="italic")
     return Panel(body, title=plain(title), border_style=style, title_align="left")
 
 

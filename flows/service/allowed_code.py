@@ -21,16 +21,24 @@ VARIABLE = "PAIRSMITH_ALLOW_CODE"  # the worker and its runs inherit it from `pa
 
 def check_code(recipe: Recipe) -> None:
     """Raise ConfigError where this run belongs to a deployment and its recipe names code that is not listed."""
+    for field, reference in references(recipe):
+        try:
+            check_reference(reference)
+        except ConfigError as error:
+            raise ConfigError(f"{field}: {error}") from None
+
+
+def check_reference(reference: Reference) -> None:
+    """Raise ConfigError where this run belongs to a deployment and a reference is to code that is not listed."""
     if deployment.id is None:
         return
     listed = [entry for entry in os.environ.get(VARIABLE, "").split(",") if entry]
-    for field, reference in references(recipe):
-        if not is_listed(reference, listed):
-            missing = reference.file or reference.module
-            raise ConfigError(
-                f"{field}: {reference} is code of {missing}, which this service does not allow; its operator can, with "
-                f"`pairsmith serve --allow-code {missing}`, or for a worker of one's own with {VARIABLE}"
-            )
+    if not is_listed(reference, listed):
+        missing = reference.file or reference.module
+        raise ConfigError(
+            f"{reference} is code of {missing}, which this service does not allow; its operator can, with "
+            f"`pairsmith serve --allow-code {missing}`, or for a worker of one's own with {VARIABLE}"
+        )
 
 
 def is_listed(reference: Reference, listed: list[str]) -> bool:

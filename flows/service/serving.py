@@ -23,9 +23,10 @@ import click
 from filelock import FileLock, Timeout
 
 from pairsmith.errors import ConfigError, PairsmithError, RunError
-from pairsmith_flows.service.login import login, write_environment
+from pairsmith_flows.service.login import AUTH, login, write_environment
 from pairsmith_flows.service.old_names import check_names
 from pairsmith_flows.service.parts import Part, commands, make_parts
+from pairsmith_flows.service.reports import serving_reports
 from pairsmith_flows.service.settings import for_service
 from pairsmith_flows.service.watchdog import SIGNALS, Watchdog
 
@@ -53,6 +54,7 @@ def serve_until_stopped(folder: Path, port: int, prefect_file: Path, automations
 def prepare(folder: Path, port: int) -> dict[str, str]:
     """The environment of the service; writes files to `folder` that say how to log in and how to reach it."""
     check_free(port)
+    check_free(port + 1)
     environment = for_service(os.environ, folder, port, login(folder))
     write_environment(folder, environment)
     return environment
@@ -66,7 +68,8 @@ def run_service(
     stopping: threading.Event,
 ) -> None:
     """Start the parts in their order and keep them running; whatever fails, none of them outlives this."""
-    with Watchdog() as watchdog:
+    reports = serving_reports(folder / "reports", port + 1, environment[AUTH])
+    with Watchdog() as watchdog, reports:
         watchdog.confirm()
         server, setup, worker = make_parts(commands, environment, watchdog, folder)
         if not start_parts(server, setup, worker, port, stopping):

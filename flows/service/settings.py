@@ -45,7 +45,8 @@ def for_terminal(verbose: bool) -> dict[str, str]:
 
 
 def for_service(environment: Mapping[str, str], folder: Path, port: int, auth: str) -> dict[str, str]:
-    """The environment of everything that `pairsmith serve` starts: a server on the loopback address, with `auth`."""
+    """The environment of everything that `pairsmith serve` starts: a server on the loopback address, with `auth`, and
+    the reports at the next port."""
     address = f"http://127.0.0.1:{port}"
     defaults = {
         **SERVER,
@@ -62,5 +63,7 @@ def for_service(environment: Mapping[str, str], folder: Path, port: int, auth: s
         "PREFECT_SERVER_API_PORT": str(port),
         "PREFECT_SERVER_API_AUTH_STRING": auth,
         "PREFECT_API_AUTH_STRING": auth,
+        "PAIRSMITH_REPORTS": str(folder / "reports"),
+        "PAIRSMITH_REPORTS_URL": f"http://127.0.0.1:{port + 1}/reports",
     }
     return defaults | dict(environment) | ours

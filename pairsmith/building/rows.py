@@ -11,6 +11,7 @@ import pandas as pd
 from pydantic import ValidationError
 
 from pairsmith.config import Columns, Source
+from pairsmith.config.complaints import in_lines, mistakes
 from pairsmith.errors import ConfigError
 from pairsmith.sources.prompts import to_prompt
 from pairsmith.sources.row_fields import Refused
@@ -73,12 +74,13 @@ def _as_dataset(rows: list[Row], columns: Sequence[str]) -> Any:
 
 def column_names(mapping: Mapping[str, str] | None) -> Columns:
     """Where the parts of a prompt stand. Raises ConfigError where a part has no such name."""
+    source = {"path": "rows", "columns": dict(mapping or {})}
     try:
-        return Columns.model_validate(dict(mapping or {}))
+        return Source.model_validate(source).columns
     except ValidationError as error:
         parts = ", ".join(Columns.model_fields)
-        wrong = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        raise ConfigError(f"columns: {wrong}. Its keys are {parts}; its values say where each stands") from None
+        wrong = in_lines(mistakes(error, source, Source), {})
+        raise ConfigError(f"{wrong.strip()}\nThe keys are {parts}; the values say where each stands") from None
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -14,12 +13,12 @@ from typing import Any, Protocol
 
 from pairsmith.config import Recipe
 from pairsmith.config.loading import as_recipe
-from pairsmith.errors import ConfigError, RunError
+from pairsmith.errors import ConfigError, PairsmithError, RunError
 from pairsmith.generation.evolution import STAGE as EVOLVE
 from pairsmith.generation.pool import STAGE as GENERATE
+from pairsmith.judging.criteria import STAGE as CRITERIA
 from pairsmith.judging.rating import STAGE as RATE
 from pairsmith.ledger.ledger import open_ledger
-from pairsmith.ledger.pruning import place_of
 from pairsmith.llms.earlier import tell_of_unadopted
 from pairsmith.llms.endpoint.batch_gathering import desks_of
 from pairsmith.llms.endpoint.hosts import tell_of_other_hosts
@@ -27,15 +26,16 @@ from pairsmith.llms.registry import pinned
 from pairsmith.memory import frugal_memory
 from pairsmith.pairing.select import STAGE as PAIR
 from pairsmith.pairing.survey import STAGE as SURVEY
-from pairsmith.planning import preflight
+from pairsmith.planning.preflight import require_all
 from pairsmith.progress import Progress
-from pairsmith.publishing.kept_columns import with_values
 from pairsmith.publishing.publish import Published
 from pairsmith.reporting.failures import failure_table
-from pairsmith.reporting.summary_tables import funnel_table, reasons_text
+from pairsmith.reporting.reason_words import reasons_text
+from pairsmith.reporting.summary_tables import funnel_table
 from pairsmith.session import Session
 from pairsmith.sources.sharding import Loaded
 from pairsmith.stages.base import ASKS_NOTHING, StageResult, open_store, stages_of
+from pairsmith.stages.criteria import write_shard
 from pairsmith.stages.evolve import evolve_shard
 from pairsmith.stages.freshness import lacking, unfinished
 from pairsmith.stages.generate import generate_shard
@@ -47,9 +47,8 @@ from pairsmith.stages.survey import merge_surveys, survey_shard
 from pairsmith.stages.wiring import is_in_batches
 from pairsmith.storage.fence import Fence, fence_key
 from pairsmith.storage.store import Store
-from pairsmith.storage.tables import published_ref
 
-COUNTED = ("calls", "prompt_tokens", "tokens", "cost", "failed", "refused")
+COUNTED = ("calls", "prompt_tokens", "tokens", "cost", "retries", "failed", "refused")
 Row = dict[str, Any]
 
 
@@ -106,8 +105,8 @@ class Workers(Protocol):
     def merge_surveys(self, shards: Mapping[str, int]) -> list[str]:
         """Tell every shard what all together say; returns those whose pairs are to be selected."""
 
-    def publish(self, loaded: Loaded) -> Release:
-        """Publish the next version."""
+    def publish(self, loaded: Loaded, as_preview: bool) -> Release:
+        """Publish the next version, or the preview."""
 
 
 def waves_of(recipe: Recipe, only: str | None = None) -> Waves:
@@ -120,6 +119,8 @@ def waves_of(recipe: Recipe, only: str | None = None) -> Waves:
         waves.append([Step(GENERATE, member.name) for member in recipe.pool.members])
         if recipe.evolution:
             waves.append([Step(EVOLVE, recipe.evolution.evolver.name)])
+    if recipe.criteria and only != PAIR:
+        waves.append([Step(CRITERIA)])
     if recipe.rating:
         raters = recipe.rating.unasked if only == PAIR else recipe.rating.raters
         waves.append([Step(RATE, rater) for rater in raters])
@@ -128,13 +129,20 @@ def waves_of(recipe: Recipe, only: str | None = None) -> Waves:
     return waves
 
 
-def run(recipe: Recipe, workers: Workers, session: Session, only: str | None = None, full: bool = False) -> Outcome:
+def run(
+    recipe: Recipe,
+    workers: Workers,
+    session: Session,
+    only: str | None = None,
+    full: bool = False,
+    as_preview: bool = False,
+) -> Outcome:
     """All stages of a recipe, or `only` rating or pairing of what is there, with its data set held for this run.
 
-    `full`: all sources are read afresh. Raises RunError where a stage failed for good, or where nothing can be done
-    since completions or ratings are lacking.
+    `full`: all sources are read afresh; `as_preview`: what comes of it is the preview, and no version. Raises RunError
+    where a stage failed for good, or where nothing can be done since completions or ratings are lacking.
     """
-    preflight(recipe)
+    require_all(recipe, asks=only is None)
     store, ledger = open_store(recipe, session), open_ledger(recipe.ledger_url, session)
     with frugal_memory(), store.lock(), ledger.lock(store.files) as fence, fenced(store, fence, session):
         tell_of_unadopted(recipe, ledger)
@@ -150,10 +158,11 @@ def run(recipe: Recipe, workers: Workers, session: Session, only: str | None = N
                 raise RunError(f"nothing was done: {told}")
             ready = [shard for shard in left if shard not in absent]
             going_on = takewhile(lambda _: not fence.is_lost, ready)
-            done, failures = _worked(recipe, workers, going_on, only, loaded, session)
+            done, failures = worked(recipe, workers, going_on, only, loaded, session)
         fence.stop_if_lost()
-        _stop_at(failures)
-        return Outcome(loaded, usage_of(done), told, None if only == RATE else workers.publish(loaded))
+        stop_at(failures)
+        release = None if only == RATE else workers.publish(loaded, as_preview)
+        return Outcome(loaded, usage_of(done), told, release)
 
 
 @contextmanager
@@ -163,14 +172,21 @@ def fenced(store: Store, fence: Fence, session: Session) -> Iterator[None]:
         yield
 
 
-def _stop_at(failures: Sequence[BaseException]) -> None:
+def stop_at(failures: Sequence[BaseException]) -> None:
     """End a run of which a step failed for good."""
     if failures:
         kind = ConfigError if any(isinstance(failure, ConfigError) for failure in failures) else RunError
-        raise kind(f"{len(failures)} task runs failed; what was done is kept. First: {failures[0]}")
+        first, *others = dict.fromkeys(map(_told, failures))
+        more = f" ({len(others)} other failures)" if others else ""
+        raise kind(f"the run stopped; what was answered is kept, and the next run goes on from it: {first}{more}")
 
 
-def _worked(
+def _told(failure: BaseException) -> str:
+    """An error as a person reads it; one that is none of ours is called by its kind."""
+    return str(failure) if isinstance(failure, PairsmithError) else f"{type(failure).__name__}: {failure}"
+
+
+def worked(
     recipe: Recipe, workers: Workers, shards: Iterable[str], only: str | None, loaded: Loaded, session: Session
 ) -> tuple[list[StageResult], list[BaseException]]:
     """All steps of some shards, and with a survey the pairs of every shard for which it has news."""
@@ -246,6 +262,7 @@ class Threads:
         self._steps: dict[str, Callable[[str, str], StageResult]] = {
             GENERATE: lambda shard, who: generate_shard(recipe, shard, who, session),
             EVOLVE: lambda shard, _: evolve_shard(recipe, shard, session),
+            CRITERIA: lambda shard, _: write_shard(recipe, shard, session),
             RATE: lambda shard, who: rate_shard(recipe, shard, who, session),
             SURVEY: lambda shard, _: survey_shard(recipe, shard, session),
             PAIR: lambda shard, _: pair_shard(recipe, shard, session),
@@ -292,11 +309,11 @@ class Threads:
     def merge_surveys(self, shards: Mapping[str, int]) -> list[str]:
         return merge_surveys(self._recipe, shards, self._session)
 
-    def publish(self, loaded: Loaded) -> Release:
-        published, summary = publish_run(self._recipe, loaded, self._session)
-        gates = gate_table(self._recipe, loaded, self._session)
-        passed_over = reasons_text(summary.completion_reasons)
-        return Release(published, funnel_table(summary), passed_over, gates, failure_table(summary.failures))
+    def publish(self, loaded: Loaded, as_preview: bool) -> Release:
+        published, summary = publish_run(self._recipe, loaded, self._session, as_preview)
+        gates, passed_over = gate_table(self._recipe, loaded, self._session), reasons_text(summary.completion_reasons)
+        failures = failure_table(summary.failures, self._recipe)
+        return Release(published, funnel_table(summary), passed_over, gates, failures)
 
 
 @contextmanager
@@ -321,30 +338,3 @@ def build(
         if settings.publishing.hub and outcome.release:
             push(settings, outcome.release.published, one)
         return outcome
-
-
-def preview(
-    recipe: Recipe | str | Path | Mapping[str, Any], count: int = 5, session: Session | None = None
-) -> list[Row]:
-    """The pairs of the first `count` rows of a recipe's sources, without a version; its replies serve later runs.
-
-    Pairs are rows as they are published: prompt, chosen, rejected, scores, ratings. A recipe's own `prompts.limit`
-    holds where it is less. Raises ConfigError, DataError and RunError as `build` does.
-    """
-    if count < 1:
-        raise ConfigError(f"preview: count is {count}; it must be 1 or more")
-    whole = pinned(as_recipe(recipe))
-    preflight(whole)
-    limit = min(count, whole.prompts.limit or count)
-    few = {"prompts": whole.prompts.model_copy(update={"limit": limit}), "ledger": whole.ledger_url}
-    with opened(session) as one, tempfile.TemporaryDirectory() as folder:
-        small = whole.model_copy(update={**few, "workspace": folder})
-        workers, store = Threads(small, one), open_store(small, one)
-        loaded = workers.load(full=False)
-        try:
-            _, failures = _worked(small, workers, loaded.shards, None, loaded, one)
-        finally:
-            open_ledger(small.ledger_url, one).uses.forget(place_of(store))
-        _stop_at(failures)
-        tables = (store.read_arrow(published_ref(shard)) for shard in loaded.shards)
-        return [with_values(row) for table in tables for row in table.to_pylist()]

@@ -30,20 +30,25 @@ from pairsmith.building.rows import FoundPrompts, Row, Rows, column_names, plain
 from pairsmith.building.runs import opened
 from pairsmith.config import CHECKS, Recipe
 from pairsmith.config.loading import as_recipe
+from pairsmith.config.selecting import SIGNAL
 from pairsmith.errors import ConfigError
 from pairsmith.generation import evolution, pool
 from pairsmith.judging import rating
 from pairsmith.judging.checks import require
+from pairsmith.judging.criteria_sifting import sifted
 from pairsmith.judging.scoring import Scores, scores
 from pairsmith.llms.registry import pinned
 from pairsmith.pairing import survey
 from pairsmith.pairing.survey import SurveyResult
+from pairsmith.publishing.kept_columns import KEPT
 from pairsmith.publishing.pair_rows import published_rows
+from pairsmith.reporting.reason_words import reasons_text
 from pairsmith.session import Session
+from pairsmith.stages.criteria import criteria_of
 from pairsmith.stages.pair import paired
 from pairsmith.stages.wiring import recorded_model
 from pairsmith.storage.datafiles import PREFERENCE, as_published
-from pairsmith.storage.row_types import RatingRow, rows_as
+from pairsmith.storage.row_types import CriterionRow, RatingRow, rows_as
 from pairsmith.storage.schemas import frame, rows, validated
 
 log = logging.getLogger(__name__)
@@ -74,7 +79,9 @@ def generate(
     with opened(session) as one:
         for member in settings.pool.members:
             llm = recorded_model(settings, member, one)
-            made += rows(pool.generate(frame("prompts", given.table), settings.pool, member, llm, one.tell))
+            made += rows(
+                pool.generate(frame("prompts", given.table), settings.pool, member, llm, one.tell, settings.pairing)
+            )
     return table.like(*shown(table, made, lambda row: table.rows[given.first[row["prompt_id"]]]))
 
 
@@ -129,13 +136,16 @@ def rate(
     tables = frame("prompts", given.table), frame("completions", found.table)
     made: list[RatingRow] = []
     with opened(session) as one:
+        written, _ = criteria_of(settings, *tables, one, one.tell)
+        items = rows_as(CriterionRow, written)
         for name in judging.raters:
             if name == CHECKS:
                 made += rows_as(RatingRow, rating.check(*tables, judging))
                 continue
             judge = judging.judge(name)
             llm = recorded_model(settings, judge, one)
-            made += rows_as(RatingRow, rating.rate(*tables, judging, judge, llm, settings.families, one.tell))
+            made += rows_as(RatingRow, rating.rate(*tables, judging, judge, llm, settings.families, one.tell, items))
+    made = rows_as(RatingRow, sifted(frame("ratings", made), written, settings.criteria)[0])
     totals, of_completion = scores(made, settings.pairing, judging), defaultdict[str, list[Row]](list)
     for row in made:
         of_completion[row["completion_id"]].append(shown_rating(row))
@@ -166,12 +176,14 @@ def pair(
     ratings = validated("ratings", frame("ratings", ratings_in(table, found, settings.needs_scores)))
     tables = frame("prompts", given.table), frame("completions", found.table), ratings
     with opened(session) as one:
-        made, _ = paired(settings, *tables, _survey_of(tables[1], tables[2], settings), one)
+        made, *_ = paired(settings, *tables, _survey_of(tables[1], tables[2], settings), one)
     left = rows(made.rejections)
     _note("prompts have no pair", [row for row in left if row["completion_id"] is None])
     if rejections is not None:
         rejections += left
-    return table.like([*map(as_published, published_rows(made))], PREFERENCE.names)
+    own = [SIGNAL] if settings.pairing.signals else []
+    pairs = [as_published(row | row.get(KEPT, {})) for row in published_rows(made)]
+    return table.like(pairs, [*PREFERENCE.names, *own])
 
 
 def _begin(
@@ -206,8 +218,9 @@ def _settings(recipe: Settings, section: str) -> Recipe:
 def _not_used(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """What a recipe must have beside the section of a step: members of the names in the mapping, and any models."""
     evolution, pairing = recipe.get("evolution"), recipe.get("pairing")
-    named = [*_of(evolution, "of"), *_of(pairing, "member_order")] or ["unused"]
-    rewritten = isinstance(pairing, Mapping) and pairing.get("strategy") == "evolved-vs-original"
+    parts = [pairing, *_of(pairing, "signals")]
+    named = [*_of(evolution, "of"), *(name for part in parts for name in _of(part, "member_order"))] or ["unused"]
+    rewritten = any(isinstance(part, Mapping) and part.get("strategy") == "evolved-vs-original" for part in parts)
     return {
         "name": "library",
         "prompts": {"sources": [{"path": "rows"}]},
@@ -237,8 +250,7 @@ def _leave_out(what: str, left: Sequence[Row], rejections: list[Row] | None) -> 
 def _note(what: str, left: Sequence[Row]) -> None:
     if left:
         reasons = Counter(str(row["reason"]) for row in left)
-        counted = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
-        log.warning("%d %s: %s; such as %s", len(left), what, counted, left[0]["detail"])
+        log.warning("%d %s: %s; such as %s", len(left), what, reasons_text(reasons), left[0]["detail"])
 
 
 def _survey_of(completions: pd.DataFrame, ratings: pd.DataFrame, settings: Recipe) -> SurveyResult:

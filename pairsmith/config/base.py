@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter
 from collections.abc import Iterable
 from typing import Annotated
@@ -24,11 +25,17 @@ class Config(BaseModel):
     )
 
 
+def close(word: object, names: Iterable[str]) -> str:
+    """`; did you mean NAME?` where one of `names` is like the word."""
+    near = difflib.get_close_matches(str(word).lower(), list(names), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
 def unique(where: str, names: Iterable[str]) -> None:
     """Raise ValueError if a name occurs more than once."""
     doubles = [name for name, count in Counter(names).items() if count > 1]
     if doubles:
-        raise ValueError(f"{where}: {doubles} named more than once")
+        raise ValueError(f"{where}: {' and '.join(doubles)} {'are' if doubles[1:] else 'is'} named more than once")
 
 
 def compiles(template: str, where: str) -> None:
@@ -41,9 +48,11 @@ def compiles(template: str, where: str) -> None:
 
 def known(where: str, names: Iterable[str], there: Iterable[str]) -> None:
     """Raise ValueError if one of `names` is not among those in `there`."""
-    unknown = [name for name in names if name not in set(there)]
+    there = sorted(there)
+    unknown = [name for name in names if name not in there]
     if unknown:
-        raise ValueError(f"{where}: unknown {unknown}; known are {sorted(there)}")
+        meant = close(unknown[0], there) or f"; there {'are' if there[1:] else 'is'} {', '.join(there) or 'none'}"
+        raise ValueError(f"{where}: there is no {' and no '.join(unknown)}{meant}")
 
 
 def without_password(where: str, url: str) -> None:

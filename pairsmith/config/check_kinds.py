@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, JsonValue, model_validator
@@ -47,7 +47,7 @@ class Regex(CheckConfig):
 
     @model_validator(mode="after")
     def _readable(self) -> Regex:
-        _is_pattern(self.pattern, f"check {self.name}: pattern")
+        is_pattern(self.pattern, f"check {self.name}: pattern")
         return self
 
 
@@ -96,6 +96,14 @@ class IfEval(CheckConfig):
     """
 
     kind: Literal["ifeval"] = Field(description="check the verifiable instructions of the prompt")
+    instructions: tuple[str, ...] | None = Field(
+        None,
+        min_length=1,
+        exclude_if=lambda names: names is None,  # so that it is in no hash of a check that does not name them
+        description="the only instructions that prompts may have, such as punctuation:no_comma; all when absent. "
+        "NLTK's data is needed only where length_constraints:number_sentences or "
+        "change_case:capital_word_frequency is among them",
+    )
 
 
 class PythonCheck(CheckConfig):
@@ -112,16 +120,16 @@ class PythonCheck(CheckConfig):
 Check = Annotated[ExactMatch | Regex | JsonSchema | IfEval | PythonCheck, Field(discriminator="kind")]
 
 
-def _is_pattern(pattern: str, where: str) -> None:
+def is_pattern(pattern: str, where: str) -> Collection[str]:
     """Refuse a pattern that the `regex` module cannot compile within bounds: it writes counted repeats out, and nested
-    ones multiply."""
+    ones multiply. Returns the names of its groups."""
     import regex  # type: ignore[import-untyped]
 
     counts = [max(int(count), 1) for count in re.findall(r"\{([0-9]{1,9})", pattern)]
     if math.prod(counts, start=len(pattern)) > MOST_PATTERN:
         raise ValueError(f"{where}: its counted repeats are too large together")
     try:
-        regex.compile(pattern)
+        return set(regex.compile(pattern).groupindex)
     except (regex.error, RecursionError, ValueError, OverflowError) as error:
         raise ValueError(f"{where}: not a valid pattern: {error}") from None
 
@@ -140,5 +148,5 @@ def _refs(schema: JsonValue, where: str) -> Iterator[str]:
                     raise ValueError(f"{where}: {key} {part} is not within the schema")
                 yield part
             if key == "pattern" and isinstance(part, str):
-                _is_pattern(part, f"{where}: pattern {part[:100]}")
+                is_pattern(part, f"{where}: pattern {part[:100]}")
             yield from _refs(part, where)

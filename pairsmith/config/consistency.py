@@ -5,23 +5,38 @@ from __future__ import annotations
 from pairsmith.config.base import known, unique, without_password
 from pairsmith.config.generating import Evolution, Pool
 from pairsmith.config.judging import ASPECTS, Rating
-from pairsmith.config.selecting import Pairing
+from pairsmith.config.rubrics import CRITERIA
+from pairsmith.config.selecting import SIGNAL, Pairing
 from pairsmith.config.sources import Prompts
 
 
 def check_pairing(pairing: Pairing, rating: Rating | None, evolution: Evolution | None, needs_scores: bool) -> None:
     """Refuse a pairing strategy whose inputs the recipe does not provide."""
-    if pairing.strategy == "evolved-vs-original" and not evolution:
-        raise ValueError("pairing.strategy evolved-vs-original needs an evolution section")
-    if pairing.strategy == "member-order":
-        unique("pairing.member_order", pairing.member_order)
-        if len(pairing.member_order) < 2:
-            raise ValueError("pairing.strategy member-order needs two or more names in member_order")
-    if needs_scores and not rating:
-        raise ValueError(f"pairing.strategy {pairing.strategy} needs a rating section")
+    for place, part in pairing.parts:
+        _check_part(place, part, rating, evolution)
     if pairing.length_control and not needs_scores:
         raise ValueError(f"pairing.length_control needs scores, which strategy {pairing.strategy} does without")
     _check_aspects(pairing, rating, needs_scores)
+
+
+def _check_part(place: str, part: Pairing, rating: Rating | None, evolution: Evolution | None) -> None:
+    """The same for one selection of a data set; `place`: where it stands in the recipe."""
+    if part.strategy == "evolved-vs-original" and not evolution:
+        raise ValueError(f"{place}.strategy evolved-vs-original needs an evolution section")
+    if part.strategy == "member-order":
+        unique(f"{place}.member_order", part.member_order)
+        if len(part.member_order) < 2:
+            raise ValueError(f"{place}.strategy member-order needs two or more names in member_order")
+    if part.needs_scores(rating is not None) and not rating:
+        raise ValueError(f"{place}.strategy {part.strategy} needs a rating section")
+    unique(f"{place}.agree", part.agree)
+    known(f"{place}.agree", part.agree, rating.scorers if rating else ())
+
+
+def check_signals(pairing: Pairing, prompts: Prompts) -> None:
+    """Refuse signals beside a column of the sources that would have their name."""
+    if pairing.signals and SIGNAL in prompts.kept:
+        raise ValueError(f"prompts.sources.keep: pairing.signals makes a column {SIGNAL}; it cannot be kept beside it")
 
 
 def _check_aspects(pairing: Pairing, rating: Rating | None, needs_scores: bool) -> None:
@@ -49,23 +64,55 @@ def check_given(prompts: Prompts, pool: Pool, rating: Rating | None) -> None:
     if not rating:
         return
     rated = {aspect for given in brought for aspect in given.rated_anywhere}
-    known("prompts.sources.completions: ratings and scores", sorted(rated), (*ASPECTS, *rating.rubrics))
+    voted = {aspect for given in brought for aspect in given.votes}
+    theirs = {name for judge in rating.judges for name in judge.brings.values()}
+    known("prompts.sources.completions: ratings and scores", sorted(rated), (*ASPECTS, *rating.rubrics, *theirs))
+    known("prompts.sources.completions.votes", sorted(voted), (*ASPECTS, *rating.rubrics, *theirs))
     for judge in rating.judges:
         if judge.is_given:
-            known(f"rating.judges.{judge.name}.aspects", judge.aspects or rating.aspects, rated)
+            names = [judge.brings.get(aspect, aspect) for aspect in rating.aspects_of(judge)]
+            known(f"rating.judges.{judge.name}.aspects", names, voted if judge.is_pairwise else rated)
 
 
-def check_member_names(prompts: Prompts, pool: Pool, pairing: Pairing, evolution: Evolution | None) -> None:
+def check_criteria(rating: Rating | None) -> None:
+    """Refuse criteria that no judge reads, and judges that cannot read any."""
+    if rating is None or rating.criteria is None:
+        return
+    readers = [judge for judge in rating.judges if CRITERIA in rating.aspects_of(judge)]
+    if not readers:
+        raise ValueError(
+            f"rating.criteria: no judge reads them; add {CRITERIA} to rating.aspects, and to a judge's aspects if any"
+        )
+    for judge in readers:
+        if judge.is_reward or judge.is_given or judge.prompt or judge.format:
+            own = "a prompt" if judge.prompt else "a format"
+            what = f"backend {judge.backend}" if judge.is_reward or judge.is_given else f"{own} of its own"
+            raise ValueError(
+                f"rating.judges.{judge.name}.aspects: with {what}, it reads no criteria; name other aspects"
+            )
+
+
+def check_member_names(
+    prompts: Prompts, pool: Pool, pairing: Pairing, evolution: Evolution | None, rating: Rating | None
+) -> None:
     """Refuse names that no member has. Where labels are read from the data, they cannot be known yet and all pass."""
     brought = [source.completions for source in prompts.sources if source.completions]
     names = [*(member.name for member in pool.members), *(label for given in brought for label in given.columns)]
     if not any(given.has_any_labels for given in brought):
-        for place, name in enumerate(pairing.member_order):
-            known(f"pairing.member_order.{place}", [name], names)
+        for place, part in pairing.parts:
+            for number, name in enumerate(part.member_order):
+                known(f"{place}.member_order.{number}", [name], names)
+        if rating and rating.criteria:
+            known("rating.criteria.strongest_first", rating.criteria.strongest_first, names)
         if evolution:
             known("evolution.of", evolution.of, names)
+        for judge in rating.judges if rating else ():
+            known(f"rating.judges.{judge.name}.comparisons.against", [judge.against] if judge.against else [], names)
     if evolution and evolution.evolver.name in names:
         raise ValueError(f"evolution.evolver.name {evolution.evolver.name} is a member's name too")
+    author = rating.criteria.author if rating and rating.criteria else None
+    if author and author.name in (*names, *([evolution.evolver.name] if evolution else [])):
+        raise ValueError(f"rating.criteria.author.name {author.name} is the name of a member or the evolver too")
 
 
 def check_places(name: str, workspace: str, ledger: str | None) -> None:

@@ -9,7 +9,7 @@ from typing import Literal
 import yaml
 from pydantic import Field, model_validator
 
-from pairsmith.config.base import Config, Name, compiles, known, names_a_file, unique
+from pairsmith.config.base import Config, Name, close, compiles, known, names_a_file, unique
 from pairsmith.config.models import ModelSpec, differ
 
 METHODS = ("helpfulness", "relevance", "deepening", "creativity", "details")
@@ -73,6 +73,11 @@ class Pool(Config):
     draw: int | None = Field(
         None, ge=1, description="members drawn per prompt, beside the given completions; all when absent"
     )
+    always: tuple[Name, ...] = Field(
+        (),
+        exclude_if=lambda names: not names,  # so that it is in no digest of a recipe that does not name it
+        description="with draw: members that answer every prompt beside those drawn, and are not drawn themselves",
+    )
     seed: int = Field(0, description="seed of the draw of members")
 
     @model_validator(mode="after")
@@ -81,14 +86,24 @@ class Pool(Config):
         differ("pool.members", {member.name: member for member in self.asked})
         if len(self.members) - len(self.asked) > 1:
             raise ValueError("pool.members: one member with backend given brings all that the sources give")
-        if self.draw and self.draw > len(self.asked):
-            raise ValueError(f"pool.draw is {self.draw} but there are {len(self.asked)} members")
+        unique("pool.always", self.always)
+        known("pool.always", self.always, [member.name for member in self.asked])
+        if self.always and not self.draw:
+            raise ValueError("pool.always goes with pool.draw: without it all members answer every prompt")
+        if self.draw and self.draw > len(self.drawable):
+            beside = " beside those of pool.always" if self.always else ""
+            raise ValueError(f"pool.draw is {self.draw} but there are {len(self.drawable)} members{beside}")
         return self
 
     @property
     def asked(self) -> list[Member]:
         """The members that are models, unlike the one that stands for completions from sources."""
         return [member for member in self.members if not member.is_given]
+
+    @property
+    def drawable(self) -> list[Member]:
+        """The members among which `draw` chooses."""
+        return [member for member in self.asked if member.name not in self.always]
 
     @property
     def given(self) -> Member | None:
@@ -136,10 +151,9 @@ class Evolution(Config):
             raise ValueError("evolution.evolver: backend given brings completions, and cannot rewrite any")
         unknown = set(self.methods) - set(METHODS) - set(self.templates)
         if unknown:
-            raise ValueError(
-                f"evolution.methods: unknown {sorted(unknown)}; built in are {list(METHODS)}, "
-                "others need an entry in evolution.templates"
-            )
+            built_in = f"; built in are {', '.join(METHODS)}, others need an entry in evolution.templates"
+            meant = close(min(unknown), METHODS) or built_in
+            raise ValueError(f"evolution.methods: there is no {' and no '.join(sorted(unknown))}{meant}")
         for name, text in self.templates.items():
             if names_a_file(text):
                 raise ValueError(f"evolution.templates.{name}: give the text itself; {text} was not read in")

@@ -1,114 +1,23 @@
-"""Judges, aspects, and how the ratings of several judges are aggregated."""
+"""What is rated, by which judges, and how the ratings of several judges are aggregated."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
 from pairsmith.config.base import Config, Name, known, names_a_file, unique
+from pairsmith.config.calibration import Calibration
 from pairsmith.config.check_kinds import Check
-from pairsmith.config.models import ModelSpec, Sampling, differ
+from pairsmith.config.judges import Judge
+from pairsmith.config.models import differ
 from pairsmith.config.plugins import Kind
+from pairsmith.config.rubrics import CRITERIA, Criteria, Rubric
 
 Aggregation = Literal["mean", "median", "trimmed", "z-scored"]
 AGGREGATION = Kind("aggregation", "pairsmith.aggregations", (("", ("scores", "weights")),), get_args(Aggregation))
-JUDGE_PROMPT = Kind("judge prompt", "pairsmith.judge_prompts", (("messages", ("sheet",)), ("read", ("reply", "sheet"))))
 ASPECTS = ("helpfulness", "honesty", "instruction-following", "truthfulness", "overall")
-
-
-class Judge(ModelSpec):
-    """A model that rates. With `backend: reward`, it reads no instructions and gives each text a number."""
-
-    is_judge: ClassVar[bool] = True
-
-    name: Name = Field(description="the judge's name in tables and reports")
-    sampling: Sampling = Field(
-        Sampling(temperature=0.0, max_tokens=1024), description="how its replies are sampled; greedy by default"
-    )
-    protocol: Literal["listwise", "pointwise"] = Field(
-        "listwise", description="all completions of a prompt in one request, or one request each"
-    )
-    readout: Literal["text", "json", "logprobs"] = Field(
-        "text", description="how a rating is read: parsed text, constrained JSON, or digit probabilities"
-    )
-    prompt: Annotated[str, JUDGE_PROMPT] | None = Field(
-        None, description="a prompt of your own with what reads the replies; see docs/extending.md"
-    )
-    rationale: bool = Field(True, description="ask for the reason of each rating")
-    critique: bool = Field(False, description="also ask for free feedback with an overall 1-10 score")
-    aspects: tuple[Name, ...] = Field(
-        (),
-        description="those of the recipe's aspects that it rates; all when empty. "
-        "Backend reward: the one that its scores stand under; overall when empty",
-    )
-    weight: float = Field(1.0, gt=0, description="weight among the judges of the recipe")
-    orders: int = Field(1, ge=1, le=24, description="listwise: rate in so many orders of the texts, and take the mean")
-    reasks: int = Field(
-        1, ge=0, le=5, description="times to ask again, with what was wrong, for what could not be read"
-    )
-    seed: int = Field(0, description="seed of the order in which a listwise judge sees the texts")
-    label: int | None = Field(
-        None, ge=0, description="backend reward: which of the model's outputs is the score; may be absent if it has one"
-    )
-    scale: tuple[float, float] | None = Field(
-        None, description="backend reward: the scores that count as 1 and as 5 beside other judges"
-    )
-
-    @model_validator(mode="after")
-    def _readable(self) -> Judge:
-        if self.is_reward:
-            self._asks_nothing()
-        elif self.label is not None or self.scale is not None:
-            raise ValueError(f"judge {self.name}: label and scale go with backend reward, and only with it")
-        if self.readout == "logprobs" and self.protocol == "listwise":
-            raise ValueError(f"judge {self.name}: readout logprobs needs protocol pointwise")
-        if self.readout == "logprobs" and self.endpoint and not self.endpoint.rules.has_logprobs:
-            raise ValueError(f"judge {self.name}: api {self.endpoint.api} gives no logprobs; use readout text or json")
-        if self.orders > 1 and self.protocol == "pointwise":
-            raise ValueError(f"judge {self.name}: orders goes with protocol listwise")
-        if self.prompt and self.readout != "text":
-            raise ValueError(f"judge {self.name}: a prompt of your own reads the replies itself; leave readout out")
-        return self
-
-    def _asks_nothing(self) -> None:
-        fields = type(self).model_fields
-        asking = ("sampling", "protocol", "readout", "prompt", "rationale", "critique", "orders", "reasks", "seed")
-        given = [name for name in asking if getattr(self, name) != fields[name].default]
-        if given:
-            raise ValueError(f"judge {self.name}: a reward model is asked nothing; leave {', '.join(given)} out")
-        if len(self.aspects) > 1 or self.aspects == ("critique",):
-            raise ValueError(f"judge {self.name}: aspects: a reward model scores one, and no critique")
-        if self.scale and not self.scale[0] < self.scale[1]:
-            raise ValueError(f"judge {self.name}: scale: {self.scale[0]:g} must be less than {self.scale[1]:g}")
-
-    @property
-    def is_reward(self) -> bool:
-        return self.backend == "reward"
-
-
-class Rubric(Config):
-    """An aspect of your own: what is rated, and on which scale."""
-
-    criterion: str = Field(min_length=1, description="what is rated and what the numbers mean, as text or a file")
-    low: int = Field(1, ge=0, le=100, description="the worst rating")
-    high: int = Field(5, ge=1, le=100, description="the best rating")
-    items: tuple[str, ...] = Field((), description="pass or fail each: the rating is how many a text passes")
-    may_be_na: bool = Field(False, description="a judge may say that it does not apply")
-
-    @model_validator(mode="after")
-    def _scale(self) -> Rubric:
-        if self.items and (self.low, self.high) != (1, 5):
-            raise ValueError("a rubric with items is rated from 0 to their number; leave low and high out")
-        if not self.items and self.low >= self.high:
-            raise ValueError(f"low must be less than high; they are {self.low} and {self.high}")
-        return self
-
-    @property
-    def scale(self) -> tuple[int, int]:
-        """Lowest and highest rating."""
-        return (0, len(self.items)) if self.items else (self.low, self.high)
 
 
 CHECKS = "checks"  # the name under which the results of all checks appear as those of one judge
@@ -125,11 +34,23 @@ class Rating(Config):
         ("overall",), min_length=1, description=f"what is rated: of {', '.join(ASPECTS)}, and those in rubrics"
     )
     rubrics: dict[Name, Rubric] = Field({}, description="own aspects: name -> what is rated, on which scale")
+    criteria: Criteria | None = Field(
+        None,
+        exclude_if=lambda criteria: criteria is None,  # so that it is in no digest of a recipe without them
+        description="yes/no questions written for each prompt, which judges answer under the aspect criteria; "
+        "see docs/criteria.md",
+    )
     aggregation: Annotated[str, AGGREGATION] = Field(
         "mean",
         description="how the ratings that several judges give a text in an aspect become one: median (weights do not "
         "count), trimmed (the mean without the lowest and the highest), z-scored (the mean of z-scores, of which each "
         "judge's are taken among the texts of a prompt)",
+    )
+    calibration: Calibration | str | None = Field(
+        None,
+        exclude_if=lambda calibration: calibration is None,  # so that it is in no digest of a recipe without one
+        description="file that `pairsmith calibrate --write` made: the judges' scores count by its weights, and are "
+        "log odds that people would call a text the better one",
     )
     own_family: Literal["auto", "rate", "skip"] = Field(
         "auto",
@@ -142,26 +63,39 @@ class Rating(Config):
         if not self.judges and not self.checks:
             raise ValueError("rating needs judges or checks")
         unique("rating.judges", [CHECKS, *(judge.name for judge in self.judges)])
-        if sum(judge.is_given for judge in self.judges) > 1:
-            raise ValueError("rating.judges: one judge with backend given brings all ratings that the sources give")
-        unique("rating.checks", [*{*self.aspects, *self.judged_aspects}, *(check.name for check in self.checks)])
+        _check_given_judges(self)
+        unique("rating.checks", [check.name for check in self.checks])
+        for check in self.checks:
+            if check.name in {*self.aspects, *self.judged_aspects}:
+                raise ValueError(
+                    f"rating.checks.{check.name}.name: the judges rate an aspect {check.name} too; rename "
+                    "the check, or leave the aspect out of rating.aspects"
+                )
         differ("rating.judges", {judge.name: judge for judge in self.judges if not judge.is_given})
         for judge in self.judges:
             if not judge.is_reward:
                 known(f"rating.judges.{judge.name}.aspects", judge.aspects, self.aspects)
         unique("rating.aspects", self.aspects)
-        known("rating.aspects", self.aspects, (*ASPECTS, *self.rubrics))
-        clash = sorted({*ASPECTS, "critique"} & set(self.rubrics))
+        written = [CRITERIA] if self.criteria else []
+        known("rating.aspects", self.aspects, (*ASPECTS, *self.rubrics, *written))
+        clash = sorted({*ASPECTS, "critique", *written} & set(self.rubrics))
         if clash:
             raise ValueError(f"rating.rubrics: {clash} are aspects of pairsmith's own; choose other names")
         for name, rubric in self.rubrics.items():
             if names_a_file(rubric.criterion):
                 raise ValueError(f"rating.rubrics.{name}: give the text itself; {rubric.criterion} was not read in")
         long = [name for name, rubric in self.rubrics.items() if name in self.aspects and rubric.scale[1] > 9]
-        if any(judge.readout == "logprobs" and set(long) & set(self.aspects_of(judge)) for judge in self.judges):
+        digits = [judge for judge in self.judges if judge.readout == "logprobs" and not judge.is_pairwise]
+        if any(set(long) & set(self.aspects_of(judge)) for judge in digits):
             raise ValueError(f"readout logprobs reads one digit; the scale of {long} goes beyond 9")
+        _check_calibration(self)
         self._rewards_fit_in()
         return self
+
+    @property
+    def calibrated(self) -> Calibration | None:
+        """The calibration by which the judges' scores count."""
+        return None if isinstance(self.calibration, str) else self.calibration
 
     def _rewards_fit_in(self) -> None:
         """Refuse judges whose scores are on different scales and would be averaged, or that would leave texts without
@@ -172,18 +106,28 @@ class Rating(Config):
         if self.judges and unrated:
             raise ValueError(f"rating.aspects: no judge rates {unrated}; see the judges' own aspects")
         others = len(self.judges) + sum(not check.gate for check in self.checks) > 1
-        unscaled = [judge.name for judge in rewards if judge.scale is None]
-        if unscaled and others and self.aggregation != "z-scored":
+        unscaled = [judge.name for judge in rewards if judge.is_unscaled]
+        if unscaled and others and self.aggregation != "z-scored" and self.calibration is None:
             raise ValueError(
                 f"rating.judges: the scores of {unscaled} have no scale, so they cannot be averaged with others; "
-                "give scale: [low, high], or aggregation: z-scored"
+                "give scale: [low, high], aggregation: z-scored, or calibration"
             )
         if rewards and self.own_family == "skip" and len({self.aspects_of(judge) for judge in self.judges}) > 1:
             raise ValueError("rating.own_family skip needs judges that all rate the same aspects")
 
     def aspects_of(self, judge: Judge) -> tuple[str, ...]:
-        """The aspects that a judge rates: those that it names; if it names none, all, or overall for a reward model."""
-        return judge.aspects or (("overall",) if judge.is_reward else self.aspects)
+        """The aspects that a judge rates: those that it names or brings; if it names none, all, or overall for a reward
+        model."""
+        return judge.aspects or tuple(judge.brings) or (("overall",) if judge.is_reward else self.aspects)
+
+    @property
+    def is_continuous(self) -> bool:
+        """Whether scores can differ by next to nothing: probabilities of digits, rewards, z-scores.
+
+        Ratings are whole numbers otherwise, and their means over aspects, orders and judges have steps.
+        """
+        judged = any(judge.readout == "logprobs" or judge.is_reward for judge in self.judges)
+        return judged or self.aggregation == "z-scored"
 
     @property
     def judged_aspects(self) -> list[str]:
@@ -194,6 +138,12 @@ class Rating(Config):
     def raters(self) -> list[str]:
         """Names of all that rate: the judges, and one name for all checks."""
         return [judge.name for judge in self.judges] + ([CHECKS] if self.checks else [])
+
+    @property
+    def scorers(self) -> list[str]:
+        """Names of the raters who give scores: not the checks where all of them are gates."""
+        gates_only = all(check.gate for check in self.checks)
+        return [name for name in self.raters if name != CHECKS or not gates_only]
 
     @property
     def unasked(self) -> list[str]:
@@ -220,3 +170,38 @@ class Rating(Config):
 
     def judge(self, name: str) -> Judge:
         return next(judge for judge in self.judges if judge.name == name)
+
+
+def _check_given_judges(rating: Rating) -> None:
+    """Refuse judges that bring the same ratings, and aspects to bring that are none of the recipe's."""
+    first: dict[tuple[bool, str], str] = {}
+    for judge in rating.judges:
+        known(f"rating.judges.{judge.name}.brings", judge.brings, judge.aspects or rating.aspects)
+        for aspect in rating.aspects_of(judge) if judge.is_given else ():
+            name = judge.brings.get(aspect, aspect)
+            other = first.setdefault((judge.is_pairwise, name), judge.name)
+            if other != judge.name:
+                what = "votes" if judge.is_pairwise else "ratings"
+                raise ValueError(
+                    f"rating.judges: {other} and {judge.name} would bring the same {what}, {name} of the sources; "
+                    f"name others in their brings, as in brings: {{{aspect}: {judge.name}}}"
+                )
+
+
+def _check_calibration(rating: Rating) -> None:
+    """Refuse a calibration of other judges, and what would decide the scores beside it."""
+    if rating.calibrated is None:
+        if rating.calibration is not None:
+            raise ValueError(f"rating.calibration: {rating.calibration} was not read in; give its content")
+        return
+    names, known = {judge.name for judge in rating.judges}, rating.calibrated.judges
+    if unknown := sorted(names - {*known}):
+        raise ValueError(f"rating.calibration: it knows nothing of {unknown}; run pairsmith calibrate with them")
+    if lacking := sorted(name for name, judge in known.items() if judge.weight and name not in names):
+        raise ValueError(f"rating.calibration: it counts {lacking}, which are no judges of the recipe")
+    if any(not check.gate for check in rating.checks):
+        raise ValueError("rating.calibration: checks have no weight in it; make them gates, or leave it out")
+    if rating.aggregation != "mean":
+        raise ValueError("rating.calibration: it says how scores become one; leave aggregation out")
+    if weighted := [judge.name for judge in rating.judges if judge.weight != 1]:
+        raise ValueError(f"rating.calibration: it has the weights; leave weight of {weighted} out")

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
 
 from pairsmith.config import Recipe, format_of, is_local, names_a_file
+from pairsmith.config.complaints import OVERRIDDEN, in_lines
+from pairsmith.config.places import Place
 from pairsmith.config.plugins import references, verify_plugins
-from pairsmith.errors import ConfigError
-
-SECRET_FIELDS = {"endpoint", "ledger", "hub", "sql", "http"}  # may hold a secret, so errors do not repeat their values
+from pairsmith.config.yaml_text import read_yaml, text_of, told
+from pairsmith.errors import ConfigError, WrongFields
+from pairsmith.ids import strict_json
 
 
 def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
@@ -28,20 +29,18 @@ def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     Raises ConfigError that names the file, the field and the mistake.
     """
     path = Path(path)
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such recipe") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from error
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path}: a recipe is a mapping with name, prompts, pool, ...; see recipes/echo.yaml")
+    return recipe_in(text_of(path), path.parent, str(path), overrides)
+
+
+def recipe_in(text: str, base: Path, where: str, overrides: Iterable[str] = ()) -> Recipe:
+    """The same for a recipe's YAML that is there as text; `where`: what messages call it."""
+    data, lines = read_yaml(text, where)
     data = _unshared(data)
     for override in overrides:
-        _override(data, override)
-    return parse_recipe(data, base=path.parent, where=str(path))
+        place = _override(data, override)
+        lines = {at: line for at, line in lines.items() if at[: len(place)] != place}
+        lines |= {place[:count]: OVERRIDDEN for count in range(1, len(place) + 1) if place[:count] not in lines}
+    return parse_recipe(data, base, where, lines)
 
 
 def as_recipe(recipe: Recipe | str | Path | Mapping[str, Any]) -> Recipe:
@@ -55,29 +54,34 @@ def as_recipe(recipe: Recipe | str | Path | Mapping[str, Any]) -> Recipe:
     raise ConfigError(f"a recipe is a Recipe, the path of its file or a mapping; this is a {type(recipe).__name__}")
 
 
-def parse_recipe(data: Mapping[str, Any], base: Path, where: str = "recipe") -> Recipe:
+def parse_recipe(
+    data: Mapping[str, Any], base: Path, where: str = "recipe", lines: Mapping[Place, int] | None = None
+) -> Recipe:
     """Validate a recipe, read the template files that it names and make its paths absolute.
 
     Paths are looked up in `base`, then in the working directory.
     """
     try:
         recipe = Recipe.model_validate(_with_templates(data, base))
-    except ValidationError as error:
-        raise ConfigError(f"{where}:\n" + "\n".join(_complaints(error))) from None
+    except WrongFields as error:
+        raise WrongFields(f"{where}:\n{in_lines(error.mistakes, lines or {})}", error.mistakes) from None
     resolved = recipe.model_dump(mode="json")
     for field, source in _sources_in(resolved):
         if source["sql"]:
             source["sql"]["url"] = _absolute(source["sql"]["url"], base)
         if not source["path"] or source["path"].startswith(("http://", "https://")):
             continue
-        source["path"] = _resolve(source["path"], base, field)
+        source["path"] = _resolve(source["path"], base, f"{where}: {field}")
         if source["format"] == "auto" and Path(source["path"]).is_file() and format_of(source["path"]) is None:
             raise ConfigError(
                 f"{source['path']}: what format is it? Set the source's format to jsonl, json, csv or parquet"
             )
-    for spec in models_in(resolved):
-        folder = _place(spec["model"], base) if spec["model"] else None
-        spec["model"] = str(folder.resolve()) if folder and folder.is_dir() else spec["model"]
+    if (rating := resolved.get("rating")) and (criteria := rating.get("criteria")) and criteria["file"]:
+        criteria["file"] = _resolve(criteria["file"], base, f"{where}: rating.criteria.file")
+    named = [(spec, "model") for spec in models_in(resolved)] + [(gap, "tokenizer") for gap in length_gaps_in(resolved)]
+    for spec, key in named:
+        folder = _place(spec[key], base) if spec[key] else None
+        spec[key] = str(folder.resolve()) if folder and folder.is_dir() else spec[key]
     if "://" not in recipe.workspace:
         try:
             resolved["workspace"] = str(Path(recipe.workspace).expanduser().resolve())
@@ -86,11 +90,11 @@ def parse_recipe(data: Mapping[str, Any], base: Path, where: str = "recipe") -> 
     if any(":" in reference for _, reference in references(recipe)):
         resolved["code_folder"] = str((base / Path(recipe.code_folder or "").expanduser()).resolve())
     made = Recipe.model_validate(resolved)
-    for field, reference in references(made):
+    for place, reference in references(made):
         try:
             verify_plugins(reference)
         except ConfigError as error:
-            raise ConfigError(f"{where}:\n  {field}: {error}") from error
+            raise ConfigError(f"{where}:\n{in_lines([(place, str(error))], lines or {})}") from error
     return made
 
 
@@ -104,34 +108,26 @@ def _sources_in(data: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def models_in(data: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The members, evolver, judges and the model of `pairing.similarity` in a recipe's dumped data."""
+    """The members, evolver, author, judges and the model of `pairing.similarity` in a recipe's dumped data."""
     evolution, rating, encoder = data.get("evolution"), data.get("rating"), data.get("pairing", {}).get("similarity")
     return [
         *data["pool"]["members"],
         *([evolution["evolver"]] if evolution else []),
+        *([author] if rating and (author := (rating.get("criteria") or {}).get("author")) else []),
         *(rating.get("judges", ()) if rating else ()),
         *([encoder] if encoder else []),
     ]
 
 
-def _complaints(error: ValidationError) -> Iterable[str]:
-    items = error.errors(include_url=False)
-    for item in items:
-        place = item["loc"]
-        if item["type"] == "too_short" and any(
-            len(other["loc"]) > len(place) and other["loc"][: len(place)] == place for other in items
-        ):
-            continue  # the list lacks only the items that other complaints are about
-        field = ".".join(str(part) for part in item["loc"]) or "recipe"
-        message = item["msg"].removeprefix("Value error, ")
-        secret = not SECRET_FIELDS.isdisjoint(item["loc"]) or isinstance(item["input"], dict | list)
-        given = "" if secret else f" (given: {item['input']!r})"
-        if item["type"] == "extra_forbidden":
-            message, given = "there is no such field", ""
-        yield f"  {field}: {message}{given}"
+def length_gaps_in(data: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What names a tokenizer for `max_length_difference` in a recipe's dumped data."""
+    pairing = data.get("pairing", {})
+    gaps = [one.get("max_length_difference") for one in (pairing, *pairing.get("signals", ()))]
+    return [gap for gap in gaps if isinstance(gap, dict) and "tokenizer" in gap]
 
 
-def _override(data: dict[str, Any], override: str) -> None:
+def _override(data: dict[str, Any], override: str) -> Place:
+    """Set one field, and say its place."""
     key, equals, value = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"--set {override}: write it as key=value, for example pairing.min_margin=0.5")
@@ -145,10 +141,28 @@ def _override(data: dict[str, Any], override: str) -> None:
                 target[part] = {} if target.get(part) is None else target[part]
                 target = target[part]
         target[int(last) if isinstance(target, list) else last] = yaml.safe_load(value)
-    except (ValueError, IndexError, TypeError, AttributeError) as error:
-        raise ConfigError(f"--set {override}: the recipe has no place {key} ({error})") from error
+    except (ValueError, IndexError, TypeError, AttributeError):
+        raise ConfigError(f"--set {override}: {_no_place(data, key.split('.'))}") from None
     except yaml.YAMLError as error:
-        raise ConfigError(f"--set {override}: the value is not valid YAML: {error}") from error
+        raise ConfigError(f"--set {override}: the value{told(error, value)}") from None
+    return tuple(int(part) if part.isdecimal() else part for part in key.split("."))
+
+
+def _no_place(data: Any, key: Sequence[str]) -> str:
+    """Why a dotted key leads nowhere."""
+    at: list[str] = []
+    for part in key:
+        here = ".".join(at) or "the recipe"
+        if isinstance(data, list) and not part.isdecimal():
+            return f"{here} is a list; name an item by its number, such as {here}.0"
+        if isinstance(data, list) and int(part) >= len(data):
+            last = f"the last of its items is {here}.{len(data) - 1}" if data else "it is empty"
+            return f"{here} has no item {part}: {last}"
+        if not isinstance(data, list | dict):
+            return f"{here} holds no fields that could be set"
+        data = data[int(part)] if isinstance(data, list) else data.get(part)
+        at.append(part)
+    return f"the recipe has no place {'.'.join(key)}"
 
 
 def _place(path: str, base: Path) -> Path | None:
@@ -191,14 +205,40 @@ def _with_templates(data: Mapping[str, Any], base: Path) -> Mapping[str, Any]:
     rubrics = rating.get("rubrics") if isinstance(rating, Mapping) else None
     if isinstance(rating, Mapping) and isinstance(rubrics, Mapping):
         read = {name: _with_criterion(rubric, base) for name, rubric in rubrics.items()}
-        data = {**data, "rating": {**rating, "rubrics": read}}
+        rating = {**rating, "rubrics": read}
+        data = {**data, "rating": rating}
+    if isinstance(rating, Mapping) and isinstance(judges := rating.get("judges"), list):
+        rating = {**rating, "judges": [_with_judges_templates(judge, base) for judge in judges]}
+        data = {**data, "rating": rating}
+    if isinstance(rating, Mapping) and isinstance(file := rating.get("calibration"), str):
+        data = {**data, "rating": {**rating, "calibration": _calibration_in(file, base)}}
     return data
+
+
+def _calibration_in(file: str, base: Path) -> Any:
+    """The content of a calibration's file."""
+    path = _resolve(file, base, "rating.calibration")
+    try:
+        return strict_json(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"rating.calibration: {path} is no calibration: {error}") from error
 
 
 def _with_criterion(rubric: Any, base: Path) -> Any:
     if not isinstance(rubric, Mapping) or "criterion" not in rubric:
         return rubric
     return {**rubric, "criterion": _read_in(rubric["criterion"], base, "rating.rubrics")}
+
+
+def _with_judges_templates(judge: Any, base: Path) -> Any:
+    if not isinstance(judge, Mapping):
+        return judge
+    found, form = dict(judge), judge.get("format")
+    if "input" in found:
+        found["input"] = _read_in(found["input"], base, "rating.judges.input")
+    if isinstance(form, Mapping):
+        found["format"] = {key: _read_in(text, base, f"rating.judges.format.{key}") for key, text in form.items()}
+    return found
 
 
 def _read_in(text: Any, base: Path, where: str) -> Any:

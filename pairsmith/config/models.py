@@ -168,6 +168,13 @@ class Endpoint(Config):
     )
     attempts: int = Field(5, ge=1, le=100, description="calls for one reply at most")
     deadline: float = Field(600, gt=0, description="seconds for one reply, waits and attempts included")
+    wait_for: float = Field(
+        0,
+        ge=0,
+        le=86400,
+        description="seconds to wait for a server that is starting, until it answers for the first time; when it "
+        "answers nobody by then, it is given up, without this after 3 s",
+    )
     breaker: int = Field(20, ge=1, description="failures in a row after which nothing is asked for a while")
     breaker_seconds: float = Field(
         30, gt=0, description="seconds that nothing is asked after so many failures; then one call tries again"
@@ -231,6 +238,7 @@ class ModelSpec(Config):
     """A model and where it runs."""
 
     is_judge: ClassVar[bool] = False
+    counted_as: ClassVar[str] = "member"  # the role under which its failures are counted
 
     backend: Annotated[str, BACKEND] = Field(
         "transformers",
@@ -249,6 +257,8 @@ class ModelSpec(Config):
     sampling: Sampling = Field(Sampling(), description="how its replies are sampled")
     price: Price | None = Field(None, description="what it costs; needed where the recipe has a budget of cost")
     family: Name | None = Field(None, description="what it is related to; the first letters of its name when absent")
+    license: str | None = Field(None, description="its licence, for the card; what its own files say when absent")
+    terms: str | None = Field(None, pattern=r"^https?://\S+$", description="where its terms stand, for the card")
     local: LocalOptions = Field(LocalOptions(), description="how it runs, where it runs in this process")
     endpoint: Endpoint | None = Field(
         None, description="where and how it is asked: for backend openai, and only for it"
@@ -279,11 +289,13 @@ class ModelSpec(Config):
         if self.backend == "reward" and not self.is_judge:
             raise ValueError("a reward model gives scores, not texts: only a judge can have backend reward")
         if not self.model and not self.is_given:
-            raise ValueError("model: name one")
+            raise ValueError("model: this field is required")
         if self.is_given:
             fields = type(self).model_fields.items()
             meant = [name for name, field in fields if getattr(self, name) != field.get_default()]
-            surplus = sorted(set(meant) - {"backend", "name", "weight", "aspects"})
+            surplus = sorted(
+                set(meant) - {"backend", "name", "weight", "aspects", "protocol", "brings", "license", "terms"}
+            )
             if surplus:
                 raise ValueError(f"backend given asks no model; leave out {surplus}")
         return self
@@ -325,7 +337,7 @@ def family_of(model: str) -> str:
 def differ(where: str, those: Mapping[str, ModelSpec]) -> None:
     """Raise ValueError if two models would be asked the same and so give the same answers. `those`: name -> model."""
     alike: dict[str, str] = {}
-    elsewhere = {"name", "samples", "local", "endpoint", "price", "weight", "family"}
+    elsewhere = {"name", "samples", "local", "endpoint", "price", "weight", "family", "license", "terms"}
     for name, one in those.items():
         first = alike.setdefault(one.model_dump_json(exclude=elsewhere), name)
         if first != name:

@@ -8,15 +8,15 @@ all other entry points just the names are read.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -24,13 +24,17 @@ from pydantic import BaseModel, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
+from pairsmith.config.base import close
 from pairsmith.config.modules import file_of, import_module, sources_of
+from pairsmith.config.places import Place
 from pairsmith.errors import ConfigError, PairsmithError
 from pairsmith.ids import fingerprint
 
 PATH = r"^[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*$"
 _MAX_ERROR_TEXT = 300  # characters of an error from code that is not ours
 _folder: ContextVar[str | None] = ContextVar("folder", default=None)
+Check = Callable[["Reference"], None]
+_check: ContextVar[Check | None] = ContextVar("check", default=None)
 _lists_only: ContextVar[bool] = ContextVar("lists_only", default=False)
 
 
@@ -56,7 +60,7 @@ class Kind:
             return text
         if ":" in text:
             if not re.fullmatch(PATH.strip("^$"), text):
-                raise ValueError("write it as module:function, such as shout:loudest for loudest in shout.py")
+                raise ValueError(f"write it as module:function, such as {_for_example(text)}")
             return Reference(text, self, text, _folder.get())
         offered = {point.value for point in entry_points(group=self.group, name=text)}
         if len(offered) > 1:
@@ -67,10 +71,11 @@ class Kind:
 
     def _unknown(self, text: str) -> str:
         known = [*self.built_in, *self.offered()]
-        near = difflib.get_close_matches(text, known, n=1)
-        meant = f"; did you mean {near[0]}?" if near else ""
-        names = f"Input should be {' or '.join(map(repr, known))}{meant}; one" if known else "One"
-        return f"{names} of your own is named as module:function, or as an installed package offers it ({self.group})"
+        names = f"must be {', '.join(map(repr, known[:-1]))} or {known[-1]!r}" if known else ""
+        if meant := close(text, known):
+            return names + meant
+        own = f"write a {self.name} of your own as module:function, such as {_for_example(text)}"
+        return f"{names}; {own}" if names else own
 
     def offered(self) -> list[str]:
         """The names that installed packages offer; their code is not loaded."""
@@ -129,6 +134,16 @@ def modules_in(folder: str | None) -> Iterator[None]:
 
 
 @contextmanager
+def checked(check: Check) -> Iterator[None]:
+    """Within the block, `check` is asked about each reference before its code is imported; it raises ConfigError."""
+    token = _check.set(check)
+    try:
+        yield
+    finally:
+        _check.reset(token)
+
+
+@contextmanager
 def lists_only() -> Iterator[None]:
     """JSON schemas made within the block allow the known names only, which a form shows as a list to choose from."""
     token = _lists_only.set(True)
@@ -138,8 +153,8 @@ def lists_only() -> Iterator[None]:
         _lists_only.reset(token)
 
 
-def references(config: Any, where: str = "") -> Iterator[tuple[str, Reference]]:
-    """All references in a recipe or a part of it, each with the path of its field."""
+def references(config: Any, where: Place = ()) -> Iterator[tuple[Place, Reference]]:
+    """All references in a recipe or a part of it, each with the place of its field."""
     if isinstance(config, Reference):
         yield where, config
     items: Mapping[Any, Any] = {}
@@ -148,18 +163,21 @@ def references(config: Any, where: str = "") -> Iterator[tuple[str, Reference]]:
     elif isinstance(config, Mapping | tuple | list):
         items = config if isinstance(config, Mapping) else dict(enumerate(config))
     for name, value in items.items():
-        yield from references(value, f"{where}.{name}".lstrip("."))
+        yield from references(value, (*where, name))
 
 
 def load_plugin(reference: str) -> Any:
-    """Import the object that a reference names. Raises ConfigError where that fails."""
+    """Import the object that a reference names. Raises ConfigError where that fails or `checked` forbids it."""
     assert isinstance(reference, Reference)
+    if check := _check.get():
+        check(reference)
     found: Any = (module := _module(reference))
     for attribute in reference.target.partition(":")[2].strip().split("."):
         if isinstance(found, ModuleType) and found is not module:
             raise ConfigError(f"{reference}: {found.__name__} is another module; name it in front of the colon")
         if not hasattr(found, attribute):
-            raise ConfigError(f"{reference}: there is no {attribute} in {_shown(found, reference)}")
+            meant = close(attribute, (name for name in dir(found) if not name.startswith("_")))
+            raise ConfigError(f"{reference}: there is no {attribute} in {_shown(found, reference)}{meant}")
         found = getattr(found, attribute)
     if not callable(found) and not any(part for part, _ in reference.kind.calls):
         raise ConfigError(f"{reference}: a {type(found).__name__} is no function")
@@ -220,10 +238,31 @@ def _module(reference: Reference) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name and f"{reference.module}.".startswith(f"{error.name}."):
             places = f"{reference.folder} or on Python's path" if reference.folder else "Python's path"
-            raise ConfigError(f"{reference}: there is no module {reference.module} in {places}") from error
+            raise ConfigError(
+                f"{reference}: there is no module {reference.module} in {places}{_instead(reference)}"
+            ) from error
         raise ConfigError(f"{reference}: importing {reference.module} failed: {said(error)}") from error
     except (Exception, SystemExit) as error:  # a module can raise anything while it is imported
         raise ConfigError(f"{reference}: importing {reference.module} failed: {said(error)}") from error
+
+
+def _for_example(text: str) -> str:
+    """How code is named: what was written, without the parts of a file's name, where that is what was meant."""
+    file, _, function = text.partition(":")
+    path = Path(file)
+    if path.suffix == ".py" and all(part.isidentifier() for part in path.with_suffix("").parts):
+        return f"{'.'.join(path.with_suffix('').parts)}:{function or 'check'} for {function or 'check'} in {path}"
+    return "shout:loudest for loudest in shout.py"
+
+
+def _instead(reference: Reference) -> str:
+    """What to do about a module that is not there."""
+    if reference.module.endswith(".py"):
+        return f"; write it as {reference.replace('.py:', ':')}"
+    if not reference.folder:
+        return ""
+    near = close(reference.module, (file.stem for file in Path(reference.folder).glob("*.py")))
+    return near or f"; put {reference.module.replace('.', '/')}.py there, or say in code_folder where it is"
 
 
 def _defined(reference: Reference) -> list[str]:

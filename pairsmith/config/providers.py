@@ -44,6 +44,35 @@ PROFILES = (
 )  # the first that fits counts
 
 
+# Where the terms stand on which a provider's models are used, by the host of its addresses.
+TERMS = {
+    r"api\.openai\.com": "https://openai.com/policies/services-agreement/",
+    r".+\.(openai|services\.ai|cognitiveservices)\.azure\.com": "https://www.microsoft.com/licensing/terms",
+    r"api\.anthropic\.com": "https://www.anthropic.com/legal/commercial-terms",
+    r"generativelanguage\.googleapis\.com": "https://ai.google.dev/gemini-api/terms",
+    r"(.+-)?aiplatform\.googleapis\.com": "https://cloud.google.com/terms",
+    r"bedrock(-runtime|-mantle)?\..+\.amazonaws\.com": "https://aws.amazon.com/service-terms/",
+    r"api\.mistral\.ai": "https://mistral.ai/terms",
+    r"api\.cohere\.(com|ai)": "https://cohere.com/terms-of-use",
+    r"api\.deepseek\.com": "https://cdn.deepseek.com/policies/en-US/deepseek-open-platform-terms-of-service.html",
+    r"api\.x\.ai": "https://x.ai/legal/terms-of-service-enterprise",
+    r"api\.together\.(xyz|ai)": "https://www.together.ai/terms-of-service",
+    r"api\.fireworks\.ai": "https://fireworks.ai/terms-of-service",
+    r"openrouter\.ai": "https://openrouter.ai/terms",
+}
+
+
+def terms_at(base_url: str) -> str | None:
+    """Where the terms of the provider at an address stand; None where it is not known.
+
+    >>> terms_at("https://api.openai.com/v1")
+    'https://openai.com/policies/services-agreement/'
+    """
+    named = _HOST.match(base_url)
+    host = named[1].lower() if named else ""
+    return next((terms for known, terms in TERMS.items() if re.fullmatch(known, host)), None)
+
+
 def with_profile(fields: Mapping[str, Any], sampling: Mapping[str, Any]) -> dict[str, Any]:
     """A model's fields, as a recipe gives them, with what its provider is known to refuse left out.
 

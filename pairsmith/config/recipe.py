@@ -5,18 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import Field, ModelWrapValidatorHandler, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
 from pairsmith.about import __version__
 from pairsmith.config.base import Config, Name
 from pairsmith.config.check_kinds import Check
-from pairsmith.config.consistency import check_given, check_member_names, check_pairing, check_places
+from pairsmith.config.complaints import in_lines, mistakes
+from pairsmith.config.consistency import (
+    check_criteria,
+    check_given,
+    check_member_names,
+    check_pairing,
+    check_places,
+    check_signals,
+)
 from pairsmith.config.generating import Evolution, Evolver, Member, Pool
-from pairsmith.config.judging import Judge, Rating
-from pairsmith.config.plugins import Reference, modules_in
+from pairsmith.config.judges import Judge
+from pairsmith.config.judging import Rating
+from pairsmith.config.plugins import modules_in
 from pairsmith.config.renamed import with_new_names
-from pairsmith.config.selecting import Pairing
+from pairsmith.config.rubrics import Author, Criteria
+from pairsmith.config.screening import Screen
+from pairsmith.config.selecting import SIGNAL, Pairing
 from pairsmith.config.sources import Prompts
+from pairsmith.errors import WrongFields
 
 FORMAT = 1  # of recipes; raised by every change that an older pairsmith would misunderstand
 
@@ -56,7 +68,26 @@ class Publishing(Config):
         description="newest versions to keep; a publish removes older ones, but never what `latest` leads to; "
         "all are kept when absent",
     )
+    max_shrink: float | None = Field(
+        0.2,
+        ge=0,
+        lt=1,
+        description="most of the released version's pairs that a new one may lack, as a share; one that lacks more "
+        "waits until a person releases or rejects it, whatever `approval` says; null: any number may go",
+    )
+    max_failed_rate: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="most of its calls in which a member, evolver or judge may fail, as a share; where one failed in "
+        "more, the new version waits, whatever `approval` says, and the run ends as failed; 1 turns it off",
+    )
     hub: Hub | None = Field(None, description="push what `latest` leads to there; nothing is pushed when absent")
+    screen: Screen | None = Field(
+        None,
+        exclude_if=lambda screen: screen is None,
+        description="look for secrets and personal data in what is published; nothing is looked for when absent",
+    )
 
 
 class Gates(Config):
@@ -75,6 +106,21 @@ class Gates(Config):
         ge=0,
         le=0.5,
         description="most that the share of pairs whose chosen text is the longer may differ from half",
+    )
+    min_gold_accuracy: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        exclude_if=lambda least: least is None,  # so that it is in no digest of a recipe that does not name it
+        description="least lower end of the 95% interval of how often the judges are right on gold, by "
+        "rating.calibration; where it is below, the new version waits, and the run does not fail",
+    )
+    max_found_rate: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="most pairs in which publishing.screen found something, of all; what it masked counts, and what it "
+        "dropped does not",
     )
 
 
@@ -130,36 +176,53 @@ class Recipe(Config):
             )
         return with_new_names(data)
 
-    @model_validator(mode="wrap")
-    @classmethod
-    def _with_code(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        """Validate with `code_folder` known, so that references to the user's own code look for modules there."""
-        folder = data.get("code_folder") if isinstance(data, Mapping) else None
-        with modules_in(folder if isinstance(folder, str) else None):
-            return handler(data)
-
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
         check_pairing(self.pairing, self.rating, self.evolution, self.needs_scores)
+        check_signals(self.pairing, self.prompts)
         check_given(self.prompts, self.pool, self.rating)
-        check_member_names(self.prompts, self.pool, self.pairing, self.evolution)
+        check_criteria(self.rating)
+        check_member_names(self.prompts, self.pool, self.pairing, self.evolution, self.rating)
         check_places(self.name, self.workspace, self.ledger)
+        if self.gates.max_found_rate is not None and self.publishing.screen is None:
+            raise ValueError("gates.max_found_rate needs publishing.screen, which says what is looked for")
+        if self.gates.min_gold_accuracy is not None and not (self.rating and self.rating.calibrated):
+            raise ValueError("gates.min_gold_accuracy needs rating.calibration, made by pairsmith calibrate --write")
         if self.budget.cost is not None:
             free = [spec.model for spec in self.specs if spec.price is None and not spec.is_given]
             if free:
                 raise ValueError(f"budget.cost needs a price for every model (0 is one); {free} have none")
         return self
 
+    @model_validator(mode="wrap")  # the last validator, and so around all others
+    @classmethod
+    def _in_words(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Validate with `code_folder` known, so that references to the user's own code look for modules there.
+
+        Raises WrongFields for what is wrong, wherever a recipe is made: in Python, from a file, by Prefect.
+        """
+        folder = data.get("code_folder") if isinstance(data, Mapping) else None
+        try:
+            with modules_in(folder if isinstance(folder, str) else None):
+                return handler(data)
+        except ValidationError as error:
+            found = mistakes(error, data, cls)
+            raise WrongFields(f"recipe:\n{in_lines(found, {})}", found) from None
+
     @property
-    def specs(self) -> list[Member | Evolver | Judge]:
+    def specs(self) -> list[Member | Evolver | Author | Judge]:
         """Every model of the recipe, in the order of the stages."""
-        evolvers = [self.evolution.evolver] if self.evolution else []
-        return [*self.pool.members, *evolvers, *(self.rating.judges if self.rating else ())]
+        authors = [self.criteria.author] if self.criteria and self.criteria.author else []
+        return [*self._writers, *authors, *(self.rating.judges if self.rating else ())]
+
+    @property
+    def _writers(self) -> list[Member | Evolver]:
+        return [*self.pool.members, *([self.evolution.evolver] if self.evolution else [])]
 
     @property
     def families(self) -> dict[str, str]:
         """Member or evolver -> the family of its model. Given completions have no family."""
-        return {spec.name: spec.family_name for spec in self.specs if not spec.is_judge and not spec.is_given}
+        return {spec.name: spec.family_name for spec in self._writers if not spec.is_given}
 
     @property
     def families_with_judges(self) -> dict[str, str]:
@@ -169,14 +232,21 @@ class Recipe(Config):
 
     @property
     def needs_scores(self) -> bool:
-        strategy = self.pairing.strategy
-        if isinstance(strategy, Reference):
-            return self.rating is not None and self.pairing.checked
-        return strategy != "member-order" and not (strategy == "evolved-vs-original" and not self.pairing.checked)
+        return self.pairing.needs_scores(self.rating is not None)
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The columns of published rows beside those of every data set: those that sources keep, and the signal."""
+        return (*self.prompts.kept, *([SIGNAL] if self.pairing.signals else ()))
 
     @property
     def checks(self) -> tuple[Check, ...]:
         return self.rating.checks if self.rating else ()
+
+    @property
+    def criteria(self) -> Criteria | None:
+        """The criteria by which texts are rated, where there are any."""
+        return self.rating.criteria if self.rating else None
 
     @property
     def needs_survey(self) -> bool:

@@ -68,6 +68,9 @@ class Written(Config):
     """
 
     text: str | None = Field(None, description="its text, or a chat whose last message of the assistant it is")
+    member: str | None = Field(
+        None, description="where its label stands, of who wrote it; in columns, the name there when absent"
+    )
     model: str | None = Field(None, description="the model that wrote it; its label when absent")
     ratings: dict[Name, str] = Field({}, description="aspect -> where its rating stands")
     scores: dict[Name, str] = Field({}, description="aspect -> where its score stands")
@@ -84,7 +87,7 @@ class Written(Config):
         if both:
             raise ValueError(f"completions: {both} stand in more than one of ratings, scores and thumbs")
         known("completions.rationales", self.rationales, self.rated)
-        places = [self.text, self.model, *self.rated.values(), *self.rationales.values()]
+        places = [self.text, self.member, self.model, *self.rated.values(), *self.rationales.values()]
         for mapped in places:
             if mapped and ("{{" in mapped or "{%" in mapped):
                 compiles(mapped, "completions")
@@ -114,16 +117,23 @@ class Given(Written):
         description="take the answers of the source's layout: the last answer of a chat, the output beside an "
         "instruction, chosen and rejected (which are then the labels)",
     )
-    member: str | None = Field(None, description="where a completion's label stands, of who wrote it")
     verdicts: dict[Name, str] = Field(
         {},
         description="aspect -> where it stands which of the two in columns is better: a label, a or b, model_a or "
         "model_b, tie; the better one is rated the highest of the scale, the other the lowest",
     )
+    votes: dict[Name, str] = Field(
+        {},
+        description="the same, kept as a comparison of the two and not as ratings, also where the answers of a prompt "
+        "meet in several rows: for a judge with backend given and protocol pairwise",
+    )
+    voter: str | None = Field(
+        None, description="where it stands who votes: each one's vote counts; equal votes without a voter are one"
+    )
 
     @model_validator(mode="after")
     def _one_layout(self) -> Self:
-        alone = self.model_dump(exclude={"columns", "verdicts"}, exclude_defaults=True)
+        alone = self.model_dump(exclude={"columns", "verdicts", "votes", "voter"}, exclude_defaults=True)
         if self.columns and alone:
             raise ValueError(f"completions.columns: {sorted(alone)} go into its entries")
         if self.of_layout and (self.items or self.text):
@@ -132,8 +142,11 @@ class Given(Written):
             self.columns or self.items or self.text or self.of_layout
         ):
             raise ValueError("completions: name the text of each, in columns, items or text, or set of_layout")
-        if self.verdicts and len(self.columns) != 2:
-            raise ValueError("completions.verdicts: they are of two completions; name both in columns")
+        if (self.verdicts or self.votes) and len(self.columns) != 2:
+            field = "verdicts" if self.verdicts else "votes"
+            raise ValueError(f"completions.{field}: they are of two completions; name both in columns")
+        if self.voter and not self.votes:
+            raise ValueError("completions.voter: it goes with votes")
         both = sorted(set(self.verdicts) & {aspect for one in self.by_label.values() for aspect in one.rated})
         if both:
             raise ValueError(f"completions: {both} stand in verdicts and in ratings or scores")
@@ -150,13 +163,13 @@ class Given(Written):
 
     @property
     def rated_anywhere(self) -> set[str]:
-        """The aspects for which the source brings ratings or scores."""
+        """The aspects for which the source brings ratings or scores, under the names that it gives them."""
         return {*self.verdicts, *(aspect for written in (self, *self.by_label.values()) for aspect in written.rated)}
 
     @property
     def has_any_labels(self) -> bool:
         """Whether labels are known only when rows are read."""
-        return bool(self.member) or self.of_layout
+        return self.of_layout or any(written.member for written in (self, *self.by_label.values()))
 
 
 class Sql(Config):

@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from pairsmith.config import Member, Pool, Principles
+from pairsmith.config import Member, Pairing, Pool, Principles
 from pairsmith.config.generating import principle_texts
 from pairsmith.ids import completion_id, draw, seed_of
 from pairsmith.progress import Tell, ask, nobody
@@ -35,18 +35,25 @@ class Planned:
     request: Request
 
 
-def generate(prompts: pd.DataFrame, pool: Pool, member: Member, llm: LLM, tell: Tell = nobody) -> pd.DataFrame:
-    """Let one member answer the prompts for which it is drawn; returns its rows of the completions table."""
-    planned = completion_requests(rows_as(PromptRow, prompts), pool, member)
+def generate(
+    prompts: pd.DataFrame, pool: Pool, member: Member, llm: LLM, tell: Tell = nobody, pairing: Pairing | None = None
+) -> pd.DataFrame:
+    """Let one member answer the prompts that are its to answer; returns its rows of the completions table.
+
+    `pairing`: where it has signals, a prompt's signal can say who answers it.
+    """
+    planned = completion_requests(rows_as(PromptRow, prompts), pool, member, pairing)
     replies = ask(llm, [item.request for item in planned], STAGE, len(prompts) / len(pool.members), tell)
     return frame("completions", completion_rows(planned, replies, member, llm.identity))
 
 
-def completion_requests(prompts: Sequence[PromptRow], pool: Pool, member: Member) -> list[Planned]:
-    """The requests of one member: as many as its `samples` for each prompt for which it is drawn."""
+def completion_requests(
+    prompts: Sequence[PromptRow], pool: Pool, member: Member, pairing: Pairing | None = None
+) -> list[Planned]:
+    """The requests of one member: as many as its `samples` for each prompt that is its to answer."""
     planned = []
     for prompt in prompts:
-        if member.name not in drawn(pool, prompt["prompt_id"]):
+        if member.name not in answering(pool, pairing, prompt):
             continue
         chat = json.loads(prompt["messages"])
         for sample in range(member.samples):
@@ -62,12 +69,22 @@ def completion_requests(prompts: Sequence[PromptRow], pool: Pool, member: Member
     return planned
 
 
+def answering(pool: Pool, pairing: Pairing | None, prompt: PromptRow) -> set[str]:
+    """Names of the members that answer a prompt: those that its signal can pair or, without one, those drawn."""
+    signal = pairing.signal_of(prompt["prompt_id"], prompt["source"]) if pairing else None
+    if signal and signal.answered_by is not None:
+        return {member.name for member in pool.asked} & {*signal.answered_by}
+    return drawn(pool, prompt["prompt_id"])
+
+
 def drawn(pool: Pool, prompt_id: str) -> set[str]:
-    """Names of the members that answer a prompt: all, or `pool.draw` of them."""
-    names = [member.name for member in pool.asked]
+    """Names of the members that answer a prompt: all, or `pool.draw` of them and those of `pool.always`."""
+    names = [member.name for member in pool.drawable]
     if pool.draw is None:
         return set(names)
-    return set(sorted(names, key=lambda name: draw("member", pool.seed, prompt_id, name))[: pool.draw])
+    return set(pool.always) | set(
+        sorted(names, key=lambda name: draw("member", pool.seed, prompt_id, name))[: pool.draw]
+    )
 
 
 def with_system(chat: Sequence[Message], system_prompt: str | None) -> list[Message]:

@@ -6,7 +6,7 @@ It offers:
 - `readouts`: the sheet that a judge fills in. A module for each form of reply reads it: `readout_text`, `readout_json`,
   `readout_logprobs` and `readout_reward`. They share `readout_values`, which reads a single rating, and `wrapping`,
   which removes what models put around an answer
-- `own_prompt`: a recipe's own prompt for a judge, with its parser
+- `own_prompt`: a recipe's own prompt for a judge, with its parser; `own_format`: a trained judge's own format
 - `checks`: judges that are programs
 - `scoring.scores`: the ratings of several judges and aspects as one score, by one of `scoring.AGGREGATIONS`
 - `scoring.stopped`: which completions did not pass a gate

@@ -43,6 +43,7 @@ _NEEDS = {
 _PUNKT = "tokenizers/punkt_tab/english/"
 _PUNKT_FILES = ("abbrev_types.txt", "collocations.tab", "ortho_context.tab", "sent_starters.txt")
 _PUNKT_COMMAND = "python -m nltk.downloader punkt_tab"
+_BY_PUNKT = {"length_constraints:number_sentences", "change_case:capital_word_frequency"}
 _NUMBER = regex.compile(
     r"(?P<sign>(?<![\w)\]}.])[-−])?[$€£¥]?"
     r"(?P<digits>[0-9]{1,3}(?:,[0-9]{3})++(?![0-9])|[0-9]++|(?=\.[0-9]))(?P<rest>(?:\.[0-9]++)?(?:[eE][+-]?[0-9]{1,3})?+)"
@@ -67,7 +68,7 @@ def judge_text(
             case JsonSchema():
                 return _json_schema(check, text)
             case IfEval():
-                return _ifeval(text, extras)
+                return _ifeval(check, text, extras)
             case PythonCheck():
                 return _python(check, text, messages, reference)
     except PairsmithError:
@@ -82,9 +83,9 @@ def check_hash(check: Check) -> str:
     needs is absent.
     """
     if isinstance(check, IfEval):
-        _ifeval_checkers()
+        _checkers_of(check)
     code = [version(name) for name in _NEEDS.get(check.kind, ())]
-    if isinstance(check, IfEval):
+    if isinstance(check, IfEval) and (check.instructions is None or _BY_PUNKT & {*check.instructions}):
         code.append(_punkt_digest())
     if isinstance(check, PythonCheck):
         code.append(code_hash(check.callable))
@@ -231,8 +232,8 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _ifeval(text: str, extras: Mapping[str, Any]) -> Read:
-    checkers, asked = _ifeval_checkers(), extras.get("instructions")
+def _ifeval(check: IfEval, text: str, extras: Mapping[str, Any]) -> Read:
+    checkers, asked = _checkers_of(check), extras.get("instructions")
     if not asked:
         return Read(error=NOT_APPLICABLE)
     if not isinstance(asked, list) or not all(isinstance(item, dict) for item in asked):
@@ -243,7 +244,8 @@ def _ifeval(text: str, extras: Mapping[str, Any]) -> Read:
     for item in asked:
         name = str(item.get("id")).removeprefix("en:")
         if name not in checkers:
-            return Read(error=_short(f"unknown instruction {name}"))
+            what = "instruction that the check does not name:" if check.instructions else "unknown instruction"
+            return Read(error=_short(f"{what} {name}"))
         try:
             if not _follows(checkers[name](name), item.get("kwargs") or {}, text):
                 missed.append(name)
@@ -276,6 +278,20 @@ def _literal(key: str, value: Any) -> Any:
     if key not in ("keyword", "keywords", "forbidden_words", "section_spliter", "postscript_marker"):
         return value
     return regex.escape(value) if isinstance(value, str) and set(value) & set("*+?{}()[]|\\^$") else value
+
+
+def _checkers_of(check: IfEval) -> dict[str, Any]:
+    """Instruction -> the class that checks it, of those that prompts of this check may have. Raises ConfigError for one
+    that there is not."""
+    checkers = _ifeval_checkers()
+    if check.instructions is None:
+        return checkers
+    if unknown := sorted({*check.instructions} - {*checkers}):
+        raise ConfigError(
+            f"check {check.name}: instructions: no such instruction: {', '.join(unknown)}; "
+            f"there are {', '.join(sorted(checkers))}"
+        )
+    return {name: checkers[name] for name in check.instructions}
 
 
 def _ifeval_checkers() -> dict[str, Any]:

@@ -102,7 +102,8 @@ def read_text(reply: str, sheet: Sheet, cut: bool = False) -> dict[str, Read]:
         body = without_thoughts(body)
     if cut:
         body = body.rpartition("\n")[0]
-    lines = [_labels_with(sheet.scale).sub(r"\1", line) for line in body.split("\n")]
+    labels = _labels_with(sheet.scale)
+    lines = [labels.sub(r"\1", line) if "(" in line or "[" in line else line for line in body.split("\n")]
     sections = _sections(lines, [text.mark for text in sheet.texts])
     bound = [*_rating_lines(lines, _BOUND), *_ratings_in_tables(lines)]
     if sheet.unbound:
@@ -183,9 +184,10 @@ def _read_text(
     values = {written_rating(line.value, sheet) for line in found or plain}
     if not values:
         return Read(rationale=rationale, error="no rating")
-    labelled = [number for number, line in enumerate(lines) if _PLAIN.match(line) or _BOUND.match(line)]
-    start = max(labelled, default=len(lines)) + 1
-    values |= values_beside(lines[start:], sheet) if found else values_beside(lines, sheet, start)
+    if len(sheet.texts) == 1:
+        labelled = [number for number, line in enumerate(lines) if _PLAIN.match(line) or _BOUND.match(line)]
+        start = max(labelled, default=len(lines)) + 1
+        values |= values_beside(lines[start:], sheet) if found else values_beside(lines, sheet, start)
     if len(values) > 1 or unplaced:
         return Read(rationale=rationale, error="ratings that contradict each other")
     return as_read(values.pop(), rationale)

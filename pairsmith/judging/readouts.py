@@ -2,9 +2,10 @@
 
 A judge replies in one of four forms, and a module for each form reads it: free text (`readout_text`), a JSON object
 (`readout_json`), the probabilities of digits (`readout_logprobs`), a reward model's score (`readout_reward`);
-`readout_values` reads a single rating. Whatever a reply says, reading it gives exactly one `Read` for each text. A
-rating is taken only if the text's mark ties it to the text and if it is unambiguous, whole and on the scale. Otherwise
-it is null, with an error that says why. Nothing is clamped, rounded or guessed.
+`readout_values` reads a single rating; `own_format` reads what trained judges write. Whatever a reply says, reading it
+gives exactly one `Read` for each text. A rating is taken only if the text's mark ties it to the text and if it is
+unambiguous, whole and on the scale. Otherwise it is null, with an error that says why. Nothing is clamped, rounded or
+guessed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """Ratings -> scores: the ratings of several judges in several aspects become one score for each completion.
 
-First, every rating is converted to the scale 1 to 5 (unchanged if that is its aspect's scale). Then the orders of a
-listwise judge are averaged, then the judges are aggregated, then the aspects. A reward model's scores are converted
+First, the verdicts of pairwise judges become scores on their aspect's scale (see `pairwise.settled`). Every rating is
+converted to the scale 1 to 5 (unchanged if that is its aspect's scale). Then the orders of a listwise judge are
+averaged, then the judges are aggregated, then the aspects. With a calibration, each judge's aspects become one, then
+the judges are added up by their weights and offsets: such scores are log odds. A reward model's scores are converted
 linearly by the judge's `scale`, also beyond its ends; without a `scale` they are unchanged.
 """
 
@@ -17,6 +19,7 @@ from dataclasses import dataclass, field
 from pairsmith.config import Pairing, Rating
 from pairsmith.config.plugins import failed, load_plugin
 from pairsmith.errors import ConfigError, PairsmithError
+from pairsmith.judging.pairwise import settled
 from pairsmith.judging.readouts import NOT_APPLICABLE
 from pairsmith.storage.row_types import RatingRow
 
@@ -29,7 +32,8 @@ _TRIMMED_FROM = 3  # judges; with fewer, `trimmed` leaves none out
 class Scores:
     """A completion's scores from all judges together: in total and by aspect; null where unknown.
 
-    They are on the scale 1 to 5, in the units of a reward model that is the only judge, or z-scores.
+    They are on the scale 1 to 5, in the units of a reward model that is the only judge, z-scores, or by a calibration:
+    log odds, so that a difference d says that people would call the text better with probability 1 / (1 + exp(-d)).
     """
 
     total: float | None = None
@@ -46,9 +50,15 @@ def scores(ratings: Sequence[RatingRow], pairing: Pairing, rating: Rating | None
     An aspect that a judge called not applicable is left out. An aspect that a judge failed to rate makes the score
     null, since a mean over fewer aspects cannot be compared with others.
     """
+    ratings = settled(ratings, rating)
     judged, prompts = _by_judge(ratings, rating), {row["completion_id"]: row["prompt_id"] for row in ratings}
     if rating and rating.aggregation == "z-scored":
         judged = _z_scored(judged, prompts)
+    if rating and rating.calibrated:
+        counts = rating.calibrated.decides
+        if unknown := sorted({row["judge"] for row in ratings if row["aspect"] not in gates_of(rating)} - {*counts}):
+            raise ConfigError(f"rating.calibration: it knows nothing of {unknown}, of whom there are ratings")
+        return {completion: _calibrated(aspects, counts, pairing) for completion, aspects in judged.items()}
     weights = {judge.name: judge.weight for judge in rating.judges} if rating else {}
     how = aggregation_of(rating.aggregation if rating else "mean")
     table = {}
@@ -141,7 +151,8 @@ def _by_judge(ratings: Iterable[RatingRow], rating: Rating | None) -> dict[str, 
     found: dict[tuple[str, str, str], list[float | None]] = defaultdict(list)
     table: dict[str, dict[str, ByJudge]] = defaultdict(dict)
     gates = gates_of(rating)
-    rewards = {judge.name: judge.scale or (LOW, HIGH) for judge in rating.judges if judge.is_reward} if rating else {}
+    judges = rating.judges if rating else ()
+    rewards = {judge.name: judge.scale or (LOW, HIGH) for judge in judges if judge.has_own_units}
     for row in ratings:
         if row["aspect"] == "critique" or row["aspect"] in gates:
             continue
@@ -175,6 +186,39 @@ def _aggregated(judges: ByJudge, weights: Mapping[str, float], how: Aggregate) -
     return how([score for score, _ in pairs], [weight for _, weight in pairs])
 
 
+def _calibrated(aspects: Mapping[str, ByJudge], counts: Mapping[str, tuple[float, float]], pairing: Pairing) -> Scores:
+    """The scores by weights and offsets: judge -> (weight, offset). A judge of weight 0 counts nothing, not its nulls.
+
+    A judge without a score in any aspect that counts adds 0, as if it had called the text average.
+    """
+    found = {
+        aspect: _sum_of({judge: score for judge, score in judges.items() if counts[judge][0]}, counts)
+        for aspect, judges in sorted(aspects.items())
+        if any(counts[judge][0] for judge in judges)
+    }
+    own: dict[str, dict[str, float | None]] = defaultdict(dict)
+    for aspect, judges in aspects.items():
+        for judge, score in judges.items():
+            if counts[judge][0] and _counts(aspect, pairing):
+                own[judge][aspect] = score
+    totals = {judge: _total(scored, pairing) for judge, scored in own.items()}
+    return Scores(_sum_of(totals, counts) if totals else None, found)
+
+
+def _sum_of(judges: ByJudge, counts: Mapping[str, tuple[float, float]]) -> float | None:
+    if None in judges.values():
+        return None
+    return sum(counts[judge][0] * ((score or 0.0) - counts[judge][1]) for judge, score in sorted(judges.items()))
+
+
+def _counts(aspect: str, pairing: Pairing) -> bool:
+    """Whether an aspect is part of the total score."""
+    if pairing.conflicts == "prefer-overall":
+        return aspect == OVERALL
+    is_counted = pairing.conflicts != "prefer-aspects" or aspect != OVERALL
+    return is_counted and pairing.aspect_weights.get(aspect, 1.0) > 0
+
+
 def _z_scored(judged: dict[str, dict[str, ByJudge]], prompts: Mapping[str, str]) -> dict[str, dict[str, ByJudge]]:
     """Replace scores by z-scores: the distance from the judge's mean over the prompt's texts, in standard deviations.
 
@@ -206,9 +250,8 @@ def _z_scored(judged: dict[str, dict[str, ByJudge]], prompts: Mapping[str, str])
 def _total(aspects: Mapping[str, float | None], pairing: Pairing) -> float | None:
     if pairing.conflicts == "prefer-overall":
         return aspects.get(OVERALL)
-    chosen = {a: s for a, s in aspects.items() if pairing.conflicts != "prefer-aspects" or a != OVERALL}
-    weighed = [(score, float(pairing.aspect_weights.get(aspect, 1.0))) for aspect, score in chosen.items()]
-    counted = [(score, weight) for score, weight in weighed if weight > 0]
+    chosen = {aspect: score for aspect, score in aspects.items() if _counts(aspect, pairing)}
+    counted = [(score, float(pairing.aspect_weights.get(aspect, 1.0))) for aspect, score in chosen.items()]
     if not counted or any(score is None for score, _ in counted):
         return None
     return sum((score or 0.0) * weight for score, weight in counted) / sum(weight for _, weight in counted)

@@ -15,10 +15,18 @@ import sqlalchemy as sa
 from pairsmith.errors import ConfigError, DataError
 from pairsmith.ledger import schema
 from pairsmith.ledger.retries import reason_of, until_passed
+from pairsmith.storage.disk import unwritable
 from pairsmith.storage.drivers import with_driver
+from pairsmith.storage.reads import may_pass
 
 T = TypeVar("T")
 
+_MENDS = {  # signs of what is wrong with a SQLite file -> what to do
+    "not a database": "; it is damaged or of another program: move it away",
+    "malformed": "; it is damaged: move it away, and import what was exported of it",
+    "unable to open": "; its folder cannot be written by this user: name another workspace, or change its rights",
+    "readonly": "; it cannot be written by this user: name another workspace, or change its rights",
+}
 _DIALECTS = ("sqlite", "postgresql")
 _PRAGMAS = ("busy_timeout=60000", "journal_mode=WAL", "synchronous=FULL")
 # A peer that is gone without a word, as after a power cut, is noticed within a minute: libpq takes two hours.
@@ -110,8 +118,9 @@ def _opened(url: str) -> sa.Engine:
         hint = "; install pairsmith[postgres]" if url.startswith("postgres") else ""
         raise ConfigError(f"ledger: not a usable database URL: {error}{hint}") from None
     except (sa.exc.DatabaseError, OSError) as error:
-        reason = f"ledger {parsed.render_as_string()}: cannot be opened ({reason_of(error)})"
-        raise DataError(f"{reason}; if it is damaged, move it away") from None
+        why = reason_of(error)
+        mend = next((mend for sign, mend in _MENDS.items() if sign in why), "")
+        raise DataError(f"ledger {parsed.render_as_string()}: cannot be opened ({why}){mend}") from None
     return engine
 
 
@@ -132,7 +141,12 @@ def _made_absolute(url: sa.URL) -> sa.URL:
     file = Path(str(url.database))
     if file.is_symlink():
         raise ConfigError(f"ledger: {file} is a link; name the file that it leads to")
-    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if may_pass(error):
+            raise
+        raise ConfigError(f"ledger: its folder {unwritable(file.parent, error)}") from error
     return url.set(database=str(file.absolute()))
 
 

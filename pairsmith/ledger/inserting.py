@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -24,8 +25,13 @@ def insert(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, 
 
 
 def _insert(connection: sa.Connection, table: str, rows: Sequence[dict[str, Any]]) -> int:
-    """One INSERT statement for all rows: with one per row, the driver would wait for Python's lock at each."""
-    names, mark = list(rows[0]), _MARKS[connection.dialect.name]
-    marks = ", ".join([f"({', '.join([mark] * len(names))})"] * len(rows))
-    statement = f"INSERT INTO {table} ({', '.join(names)}) VALUES {marks} ON CONFLICT DO NOTHING"  # noqa: S608 - names of ours alone
+    names = tuple(rows[0])
+    statement = _statement(table, names, len(rows), _MARKS[connection.dialect.name])
     return connection.exec_driver_sql(statement, tuple(row[name] for row in rows for name in names)).rowcount
+
+
+@lru_cache(maxsize=1024)
+def _statement(table: str, names: tuple[str, ...], count: int, mark: str) -> str:
+    """One INSERT statement for all rows: with one per row, the driver would wait for Python's lock at each."""
+    marks = ", ".join([f"({', '.join([mark] * len(names))})"] * count)
+    return f"INSERT INTO {table} ({', '.join(names)}) VALUES {marks} ON CONFLICT DO NOTHING"  # noqa: S608 - names of ours alone

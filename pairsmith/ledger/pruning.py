@@ -69,6 +69,12 @@ def table_of(store: Store, dataset: str, ref: TableRef) -> Table:
     return Table(place_of(store), dataset, ref.shard, f"{ref.table}.{ref.part}")
 
 
+def asked_for(store: Store) -> set[tuple[str, str]]:
+    """Shard and part, as `uses` has them, of all completions, criteria and ratings that are there."""
+    names = ((shard, name) for shard in store.names_in("tables") for name in store.names_in(f"tables/{shard}"))
+    return {(shard, name.removesuffix(".parquet")) for shard, name in names if _is_asked_for(name)}
+
+
 @contextmanager
 def _held(ledger: Ledger, places: Sequence[str]) -> Iterator[None]:
     """Hold the data sets at some addresses, so that none of them runs; one whose folder is not here cannot be held.
@@ -123,7 +129,7 @@ def _unfinished(tables: Sequence[tuple[Table, bool]], named: Sequence[Store]) ->
     """The data sets of which not all uses are known, each with what to do about it."""
     opened = sorted({(table.dataset, table.place) for table, is_open in tables if is_open})
     known = {table.place for table, _ in tables if (table.shard, table.part) == RUN}
-    made = [place_of(store) for store in named if any(map(_is_asked_for, _tables_of(store)))]
+    made = [place_of(store) for store in named if asked_for(store)]
     again = "run it once more, or say --gone"
     return [
         *(f"{dataset} at {place}: its last run did not end; {again} {place}" for dataset, place in opened),
@@ -135,13 +141,8 @@ def _unnoted(names: Sequence[str]) -> list[str]:
     return [f"{name}: has not run since uses are noted; run it once, or say --gone {name}" for name in names]
 
 
-def _tables_of(store: Store) -> Iterator[str]:
-    for shard in store.names_in("tables"):
-        yield from store.names_in(f"tables/{shard}")
-
-
 def _is_asked_for(name: str) -> bool:
-    return name.startswith(("completions.", "ratings."))
+    return name.startswith(("completions.", "criteria.written.", "ratings."))
 
 
 def _unused(connection: sa.Connection, past: Sequence[Table]) -> Iterator[str]:

@@ -26,7 +26,7 @@ from pairsmith.protocol import Bill, Identity, Reply
 
 log = logging.getLogger(__name__)
 _KEYS_A_QUERY = 500  # well under SQLite's limit on bound parameters
-_STORED = tuple(name for name in Reply.__dataclass_fields__ if name not in ("bill", "wasted"))
+_STORED = tuple(name for name in Reply.__dataclass_fields__ if name not in ("bill", "wasted", "retries"))
 _ROWS_A_PAGE = 10_000  # in memory at once when reading the whole ledger
 
 

@@ -7,11 +7,14 @@ under way then can be done again from its beginning, if doing it twice changes n
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from typing import TypeVar
 
 import sqlalchemy as sa
 import tenacity
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 PATIENCE = 120.0  # seconds for a server to restart
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _PASSING = {
@@ -51,11 +54,24 @@ def is_starting(error: BaseException) -> bool:
 
 def _warn(state: tenacity.RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
-    if error and state.attempt_number == 4:  # the first few pass unseen, as deadlocks do
+    if error and state.attempt_number == 3:  # the first few pass unseen, as deadlocks do
         log.warning("ledger: %s; it is tried again for up to %g s", reason_of(error), PATIENCE)
 
 
-until_passed = tenacity.Retrying(
+def until_passed(work: Callable[[], T]) -> T:
+    """What `work` returns; it is done again while it fails for a reason that passes, for at most `PATIENCE` seconds.
+
+    The first time is outside tenacity, whose bookkeeping takes as long as a small commit.
+    """
+    try:
+        return work()
+    except sa.exc.DBAPIError as error:
+        if not is_passing(error):
+            raise
+    return _again_until_passed(work)
+
+
+_again_until_passed = tenacity.Retrying(
     retry=tenacity.retry_if_exception(is_passing),
     wait=tenacity.wait_random_exponential(multiplier=0.05, max=2),
     stop=tenacity.stop_after_delay(PATIENCE),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,6 +11,8 @@ from pairsmith.ledger.amounts import Amount, amount_in
 from pairsmith.ledger.database import Database
 from pairsmith.ledger.schema import spending
 
+CHECK = "check-"  # begins the id of an answer that a preflight asked for
+_KEYS_A_QUERY = 500  # well under SQLite's limit on bound parameters
 _CALLS = sa.func.count().label("calls")
 _SUMS = tuple(sa.func.sum(spending.c[name]).label(name) for name in ("n_prompt_tokens", "n_tokens", "cost"))
 
@@ -38,6 +40,42 @@ class Spending:
     def reckoned(self, dataset: str) -> Amount:
         """The part of `spent` that is an estimate, since the endpoints did not say."""
         return amount_in(self._database.fetch(_total(dataset, spending.c.is_reckoned))[0])
+
+    def cost_of(self, keys: Collection[str]) -> float:
+        """What all answers to these requests cost together, whoever paid for them; 0 where they have no price."""
+        wanted, total = sorted(keys), 0.0
+        for start in range(0, len(wanted), _KEYS_A_QUERY):
+            chunk = wanted[start : start + _KEYS_A_QUERY]
+            query = sa.select(sa.func.sum(spending.c.cost)).where(spending.c.key.in_(chunk))
+            total += self._database.fetch(query)[0][0] or 0.0
+        return total
+
+    def typical_tokens(self, backend: str, model: str, role: str) -> float | None:
+        """The mean tokens of a model's usable answers in a role, over all data sets; None where there is none."""
+        columns = spending.c
+        query = sa.select(sa.func.avg(columns.n_tokens)).where(
+            columns.backend == backend, columns.model == model, columns.asker.like(f"{role} %"),
+            columns.problem.is_(None), columns.n_tokens > 1,
+        )  # fmt: skip
+        found = self._database.fetch(query)[0][0]
+        return None if found is None else float(found)
+
+    def has_answered(self, dataset: str, model: str, asker: str) -> bool:
+        """Whether `dataset` paid for a usable answer of a model to an asker in a run, not only in a preflight."""
+        columns = spending.c
+        query = sa.select(columns.id).where(
+            columns.dataset == dataset, columns.model == model, columns.asker == asker,
+            columns.problem.is_(None), columns.id.not_like(f"{CHECK}%"),
+        )  # fmt: skip
+        return bool(self._database.fetch(query.limit(1)))
+
+    def has_sound_between(self, dataset: str, first: str, last: str) -> bool:
+        """Whether a usable answer that `dataset` paid for has an id in this range, in the order of text."""
+        columns = spending.c
+        query = sa.select(columns.id).where(
+            columns.dataset == dataset, columns.id.between(first, last), columns.problem.is_(None)
+        )
+        return bool(self._database.fetch(query.limit(1)))
 
     def doubts(self) -> dict[str, int]:
         """How many calls gave nothing that could be used, and for how many the cost is an estimate."""

@@ -69,19 +69,24 @@ class Uses:
         query = sa.select(uses.c.made_of).where(*_is(table), sa.not_(uses.c.is_open))
         return next((row.made_of for row in self._database.fetch(query)), None)
 
-    def ended(self, place: str, dataset: str, current: Collection[tuple[str, str]]) -> None:
-        """Note that a data set has run to its end. `current`: shard and part of all tables that it asks models for."""
+    def ended(self, place: str, dataset: str, current: Collection[tuple[str, str]], is_whole: bool = True) -> None:
+        """Note that a data set has run to its end. `current`: shard and part of all tables that it asks models for.
+
+        `is_whole`: it ran over all its prompts, so that what is open of others is given up, and nothing is awaited.
+        """
         if not self.noted(place).keys() >= set(current):
             return
         opened = sa.select(uses.c.shard, uses.c.part).where(uses.c.place == place, uses.c.is_open)
         marker = Table(place, dataset, *RUN)
 
         def end(connection: sa.Connection) -> None:
-            for shard, part in connection.execute(opened).all():  # of an earlier recipe or other prompts: given up
+            given_up = connection.execute(opened).all() if is_whole else ()  # of an earlier recipe or other prompts
+            for shard, part in given_up:
                 connection.execute(sa.delete(uses).where(*_is(Table(place, dataset, shard, part))))
             connection.execute(sa.delete(uses).where(*_is(marker)))
             connection.execute(sa.insert(uses).values(_row(marker)))
-            connection.execute(sa.delete(awaited).where(awaited.c.dataset == dataset))
+            if is_whole:
+                connection.execute(sa.delete(awaited).where(awaited.c.dataset == dataset))
 
         self._database.write(end)
 

@@ -25,6 +25,7 @@ _WORDS = (
     "at the end it returns to the need behind the question and leaves out all that does not serve it"
 ).split()
 _SLOT = re.compile(r"<[^<>\n]+>")
+_VERDICT_LINE = re.compile(r"^Better: <(?P<marks>\w+, \w+) or (?P<tie>\w+)>$")
 _RATING_LINE = re.compile(r"^Rating (?P<mark>\w+): <(?P<low>\d+) to (?P<high>\d+)")
 
 
@@ -62,7 +63,7 @@ class Echo:
             logprobs = _distribution(request.choices, key)
             return f"{max(logprobs, key=lambda choice: logprobs[choice])} - {_prose(key, 12)}"
         lines = prompt.splitlines()
-        if any(_RATING_LINE.match(line) for line in lines):
+        if any(_RATING_LINE.match(line) or _VERDICT_LINE.match(line) for line in lines):
             start = max(i for i, line in enumerate(lines) if line.startswith("Reply with "))
             return "\n".join(_fill(line, f"{key}.{number}") for number, line in enumerate(lines[start + 2 :]))
         return _prose(key, 8 + seed_of(key, "length") % 40)
@@ -78,6 +79,9 @@ def _fill(line: str, key: str) -> str:
     if rating:
         low, high = int(rating["low"]), int(rating["high"])
         return f"Rating {rating['mark']}: {low + seed_of(key, line) % (high - low + 1)}"
+    if verdict := _VERDICT_LINE.match(line):
+        choices = [*verdict["marks"].split(", "), verdict["tie"]]
+        return f"Better: {choices[seed_of(key, line) % len(choices)]}"
     return _SLOT.sub(lambda _: _prose(key + line, 12), line)
 
 
@@ -92,6 +96,8 @@ def _instance(schema: dict, key: str) -> object:  # type: ignore[type-arg]
     if "enum" in schema:
         values = [value for value in schema["enum"] if value is not None]
         return values[seed_of(key) % len(values)]
+    if schema["type"] == "array":
+        return [_instance(schema["items"], f"{key}.{place}") for place in range(2 + seed_of(key, "items") % 3)]
     if schema["type"] == "object":
         return {name: _instance(part, f"{key}.{name}") for name, part in schema["properties"].items()}
     return _prose(key, 12)

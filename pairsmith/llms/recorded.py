@@ -42,7 +42,7 @@ class Recorded:
     ) -> None:
         self.identity = llm.identity
         # what the model itself answered, not the ledger
-        self.calls = self.prompt_tokens = self.tokens = 0
+        self.calls = self.prompt_tokens = self.tokens = self.retries = 0
         self.cost = 0.0
         self.used: set[str] = set()  # keys of all requests, known or not
         self._llm, self._ledger, self._earlier, self._is_silent = llm, ledger, earlier, False
@@ -52,6 +52,11 @@ class Recorded:
     def dataset(self) -> str:
         """The data set that pays."""
         return self._account.dataset
+
+    @property
+    def asker(self) -> str | None:
+        """Who asks: a role and a name."""
+        return self._account.asker
 
     @property
     def uses(self) -> Uses:
@@ -83,6 +88,7 @@ class Recorded:
             return
         for finished in self._recorded([requests[indices[key][0]] for key in keys], keys):
             self.calls += len(finished)
+            self.retries += sum(reply.retries for _, reply in finished)
             costs = [reply.cost for _, reply in finished]
             self.prompt_tokens += sum(prompt for prompt, _ in costs)
             self.tokens += sum(answer for _, answer in costs)

@@ -6,15 +6,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
-from pairsmith.config import Encoder, Evolver, Judge, Member, ModelSpec, Recipe
+from pairsmith.config import Author, Encoder, Evolver, Judge, Member, ModelSpec, Recipe
 from pairsmith.config.plugins import code_hash, failed, load_plugin
 from pairsmith.errors import ConfigError, PairsmithError
 from pairsmith.llms.bills import with_bill
 from pairsmith.llms.local.named_weights import LOCAL, commit_of, is_from_hub
+from pairsmith.llms.local.token_counts import with_commits
 from pairsmith.protocol import LLM, Finished, Identity, Request
 from pairsmith.session import Session
 
-S = TypeVar("S", Member, Evolver, Judge, Encoder)
+S = TypeVar("S", Member, Evolver, Author, Judge, Encoder)
 
 
 class NoModel:
@@ -81,10 +82,11 @@ def _echo(spec: ModelSpec, _: Session) -> LLM:
 
 
 def _reward(spec: ModelSpec, session: Session) -> LLM:
+    from pairsmith.llms.local.pair_reward import PairReward
     from pairsmith.llms.local.reward import Reward
 
     assert isinstance(spec, Judge)
-    return Reward(spec, session)
+    return (PairReward if spec.is_pairwise else Reward)(spec, session)
 
 
 BACKENDS: dict[str, Callable[[ModelSpec, Session], LLM]] = {
@@ -95,6 +97,13 @@ BACKENDS: dict[str, Callable[[ModelSpec, Session], LLM]] = {
     "reward": _reward,
     "given": lambda spec, _: NoModel(spec),
 }
+
+_ROLES = {Member: "member", Evolver: "evolver", Author: "author", Judge: "judge"}
+
+
+def role_of(spec: ModelSpec) -> str:
+    """The role of a model in a recipe: member, evolver, author or judge."""
+    return _ROLES[type(spec)]
 
 
 def open_llm(spec: ModelSpec, session: Session) -> LLM:
@@ -114,9 +123,12 @@ def pinned(recipe: Recipe) -> Recipe:
     if evolution:
         found["evolution"] = evolution.model_copy(update={"evolver": _pinned(evolution.evolver)})
     if rating:
-        found["rating"] = rating.model_copy(update={"judges": tuple(_pinned(judge) for judge in rating.judges)})
-    if similarity:
-        found["pairing"] = recipe.pairing.model_copy(update={"similarity": _pinned(similarity)})
+        changed: dict[str, Any] = {"judges": tuple(_pinned(judge) for judge in rating.judges)}
+        if rating.criteria and rating.criteria.author:
+            changed["criteria"] = rating.criteria.model_copy(update={"author": _pinned(rating.criteria.author)})
+        found["rating"] = rating.model_copy(update=changed)
+    pairing = with_commits(recipe.pairing)
+    found["pairing"] = pairing.model_copy(update={"similarity": _pinned(similarity)}) if similarity else pairing
     return recipe.model_copy(update=found)
 
 

@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 from rapidfuzz import fuzz
 
-from pairsmith.config import Pairing, Rating
+from pairsmith.config import LengthGap, Pairing, Rating
 from pairsmith.judging.scoring import Scores, log_length, scores, stopped
+from pairsmith.pairing.agreeing import Rater, raters_of, usual_difference
 from pairsmith.storage.row_types import CompletionRow, RatingRow, rows_as
 from pairsmith.storage.schemas import Reason
 
@@ -21,6 +22,12 @@ DIGITS = 4  # of a cosine; rounding differs between machines by far less
 SLOPE_STEP = 1e-4  # slopes are rounded to multiples of this; in points per unit of log length
 
 Similarity = Callable[[str, str], float]  # of two texts, 0 to 1
+Length = Callable[[LengthGap, str], int]  # of a text, as `max_length_difference` counts it
+
+
+def in_characters(gap: LengthGap, text: str) -> int:
+    """The length of a text where no tokenizer is named."""
+    return len(text)
 
 
 def by_characters(one: str, other: str) -> float:
@@ -41,7 +48,8 @@ class Evidence:
 
     `stopped_by`: the gate that a completion did not pass. `flags`: what the guard found in it. `slopes`: points per
     unit of log length, for the total score (`TOTAL`) and by aspect. `needs_scores`: whether a completion without a
-    score is left out.
+    score is left out. `min_difference`: where the recipe names none. `raters`: those that must agree, by
+    name. `screened`: why a completion or a whole prompt, by its id, is not to be published.
     """
 
     scores: Mapping[str, Scores] = field(default_factory=dict)
@@ -49,13 +57,22 @@ class Evidence:
     flags: Mapping[str, str] = field(default_factory=dict)
     slopes: Mapping[str, float] = field(default_factory=dict)
     similarity: Similarity = by_characters
+    length: Length = in_characters
     needs_scores: bool = True
+    min_difference: float = 0.0
+    raters: Mapping[str, Rater] = field(default_factory=dict)
+    screened: Mapping[str, str] = field(default_factory=dict)
 
 
 def evidence_of(ratings: pd.DataFrame, pairing: Pairing, rating: Rating | None = None) -> Evidence:
     """The evidence from ratings: scores and gates. `rating`: the scales, and how several judges' scores become one."""
     rated = rows_as(RatingRow, ratings)
-    return Evidence(scores(rated, pairing, rating), stopped(rated, rating))
+    return Evidence(
+        scores(rated, pairing, rating),
+        stopped(rated, rating),
+        min_difference=usual_difference(rating),
+        raters=raters_of(rated, pairing, rating),
+    )
 
 
 @dataclass(frozen=True)
@@ -134,6 +151,8 @@ def _barred(row: CompletionRow, pairing: Pairing, evidence: Evidence, flags: str
         reason = Reason.UNRATED
     if reason or gate:
         return reason or Reason.CHECK_FAILED, row["error"] or gate or ""
+    if name in evidence.screened:
+        return Reason.SCREENED, evidence.screened[name]
     return (Reason.FLAGGED, flags) if flags and pairing.guard.on_flag == "drop" else None
 
 

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
-from pairsmith.config import Pairing
+from pairsmith.config import Pairing, Signal
 from pairsmith.ids import normalised
 from pairsmith.judging.scoring import Scores, in_conflict, log_length
+from pairsmith.pairing.agreeing import EPSILON, dissent
 from pairsmith.pairing.candidates import SLOPE_STEP, Candidate, Evidence, candidates_of, worth_of_length
 from pairsmith.pairing.own_strategy import pairs_of
 from pairsmith.pairing.strategies import STRATEGIES, PairsInOrder, best_vs_worst
@@ -24,7 +25,6 @@ from pairsmith.storage.row_types import CompletionRow, PairRow, RejectionRow, ro
 from pairsmith.storage.schemas import Reason, Stage, frame
 
 STAGE = "pair"
-EPSILON = 1e-9  # scores closer than this are a tie
 
 
 @dataclass
@@ -61,7 +61,12 @@ def pair(
     by_prompt: dict[str, list[CompletionRow]] = defaultdict(list)
     for row in rows_as(CompletionRow, completions):
         by_prompt[row["prompt_id"]].append(row)
-    selections = [select(prompt_id, by_prompt[prompt_id], pairing, evidence) for prompt_id in prompts["prompt_id"]]
+    parts = {signal.name: _part(pairing, signal, evidence) for signal in pairing.signals}
+    asked = zip(prompts["prompt_id"], prompts["source"], strict=True)
+    if pairing.signals:
+        selections = [_of_its_signal(name, source, by_prompt[name], pairing, parts) for name, source in asked]
+    else:
+        selections = [select(name, by_prompt[name], pairing, evidence) for name, _ in asked]
     pairs = [row for selection in selections for row in selection.pairs]
     rejections = [row for selection in selections for row in selection.rejections]
     left = {row["prompt_id"] for row in rejections if row["completion_id"] is None}
@@ -70,9 +75,34 @@ def pair(
     return frame("pairs", pairs), frame("rejections", rejections)
 
 
+Part = tuple[Pairing, Evidence]  # how the pairs of a signal are selected, and by what
+
+
+def _part(pairing: Pairing, signal: Signal, evidence: Evidence) -> Part:
+    part = pairing.of(signal)
+    return part, replace(evidence, needs_scores=evidence.needs_scores and part.needs_scores(True))
+
+
+def _of_its_signal(
+    prompt_id: str, source: str, completions: Sequence[CompletionRow], pairing: Pairing, parts: Mapping[str, Part]
+) -> Selection:
+    """The pairs of one prompt by its signal."""
+    if (signal := pairing.signal_of(prompt_id, source)) is None:
+        selection = Selection(prompt_id)
+        selection.reject(Reason.NO_MATCH, f"no signal gets prompts of the source {source}")
+        return selection
+    selection = select(prompt_id, completions, *parts[signal.name])
+    for row in selection.pairs:
+        row["signal"] = signal.name
+    return selection
+
+
 def select(prompt_id: str, completions: Sequence[CompletionRow], pairing: Pairing, evidence: Evidence) -> Selection:
     """The pairs of one prompt, or why there are none."""
     selection = Selection(prompt_id)
+    if prompt_id in evidence.screened:
+        selection.reject(Reason.SCREENED, evidence.screened[prompt_id])
+        return selection
     candidates, barred = candidates_of(completions, pairing, evidence)
     flags = {c.id: evidence.flags[c.id] for c in candidates if c.flagged}
     never_chosen = {name: (Reason.FLAGGED, f"{found}; not to be chosen") for name, found in flags.items()}
@@ -118,10 +148,10 @@ def _take(
         if chosen.flagged:
             selection.passed_over[Reason.FLAGGED] += 1
             continue
-        reason, alike = _unfit(chosen, rejected, pairing, evidence)
-        if reason:
-            selection.passed_over[reason] += 1
-            selection.reject(reason, f"as chosen against {rejected.id}", chosen.id)
+        misfit, alike = _unfit(chosen, rejected, pairing, evidence)
+        if misfit:
+            selection.passed_over[misfit.reason] += 1
+            selection.reject(misfit.reason, f"as chosen against {rejected.id}{misfit.detail}", chosen.id)
             continue
         selection.add(chosen, rejected, alike, strategy)
         taken += 1
@@ -129,21 +159,55 @@ def _take(
             return
 
 
-def _unfit(chosen: Candidate, rejected: Candidate, pairing: Pairing, evidence: Evidence) -> tuple[Reason | None, float]:
+@dataclass(frozen=True)
+class Misfit:
+    """Why two candidates make no pair. `detail` begins with a colon, where there is any."""
+
+    reason: Reason
+    detail: str = ""
+
+
+def _unfit(chosen: Candidate, rejected: Candidate, pairing: Pairing, evidence: Evidence) -> tuple[Misfit | None, float]:
     """Why two candidates make no pair, and how alike their texts are (NaN if another reason was found before)."""
     if normalised(chosen.row["text"]) == normalised(rejected.row["text"]):
-        return Reason.IDENTICAL, 1.0
-    margin = chosen.margin_over(rejected)
-    if evidence.needs_scores and margin is not None:
-        # A tie in the judges' own scores is a tie, even if length control makes a difference.
-        if min(abs(margin) - _rounding(chosen, rejected, pairing), abs(chosen.score - rejected.score)) <= EPSILON:  # type: ignore[operator]
-            return Reason.TIE, math.nan
-        if margin < max(pairing.min_margin - EPSILON, 0):
-            return Reason.MARGIN, math.nan
-    if evidence.needs_scores and pairing.conflicts == "drop" and in_conflict(chosen.scores, rejected.scores):
-        return Reason.CONFLICT, math.nan
+        return Misfit(Reason.IDENTICAL), 1.0
+    if evidence.needs_scores and (misfit := _unscored(chosen, rejected, pairing, evidence)):
+        return misfit, math.nan
+    if against := dissent([evidence.raters[name] for name in pairing.agree], chosen.id, rejected.id):
+        return Misfit(Reason.DISAGREE, f": {against}"), math.nan
+    if misfit := _unequal(chosen, rejected, pairing, evidence):
+        return misfit, math.nan
     alike = evidence.similarity(chosen.row["text"], rejected.row["text"])
-    return (Reason.SIMILAR if alike > pairing.max_similarity else None), alike
+    return (Misfit(Reason.SIMILAR) if alike > pairing.max_similarity else None), alike
+
+
+def _unequal(chosen: Candidate, rejected: Candidate, pairing: Pairing, evidence: Evidence) -> Misfit | None:
+    """Why two candidates make no pair by their lengths."""
+    if (gap := pairing.length_gap) is None:
+        return None
+    lengths = [evidence.length(gap, one.row["text"]) for one in (chosen, rejected)]
+    if abs(lengths[0] - lengths[1]) <= gap.most:
+        return None
+    unit = "tokens" if gap.tokenizer else "characters"
+    return Misfit(Reason.LENGTHS, f": {lengths[0]} and {lengths[1]} {unit}, more than {gap.most} apart")
+
+
+def _unscored(chosen: Candidate, rejected: Candidate, pairing: Pairing, evidence: Evidence) -> Misfit | None:
+    """Why two candidates make no pair by their scores."""
+    margin = chosen.margin_over(rejected)
+    if margin is not None:
+        # A tie in the judges' own scores is a tie, even if length control makes a difference.
+        difference = abs(chosen.score - rejected.score)  # type: ignore[operator]
+        if min(abs(margin) - _rounding(chosen, rejected, pairing), difference) <= EPSILON:
+            return Misfit(Reason.TIE)
+        least = evidence.min_difference if pairing.min_difference is None else pairing.min_difference
+        if difference < least - EPSILON:
+            return Misfit(Reason.TIE, f": scores differ by {difference:.2g}, less than {least:g}")
+        if margin < max(pairing.min_margin - EPSILON, 0):
+            return Misfit(Reason.MARGIN)
+    if pairing.conflicts == "drop" and in_conflict(chosen.scores, rejected.scores):
+        return Misfit(Reason.CONFLICT)
+    return None
 
 
 def _rounding(chosen: Candidate, rejected: Candidate, pairing: Pairing) -> float:

@@ -10,12 +10,17 @@ from typing import Any
 
 import pyarrow as pa
 
+from pairsmith.config.selecting import SIGNAL
 from pairsmith.generation.pool import with_system
 from pairsmith.ids import canonical_json
 from pairsmith.publishing.kept_columns import KEPT
 from pairsmith.storage.datafiles import EARLIER, PAIRS, RATINGS
 from pairsmith.storage.schemas import rows
 from pairsmith.storage.tables import ShardTables
+
+Reasons = dict[tuple[str, ...], str]  # two completions, judge and aspect -> why one is better than the other
+_OF_A_PAIR = tuple(PAIRS.names)
+_OF_A_RATING = tuple(field.name for field in RATINGS.value_type)
 
 
 def content_digest(found: Iterable[dict[str, Any]]) -> int:
@@ -31,7 +36,7 @@ def content_digest(found: Iterable[dict[str, Any]]) -> int:
 def to_table(found: list[dict[str, Any]]) -> pa.Table:
     """Rows as a shard's table: with the columns that sources keep as JSON, where a row has any.
 
-    `publish.write_data` gives the columns the names of published ones.
+    `data_files.write_data` gives the columns the names of published ones.
     """
     if not any(KEPT in row for row in found):
         return pa.Table.from_pylist(found, schema=PAIRS)
@@ -50,17 +55,35 @@ def published_rows(tables: ShardTables) -> list[dict[str, Any]]:
     texts = {row["completion_id"]: row["text"] for row in rows(tables.completions)}
     ratings: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows(tables.ratings):
-        ratings[row["completion_id"]].append({field.name: row[field.name] for field in RATINGS.value_type})
+        ratings[row["completion_id"]].append({name: row[name] for name in _OF_A_RATING})
+    reasons = _reasons(tables)
     published = []
     for pair in rows(tables.pairs):
         prompt = prompts[pair["prompt_id"]]
-        row = {name: pair.get(name) for name in PAIRS.names}
+        row = {name: pair.get(name) for name in _OF_A_PAIR}
         row["prompt"] = with_system(json.loads(prompt["messages"]), prompt["system_prompt"])
         row["source"] = prompt["source"]
-        if kept := json.loads(prompt["extras"] or "{}").get(KEPT):
+        kept = json.loads(prompt["extras"] or "{}").get(KEPT, {})
+        if kept := kept | ({SIGNAL: pair[SIGNAL]} if SIGNAL in pair else {}):
             row[KEPT] = kept
+        two = pair["chosen_id"], pair["rejected_id"]
         for side in ("chosen", "rejected"):
             row[side] = [{"role": "assistant", "content": texts[pair[f"{side}_id"]]}]
-            row[f"{side}_ratings"] = ratings[pair[f"{side}_id"]]
+            found = ratings[pair[f"{side}_id"]]
+            row[f"{side}_ratings"] = [_with_reason(one, two, reasons) for one in found] if reasons else found
         published.append(row)
     return published
+
+
+def _with_reason(rating: dict[str, Any], two: tuple[str, str], reasons: Reasons) -> dict[str, Any]:
+    """A rating with the reason that its judge gave where it compared these two completions."""
+    return rating | {"rationale": reasons.get((*two, rating["judge"], rating["aspect"]), rating["rationale"])}
+
+
+def _reasons(tables: ShardTables) -> Reasons:
+    """Two completions, judge and aspect -> why one is better than the other, in the first order that has a reason."""
+    found: Reasons = {}
+    for row in sorted(rows(tables.verdicts), key=lambda row: row["order"]):
+        if row["rationale"]:
+            found.setdefault((row["completion_id"], row["against"], row["judge"], row["aspect"]), row["rationale"])
+    return found

@@ -17,8 +17,9 @@ from itertools import chain, combinations
 from typing import Any
 
 from pairsmith.config import Rating
-from pairsmith.judging.rating import CRITIQUE
+from pairsmith.judging.asking import CRITIQUE
 from pairsmith.judging.scoring import log_length, moved
+from pairsmith.reporting import against_checks, head_to_head
 from pairsmith.reporting.markdown import Table
 from pairsmith.reporting.ratios import rounded_ratio
 from pairsmith.storage.row_types import CompletionRow, RatingRow, rows_as
@@ -64,7 +65,8 @@ class Trust:
                 if row["score"] is not None
             ]
 
-        for key, value in chain(_agreements(measured(alike)), _leanings(measured(judged))):
+        said = head_to_head.counted(rows_as(RatingRow, tables.verdicts))
+        for key, value in chain(_agreements(measured(alike)), _leanings(measured(judged)), said):
             self.sums[key] += value
         for chosen, rejected in zip(tables.pairs["chosen_id"], tables.pairs["rejected_id"], strict=True):
             more = texts[chosen]["length"] - texts[rejected]["length"]
@@ -124,9 +126,8 @@ class Trust:
         `null`: share of ratings without a score (not applicable included). `ties`: of all twos of texts of one prompt,
         the share with equal scores. `length`, `markdown`: correlation of score with the log of characters and with
         `markdown_marks`. `self-preference`: on texts of the judge's own family, the mean of its score minus the mean
-        score of judges of other families for the same text, in points; `leniency`: the same on texts of other families.
-        A judge prefers its own family where the first is above the second. Why: Panickssery et al. 2024, arXiv
-        2404.13076.
+        score of judges of other families for the same text, in points; `leniency`: the same on texts of other families,
+        below the first where a judge prefers its own. Why: Panickssery et al. 2024, arXiv 2404.13076.
         """
         return [
             {
@@ -150,6 +151,8 @@ class Trust:
             "Agreement of the judges": self.agreement_table(),
             "Bias of the judges": self.bias_table(),
             "Effect of a text's position": self.position_table(),
+            "Verdicts of the pairwise judges": head_to_head.table(self.sums),
+            "Judges against the checks": against_checks.table(self.sums),
         }
         return {title: table for title, table in titles.items() if table}
 
@@ -178,12 +181,12 @@ class Trust:
         """
         n, total, squares, within = (self.sums[name, aspect, group] for name in ("n", "sum", "squares", "within"))
         spread = n * squares - total**2
-        return round(1 - (n - 1) * within / spread, 3) if spread else None
+        return round(1 - (n - 1) * within / spread, 3) + 0.0 if spread else None
 
     def _correlation(self, what: str, judge: str) -> float | None:
         """Pearson's r of `what` and score, both minus their mean in the prompt, aspect and order: -1 to 1."""
         xx, yy, xy = (self.sums[what, judge, part] for part in ("xx", "yy", "xy"))
-        return round(xy / math.isqrt(xx * yy), 2) if xx * yy else None
+        return round(xy / math.isqrt(xx * yy), 2) + 0.0 if xx * yy else None
 
     def _mean(self, what: str, *names: str) -> float | None:
         return rounded_ratio(self.sums[what, *names], self.sums[f"{what} n", *names] * STEP)
@@ -197,7 +200,7 @@ def markdown_marks(text: str) -> int:
 
 def _on_one_scale(judged: Iterable[RatingRow], rating: Rating | None) -> list[RatingRow]:
     """The rows whose scores can be compared across judges, each on its aspect's scale."""
-    rewards = {judge.name: judge.scale for judge in rating.judges if judge.is_reward} if rating else {}
+    rewards = {judge.name: judge.scale for judge in rating.judges if judge.has_own_units} if rating else {}
     found: list[RatingRow] = []
     for row in judged:
         if row["judge"] not in rewards or rating is None:

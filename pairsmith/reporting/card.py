@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Sequence
 
 import yaml
 
 from pairsmith.about import __version__
 from pairsmith.config import Recipe
-from pairsmith.config.loading import models_in
+from pairsmith.config.loading import length_gaps_in, models_in
 from pairsmith.reporting.markdown import Table, markdown_table, markdown_text, public_name
-from pairsmith.reporting.page import WING, render_markdown
+from pairsmith.reporting.model_terms import with_terms
+from pairsmith.reporting.page import WING, Models, render_markdown
 from pairsmith.reporting.summary import Summary
+from pairsmith.reporting.verdict import Finding, in_short
 from pairsmith.text.templating import render
-
-Models = list[dict[str, Any]]  # a row per model of a run: role, name, model, revision
 
 _CONFIGS = {"default": "data", "kto": "kto", "reward": "reward"}  # what `load_dataset` and the Hub's viewer offer
 _EXPORTS = {
@@ -35,11 +35,13 @@ def render_card(
     models: Models,
     usage: Table | None = None,
     changed: str = "",
+    findings: Sequence[Finding] = (),
 ) -> str:
     """README.md with the YAML front matter that the Hub and `load_dataset` read.
 
     `where`: what `load_dataset` opens, or a URL of which `pairsmith export` makes a folder; empty for a folder of this
-    machine, whose path the card does not name. `usage`: from `usage_table`; `changed`: from `render_changelog`.
+    machine, whose path the card does not name. `usage`: from `usage_table`; `changed`: from `render_changelog`;
+    `findings`: the verdict.
     """
     exports = [text for name, text in _EXPORTS.items() if name in recipe.publishing.exports]
     written = recipe_yaml(recipe).strip()
@@ -57,11 +59,13 @@ def render_card(
             exports=", ".join(exports),
             kept=", ".join(recipe.prompts.kept),
             version=__version__,
-            models=markdown_table([row | {"model": public_name(row["model"])} for row in models]),
+            models=markdown_table([row | {"model": public_name(row["model"])} for row in with_terms(recipe, models)]),
             usage=markdown_table(usage) if usage else "",
             changed=changed,
+            verdict=[markdown_text(line) for line in in_short(findings)],
             scores=score_meaning(recipe),
             alike=similarity_meaning(recipe),
+            signals=", ".join(markdown_text(signal.name) for signal in recipe.pairing.signals),
             recipe_yaml=written,
             brought=_judges(recipe, given=True),
             asked=_judges(recipe, given=False),
@@ -113,15 +117,18 @@ def score_meaning(recipe: Recipe) -> str:
         "z-scored": "mean over judges by their weights of scores less the judge's mean for the prompt, in its standard "
         "deviations",
     }.get(recipe.rating.aggregation, f"{markdown_text(recipe.rating.aggregation)} of the judges' scores")
-    unscaled = any(judge.is_reward and judge.scale is None for judge in recipe.rating.judges)
+    unscaled = any(judge.is_unscaled for judge in recipe.rating.judges)
     scaled = ", in the reward model's own units" if unscaled else ", put on the scale 1 to 5"
     if recipe.rating.aggregation == "z-scored":
         scaled = ""
-    if recipe.pairing.strategy == "per-aspect":
-        return f"in the aspect that `strategy` names: {judges}{scaled}"
+    strategies = {part.strategy for _, part in recipe.pairing.parts}
+    by_aspect = f"in the aspect that `strategy` names: {judges}{scaled}"
+    if strategies == {"per-aspect"}:
+        return by_aspect
     which = {"prefer-overall": "the aspect overall", "prefer-aspects": "a weighted mean over aspects without overall"}
     aspects = which.get(recipe.pairing.conflicts, "a weighted mean over aspects")
-    return f"{aspects} (those not applicable left out); in each, the {judges}{scaled}"
+    also = f"; where `strategy` begins with per-aspect, {by_aspect}" if "per-aspect" in strategies else ""
+    return f"{aspects} (those not applicable left out); in each, the {judges}{scaled}{also}"
 
 
 def similarity_meaning(recipe: Recipe) -> str:
@@ -146,6 +153,7 @@ def recipe_yaml(recipe: Recipe) -> str:
     for place, key in [
         *((source, "path") for source in sources if "path" in source),
         *((spec, "model") for spec in specs if "model" in spec),
+        *((gap, "tokenizer") for gap in length_gaps_in(data)),
     ]:
         place[key] = public_name(place[key])
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)

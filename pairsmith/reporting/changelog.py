@@ -14,7 +14,7 @@ from pairsmith.config import Gates
 from pairsmith.errors import DataError
 from pairsmith.reporting.agreement import Trust
 from pairsmith.reporting.gates import measure
-from pairsmith.reporting.markdown import markdown_table
+from pairsmith.reporting.markdown import markdown_table, markdown_text
 from pairsmith.reporting.page import WING
 from pairsmith.reporting.prompt_changes import changes
 from pairsmith.reporting.ratios import ratio
@@ -90,7 +90,8 @@ def render_changelog(about: Mapping[str, Any], before: Mapping[str, Any] | None)
         for name, value in now.items()
     ]
     shown = markdown_table(table) if changed.against else ""
-    return render(WING, "changelog.md.jinja", changelog=changed, table=shown).strip()
+    reasons = [markdown_text(reason) for reason in about.get("reasons", ())]
+    return render(WING, "changelog.md.jinja", changelog=changed, table=shown, reasons=reasons).strip()
 
 
 def _more(then: float | None, now: float | None) -> float | None:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pairsmith.reporting.ratios import signed
+
 TICKS = 6  # labels that fit under a histogram on a phone
 _HEATS = 8  # shades of a share
 _MARGIN = 0.1  # width of the narrowest step of the histogram of margins
@@ -220,8 +222,13 @@ def number(value: Any) -> str:
     if isinstance(value, int) or abs(value) >= 1000:
         return f"{value:,.0f}"
     if abs(value) < 0.0001 and value != 0:
-        return f"{value:.6f}".rstrip("0").rstrip(".")
-    return f"{value:.2f}" if abs(value) >= 0.1 or value == 0 else f"{value:.2g}"
+        return signed(f"{value:.6f}").rstrip("0").rstrip(".")
+    return signed(f"{value:.2f}") if abs(value) >= 0.1 or value == 0 else f"{value:.2g}"
+
+
+def fixed(value: float | None) -> str:
+    """A score with two digits, also where they are zeros."""
+    return "–" if value is None or value != value else signed(f"{value:.2f}")
 
 
 def _of(histograms: Mapping[tuple[str, int], int], what: str) -> dict[int, int]:

@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from pairsmith.reporting.ratios import signed
+
 Table = list[dict[str, Any]]  # rows, each a dict from column heading to cell
 _MARKUP = re.compile(r"[\\`*_\[\]<>&|~!]")
 _BEGINNINGS = re.compile(r"^(\d*)([#+\-=>:.)])")  # of headings, lists, quotes, rules
@@ -32,6 +34,8 @@ def public_name(model: str) -> str:
 
 
 def _cell(value: Any) -> str:
+    if value is None or value != value:
+        return ""
     if isinstance(value, float) and 0 < abs(value) < 0.001:
-        return f"{value:.6f}".rstrip("0")
-    return str(value) if isinstance(value, int | float) else "" if value is None else markdown_text(value)
+        return signed(f"{value:.6f}").rstrip("0").rstrip(".")
+    return signed(str(value)) if isinstance(value, int | float) else markdown_text(value)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import math
+import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -15,17 +16,22 @@ from typing import Any, TypedDict
 
 import pandas as pd
 
+from pairsmith.config import Pairing
+from pairsmith.config.selecting import SIGNAL
 from pairsmith.ids import draw
+from pairsmith.judging.asking import REWARD
 from pairsmith.judging.guard import Flag
-from pairsmith.judging.rating import REWARD
 from pairsmith.reporting import charts
 from pairsmith.reporting.failures import counted
 from pairsmith.storage.schemas import Reason
 from pairsmith.storage.tables import ShardTables
 
 CUT = f"{Reason.TRUNCATED}: cut off at max_tokens"  # why a completion that was cut gave nothing
+DIGITS = re.compile("[0-9]+")
 EXAMPLES = 2  # that a report shows, for each kind of flag
-_STEPS = ("scores", "wins", "histograms", "flags")  # counters with tuples as keys, which JSON does not allow
+ANY = ""  # stands for all kinds of finding together
+PAIRS, SCREENED = "pairs", "screened"  # places of findings: pairs with one, and all pairs that were looked at
+_STEPS = ("scores", "wins", "histograms", "flags", "found")  # counters with tuples as keys, which JSON does not allow
 
 
 class FlaggedText(TypedDict):
@@ -65,12 +71,23 @@ class Summary:
     histograms: Counter[tuple[str, int]] = field(default_factory=Counter)
     flags: Counter[tuple[str, str]] = field(default_factory=Counter)  # the guard's kind; completions, chosen, rejected
     examples: list[FlaggedText] = field(default_factory=list)
+    found: Counter[tuple[str, str]] = field(default_factory=Counter)  # the screen's kind; place: see `summary_tables`
     slopes: dict[str, float] = field(default_factory=dict)  # from length control; of the whole data set
     failures: dict[str, dict[str, float]] = field(default_factory=dict)  # see `failures.Failures`
+    # signal -> `asked`: the prompts that its share comes to; `prompts` that it got; those `paired`; `pairs`
+    signals: dict[str, dict[str, float]] = field(default_factory=dict)
+    criteria: Counter[str] = field(default_factory=Counter)  # those that count (ANY), and why others do not
 
-    def add(self, tables: ShardTables, flags: Mapping[str, Sequence[Flag]] | None = None) -> None:
-        """Add a shard. `flags`: completion_id -> what the guard found in it."""
+    def add(
+        self,
+        tables: ShardTables,
+        flags: Mapping[str, Sequence[Flag]] | None = None,
+        pairing: Pairing | None = None,
+    ) -> None:
+        """Add a shard. `flags`: completion_id -> what the guard found in it; `pairing`: which signals there are."""
         completions, pairs = tables.completions, tables.pairs
+        if pairing and pairing.signals:
+            _count_signals(self.signals, tables, pairing)
         self._add_flags(tables, flags or {})
         sound = completions[completions["error"].isna()]
         self.loaded += len(tables.prompts)
@@ -89,6 +106,7 @@ class Summary:
             _tally(self.members, str(name), "failed", int(failed.sum()))
             _tally(self.members, str(name), "tokens", int(group["n_tokens"].sum()))
             self._add_failures(f"member {name}", group["error"].where(~group["completion_id"].isin(cut), CUT))
+        _count_criteria(self, tables.criteria)
         self._add_ratings(tables.ratings, dict(zip(completions["completion_id"], completions["member"], strict=True)))
 
     def _add_flags(self, tables: ShardTables, flags: Mapping[str, Sequence[Flag]]) -> None:
@@ -161,13 +179,40 @@ class Summary:
                 setattr(self, part.name, mine + its)
 
     def to_json(self) -> dict[str, Any]:
-        return vars(self) | {name: [[*key, n] for key, n in getattr(self, name).items()] for name in _STEPS}
+        steps = {name: [[*key, n] for key, n in getattr(self, name).items()] for name in _STEPS}
+        counts = vars(self) | steps
+        absent = {name for name in ("found", "signals", "criteria") if not getattr(self, name)}
+        return {name: value for name, value in counts.items() if name not in absent}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Summary:
         counted = {part.name: Counter(value[part.name]) for part in fields(cls) if part.name.endswith("_reasons")}
-        stepped = {name: Counter({tuple(key): count for *key, count in value[name]}) for name in _STEPS}
-        return cls(**value | counted | stepped)
+        stepped = {name: Counter({tuple(key): count for *key, count in value.get(name, ())}) for name in _STEPS}
+        return cls(**value | counted | stepped | {"criteria": Counter(value.get("criteria", {}))})
+
+
+def _count_criteria(summary: Summary, criteria: pd.DataFrame) -> None:
+    """Add a shard to `Summary.criteria`, and to its failures the prompts for which an author wrote nothing of use."""
+    errors = criteria.loc[criteria["item"] > 0, "error"].fillna(ANY)
+    summary.criteria.update(DIGITS.sub("n", error.partition(":")[0]) for error in errors)
+    first = criteria[(criteria["request"] != "") & (criteria["item"] <= 1)]
+    for who, group in first.groupby("author", sort=True):
+        failed = counted(group["error"].where(group["item"] == 0, None).to_list())
+        for cause, count in failed.items():
+            _tally(summary.failures, f"author {who}", cause, count)
+
+
+def _count_signals(counts: dict[str, dict[str, float]], tables: ShardTables, pairing: Pairing) -> None:
+    """Add a shard to `Summary.signals`."""
+    for name, source in zip(tables.prompts["prompt_id"], tables.prompts["source"], strict=True):
+        possible = pairing.signals_for(source)
+        for signal in possible:
+            _tally(counts, signal.name, "asked", signal.share / sum(one.share for one in possible))
+        if found := pairing.signal_of(name, source):
+            _tally(counts, found.name, "prompts", 1)
+    for of, group in tables.pairs.groupby(SIGNAL) if len(tables.pairs) else ():
+        _tally(counts, str(of), "paired", group["prompt_id"].nunique())
+        _tally(counts, str(of), "pairs", len(group))
 
 
 def _tally(table: dict[str, dict[str, float]], name: str, key: str, value: float) -> None:

@@ -6,16 +6,21 @@ Pure functions of a `Summary`, and the table of costs, which comes from the ledg
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pairsmith.config import Recipe
+from pairsmith.config.screening import FINDINGS
 from pairsmith.judging.guard import KINDS
 from pairsmith.pairing.candidates import TOTAL
 from pairsmith.reporting.markdown import Table, public_name
-from pairsmith.reporting.ratios import rounded_ratio
-from pairsmith.reporting.summary import Summary
+from pairsmith.reporting.ratios import rounded_ratio, signed
+from pairsmith.reporting.reason_words import called, reasons_text
+from pairsmith.reporting.summary import ANY, PAIRS, Summary
 
+# Where the screen finds something: fields of pairs, and prompts and answers that it dropped.
+FOUND_IN = ("prompt", "chosen", "rejected", "rationale", "kept column")
+DROPPED = ("dropped prompts", "dropped answers")
 _PAID = {"prompt tokens": "n_prompt_tokens", "completion tokens": "n_tokens", "cost": "cost"}
 
 
@@ -31,14 +36,9 @@ def funnel_table(summary: Summary) -> Table:
     """The funnel with the reasons why rows and prompts were rejected."""
     reasons = {"loaded": summary.load_reasons, "paired": summary.prompt_reasons}
     return [
-        {"stage": stage, "prompts": count, "left": reasons_text(reasons.get(stage, Counter()))}
+        {"stage": stage, "prompts": count, "left out": reasons_text(reasons.get(stage, {}))}
         for stage, count in funnel(summary)
     ]
-
-
-def reasons_text(reasons: Mapping[str, int]) -> str:
-    """Reasons with their counts, as text."""
-    return ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
 
 
 def member_table(summary: Summary) -> Table:
@@ -82,16 +82,49 @@ def guard_table(summary: Summary) -> Table:
     return [row for row in table if row["completions"]]
 
 
+def screen_table(summary: Summary) -> Table:
+    """Per kind of finding: pairs that hold it, in all and by field, and how many prompts and answers were dropped."""
+    places = [place for place in (PAIRS, *FOUND_IN, *DROPPED) if any(where == place for _, where in summary.found)]
+    table = [{"found": kind, **{place: summary.found[kind, place] for place in places}} for kind in FINDINGS]
+    return [row for row in table if any(row[place] for place in places)]
+
+
+def criteria_table(summary: Summary) -> Table:
+    """How many criteria count, and why others do not."""
+    counts = sorted(summary.criteria.items(), key=lambda item: (item[0] != ANY, -item[1], item[0]))
+    return [{"criteria": reason or "count", "items": count} for reason, count in counts]
+
+
 def slope_table(summary: Summary) -> Table:
     """What length control takes off: points for twice the characters, and for a unit of their logarithm."""
     return [
         {
             "score": name or "in all",
-            "points for twice the length": f"{slope * math.log(2):.4f}",
-            "slope": f"{slope:.4f}",
+            "points for twice the length": signed(f"{slope * math.log(2):.4f}"),
+            "slope": signed(f"{slope:.4f}"),
         }
         for name, slope in sorted(summary.slopes.items(), key=lambda item: (item[0] != TOTAL, item[0]))
     ]
+
+
+def signal_table(recipe: Recipe, summary: Summary) -> Table:
+    """Per signal: the share of the prompts asked for, the prompts it got, how many of them are paired, its pairs, and
+    their share of all pairs."""
+    table = []
+    for signal in recipe.pairing.signals:
+        counts = summary.signals.get(signal.name, {})
+        pairs = int(counts.get("pairs", 0))
+        table.append(
+            {
+                "signal": signal.name,
+                "asked": rounded_ratio(counts.get("asked", 0), summary.loaded),
+                "prompts": int(counts.get("prompts", 0)),
+                "paired": int(counts.get("paired", 0)),
+                "pairs": pairs,
+                "reached": rounded_ratio(pairs, summary.pairs),
+            }
+        )
+    return table
 
 
 def pair_table(summary: Summary) -> Table:
@@ -122,7 +155,12 @@ def usage_table(paid: Iterable[Mapping[str, Any]], models: Iterable[Mapping[str,
         counts = {name: row.get(key) for name, key in _PAID.items()}
         counts["cost"] = None if counts["cost"] is None else round(counts["cost"], 6)
         table.append(
-            {"asked by": asker or "not noted", "model": public_name(model), "calls": row.get("calls", 0), **counts}
+            {
+                "asked by": called(asker) if asker else "not noted",
+                "model": public_name(model),
+                "calls": row.get("calls", 0),
+                **counts,
+            }
         )
         table[-1] |= {"in the recipe": gone} if earlier else {}
     return table

@@ -9,10 +9,9 @@ is checked later, when rows of ratings are made, by the rules for a judge's repl
 from __future__ import annotations
 
 import json
-import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from decimal import Decimal
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
@@ -20,23 +19,20 @@ import pandas as pd
 from pairsmith.config import Given, Judge, Member, Rating, Written
 from pairsmith.errors import DataError
 from pairsmith.ids import canonical_json, short_id
-from pairsmith.judging.rating import may_be_na, scale
+from pairsmith.judging.asking import may_be_na, scale
+from pairsmith.judging.pairwise import GIVEN
 from pairsmith.judging.readout_values import read_given
 from pairsmith.judging.readouts import Read, Scale, Sheet
 from pairsmith.sources.chats import Turns, as_data, is_chat, is_transcript, last_answer
+from pairsmith.sources.given_votes import key_of, plain, united_votes, verdicts_of, with_verdicts, with_votes
 from pairsmith.sources.layout_readers import Answers
 from pairsmith.sources.row_fields import Refused, lookup
 from pairsmith.sources.whole_chats import repeats
+from pairsmith.storage.row_types import CompletionRow, RatingRow, rows_as, unrated
 from pairsmith.storage.schemas import Reason, frame, rows
 
 LONGEST_LABEL = 200  # characters
 _NONE, _NOTHING = Answers(), Turns(None, [])
-_VERDICTS = {
-    "a": (0,), "model_a": (0,), "response_a": (0,), "answer_a": (0,), "left": (0,), "first": (0,),
-    "b": (1,), "model_b": (1,), "response_b": (1,), "answer_b": (1,), "right": (1,), "second": (1,),
-    "tie": (0, 1), "draw": (0, 1), "both": (0, 1), "equal": (0, 1), "both good": (0, 1),
-    "tie (bothbad)": (), "both bad": (), "bothbad": (), "neither": (), "none": (),
-}  # fmt: skip
 _THUMBS = {
     True: True, "true": True, "up": True, "thumbs_up": True, "thumbs up": True, "thumbsup": True, "yes": True,
     "positive": True, "like": True, "liked": True, "👍": True,
@@ -58,7 +54,7 @@ def read_completions(
     """
     if given.columns:
         items = [_item(row, written, asked, label) for label, written in given.by_label.items()]
-        return united(_with_verdicts(_of_this_prompt(items), row, given))
+        return united(with_votes(list(with_verdicts(_of_this_prompt(items), row, given)), row, given))
     if given.of_layout:
         where = ", ".join(answers.columns) or "the chat"
         made = [_made(row, given, label, *_text(value, where, asked)) for label, value in answers.texts]
@@ -102,32 +98,49 @@ def completions_of(prompts: pd.DataFrame, member: Member) -> pd.DataFrame:
 def ratings_of(
     prompts: pd.DataFrame, completions: pd.DataFrame, rating: Rating, judge: Judge, member: Member
 ) -> pd.DataFrame:
-    """The ratings that came with given completions, as a table of ratings by `judge`. Unusable ones are null with the
-    reason.
+    """The ratings that came with given completions, as a table of ratings by `judge`; the votes, where it is pairwise.
+    Unusable ones are null with the reason.
 
-    A completion without a given rating gets a row, with null, only in aspects that no other judge rates.
+    A completion without a given rating gets a row, with null, only in aspects that no other judge rates: none that is
+    asked, and none that brings a rating of this completion.
     """
-    texts: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in rows(completions):
+    texts: dict[str, list[CompletionRow]] = defaultdict(list)
+    for row in rows_as(CompletionRow, completions):
         if row["error"] is None:
             texts[row["prompt_id"]].append(row)
-    aspects = rating.aspects_of(judge)
-    others = {aspect for other in rating.judges if other != judge for aspect in rating.aspects_of(other)}
-    brought = [item.get("ratings", {}) for prompt in rows(prompts) for item in carried(prompt)]
-    for aspect in aspects:
-        values = (one["value"] for found in brought for one in found.get(aspect, ()))
-        _no_thumbs(values, aspect, scale(aspect, rating.rubrics.get(aspect)))
-    made = []
-    for prompt in rows(prompts):
-        said = {_id(prompt["prompt_id"], item, member): item.get("ratings", {}) for item in carried(prompt)}
+    asked = {aspect for one in rating.judges if not one.is_given for aspect in rating.aspects_of(one)}
+    others = [one for one in rating.judges if one.is_given and one != judge]
+    all_prompts = rows(prompts)
+    for aspect in rating.aspects_of(judge):
+        if not judge.is_pairwise:
+            every = (_brought(judge, aspect, item) for row in all_prompts for item in carried(row))
+            _no_thumbs((one["value"] for said in every for one in said), aspect, _sheet(aspect, rating).scale)
+    made: list[RatingRow] = []
+    for prompt in all_prompts:
+        items = {_id(prompt["prompt_id"], item, member): item for item in carried(prompt)}
+        ids = {key_of(item): name for name, item in items.items() if "error" not in item}
         for row in texts[prompt["prompt_id"]]:
-            found = said.get(row["completion_id"], {})
-            made += [
-                _rating(row, judge, aspect, found.get(aspect, []), rating)
-                for aspect in aspects
-                if aspect in found or aspect not in others
-            ]
+            item = items.get(row["completion_id"], {})
+            for aspect in rating.aspects_of(judge):
+                said = _brought(judge, aspect, item)
+                if others:
+                    said = [one for one in said if one["value"] is not None]
+                brought = [_brought(one, aspect, item) for one in others if aspect in rating.aspects_of(one)]
+                elsewhere = aspect in asked or any(one["value"] is not None for found in brought for one in found)
+                if elsewhere and not said:
+                    continue
+                common = unrated(row, judge.name, aspect, GIVEN)
+                if judge.is_pairwise:
+                    made += verdicts_of(common, said, ids)
+                else:
+                    made.append({**common, **_rating(said, _sheet(aspect, rating))})  # type: ignore[typeddict-item]
     return frame("ratings", made)
+
+
+def _brought(judge: Judge, aspect: str, item: Item) -> list[dict[str, Any]]:
+    """What a completion came with for a given judge in an aspect: ratings, or votes for one that is pairwise."""
+    kind: dict[str, list[dict[str, Any]]] = item.get("votes" if judge.is_pairwise else "ratings", {})
+    return kind.get(judge.brings.get(aspect, aspect), [])
 
 
 def _item(row: Any, written: Written, asked: Turns, label: str | None = None) -> Item:
@@ -144,7 +157,7 @@ def _item(row: Any, written: Written, asked: Turns, label: str | None = None) ->
 
 def _made(fields: Mapping[str, Any], written: Written, label: str | None, text: str, error: str | None) -> Item:
     """A completion of this text, or with this error, whose other fields stand where `written` says."""
-    if label is None and isinstance(written, Given) and written.member:
+    if written.member and (label is None or not isinstance(written, Given)):
         label, wrong = _label(lookup(fields, written.member), written.member)
         error = error or wrong
     model, _ = _label(lookup(fields, written.model), written.model) if written.model else (None, None)
@@ -174,32 +187,6 @@ def _text(value: Any, where: str, asked: Turns) -> tuple[str, str | None]:
     return (value, None) if value.strip() else ("", str(Reason.EMPTY))
 
 
-def _with_verdicts(items: Sequence[Item], row: Mapping[str, Any], given: Given) -> Iterator[Item]:
-    """Two completions with a rating each, true or false, for what the row says of which one is better.
-
-    A verdict that names neither stays as text in which no rating can be read.
-    """
-    said = {aspect: lookup(row, place) for aspect, place in given.verdicts.items()}
-    for place, item in enumerate(items):
-        found = {aspect: [{"value": _plain(_is_better(value, place, given))}] for aspect, value in said.items()}
-        rated = {} if "error" in item else item.get("ratings", {}) | found
-        yield item | ({"ratings": rated} if rated else {})
-
-
-def _is_better(verdict: Any, place: int, given: Given) -> Any:
-    """Whether a verdict is for the completion at `place`: that alone, both (a tie), none; else the verdict as text."""
-    word = verdict.strip().lower() if isinstance(verdict, str) else None
-    if isinstance(verdict, int | float) and not isinstance(verdict, bool):
-        word = f"{verdict:g}"  # it can be a label alone
-    winners = _VERDICTS.get(word or "")
-    for number, label in enumerate(given.columns):
-        if word == label.lower():
-            winners = (number,)
-    if winners is not None:
-        return place in winners
-    return None if verdict is None else f"verdict: {verdict}"
-
-
 def _label(value: Any, where: str | None) -> tuple[str | None, str | None]:
     """A completion's label, and what is wrong with it, if anything. A whole number is a label too."""
     if isinstance(value, int) and not isinstance(value, bool):
@@ -217,7 +204,7 @@ def _said(fields: Mapping[str, Any], written: Written, aspect: str) -> dict[str,
     rationale = lookup(fields, written.rationales[aspect]) if aspect in written.rationales else None
     if rationale is not None and not isinstance(rationale, str):
         rationale = json.dumps(rationale, ensure_ascii=False, default=str)
-    value = _plain(lookup(fields, written.rated[aspect]))
+    value = plain(lookup(fields, written.rated[aspect]))
     found = {"value": _as_thumb(value) if aspect in written.thumbs else value}
     found |= {"rationale": rationale} if rationale and rationale.strip() else {}
     return found | ({"fractions": True} if aspect in written.scores else {})
@@ -237,16 +224,6 @@ def _as_number(value: Any) -> float | None:
         return None
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Decimal):
-        value = float(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return None if math.isnan(value) else str(value)
-    if isinstance(value, list | tuple | Mapping):
-        return {} if isinstance(value, Mapping) else []  # no rating, whatever it contains
-    return value if value is None or isinstance(value, str | int | float) else str(value)
-
-
 def _merged(group: Sequence[Item]) -> Item:
     """One completion from several with the same label and text."""
     ratings: dict[str, dict[str, Any]] = defaultdict(dict)
@@ -255,8 +232,9 @@ def _merged(group: Sequence[Item]) -> Item:
             ratings[aspect].update({canonical_json(one): one for one in said})
     combined = {aspect: [one for _, one in sorted(said.items())] for aspect, said in sorted(ratings.items())}
     models = sorted({item["model"] for item in group if "model" in item})
-    merged = {name: value for name, value in group[0].items() if name not in ("model", "ratings")}
-    return merged | ({"model": models[0]} if models else {}) | ({"ratings": combined} if combined else {})
+    merged = {name: value for name, value in group[0].items() if name not in ("model", "ratings", "votes")}
+    found = {"model": models[0] if models else None, "ratings": combined, "votes": united_votes(group)}
+    return merged | {name: value for name, value in found.items() if value}
 
 
 def carried(prompt: Mapping[str, Any]) -> list[Item]:
@@ -289,25 +267,15 @@ def _completions(prompt: Mapping[str, Any], member: Member) -> Iterable[dict[str
         samples[label] += 1
 
 
-def _rating(
-    row: Mapping[str, Any], judge: Judge, aspect: str, said: Sequence[dict[str, Any]], rating: Rating
-) -> dict[str, Any]:
+def _sheet(aspect: str, rating: Rating) -> Sheet:
     rubric = rating.rubrics.get(aspect)
-    found = _read(said, Sheet((), scale(aspect, rubric), may_be_na(aspect, rubric)))
-    return {
-        "completion_id": row["completion_id"],
-        "prompt_id": row["prompt_id"],
-        "judge": judge.name,
-        "aspect": aspect,
-        "protocol": "given",
-        "order": 0,
-        "rating": found.rating,
-        "score": found.score,
-        "rationale": found.rationale,
-        "reply": canonical_json([one["value"] for one in said]) if said else "",
-        "request": "",
-        "error": found.error,
-    }
+    return Sheet((), scale(aspect, rubric), may_be_na(aspect, rubric))
+
+
+def _rating(said: Sequence[dict[str, Any]], sheet: Sheet) -> dict[str, Any]:
+    """The columns of a row that ratings decide."""
+    reply = canonical_json([one["value"] for one in said]) if said else ""
+    return {**asdict(_read(said, sheet)), "reply": reply}
 
 
 def _read(said: Sequence[dict[str, Any]], sheet: Sheet) -> Read:

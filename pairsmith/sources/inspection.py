@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from pairsmith.config import Prompts, Source
+from pairsmith.config.complaints import in_lines, mistakes
 from pairsmith.errors import ConfigError, DataError
 from pairsmith.sources.http import fetched
 from pairsmith.sources.layout_readers import Asked, is_filled
@@ -60,10 +61,11 @@ def inspect(path: str, layout: str = "auto", rows: int = 10_000) -> Inspection:
 
     Raises ConfigError for a path or layout that cannot be, DataError for what cannot be read.
     """
+    asked = {"sources": [{"path": path, "layout": layout}]}
     try:
-        config = Prompts.model_validate({"sources": [{"path": path, "layout": layout}]})
+        config = Prompts.model_validate(asked)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {error.errors()[0]['msg']}") from None
+        raise ConfigError(f"{path}:\n{in_lines(mistakes(error, asked, Prompts), {})}") from None
     (source,) = config.sources
     found, unread, seen = Inspection(), Unread(), dict[str, str]()
     with fetched(config) as bodies:

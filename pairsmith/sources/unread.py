@@ -185,9 +185,10 @@ def places_of(given: Given) -> Iterator[str]:
         yield given.items
         return
     for written in (given, *given.by_label.values()):
-        places = (written.text, written.model, *written.rated.values(), *written.rationales.values())
+        places = (written.text, written.member, written.model, *written.rated.values(), *written.rationales.values())
         yield from (place for place in places if place)
-    yield from (place for place in (given.member, *given.verdicts.values()) if place)
+    named = (*given.verdicts.values(), *given.votes.values(), given.voter)
+    yield from (place for place in named if place)
 
 
 def columns_in(place: str) -> Iterator[str]:

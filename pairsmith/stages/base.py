@@ -6,7 +6,8 @@ only for those rows: the ledger has the others.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,8 +15,10 @@ import pandas as pd
 
 from pairsmith.config import Config, Recipe
 from pairsmith.config.plugins import code_hashes
+from pairsmith.errors import ConfigError
 from pairsmith.generation import evolution
 from pairsmith.generation.pool import STAGE as GENERATE
+from pairsmith.judging.criteria import STAGE as CRITERIA
 from pairsmith.judging.rating import STAGE as RATE
 from pairsmith.ledger.pruning import table_of
 from pairsmith.llms.recorded import Recorded
@@ -23,22 +26,27 @@ from pairsmith.pairing.select import STAGE as PAIR
 from pairsmith.pairing.survey import STAGE as SURVEY
 from pairsmith.progress import Progress, Tell, undone
 from pairsmith.protocol import Awaited, Identity
+from pairsmith.reporting.reason_words import called
 from pairsmith.session import Session
+from pairsmith.stages.reached import unreached
 from pairsmith.storage.schemas import Reason
 from pairsmith.storage.store import RecentTables, Store, TableRef
 
-STAGES = (GENERATE, evolution.STAGE, RATE, PAIR)
+STAGES = (GENERATE, evolution.STAGE, CRITERIA, RATE, PAIR)
 ASKS_NOTHING = (SURVEY, PAIR)
 INCOMPLETE = "incomplete"  # prefix of the fingerprint of a table with rows to ask for again
 # Fields of a model that do not change its answers, or that its identity holds already.
-_ELSEWHERE = {"local", "endpoint", "price", "weight", "scale", "family", "backend", "model", "revision", "identity"}
+_ELSEWHERE = {"local", "endpoint", "price", "weight", "scale", "family", "backend", "model", "revision", "identity",
+              "license", "terms"}  # fmt: skip
+_LATER = {"comparisons", "brings"}  # fields that an earlier pairsmith had not: at their default they change nothing
 
 
 @dataclass(frozen=True)
 class StageResult:
     """What a stage did for a shard; `who`: the member, evolver or judge.
 
-    `calls`, tokens and `cost` count only what models were asked, not the replies that the ledger had. `failed`: rows
+    `calls`, tokens and `cost` count only what models were asked, not the replies that the ledger had; `retries`: how
+    often a request was sent again after a failure that passes. `failed`: rows
     that the next run asks for again; `refused`: how many of them an endpoint will refuse as long as nothing changes.
     """
 
@@ -50,9 +58,17 @@ class StageResult:
     prompt_tokens: int = 0
     tokens: int = 0
     cost: float = 0.0
+    retries: int = 0
     failed: int = 0
     refused: int = 0
+    unreached: str = ""  # why nobody answered, where nobody at the endpoint ever did
     awaited: bool = False  # its requests are in batches, and it is to be done again when those are answered
+
+
+def answers_where(completions: pd.DataFrame, prompts: pd.DataFrame, test: Callable[[str, str], bool]) -> pd.DataFrame:
+    """The completions of the prompts that pass a test of their id and source."""
+    names = [name for name, source in zip(prompts["prompt_id"], prompts["source"], strict=True) if test(name, source)]
+    return completions[completions["prompt_id"].isin(names)]
 
 
 def open_store(recipe: Recipe, session: Session | None = None) -> Store:
@@ -64,12 +80,15 @@ def open_store(recipe: Recipe, session: Session | None = None) -> Store:
 def stages_of(recipe: Recipe) -> list[str]:
     """The stages of a recipe, in their order."""
     absent = {evolution.STAGE: recipe.evolution is None, RATE: recipe.rating is None}
+    absent[CRITERIA] = recipe.criteria is None
     return [stage for stage in STAGES if not absent.get(stage)]
 
 
 def model_fields(config: Config, identity: Identity) -> list[Any]:
-    """Everything about a member, evolver or judge that can change an answer: part of a fingerprint."""
-    return [asdict(identity), config.model_dump(mode="json", exclude=_ELSEWHERE), *code_hashes(config)]
+    """Everything about a member, evolver, author or judge that can change an answer: part of a fingerprint."""
+    fields = type(config).model_fields
+    unused = {name for name in _LATER & {*fields} if getattr(config, name) == fields[name].default}
+    return [asdict(identity), config.model_dump(mode="json", exclude=_ELSEWHERE | unused), *code_hashes(config)]
 
 
 def asked_table(
@@ -103,10 +122,11 @@ def asked_table(
         tell(event)
 
     try:
-        data = make(tell_and_note)
+        with _named(called(llm.asker or who)):
+            data = make(tell_and_note)
     except Awaited:
         tell(undone(whole.stage, told))
-        asked = (llm.calls, llm.prompt_tokens, llm.tokens, llm.cost)
+        asked = (llm.calls, llm.prompt_tokens, llm.tokens, llm.cost, llm.retries)
         return StageResult(whole.stage, ref.shard, who, 0, *asked, awaited=True)
     llm.uses.note(table, fingerprint, llm.used)  # before the table is there: what it uses is never unknown
     failed, refused = (
@@ -114,8 +134,17 @@ def asked_table(
         for begins in (str(Reason.FAILED), f"{Reason.FAILED}: refused: ")
     )
     store.write(ref, data, f"{INCOMPLETE} {fingerprint}" if failed else fingerprint)
-    used = (llm.calls, llm.prompt_tokens, llm.tokens, llm.cost)
-    return StageResult(whole.stage, ref.shard, who, len(data), *used, failed, refused)
+    used = (llm.calls, llm.prompt_tokens, llm.tokens, llm.cost, llm.retries)
+    return StageResult(whole.stage, ref.shard, who, len(data), *used, failed, refused, unreached(data))
+
+
+@contextmanager
+def _named(asker: str) -> Iterator[None]:
+    """Let an error that stops the run begin with the member, evolver or judge that met it."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{asker}: {error}") from error
 
 
 def unasked_table(

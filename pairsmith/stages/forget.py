@@ -22,6 +22,7 @@ from pairsmith.sources.forgotten import Forgotten
 from pairsmith.storage.decisions import deciding, now, this_user
 from pairsmith.storage.fence import Fence
 from pairsmith.storage.formats import check_workspace
+from pairsmith.storage.previews import PREVIEW, preview_of, remove_preview
 from pairsmith.storage.pruning import remove_unnamed
 from pairsmith.storage.store import Store, TableRef
 from pairsmith.storage.versions import version_names
@@ -30,6 +31,8 @@ UNREACHED = (
     "copies that left this place: the Hub, exports, `cp`, what others downloaded",
     "back-ups, snapshots, earlier versions of objects and write-ahead archives of disk, bucket or database",
     "replies that the ledger could not take, in files of other machines until these run again",
+    "gold files, and files for other tools, made of what people labelled; journals of labels hold ids and notes",
+    "files of criteria, written by `pairsmith criteria` or by hand",
     "other ledgers, files of `ledger export`, and other data sets with the same prompts",
     "the source files themselves, and what the providers of models have kept",
 )
@@ -119,7 +122,10 @@ def forget(
                 before.add(found.prompts)
             for name in found.versions:
                 fence.check()
-                redact(store, searchable(store, name), is_meant, yes)
+                if name == PREVIEW:
+                    remove_preview(store)
+                else:
+                    redact(store, searchable(store, name), is_meant, yes)
             _take_out(store, ledger, found, fence)
             counts = {name: value for name, value in asdict(done).items() if name not in ("done", "unreached")}
             before.note({"at": now(), "by": by or this_user(), "chosen by": choice.kinds, **counts})
@@ -135,7 +141,10 @@ def _search(store: Store, ledger: Ledger, choice: Choice, before: Forgotten) -> 
     def is_meant(row: Row) -> bool:
         return row["prompt_id"] in prompts or row["prompt_id"] in before or choice.chooses(row)
 
-    pairs = {name: redact(store, searchable(store, name), is_meant, yes=False) for name in version_names(store)}
+    places = {name: searchable(store, name) for name in version_names(store)}
+    if preview := preview_of(store):
+        places[PREVIEW] = preview
+    pairs = {name: redact(store, version, is_meant, yes=False) for name, version in places.items()}
     hit = [shard for shard, found in shards.items() if found]
     return is_meant, _Found(prompts, hit, keys, {name: count for name, count in pairs.items() if count})
 
@@ -173,7 +182,7 @@ def texts_of(value: Any) -> Iterator[str]:
 def _found(store: Store, shard: str, choice: Choice) -> set[str]:
     """The ids of the prompts of a shard that are chosen: by their own row, or by one about them."""
     found = set()
-    for ref in _refs(store, shard, ("prompts", "completions", "ratings")):
+    for ref in _refs(store, shard, ("prompts", "completions", "criteria", "ratings")):
         try:
             rows = store.read_arrow(ref).to_pylist()
         except TableError as error:
@@ -184,7 +193,7 @@ def _found(store: Store, shard: str, choice: Choice) -> set[str]:
 
 def _keys(store: Store, shard: str, prompts: set[str]) -> Iterator[str]:
     """The ledger's keys of all replies about these prompts that a shard's tables use."""
-    for ref in _refs(store, shard, ("completions", "ratings")):
+    for ref in _refs(store, shard, ("completions", "criteria", "ratings")):
         for row in store.read_arrow(ref).select(["prompt_id", "request"]).to_pylist():
             if row["prompt_id"] in prompts and row["request"]:
                 yield row["request"]

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 
 from pairsmith.config import Recipe
 from pairsmith.generation import evolution, pool
-from pairsmith.judging import rating
+from pairsmith.judging import criteria, rating
+from pairsmith.judging.criteria_file import BY_HAND
 from pairsmith.ledger.ledger import open_ledger
 from pairsmith.ledger.pruning import place_of, table_of
 from pairsmith.pairing import select
@@ -14,10 +15,11 @@ from pairsmith.pairing.survey import STAGE as SURVEY
 from pairsmith.progress import Progress
 from pairsmith.session import Session
 from pairsmith.stages.base import INCOMPLETE, open_store, stages_of
+from pairsmith.stages.criteria import criteria_fingerprint, in_file
 from pairsmith.stages.evolve import evolution_fingerprint
 from pairsmith.stages.generate import generate_shard, generation_fingerprint
 from pairsmith.stages.plan import plan_fingerprint, shard_fingerprint
-from pairsmith.stages.rate import rating_fingerprint
+from pairsmith.stages.rate import criteria_for, rating_fingerprint
 from pairsmith.stages.records import is_sound, record_of, survey_of
 from pairsmith.storage.store import Store, TableRef
 from pairsmith.storage.tables import (
@@ -28,6 +30,7 @@ from pairsmith.storage.tables import (
     pool_ref,
     pool_refs,
     prompts_ref,
+    written_ref,
 )
 
 
@@ -50,11 +53,18 @@ def lacking(recipe: Recipe, shard: str, stage: str, session: Session) -> list[st
         fingerprint = evolution_fingerprint(recipe, recipe.evolution, source, store.load_all(pool_refs(recipe, shard)))
         found += _absent(store, evolution_ref(shard), fingerprint, recipe.evolution.evolver.name)
         session.tell(Progress(evolution.STAGE, len(source.data)))
+    if stage == select.STAGE and recipe.criteria and not found:
+        completions, named = store.load_all(completion_refs(recipe, shard)), in_file(recipe.criteria, session)
+        fingerprint = criteria_fingerprint(recipe, recipe.criteria, source, completions, named)
+        author = recipe.criteria.author
+        found += _absent(store, written_ref(shard), fingerprint, author.name if author else BY_HAND)
+        session.tell(Progress(criteria.STAGE, len(source.data)))
     if stage == select.STAGE and settings and not found:
         completions = store.load_all(completion_refs(recipe, shard))
         for judge in settings.judges:
             if not judge.is_given:
-                fingerprint = rating_fingerprint(recipe, settings, judge, source, completions)
+                written = criteria_for(recipe, store, shard, judge)
+                fingerprint = rating_fingerprint(recipe, settings, judge, source, completions, written)
                 found += _absent(store, judge_ref(shard, judge.name), fingerprint, judge.name)
                 session.tell(Progress(rating.STAGE, len(source.data) / len(settings.raters)))
     return found
@@ -75,6 +85,7 @@ def uses_of(recipe: Recipe, store: Store, shards: Iterable[str]) -> set[tuple[st
     """Shard and part, as `ledger.uses` has them, of all tables of some shards for which models are asked."""
     refs = [pool_ref("", member.name) for member in recipe.pool.asked]
     refs += [evolution_ref("")] if recipe.evolution else []
+    refs += [written_ref("")] if recipe.criteria and recipe.criteria.author else []
     refs += [judge_ref("", judge.name) for judge in recipe.rating.judges if not judge.is_given] if recipe.rating else []
     refs += [pairs_ref("")] if recipe.pairing.similarity else []
     return {(shard, table_of(store, recipe.name, ref).part) for shard in shards for ref in refs}

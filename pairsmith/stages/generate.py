@@ -11,6 +11,7 @@ from pairsmith.progress import Progress
 from pairsmith.session import Session
 from pairsmith.sources import given_completions
 from pairsmith.stages.base import StageResult, asked_table, model_fields, open_store, unasked_table
+from pairsmith.stages.reached import stop_if_nobody_is_there
 from pairsmith.stages.wiring import recorded_model
 from pairsmith.storage.revisions import revisions_to
 from pairsmith.storage.store import Stored
@@ -34,7 +35,7 @@ def generate_shard(recipe: Recipe, shard: str, member_name: str, session: Sessio
             lambda: given_completions.completions_of(source.data, member),
         )
     llm = recorded_model(recipe, member, session)
-    return asked_table(
+    result = asked_table(
         store,
         ref,
         expected,
@@ -42,12 +43,17 @@ def generate_shard(recipe: Recipe, shard: str, member_name: str, session: Sessio
         llm,
         share,
         session.tell,
-        lambda tell: generate(source.data, recipe.pool, member, llm, tell),
+        lambda tell: generate(source.data, recipe.pool, member, llm, tell, recipe.pairing),
     )
+    others = [other.name for other in recipe.pool.members]
+    stop_if_nobody_is_there(recipe, store, pool.STAGE, member.name, result.unreached, others, session)
+    return result
 
 
 def generation_fingerprint(recipe: Recipe, member: Member, source: Stored) -> str:
     """The fingerprint of a member's completions for the prompts of a shard."""
     members, steps = recipe.pool, revisions_to(recipe, pool.STAGE)
-    drawn_from = [members.draw, members.seed, [other.name for other in members.asked]] if members.draw else None
-    return fingerprint(steps, source.digest, model_fields(member, identity_of(member)), drawn_from)
+    is_drawn = members.draw and member.name not in members.always
+    drawn_from = [members.draw, members.seed, [other.name for other in members.drawable]] if is_drawn else None
+    fields = model_fields(member, identity_of(member))
+    return fingerprint(steps, source.digest, fields, drawn_from, *recipe.pairing.draws)

@@ -7,11 +7,11 @@ from typing import Any
 from pairsmith.config import Recipe
 from pairsmith.errors import DamagedFile
 from pairsmith.ledger.ledger import open_ledger
-from pairsmith.ledger.pruning import place_of
+from pairsmith.ledger.pruning import asked_for, place_of
 from pairsmith.pairing import survey_merge
 from pairsmith.publishing import hub
 from pairsmith.publishing.kept_columns import Kinds, united
-from pairsmith.publishing.publish import Findings, Published, publish
+from pairsmith.publishing.publish import Findings, Published, publish, publish_preview, version_digest
 from pairsmith.reporting import gates
 from pairsmith.reporting.agreement import Trust
 from pairsmith.reporting.summary import Summary
@@ -25,25 +25,48 @@ from pairsmith.stages.wiring import models_of
 from pairsmith.storage.fence import Fence, fence_key
 from pairsmith.storage.store import Store
 from pairsmith.storage.tables import LOAD_REJECTIONS, record_name
+from pairsmith.storage.versions import latest_version
 
 
-def publish_run(recipe: Recipe, loaded: Loaded, session: Session) -> tuple[Published, Summary]:
-    """Add up the records of the shards, check that no prompt was lost, and publish the next version."""
+def publish_run(
+    recipe: Recipe, loaded: Loaded, session: Session, as_preview: bool = False
+) -> tuple[Published, Summary]:
+    """Add up the records of the shards, check that no prompt was lost, and publish the next version, or the preview.
+
+    A preview need not pass the gates, and says nothing of which replies the rest of the data set uses.
+    """
     store, ledger = open_store(recipe, session), open_ledger(recipe.ledger_url, session)
-    ledger.uses.ended(place_of(store), recipe.name, uses_of(recipe, store, loaded.shards))
+    uses = uses_of(recipe, store, loaded.shards) | (asked_for(store) if as_preview else set())
+    ledger.uses.ended(place_of(store), recipe.name, uses, is_whole=not as_preview)
     summary, trust, content, kinds = _added_up(recipe, store, loaded)
-    gates.check_gates(recipe.gates, summary, trust)
+    if not as_preview:
+        gates.check_gates(recipe.gates, summary, trust)
     models = models_of(recipe)
     usage = usage_table(ledger.spending.paid(recipe.name), models)
     fence = session.find(fence_key(store.root)) or Fence(store.root)
     findings = Findings(summary, trust, models, usage, kinds)
-    return publish(recipe, store, loaded.shards, content, findings, fence), summary
+    made = (publish_preview if as_preview else publish)(recipe, store, loaded.shards, content, findings, fence)
+    return made, summary
 
 
 def gate_table(recipe: Recipe, loaded: Loaded, session: Session) -> list[dict[str, Any]]:
     """All gates with their bounds and measured values, including gates for which the recipe sets no bound."""
     summary, trust, *_ = _added_up(recipe, open_store(recipe, session), loaded)
-    return gates.gates_table(recipe.gates, summary, trust)
+    calibration = recipe.rating.calibrated if recipe.rating else None
+    return gates.gates_table(recipe.gates, summary, trust, calibration)
+
+
+def counts_of(recipe: Recipe, loaded: Loaded, session: Session) -> Summary:
+    """What became of all prompts, from the records of the shards."""
+    return _added_up(recipe, open_store(recipe, session), loaded)[0]
+
+
+def is_released(recipe: Recipe, loaded: Loaded, session: Session) -> bool:
+    """Whether `latest` leads to a version with the pairs of these shards, in the form that the recipe asks for."""
+    store = open_store(recipe, session)
+    content = _added_up(recipe, store, loaded)[2]
+    latest = latest_version(store)
+    return latest is not None and latest.digest == version_digest(content, recipe.publishing)
 
 
 def _added_up(recipe: Recipe, store: Store, loaded: Loaded) -> tuple[Summary, Trust, int, Kinds]:

@@ -11,7 +11,7 @@ from pairsmith.config import Recipe
 from pairsmith.stages import base, plan
 from pairsmith.storage import schemas
 from pairsmith.storage.store import Store
-from pairsmith.storage.tables import completion_refs, rating_refs, record_name, survey_name
+from pairsmith.storage.tables import completion_refs, criteria_refs, rating_refs, record_name, survey_name, written_ref
 
 
 def record_of(store: Store, shard: str) -> dict[str, Any] | None:
@@ -38,15 +38,16 @@ def file_digests(store: Store, names: Iterable[str]) -> dict[str, str]:
 
 def mark_of(recipe: Recipe, store: Store, shard: str, step: str) -> str:
     """The fingerprint for what `step` records of a shard; `INCOMPLETE`, which never matches, where a table is that."""
-    refs = (*completion_refs(recipe, shard), *rating_refs(recipe, shard))
+    refs = (*completion_refs(recipe, shard), *criteria_refs(recipe, shard), *rating_refs(recipe, shard))
     complete = not any(store.load(ref).fingerprint.startswith(base.INCOMPLETE) for ref in refs)
     return plan.shard_fingerprint(shard, plan.plan_fingerprint(recipe, step)) if complete else base.INCOMPLETE
 
 
-def judged_tables(recipe: Recipe, store: Store, shard: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The completions and ratings of a shard."""
+def judged_tables(recipe: Recipe, store: Store, shard: str) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """The completions, ratings and criteria of a shard, as they were made."""
     ratings = store.load_all(rating_refs(recipe, shard)).data if recipe.rating else schemas.frame("ratings", [])
-    return store.load_all(completion_refs(recipe, shard)).data, ratings
+    written = store.load(written_ref(shard)).data if recipe.criteria else schemas.frame("criteria", [])
+    return store.load_all(completion_refs(recipe, shard)).data, ratings, written
 
 
 def _read(store: Store, name: str, keys: set[str]) -> dict[str, Any] | None:

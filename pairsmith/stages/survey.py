@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pairsmith.config import Recipe
+from pairsmith.judging.criteria_sifting import sifted
 from pairsmith.pairing import survey, survey_merge
 from pairsmith.pairing.select import STAGE as PAIR
 from pairsmith.progress import Progress
@@ -18,7 +19,8 @@ from pairsmith.storage.tables import rated_refs, survey_name
 def survey_shard(recipe: Recipe, shard: str, session: Session) -> StageResult:
     """Record what a rated shard contributes to the survey of the whole data set. Never calls a model."""
     store = open_store(recipe, session)
-    completions, ratings = judged_tables(recipe, store, shard)
+    completions, readings, written = judged_tables(recipe, store, shard)
+    ratings, _ = sifted(readings, written, recipe.criteria)
     record = {
         "mark": mark_of(recipe, store, shard, survey.STAGE),
         "files": file_digests(store, (ref.path for ref in rated_refs(recipe, shard))),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pairsmith.config import Budget, Evolver, Judge, Member, ModelSpec, Recipe
+from pairsmith.config import Author, Budget, Evolver, Judge, Member, ModelSpec, Recipe
 from pairsmith.ledger.ledger import open_ledger
 from pairsmith.llms.budget import Budgeted
 from pairsmith.llms.earlier import earlier_identities
@@ -11,15 +11,13 @@ from pairsmith.llms.endpoint.hosts import host_of
 from pairsmith.llms.local.encoder import SentenceEncoder, encoder_identity
 from pairsmith.llms.purse import purse_of
 from pairsmith.llms.recorded import Recorded
-from pairsmith.llms.registry import identity_of, open_llm
+from pairsmith.llms.registry import identity_of, open_llm, role_of
 from pairsmith.protocol import LLM
-from pairsmith.reporting import card
+from pairsmith.reporting.page import Models
 from pairsmith.session import Session
 
-_ROLES = {Member: "member", Evolver: "evolver", Judge: "judge"}
 
-
-def recorded_model(recipe: Recipe, spec: Member | Evolver | Judge, session: Session) -> Recorded:
+def recorded_model(recipe: Recipe, spec: Member | Evolver | Author | Judge, session: Session) -> Recorded:
     """A model of a recipe, kept within its budget, its replies recorded in the ledger."""
     ledger, budget = open_ledger(recipe.ledger_url, session), recipe.budget
     purse = purse_of(recipe.ledger_url, recipe.name, budget, session) if budget != Budget() else None
@@ -49,7 +47,7 @@ def recorded_encoder(recipe: Recipe, session: Session) -> Recorded:
     return Recorded(encoder, ledger, recipe.name, asker="encoder similarity", earlier=earlier)
 
 
-def models_of(recipe: Recipe) -> card.Models:
+def models_of(recipe: Recipe) -> Models:
     """Every model of a recipe, with the revision that its ids and ledger keys contain."""
     models = [
         {"role": role_of(spec), "name": spec.name, "model": spec.model, "revision": identity_of(spec).revision}
@@ -59,8 +57,3 @@ def models_of(recipe: Recipe) -> card.Models:
         found = encoder_identity(recipe.pairing.similarity)
         models.append({"role": "encoder", "name": "similarity", "model": found.model, "revision": found.revision})
     return models
-
-
-def role_of(spec: ModelSpec) -> str:
-    """The role of a model in a recipe: member, evolver or judge."""
-    return _ROLES[type(spec)]

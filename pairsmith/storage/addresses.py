@@ -7,6 +7,7 @@ import re
 
 from pairsmith.errors import DataError
 from pairsmith.storage.formats import check_workspace
+from pairsmith.storage.previews import PREVIEW, preview_of
 from pairsmith.storage.store import Store
 from pairsmith.storage.versions import LATEST, Version, history, version_at, version_names
 
@@ -16,6 +17,8 @@ def store_at(folder: str) -> Store:
     store = Store(folder)
     check_workspace(store)
     if not version_names(store):
+        if preview_of(store):
+            raise DataError(f"{folder}: no version yet, only a preview, in {store.url(PREVIEW)}")
         raise DataError(f"{folder}: no version of a dataset there; name the folder that has `versions` in it")
     return store
 
@@ -36,11 +39,13 @@ def named_version(store: Store, name: str) -> Version:
 
 
 def addressed(place: str) -> tuple[Store, Version]:
-    """The version at an address: a version's, that of `latest`, or a data set's, which means its `latest`."""
+    """The version at an address: a version's, the preview's, that of `latest`, or a data set's: its `latest`."""
     place = place.rstrip("/") if "://" in place else os.path.abspath(place)
     root, _, name = place.rpartition("/")
     if re.fullmatch(r"v\d+", name) and root.endswith("/versions"):
         root = root.removesuffix("/versions")
+    elif name == PREVIEW and (preview := preview_of(Store(root))):
+        return Store(root), preview
     elif name != LATEST:
         root, name = place, LATEST
     store = store_at(root)

@@ -6,9 +6,11 @@ A column that had another name in earlier versions is read under either name, an
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +128,31 @@ def first_pairs(files: Sequence[File], many: int) -> list[dict[str, Any]]:
                 if len(found) >= many:
                     return found[:many]
     return found
+
+
+def clearest_pair(files: Sequence[File]) -> dict[str, Any] | None:
+    """The pair with the largest margin, the first of several such, with all columns; the first of all where none has a
+    margin, None where there is no pair. Raises DataError where a file is damaged or foreign."""
+    best, largest, start = 0, -math.inf, 0
+    for (margins,) in column_batches(files, [MARGIN]):
+        for place, margin in enumerate(margins.to_pylist()):
+            if margin is not None and margin > largest:
+                best, largest = start + place, margin
+        start += len(margins)
+    return next(islice(_rows_from(files, best), 1), None)
+
+
+def _rows_from(files: Sequence[File], start: int) -> Iterator[dict[str, Any]]:
+    """The rows from a number on over all files, with all columns; groups of rows before it are not read."""
+    for file in files:
+        with _opened(file) as parquet:
+            for group in range(parquet.num_row_groups):
+                here = parquet.metadata.row_group(group).num_rows
+                if start < here:
+                    batches = parquet.iter_batches(batch_size=BATCH, row_groups=[group])
+                    rows = (row for batch in batches for row in batch.to_pylist())
+                    yield from map(as_published, islice(rows, start, None))
+                start = max(0, start - here)
 
 
 def count(files: Sequence[File]) -> int:

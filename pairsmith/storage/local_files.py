@@ -9,7 +9,6 @@ import hashlib
 import os
 import shutil
 import tempfile
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,7 @@ from stat import S_ISREG
 from typing import IO, cast
 
 from pairsmith.errors import ConfigError
-from pairsmith.storage.disk import file_digest, naming, sync_folder, write_synced
+from pairsmith.storage.disk import file_digest, naming, replace_file, sync_folder, unwritable
 from pairsmith.storage.files import FileState
 from pairsmith.storage.local_swaps import compare_and_swap, put_if_absent
 from pairsmith.storage.locks import hold_folder
@@ -89,14 +88,7 @@ class LocalFiles:
         target = self.local_path(name)
         with naming(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self._scratch() / uuid.uuid4().hex
-            try:
-                write_synced(temporary, content)
-                os.replace(temporary, target)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
-            sync_folder(target.parent)
+            replace_file(target, content, self._scratch())
 
     def put_if_absent(self, name: str, content: bytes) -> bool:
         return put_if_absent(Path(self.root), self.local_path(name), content)
@@ -189,4 +181,4 @@ def _make_folder(folder: Path) -> None:
     except OSError as error:
         if may_pass(error):
             raise
-        raise ConfigError(f"workspace: {folder} cannot be written: {error}") from error
+        raise ConfigError(f"workspace: {unwritable(folder, error)}") from error

@@ -14,7 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from pairsmith.errors import ConfigError, RunError
-from pairsmith.storage.disk import naming
+from pairsmith.storage.disk import naming, unwritable
 from pairsmith.storage.lock_wait import holder_after
 
 LOCK, HOLDER = ".lock", ".holder"
@@ -40,7 +40,7 @@ def hold_folder(folder: Path, busy: str, wait: float | None = None) -> Iterator[
     try:
         holder = holder_after(lambda: _holder(lock, note), str(folder), wait)
     except OSError as error:
-        raise ConfigError(f"workspace: {folder} cannot be written: {error}") from error
+        raise ConfigError(f"workspace: {unwritable(folder, error)}") from error
     if holder:
         raise RunError(f"{folder}: {busy} ({holder})")
     try:

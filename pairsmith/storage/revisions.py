@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from pairsmith.config import Recipe
 
-REVISIONS = {"load": 3, "generate": 2, "evolve": 3, "rate": 3, "survey": 3, "pair": 3, "publish": 2}
-_SHARDS = ("generate", "evolve", "rate", "survey", "pair")  # the steps of a shard, in their order
+REVISIONS = {"load": 3, "generate": 2, "evolve": 3, "criteria": 1, "rate": 3, "survey": 3, "pair": 3, "publish": 2}
+_SHARDS = ("generate", "evolve", "criteria", "rate", "survey", "pair")  # the steps of a shard, in their order
 
 
 def revisions_to(recipe: Recipe, step: str) -> dict[str, int]:
@@ -18,6 +18,7 @@ def revisions_to(recipe: Recipe, step: str) -> dict[str, int]:
 
     Load is none of them: a prompt that comes out of it as before stays in its shard, and so do its tables.
     """
-    absent = {"evolve": recipe.evolution is None, "rate": recipe.rating is None, "survey": not recipe.needs_survey}
+    absent = {"evolve": recipe.evolution is None, "criteria": recipe.criteria is None}
+    absent |= {"rate": recipe.rating is None, "survey": not recipe.needs_survey}
     steps = _SHARDS[: _SHARDS.index(step) + 1]
     return {one: REVISIONS[one] for one in steps if not absent.get(one)}

@@ -56,6 +56,42 @@ class RatingRow(TypedDict):
     reply: str
     request: str
     error: str | None
+    against: NotRequired[str | None]
+
+
+class CriterionRow(TypedDict):
+    """A yes/no question about the answers to a prompt; item 0 says why a prompt has none."""
+
+    prompt_id: str
+    item: int
+    question: str | None
+    weight: float | None
+    check: str | None
+    author: str
+    strong_id: str | None
+    weak_id: str | None
+    note: str | None
+    reply: str
+    request: str
+    error: str | None
+
+
+def unrated(completion: CompletionRow, judge: str, aspect: str, protocol: str, error: str | None = None) -> RatingRow:
+    """A row for a completion of which a judge said nothing in an aspect."""
+    return {
+        "completion_id": completion["completion_id"],
+        "prompt_id": completion["prompt_id"],
+        "judge": judge,
+        "aspect": aspect,
+        "protocol": protocol,
+        "order": 0,
+        "rating": None,
+        "score": None,
+        "rationale": None,
+        "reply": "",
+        "request": "",
+        "error": error,
+    }
 
 
 class PairRow(TypedDict):
@@ -71,6 +107,7 @@ class PairRow(TypedDict):
     margin: float | None
     similarity: float
     strategy: str
+    signal: NotRequired[str]  # where the recipe has signals
 
 
 class RejectionRow(TypedDict):

@@ -41,6 +41,7 @@ class Reason(StrEnum):
     SUPERSEDED = "superseded"  # from an earlier round of evolution, where only the last is kept
     CHECK_FAILED = "check_failed"  # failed a check that the recipe makes a gate
     FLAGGED = "flagged"  # by the guard, which keeps it from being chosen, or from being a candidate at all
+    SCREENED = "screened"  # a secret or personal data stand in it, and the recipe drops such texts
     UNRATED = "unrated"  # a judge gave no usable rating
     TOO_FEW = "too_few"  # fewer than two candidates
     TIE = "tie"
@@ -48,6 +49,8 @@ class Reason(StrEnum):
     CONFLICT = "conflict"  # the aspect overall disagrees with the other aspects
     IDENTICAL = "identical"
     SIMILAR = "similar"
+    DISAGREE = "disagree"  # one of the raters in pairing.agree does not score the chosen text higher
+    LENGTHS = "lengths"  # the lengths of the two texts differ by more than pairing.max_length_difference
     NO_MATCH = "no_match"  # no two candidates that the strategy may pair
 
 
@@ -140,14 +143,14 @@ Completions = _schema(
 
 Ratings = _schema(
     "ratings",
-    unique=["completion_id", "judge", "aspect", "order"],
+    unique=["completion_id", "judge", "aspect", "order", "against"],
     checks=[pa.Check(_scores_fit, name="scores", error="a score beyond 0 to 100 that is no finite reward")],
     completion_id=_text(),
     prompt_id=_text(),
     judge=_text(),
     aspect=_text(),
-    protocol=_text(checks=pa.Check.isin(["listwise", "pointwise", "check", "reward", "given"])),
-    order=_integer(pa.Check.ge(0)),  # number of the order in which a listwise judge saw the texts
+    protocol=_text(checks=pa.Check.isin(["listwise", "pointwise", "pairwise", "check", "reward", "given", "criteria"])),
+    order=_integer(pa.Check.ge(0)),  # number of the order in which a judge saw the texts, or of the criterion
     position=_integer(pa.Check.ge(0), nullable=True),
     rating=_integer(pa.Check.in_range(0, 100), nullable=True),  # null beside a score where the protocol is reward
     score=_number(nullable=True),
@@ -155,6 +158,27 @@ Ratings = _schema(
     reply=_text(),
     request=_text(),
     error=_text(nullable=True),
+    against=_text(nullable=True, required=False),  # the other completion of a comparison; only where there are any
+)
+
+# Yes/no questions about the answers to a prompt. Item 0 stands for a prompt without any, and has the error why.
+Criteria = _schema(
+    "criteria",
+    unique=["prompt_id", "item"],
+    prompt_id=_text(),
+    item=_integer(pa.Check.ge(0)),
+    question=_text(nullable=True),
+    weight=_number(pa.Check.gt(0), nullable=True),
+    check=_text(
+        nullable=True
+    ),  # the form by which a program decides, as `criteria_checks` reads it; null: a judge does
+    author=_text(),  # name of the author, or of the file
+    strong_id=_text(nullable=True),  # the answers that the author saw
+    weak_id=_text(nullable=True),
+    note=_text(nullable=True),  # what was not taken as it was written
+    reply=_text(),  # of the author, where nothing or something in it could not be read
+    request=_text(),
+    error=_text(nullable=True),  # why it does not count; null where it does
 )
 
 Pairs = _schema(
@@ -172,6 +196,7 @@ Pairs = _schema(
     margin=_number(nullable=True),
     similarity=_number(pa.Check.in_range(0, 1)),
     strategy=_text(),
+    signal=_text(required=False),  # where the recipe has signals
 )
 
 # A row without completion_id rejects the whole prompt (or input row), which leaves the run there.
@@ -189,16 +214,20 @@ TABLES: dict[str, pa.DataFrameSchema] = {
     "prompts": Prompts,
     "completions": Completions,
     "ratings": Ratings,
+    "criteria": Criteria,
     "pairs": Pairs,
     "rejections": Rejections,
 }
 
 
 def frame(table: str, rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Build a table from rows; absent optional columns become null. It is validated when it is stored."""
-    schema = TABLES[table]
-    data = pd.DataFrame(rows, columns=list(schema.columns))
-    return data.astype({name: str(column.dtype) for name, column in schema.columns.items()})
+    """Build a table from rows; absent optional columns become null. It is validated when it is stored.
+
+    A column that a table need not have is left out where no row has anything in it.
+    """
+    columns = TABLES[table].columns
+    made = {name: pd.Series([row.get(name) for row in rows], dtype=str(columns[name].dtype)) for name in columns}
+    return pd.DataFrame({name: data for name, data in made.items() if columns[name].required or data.notna().any()})
 
 
 def validated(table: str, data: pd.DataFrame) -> pd.DataFrame:
@@ -211,6 +240,12 @@ def validated(table: str, data: pd.DataFrame) -> pd.DataFrame:
     if table == "pairs" and (data["chosen_id"] == data["rejected_id"]).any():
         raise TableError("table pairs: a completion is both chosen and rejected")
     return data
+
+
+def has_columns(table: str, names: Sequence[str]) -> bool:
+    """Whether these are the columns of a table in their order, but for those that it need not have."""
+    columns = TABLES[table].columns
+    return list(names) == [name for name, column in columns.items() if column.required or name in names]
 
 
 def rows(table: pd.DataFrame) -> list[dict[str, Any]]:

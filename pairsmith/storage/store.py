@@ -28,7 +28,7 @@ from pairsmith.ids import fingerprint
 from pairsmith.storage.files import Files, FileState
 from pairsmith.storage.opening import files_at
 from pairsmith.storage.reads import parsed
-from pairsmith.storage.schemas import TABLES, validated
+from pairsmith.storage.schemas import has_columns, validated
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -250,7 +250,7 @@ def _stored(ref: TableRef, content: bytes) -> Stored:
     metadata = table.schema.metadata or {}
     with _readable():
         data = table.to_pandas(types_mapper=_pandas_type)
-    if list(data.columns) != list(TABLES[ref.table].columns):
+    if not has_columns(ref.table, data.columns):
         raise TableError(f"not a {ref.table} table: columns {list(data.columns)}")
     validated(ref.table, data)
     stored = Stored(data, metadata.get(_FINGERPRINT, b"").decode(), metadata.get(_DIGEST, b"").decode())

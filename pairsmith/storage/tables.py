@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 
 from pairsmith.config import Recipe
+from pairsmith.storage.schemas import frame
 from pairsmith.storage.store import TableRef
 
 LOAD_REJECTIONS = TableRef("rejections", "load")
@@ -34,6 +35,16 @@ def judge_ref(shard: str, judge: str) -> TableRef:
     return TableRef("ratings", shard, f"judge-{judge}")
 
 
+def written_ref(shard: str) -> TableRef:
+    """The criteria as they were written, before judges read them."""
+    return TableRef("criteria", shard, "written")
+
+
+def criteria_ref(shard: str) -> TableRef:
+    """The criteria with those dropped that judges' readings tell against."""
+    return TableRef("criteria", shard)
+
+
 def pairs_ref(shard: str) -> TableRef:
     return TableRef("pairs", shard)
 
@@ -55,15 +66,21 @@ def rating_refs(recipe: Recipe, shard: str) -> list[TableRef]:
     return [judge_ref(shard, name) for name in (recipe.rating.raters if recipe.rating else ())]
 
 
+def criteria_refs(recipe: Recipe, shard: str) -> list[TableRef]:
+    return [written_ref(shard)] if recipe.criteria else []
+
+
 @dataclass(frozen=True)
 class ShardTables:
-    """All tables of one shard."""
+    """All tables of one shard. `verdicts`: the rows of comparisons, which in `ratings` have become scores."""
 
     prompts: pd.DataFrame
     completions: pd.DataFrame
     ratings: pd.DataFrame
     pairs: pd.DataFrame
     rejections: pd.DataFrame
+    verdicts: pd.DataFrame = field(default_factory=lambda: frame("ratings", []))
+    criteria: pd.DataFrame = field(default_factory=lambda: frame("criteria", []))
 
 
 def published_ref(shard: str) -> TableRef:
@@ -87,9 +104,11 @@ def facts_name(shard: str) -> str:
 
 def rated_refs(recipe: Recipe, shard: str) -> list[TableRef]:
     """Every table of a shard from which its pairs are selected."""
-    return [prompts_ref(shard), *completion_refs(recipe, shard), *rating_refs(recipe, shard)]
+    tables = [*completion_refs(recipe, shard), *criteria_refs(recipe, shard), *rating_refs(recipe, shard)]
+    return [prompts_ref(shard), *tables]
 
 
-def made_refs(shard: str) -> list[TableRef]:
+def made_refs(recipe: Recipe, shard: str) -> list[TableRef]:
     """The tables that pairing a shard makes."""
-    return [pairs_ref(shard), rejections_ref(shard), published_ref(shard)]
+    sifted = [criteria_ref(shard)] if recipe.criteria else []
+    return [pairs_ref(shard), rejections_ref(shard), published_ref(shard), *sifted]

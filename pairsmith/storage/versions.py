@@ -36,6 +36,7 @@ class State(StrEnum):
     REJECTED = "rejected"
     SUPERSEDED = "superseded"  # a newer version came before a decision
     WITHDRAWN = "withdrawn"  # `latest` was taken back from it
+    PREVIEW = "preview"  # no version: what a limited run made, see `previews`
     DAMAGED = "damaged"  # its version.json is absent or damaged, so nobody knows whether it needs approval
 
 
@@ -44,7 +45,7 @@ class Version:
     """A version, read from its version.json; `about` holds the whole file.
 
     `folder`: its address; on object storage there need be no folder there. `parts`: file -> where it is in the store;
-    empty for a version that is a folder.
+    empty for a version that is a folder. `reasons`: why it needs approval, beside that its recipe asks for it.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Version:
     made_at: str | None
     about: dict[str, Any]
     parts: dict[str, str]
+    reasons: tuple[str, ...] = ()
 
     def place(self, file: str) -> str:
         """Where a file of this version is in the store."""
@@ -192,22 +194,28 @@ def version_at(store: Store, name: str) -> Version | None:
     folder = f"versions/{name}"
     try:
         about = _about(store, name)
-        check_version(store.url(folder), about)
-        return Version(
-            name=str(about["version"]),
-            folder=store.url(folder),
-            pairs=int(about["pairs"]),
-            digest=str(about["digest"]),
-            files=dict(about["files"]),
-            needs_approval=about.get("approval") == "required",
-            made_at=about.get("made_at"),
-            about=about,
-            parts=dict(about.get("parts", {})),
-        )
+        return described(store.url(folder), about)
     except (FileNotFoundError, DamagedFile, ValueError, KeyError, TypeError, AttributeError) as error:
         problem = "%s: version.json is absent or damaged (%s); the next version takes its place"
         log.warning(problem, store.url(folder), error)
         return None
+
+
+def described(folder: str, about: Any) -> Version:
+    """The version at an address that a version.json describes. Raises DataError where a newer pairsmith wrote it."""
+    check_version(folder, about)
+    return Version(
+        name=str(about["version"]),
+        folder=folder,
+        pairs=int(about["pairs"]),
+        digest=str(about["digest"]),
+        files=dict(about["files"]),
+        needs_approval=about.get("approval") == "required",
+        made_at=about.get("made_at"),
+        about=about,
+        parts=dict(about.get("parts", {})),
+        reasons=tuple(about.get("reasons", ())),
+    )
 
 
 def _about(store: Store, name: str) -> Any:
@@ -221,26 +229,6 @@ def _about(store: Store, name: str) -> Any:
 def is_whole(store: Store, version: Version) -> bool:
     """Whether all data files of a version are there and unchanged."""
     return all(store.file_digest(version.place(name)) == digest for name, digest in version.files.items())
-
-
-def same_content(store: Store, all_versions: History, digest: str) -> Version | None:
-    """The version that makes a new one with this digest superfluous, if any.
-
-    It has the same digest and is the version that `latest` leads to or the newest one, with its files unchanged; or any
-    version that was rejected or withdrawn.
-    """
-    current = [version_at(store, name) for name in dict.fromkeys((all_versions.latest, all_versions.newest)) if name]
-    for version in filter(None, current):
-        if version.digest == digest and is_whole(store, version):
-            return version
-    decided = {name for decision in all_versions.decisions for name in decision.touched}
-    unwanted = (State.REJECTED, State.WITHDRAWN)
-    found = (
-        version_at(store, name)
-        for name in (*all_versions.names, *all_versions.pruned)
-        if name in decided and all_versions.state(name) in unwanted
-    )
-    return next((version for version in found if version and version.digest == digest), None)
 
 
 def waiting(store: Store) -> Version | None:

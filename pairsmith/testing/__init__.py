@@ -291,6 +291,7 @@ def _responses(log: Path) -> dict[str, dict[str, Any]]:
 def completion(body: dict[str, Any], echoes: dict[str, Echo] | None = None) -> dict[str, Any]:
     """The response of the chat completions API that `echo` would give to a request's body."""
     wants_choices = bool(body.get("logprobs"))
+    choices = ("Yes", "No") if "Yes or No" in str(body["messages"][-1]["content"]) else tuple("12345")
     request = Request(
         messages=tuple(body["messages"]),
         sampling=Sampling(
@@ -300,7 +301,7 @@ def completion(body: dict[str, Any], echoes: dict[str, Echo] | None = None) -> d
         ),
         seed=body.get("seed", 0),
         schema=body["response_format"]["json_schema"]["schema"] if "response_format" in body else None,
-        choices=tuple("12345") if wants_choices else None,
+        choices=choices if wants_choices else None,
     )
     echoes = {} if echoes is None else echoes
     if body["model"] not in echoes:
@@ -308,7 +309,7 @@ def completion(body: dict[str, Any], echoes: dict[str, Echo] | None = None) -> d
     reply = echoes[body["model"]].answer(request)
     top = [{"token": token, "logprob": value, "bytes": None} for token, value in (reply.logprobs or {}).items()]
     most = max((reply.logprobs or {"": 0.0}).values())
-    first = {"token": reply.text[:1], "logprob": most, "bytes": None, "top_logprobs": top}
+    first = {"token": reply.text.partition(" ")[0], "logprob": most, "bytes": None, "top_logprobs": top}
     usage = {"prompt_tokens": reply.n_prompt_tokens, "completion_tokens": reply.n_tokens}
     return {
         "id": "fake",

@@ -77,10 +77,14 @@ def compile_text(template: str, where: str) -> jinja2.Template:
 @lru_cache(maxsize=256)
 def names_in(template: str) -> frozenset[str]:
     """The variables that a template reads, and the texts in its expressions, which may name a field: `row['a b']`."""
-    parsed = sandbox().parse(template)
-    return frozenset(meta.find_undeclared_variables(parsed)) | {
-        constant.value for constant in parsed.find_all(nodes.Const) if isinstance(constant.value, str)
-    }
+    constants = sandbox().parse(template).find_all(nodes.Const)
+    return variables_in(template) | {one.value for one in constants if isinstance(one.value, str)}
+
+
+@lru_cache(maxsize=256)
+def variables_in(template: str) -> frozenset[str]:
+    """The variables that a template reads."""
+    return frozenset(meta.find_undeclared_variables(sandbox().parse(template)))
 
 
 def nonces(count: int, texts: Iterable[str], *seed: Any) -> list[str]:

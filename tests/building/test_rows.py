@@ -120,8 +120,8 @@ def test_a_prompt_in_no_row_is_a_wrong_column(row: dict[str, Any], columns: dict
 @pytest.mark.parametrize(
     ("columns", "told"),
     [
-        ({"promt": "q"}, "columns: promt: .*Its keys are prompt, messages, "),
-        ({"prompt": 5}, "columns: prompt: .*string"),
+        ({"promt": "q"}, "columns.promt: there is no such field; .*\\nThe keys are prompt, messages, "),
+        ({"prompt": 5}, "columns.prompt: must be text"),
         ({"prompt": "{{ a"}, "columns.prompt"),
         ({"prompt": "a", "messages": "b"}, "either prompt or messages"),
     ],

@@ -81,6 +81,18 @@ def test_the_steps_give_the_pairs_that_build_gives(echo_recipe: Callable[..., Re
     pd.testing.assert_frame_equal(*both)
 
 
+def test_verdicts_between_two_answers_go_from_step_to_step(echo_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    judge = {"name": "j", "backend": "echo", "model": "judge", "protocol": "pairwise"}
+    recipe = echo_recipe(12, rating={"judges": [judge], "aspects": ["overall"]})
+    rated = plain_rows(through(pd.DataFrame({"prompt": [f"Question {n}?" for n in range(12)]}), recipe)[2]).rows
+    for row in rated:
+        assert {one["against"] for one in row["ratings"]} < {other["completion_id"] for other in rated}
+    build(recipe)
+    built = Dataset(f"{recipe.workspace}/echo").pairs()
+    assert len(built) > 5
+    assert texts(pair(rated, recipe)) == texts(built)
+
+
 def test_a_survey_over_all_rows_gives_the_pairs_that_build_gives(echo_recipe: Callable[..., Recipe]) -> None:
     changes = {"length_control": True, "guard": {"repeated": 2, "on_flag": "drop"}}
     recipe, plain = echo_recipe(20, shard_size=5, pairing=changes), echo_recipe(20)
@@ -151,8 +163,8 @@ def test_rows_that_are_left_out_are_told(recipe: Row, caplog: pytest.LogCaptureF
         ("duplicate", "row 3: same prompt as row 0"),
     ]  # fmt: skip
     assert [record.getMessage().partition(";")[0] for record in caplog.records] == [
-        "1 rows have no usable prompt: 1 missing",
-        "1 rows have the prompt of an earlier row: 1 duplicate",
+        "1 rows have no usable prompt: the prompt is missing (1)",
+        "1 rows have the prompt of an earlier row: the same prompt again (1)",
     ]
 
 
@@ -167,7 +179,7 @@ def test_prompts_without_a_pair_and_answers_that_stand_twice_are_told(
     assert whole == {("pair", "tie"), ("pair", "too_few")}
     assert [row["detail"] for row in rejections if row["stage"] == "load"] == ["row 2: same completion as row 0"]
     told = "\n".join(record.getMessage() for record in caplog.records)
-    assert "1 rows have the completion of an earlier row: 1 duplicate" in told
+    assert "1 rows have the completion of an earlier row: the same prompt again (1)" in told
     assert "2 prompts have no pair: " in told
 
 

@@ -152,7 +152,10 @@ def test_types_and_defaults_are_said_in_words(row: str) -> None:
 def test_a_part_in_several_places_is_described_once_and_says_where_else() -> None:
     text = markdown(SCHEMA)
     assert text.count("## `pool.members.*.sampling`\n") == 1
-    assert "\nAlso at `evolution.evolver.sampling`, `rating.judges.*.sampling`.\n" in text
+    assert (
+        "\nAlso at `evolution.evolver.sampling`, `rating.judges.*.sampling`, `rating.criteria.author.sampling`.\n"
+        in text
+    )
     assert "\nAlso at `prompts.decontaminate.against.*`.\n" in text
 
 

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from pairsmith.about import __version__
 from pairsmith.config import Recipe
 from pairsmith.config import recipe as module
 from pairsmith.config.loading import load_recipe
 from pairsmith.config.renamed import RENAMED, Renamed, RenamedFieldWarning, with_new_names
-from pairsmith.errors import ConfigError
+from pairsmith.errors import ConfigError, WrongFields
 from pairsmith.reporting.card import recipe_yaml
 from pairsmith.stages.plan import plan_fingerprint
 from tests.conftest import ROOT
@@ -139,7 +139,7 @@ def test_a_recipe_of_a_newer_format_is_refused_in_one_sentence_whatever_else_it_
 
 @pytest.mark.parametrize("number", [0, -1, "two", 1.5, None])
 def test_what_is_no_format_is_refused(number: Any) -> None:
-    with pytest.raises(ValidationError, match="format"):
+    with pytest.raises(WrongFields, match="format"):
         Recipe.model_validate(yaml.safe_load(ECHO.read_text()) | {"format": number})
 
 

@@ -7,7 +7,6 @@ process, so what was asked is known whatever becomes of a child.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import resource
 import signal
@@ -39,6 +38,7 @@ from pairsmith.stages.base import open_store
 from pairsmith.storage.fence import Fence
 from pairsmith.storage.store import Store
 from pairsmith.testing import FakeEndpoint
+from tests.command_line import forkserver
 from tests.conftest import ROOT, clean_environment
 from tests.runs import run
 
@@ -137,7 +137,7 @@ class Child:
         with tempfile.NamedTemporaryFile(prefix="outcome-", delete=False) as file:
             self._outcome = Path(file.name)
         words = (recipe.model_dump_json(), self._outcome, trouble, prepare, work or partial(_run, locks=locks))
-        self._process = _forkserver().Process(target=_work, args=words)
+        self._process = forkserver().Process(target=_work, args=words)
         self._process.start()
         assert self._process.pid is not None
         self.pid = self._process.pid
@@ -230,19 +230,14 @@ def digest_of_latest(root: Path) -> str:
     assert len(rows) == about["pairs"]
     told = yaml.safe_load((root / "latest" / "recipe.yaml").read_text())
     publishing = Publishing.model_validate(told.get("publishing", {}))
-    return fingerprint(f"{content_digest(rows):064x}", publishing.model_dump(mode="json", exclude={"hub", "approval"}))
+    no_content = {"hub", "approval", "max_shrink", "max_failed_rate"}
+    return fingerprint(f"{content_digest(rows):064x}", publishing.model_dump(mode="json", exclude=no_content))
 
 
 def spread(count: int, most: int) -> list[int]:
     """Some of 1 to count, evenly apart, the first and the last among them."""
     wanted = min(count, most)
     return sorted({1 + round(place * (count - 1) / max(1, wanted - 1)) for place in range(wanted)})
-
-
-def _forkserver() -> Any:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["__main__", "tests.faults.warm"])
-    return context
 
 
 def _work(
@@ -317,7 +312,8 @@ def write_recipe(recipe: Recipe, path: Path) -> Path:
 @contextmanager
 def started(recipe: Recipe, folder: Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
     """`pairsmith run` as the first process of a group, with a Prefect of its own in `folder`; gone afterwards."""
-    command = [sys.executable, "-m", "pairsmith_flows", "run", str(write_recipe(recipe, folder / "recipe.yaml"))]
+    command = [sys.executable, "-m", "pairsmith_flows", "run", "--no-check"]
+    command.append(str(write_recipe(recipe, folder / "recipe.yaml")))
     env = clean_environment(PREFECT_HOME=str(folder / "prefect"), **environment)
     pipes: dict[str, Any] = {"text": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, cwd=folder, env=env, start_new_session=True, **pipes) as process:

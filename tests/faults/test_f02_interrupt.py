@@ -26,6 +26,8 @@ Build = Callable[..., Recipe]
 Tally = Callable[..., None]
 GRACE = 10.0
 COUNT = 40
+HOW = ["sigterm", pytest.param("ctrl-c", marks=pytest.mark.slow)]
+HOW_A_PERSON_DOES = [pytest.param("sigterm", marks=pytest.mark.slow), "ctrl-c"]
 
 
 def interrupt(process: subprocess.Popen[str], how: str) -> str:
@@ -43,7 +45,7 @@ def interrupt(process: subprocess.Popen[str], how: str) -> str:
     return told
 
 
-@pytest.mark.parametrize("how", ["sigterm", "ctrl-c"])
+@pytest.mark.parametrize("how", HOW_A_PERSON_DOES)
 @pytest.mark.usefixtures("prefect_home")
 def test_f2_an_interrupted_run_ends_soon_and_keeps_what_it_has(
     base_recipe: Build, tmp_path: Path, tally: Tally, how: str
@@ -64,7 +66,7 @@ def test_f2_an_interrupted_run_ends_soon_and_keeps_what_it_has(
     assert repeated <= 4 * CONCURRENCY
 
 
-@pytest.mark.parametrize("how", ["sigterm", "ctrl-c"])
+@pytest.mark.parametrize("how", HOW)
 def test_f2_a_run_that_is_interrupted_while_it_starts_ends_soon(base_recipe: Build, tmp_path: Path, how: str) -> None:
     with FakeEndpoint() as endpoint, started(base_recipe(endpoint, COUNT), tmp_path) as process:
         assert process.stdout is not None
@@ -74,7 +76,7 @@ def test_f2_a_run_that_is_interrupted_while_it_starts_ends_soon(base_recipe: Bui
         assert not endpoint.journal
 
 
-@pytest.mark.parametrize("how", ["sigterm", "ctrl-c"])
+@pytest.mark.parametrize("how", HOW)
 @pytest.mark.usefixtures("prefect_home")
 def test_f2_a_run_whose_server_hangs_ends_soon(base_recipe: Build, tmp_path: Path, how: str) -> None:
     with (

@@ -182,7 +182,7 @@ def test_f3_the_command_line_says_so_in_a_line(monkeypatch: pytest.MonkeyPatch) 
     from pairsmith_flows.__main__ import main
     from pairsmith_flows.cli import recipe_commands
 
-    def full(*_: Any) -> None:
+    def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/data/base/versions")
 
     monkeypatch.setattr(recipe_commands, "run_flow", full)

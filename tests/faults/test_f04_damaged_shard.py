@@ -57,7 +57,7 @@ def test_f4_a_damaged_shard_is_built_anew_and_no_other(echo_recipe: Build, tally
     expected, summary, _ = run(recipe)
     store, loaded = open_store(recipe), load(recipe, process_session())
     shard, other, _ = loaded.shards
-    refs = [*rated_refs(recipe, shard), *made_refs(shard)]
+    refs = [*rated_refs(recipe, shard), *made_refs(recipe, shard)]
     for place, name in enumerate([*(ref.path for ref in refs), record_name(shard)]):
         path = Path(store.path(name))
         content = path.read_bytes()

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from pairsmith.config import Recipe
+from pairsmith.errors import ManyFailed
 from pairsmith.ledger.ledger import open_ledger
 from pairsmith.llms.endpoint import attempts as backend
 from pairsmith.reporting.summary_tables import member_table
@@ -117,7 +118,7 @@ def test_f12_the_run_ends_says_who_failed_and_goes_on_when_it_is_back(
         recipe = with_dead(base_recipe, endpoint, dead.url, **limits)
         begun = time.monotonic()
         published, summary, _ = run(recipe)
-        assert time.monotonic() - begun < 15
+        assert time.monotonic() - begun < 60
 
         assert {row["member"]: row["failed"] for row in member_table(summary)} == {"a": 0, "b": 0, "c": 0, "d": COUNT}
         assert summary.completion_reasons["failed"] == COUNT
@@ -134,7 +135,7 @@ def test_f12_the_run_ends_says_who_failed_and_goes_on_when_it_is_back(
 
         still, before = len(dead.journal), len(endpoint.journal)
         assert run(recipe)[0].digest == published.digest
-        assert 1 <= len(dead.journal) - still <= 4 + 3 * PROBES  # a probe, and its like, before it is given up again
+        assert 1 <= len(dead.journal) - still <= calls  # a few probes, or where their time is over as in a first run
         assert len(endpoint.journal) == before
 
         outage.over.set()
@@ -156,7 +157,7 @@ def test_f12_a_member_that_is_gone_may_come_back_at_another_address(
     begun = time.monotonic()
     recipe = with_dead(base_recipe, endpoint, url)
     summary = run(recipe)[1]
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 60
     assert summary.completion_reasons["failed"] == COUNT
     assert all("ConnectionError" in error for error in errors_of(recipe))
     known = open_ledger(recipe.ledger_url, process_session()).replies.count()
@@ -210,7 +211,9 @@ def test_f12_the_flow_ends_and_tells_who_failed(
     monkeypatch.setattr(preferences, "get_run_logger", lambda: log)
     with FakeEndpoint(weather=outage) as dead:
         recipe = with_dead(base_recipe, endpoint, dead.url, count=10)
-        told = build_preference_dataset(recipe)
+        with pytest.raises(ManyFailed, match="member d at .* failed 10 of 10 times") as failed:
+            build_preference_dataset(recipe)
+        told = failed.value.result
         usage = {(row["stage"], row["who"]): row for row in told["usage"]}
         assert {who: row["failed"] for (_, who), row in usage.items()} == {"a": 0, "b": 0, "c": 0, "d": 10, "judge": 0}
         assert told["pairs"] > 5

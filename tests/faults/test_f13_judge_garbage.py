@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 
 from pairsmith.config import Judge, Rating, Recipe
 from pairsmith.errors import RunError
-from pairsmith.judging.rating import JudgeRequest, judge_requests, to_rows
+from pairsmith.judging.asking import JudgeRequest, judge_requests
+from pairsmith.judging.rating import to_rows
 from pairsmith.judging.readout_json import read_json
 from pairsmith.judging.readout_logprobs import read_logprobs
 from pairsmith.judging.readout_text import read_text
@@ -181,7 +182,9 @@ def test_f13_a_judge_of_nothing_but_garbage_ends_the_run_with_the_reason(
     with FakeEndpoint(weather=Weather(errors=1, kinds=("always",))) as endpoint:
         recipe = judged(endpoint, base_recipe, reasks=0)
         for _ in range(2):
-            with pytest.raises(RunError, match="no pair to publish: 20 prompts, 20 too_few"):
+            with pytest.raises(
+                RunError, match=r"no pair to publish: 20 prompts, fewer than two answers to choose from \(20\)"
+            ):
                 run(recipe)
         assert len(endpoint.journal) == 20
 

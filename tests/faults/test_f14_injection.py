@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from pairsmith import testing
 from pairsmith.config import Judge, Pairing, Rating, Recipe
-from pairsmith.judging.rating import JudgeRequest, judge_requests, to_rows
+from pairsmith.judging.asking import JudgeRequest, judge_requests
+from pairsmith.judging.rating import to_rows
 from pairsmith.judging.readout_text import could_be_quoted
 from pairsmith.judging.readouts import NOT_APPLICABLE
 from pairsmith.judging.scoring import scores

@@ -154,8 +154,8 @@ def test_f16_one_template_of_the_recipe(build: Build, endpoint: FakeEndpoint) ->
 @pytest.mark.parametrize(
     ("template", "where", "asked"),
     [
-        ("overall.jinja", "pairsmith.judging.rating.render", RATED),
-        ("honesty.jinja", "pairsmith.judging.rating.render", {}),
+        ("overall.jinja", "pairsmith.judging.asking.render", RATED),
+        ("honesty.jinja", "pairsmith.judging.asking.render", {}),
         ("details.jinja", "pairsmith.generation.evolution.render", {"e": 2 * COUNT, **RATED}),
         ("creativity.jinja", "pairsmith.generation.evolution.render", {}),
     ],

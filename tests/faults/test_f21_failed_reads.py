@@ -26,9 +26,9 @@ from pairsmith.status import versions_of
 from pairsmith.storage import versions
 from pairsmith.storage.store import Store
 from pairsmith.storage.tables import pairs_ref
+from tests.command_line import cli
 from tests.faults.failing_reads import Bucket, Faults, local_reads
 from tests.faults.harness import spread
-from tests.flows.cli.test_commands import cli
 
 Build = Callable[..., Recipe]
 Tally = Callable[..., None]
@@ -147,7 +147,7 @@ def test_f21_no_failed_read_changes_what_is_published(
         with place.failing(watched):
             step()
         after, wanted = place.keep(), standing(place)
-        for nth in range(1, watched.count + 1) if ALL else spread(watched.count, 3):
+        for nth in range(1, watched.count + 1) if ALL else spread(watched.count, 2):
             place.bring_back(before)
             faults = Faults(nth, lasting)
             error = attempt(place, step, faults)

@@ -19,7 +19,8 @@ from pairsmith.config import Recipe
 from pairsmith.config.check_kinds import IfEval
 from pairsmith.errors import ConfigError, RunError
 from pairsmith.judging import checks
-from pairsmith.planning import plan_run
+from pairsmith.judging.readouts import Read
+from pairsmith.planning.dry_run import plan_run
 from pairsmith.stages.base import open_store
 from pairsmith.storage.store import TableRef
 from pairsmith.testing import FakeEndpoint
@@ -42,6 +43,7 @@ def look_in(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def look(*folders: Path) -> None:
         monkeypatch.setattr(importlib.import_module("nltk.data"), "path", [str(folder) for folder in folders])
+        importlib.import_module("nltk.tokenize")._get_punkt_tokenizer.cache_clear()  # of what other tests had there
 
     look()
     return look
@@ -76,6 +78,22 @@ def test_f22_nothing_is_asked_where_a_check_cannot_run(
     tally(trials=4)
 
 
+def test_f22_a_check_of_instructions_that_need_no_data_needs_none(look_in: Callable[..., None]) -> None:
+    def judged(only: list[str], asked: str) -> Read:
+        check = IfEval(kind="ifeval", name="follows", instructions=tuple(only))
+        checks.require([check])
+        return checks.judge_text(check, "No comma here.", [], None, {"instructions": [{"id": asked}]})
+
+    assert judged(["punctuation:no_comma"], "punctuation:no_comma").rating == 1
+    other = judged(["punctuation:no_comma"], "startend:quotation")
+    assert (other.rating, other.error) == (None, "instruction that the check does not name: startend:quotation")
+    for name in ("change_case:capital_word_frequency", "length_constraints:number_sentences"):
+        with pytest.raises(ConfigError, match=COMMAND):
+            judged(["punctuation:no_comma", name], name)
+    with pytest.raises(ConfigError, match=r"check follows: instructions: no such instruction: punctuation:no_coma"):
+        judged(["punctuation:no_coma"], "punctuation:no_comma")
+
+
 def test_f22_ratings_that_are_null_for_that_are_made_anew(
     recipe: Recipe,
     endpoint: FakeEndpoint,
@@ -86,7 +104,7 @@ def test_f22_ratings_that_are_null_for_that_are_made_anew(
 ) -> None:
     with monkeypatch.context() as before:
         before.setattr(checks, "_punkt_digest", lambda: "")  # as when nobody looked
-        with pytest.raises(RunError, match="6 unrated"):
+        with pytest.raises(RunError, match=r"a judge gave no usable rating \(6\)"):
             build(recipe)
     nulls = results(recipe)
     assert nulls

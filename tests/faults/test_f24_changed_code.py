@@ -18,7 +18,7 @@ import yaml
 
 from pairsmith.config import Recipe
 from pairsmith.ids import draw
-from pairsmith.judging import rating
+from pairsmith.judging import asking
 from pairsmith.stages.base import open_store
 from pairsmith.storage import versions
 from pairsmith.storage.revisions import REVISIONS
@@ -31,7 +31,8 @@ Tally = Callable[..., None]
 STEPS = list(REVISIONS)
 # A table's file, by the beginning of its name -> the step that makes it.
 MADE_BY = {
-    "completions.pool-": "generate", "completions.evolution": "evolve", "ratings.judge-": "rate", "survey": "survey",
+    "completions.pool-": "generate", "completions.evolution": "evolve", "criteria.written": "criteria",
+    "ratings.judge-": "rate", "survey": "survey", "criteria.all": "pair",
     "prompts": "load", "pairs.": "pair", "rejections.": "pair", "published.": "pair", "shard": "pair",
 }  # fmt: skip
 
@@ -41,7 +42,10 @@ def build(echo_recipe: Build) -> Build:
     """Builds a recipe in which every step has something to do, in several shards."""
     pairing = {"length_control": True, "guard": {"repeated": 2}}
     evolution = {"evolver": {"name": "evolver", "backend": "echo", "model": "echo-evolver"}}
-    return lambda **changes: echo_recipe(12, **{"shard_size": 5, "pairing": pairing, "evolution": evolution} | changes)
+    criteria = {"author": {"name": "author", "backend": "echo", "model": "echo-author"}}
+    whole = {"shard_size": 5, "pairing": pairing, "evolution": evolution}
+    whole |= {"rating": {"aspects": ["helpfulness", "criteria"], "criteria": criteria}}
+    return lambda **changes: echo_recipe(12, **whole | changes)
 
 
 def states(recipe: Recipe) -> dict[str, tuple[int, int]]:
@@ -103,9 +107,9 @@ def test_f24_a_raised_number_of_load_reads_all_sources_again(build: Build, monke
 def test_f24_a_step_that_a_recipe_does_without_makes_nothing_anew(
     build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = build(evolution=None, pairing={})
+    recipe = build(evolution=None, rating={}, pairing={})
     run(recipe)
-    for step in ("evolve", "survey"):
+    for step in ("evolve", "criteria", "survey"):
         monkeypatch.setitem(REVISIONS, step, REVISIONS[step] + 1)
     assert remade(recipe) == set()
 
@@ -116,8 +120,8 @@ def test_f24_other_code_with_a_raised_number_gives_what_an_empty_workspace_gives
     """Another order of the texts that a judge sees, and another form of the chat that it is shown."""
     recipe = build()
     run(recipe)
-    monkeypatch.setattr(rating, "draw", lambda *parts: draw("other", *parts))
-    monkeypatch.setattr(rating, "transcript", lambda *chat: f"{transcript(*chat)}\n")
+    monkeypatch.setattr(asking, "draw", lambda *parts: draw("other", *parts))
+    monkeypatch.setattr(asking, "transcript", lambda *chat: f"{transcript(*chat)}\n")
     monkeypatch.setitem(REVISIONS, "rate", REVISIONS["rate"] + 1)
     old, _, calls = run(recipe)
     assert set(calls) == {"rate"}

@@ -207,7 +207,7 @@ def test_f26_a_data_set_that_is_no_more_is_named(echo_recipe: Build, tmp_path: P
 
 
 def test_f26_a_preview_uses_nothing_and_leaves_nothing_unknown(echo_recipe: Build) -> None:
-    from pairsmith.building.runs import preview
+    from pairsmith.building.previewing import preview
 
     recipe = echo_recipe(6)
     run(recipe)

@@ -251,7 +251,7 @@ def test_f34_the_budget_counts_what_is_submitted_and_not_collected(
 def test_f34_many_small_shards_are_few_batches(
     recipe: Build, endpoint: FakeEndpoint, batches: Fated, tally: Tally
 ) -> None:
-    outcome = build(recipe(60, shard_size=1))
-    assert len(outcome.loaded.shards) == 60
-    assert batches.sizes == [60] * 4
+    outcome = build(recipe(30, shard_size=1))
+    assert len(outcome.loaded.shards) == 30
+    assert batches.sizes == [30] * 4
     tally(1, 0, repeated(endpoint))

@@ -12,17 +12,23 @@ import pytest
 
 from pairsmith.config import Recipe
 from pairsmith.errors import ConfigError, DataError
+from pairsmith.publishing import parts
 from pairsmith.stages.base import open_store
 from pairsmith.storage import pruning, versions
 from pairsmith.storage.addresses import named_version
 from pairsmith.storage.pruning import prune
-from tests.flows.cli.test_commands import cli
+from tests.command_line import cli
 from tests.runs import run
 
 Build = Callable[..., Recipe]
 Tally = Callable[..., None]
 WHO = {"by": "ann", "reason": "looked at it"}
-BIG = {"shard_size": 16, "publishing": {"exports": ["kto", "jsonl"]}}
+BIG = {"shard_size": 4, "publishing": {"exports": ["kto", "jsonl"]}}
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "LEAST_ROWS_A_PART", 8)
 
 
 def data_of(folder: str) -> dict[str, int]:
@@ -32,7 +38,7 @@ def data_of(folder: str) -> dict[str, int]:
 
 
 def test_f35_a_refresh_stores_only_the_parts_that_changed(echo_recipe: Build, tally: Tally) -> None:
-    first, second = (run(echo_recipe(count, **BIG))[0] for count in (192, 200))
+    first, second = (run(echo_recipe(count, **BIG))[0] for count in (48, 50))
     old, new = data_of(first.folder), data_of(second.folder)
     shared = [digest for digest in new if old.get(digest) == new[digest]]
     assert len(new) > 6
@@ -49,7 +55,7 @@ def test_f35_parts_are_read_in_their_order_and_by_load_dataset(
 
     from pairsmith import Dataset
 
-    published = run(echo_recipe(192, shard_size=16, publishing={"test_fraction": 0.2}))[0]
+    published = run(echo_recipe(48, shard_size=4, publishing={"test_fraction": 0.2}))[0]
     found = Dataset(tmp_path / "data" / "echo").pairs()
     loaded = datasets.load_dataset(published.folder, cache_dir=str(tmp_path / "cache"))
     assert len(list(Path(published.folder, "data").glob("train-*-of-*"))) > 1
@@ -64,7 +70,7 @@ def test_f35_a_disk_without_hard_links_gets_copies(
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", refuse)
-    first, second = (run(echo_recipe(count, **BIG))[0] for count in (96, 100))
+    first, second = (run(echo_recipe(count, **BIG))[0] for count in (24, 25))
     old, new = data_of(first.folder), data_of(second.folder)
     assert old.keys() & new.keys()
     assert not set(old.values()) & set(new.values())
@@ -72,10 +78,10 @@ def test_f35_a_disk_without_hard_links_gets_copies(
 
 
 def test_f35_a_damaged_part_is_not_shared(echo_recipe: Build, tally: Tally) -> None:
-    first = run(echo_recipe(96, **BIG))[0]
+    first = run(echo_recipe(24, **BIG))[0]
     for path in Path(first.folder, "data").iterdir():
         path.write_bytes(b"PAR1")
-    run(echo_recipe(100, **BIG))
+    run(echo_recipe(25, **BIG))
     store = open_store(echo_recipe(1))
     assert versions.is_whole(store, named_version(store, "v0002"))
     tally()
@@ -129,7 +135,7 @@ def test_f35_on_object_storage_a_part_is_named_by_each_version_that_has_it(
     s3: str, echo_recipe: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tally: Tally
 ) -> None:
     place = {"workspace": f"{s3}/ws", "ledger": f"sqlite:///{tmp_path}/ledger.sqlite"}
-    for count in (96, 100, 104):
+    for count in (12, 13, 14):
         run(echo_recipe(count, **BIG, **place))
     store = open_store(echo_recipe(1, **place))
     first, second, third = (named_version(store, name).parts for name in versions.version_names(store))

@@ -35,8 +35,8 @@ from pairsmith.protocol import Reply, Request
 from pairsmith.session import process_session
 from pairsmith.stages.publish import push
 from pairsmith.testing import FakeEndpoint, Fault
+from tests.command_line import cli
 from tests.faults.harness import started
-from tests.flows.cli.test_commands import cli
 from tests.runs import generate, run
 
 Build = Callable[..., Recipe]
@@ -208,7 +208,7 @@ def test_s4_a_recipe_that_holds_a_key_is_refused_and_not_repeated(
     with pytest.raises(ConfigError, match=f"endpoint.*{field}") as error:
         load_recipe(path)
     assert not traces(str(error.value).encode())
-    with pytest.raises(ValueError, match=field) as invalid:  # as a server validates a run's parameters
+    with pytest.raises(ConfigError, match=field) as invalid:  # as a server validates a run's parameters
         Recipe.model_validate(data)
     assert not traces(str(invalid.value).encode())
 

@@ -19,7 +19,7 @@ import pytest
 
 from pairsmith.config import Recipe
 from pairsmith.publishing.publish import Published
-from tests.flows.cli.test_commands import cli
+from tests.command_line import cli
 from tests.runs import run
 
 Build = Callable[..., Recipe]
@@ -132,7 +132,7 @@ def test_s6_cells_of_the_csv_export_are_neutralised(
 
 
 def test_s6_nothing_that_is_shown_can_steer_the_terminal() -> None:
-    from pairsmith_flows.cli.terminal import plain
+    from pairsmith_flows.cli.tables import plain
 
     assert plain("a\x1b[2J\x07\x9b[b]\n\t").plain == "a\ufffd[2J\ufffd\ufffd[b]\n\t"
 

@@ -15,8 +15,8 @@ import pytest
 
 from pairsmith.config import Recipe
 from pairsmith_flows.service.server import warning_for
+from tests.command_line import cli
 from tests.conftest import ROOT
-from tests.flows.cli.test_commands import cli
 
 Build = Callable[..., Recipe]
 RECIPE = str(ROOT / "recipes" / "echo.yaml")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -114,8 +115,11 @@ def test_a_failed_stage_fails_the_run_and_a_rerun_repeats_nothing(
         return real(recipe, shard, judge, session)
 
     monkeypatch.setattr("pairsmith_tasks.rate.rate_shard", fail_once)
-    with pytest.raises(ConfigError, match="1 task runs failed.*no such judge"):
+    tracebacks: list[Any] = []  # of what is called when a task is done
+    monkeypatch.setattr(logging.getLogger("concurrent.futures"), "exception", lambda *what: tracebacks.append(what))
+    with pytest.raises(ConfigError, match="the run stopped; .*: no such judge$"):
         build_preference_dataset(recipe)
+    assert tracebacks == []
     assert calls(build_preference_dataset(recipe)) == 20  # that shard's ratings: 10 prompts, 2 aspects
 
 
@@ -131,12 +135,11 @@ def test_a_refresh_asks_only_for_new_prompts_and_publishes_the_next_version(echo
 
 
 def test_a_wrong_recipe_is_refused_before_a_run(echo_recipe: Build) -> None:
-    from prefect.exceptions import ParameterTypeError
-
+    from pairsmith.errors import WrongFields
     from pairsmith_flows.preferences import build_preference_dataset
 
     wrong = echo_recipe(2).model_dump(mode="json") | {"naem": "x"}
-    with pytest.raises(ParameterTypeError, match="naem"):
+    with pytest.raises(WrongFields, match="naem: there is no such field"):
         build_preference_dataset(wrong)
 
 
@@ -167,6 +170,7 @@ def test_a_question_says_what_a_person_needs_to_know_and_nothing_in_it_is_markup
             "version": "v0002",
             "pairs": 1200,
             "latest": "v0001",
+            "reasons": ["800 pairs, <b>fewer"],
             "folder": folder,
             "report": f"{folder}/report.html",
             "gates": [
@@ -179,6 +183,7 @@ def test_a_question_says_what_a_person_needs_to_know_and_nothing_in_it_is_markup
     )
     assert "**v0002** has 1,200 pairs; `latest` leads to v0001." in told
     assert "at least 10" in told
+    assert "held back:\n\n- 800 pairs, " in told
     assert "min\\_yield" not in told
     assert "fails in 7 days" in told
     assert "<b>" not in told
@@ -271,3 +276,16 @@ def test_workers_share_an_endpoint_by_a_limit_of_prefects(echo_recipe: Build, mo
         build_preference_dataset(recipe)
         assert sum(endpoint.asked.values()) == 24
     assert set(shares) == {0.25, 0.5}
+
+
+def test_criteria_are_written_and_read_by_tasks_as_without_prefect(echo_recipe: Build) -> None:
+    from pairsmith_flows.preferences import build_preference_dataset, rate_preference_dataset
+
+    rating = {"aspects": ["overall", "criteria"], "criteria": {"author": {"backend": "echo", "model": "author"}}}
+    expected = run(echo_recipe(4, name="criteria-plain", rating=rating))[0]
+    flow = echo_recipe(4, name="criteria-flow", shard_size=2, rating=rating)
+    result = build_preference_dataset(flow)
+    assert (result["digest"], calls(result)) == (expected.digest, 0)
+    assert {row["stage"] for row in result["usage"]} == {"generate", "evolve", "criteria", "rate"}
+    alone = rate_preference_dataset(flow.model_copy(update={"shard_size": 3}))
+    assert alone["lacking"] is None

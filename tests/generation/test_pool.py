@@ -28,6 +28,30 @@ def test_draws_depend_on_the_prompt_alone() -> None:
     assert all(400 < share < 600 for share in shares.values())
 
 
+def test_members_that_always_answer_stand_beside_those_drawn_and_change_no_draw() -> None:
+    before = Pool(members=(member("a"), member("b"), member("c"), member("d")), draw=2)
+    pool = Pool(members=(*before.members, member("weak")), draw=2, always=("weak",))
+    assert all(drawn(pool, str(n)) == drawn(before, str(n)) | {"weak"} for n in range(100))
+    prompts = [prompt(f"Question {n}?") for n in range(20)]
+    for one in before.members:
+        assert completion_requests(prompts, pool, one) == completion_requests(prompts, before, one)
+    assert len(completion_requests(prompts, pool, pool.member("weak"))) == 20
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"always": ("b",)}, "goes with pool.draw"),
+        ({"draw": 1, "always": ("weak",)}, "pool.always: there is no weak"),
+        ({"draw": 1, "always": ("a", "a")}, "more than once"),
+        ({"draw": 2, "always": ("a",)}, "pool.draw is 2 but there are 1 members beside those of pool.always"),
+    ],
+)
+def test_members_that_always_answer_are_known_and_not_drawn(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Pool(members=(member("a"), member("b")), **settings)
+
+
 def test_order_and_company_change_nothing() -> None:
     prompts = [prompt(f"Question {n}?") for n in range(20)]
     pool = Pool(members=(member("a", samples=2), member("b")), draw=1)

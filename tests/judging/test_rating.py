@@ -10,22 +10,14 @@ from typing import Any
 import pytest
 
 from pairsmith.config import Judge, Rating
-from pairsmith.judging.rating import (
-    NOTHING,
-    JudgeRequest,
-    asked_again,
-    judge_requests,
-    rate,
-    read,
-    shuffled,
-    to_rows,
-)
+from pairsmith.judging.asking import NOTHING, JudgeRequest, judge_requests, shuffled
+from pairsmith.judging.rating import asked_again, rate, read, to_rows
 from pairsmith.judging.readout_text import read_text
 from pairsmith.judging.readouts import Scale, Sheet, Text
 from pairsmith.ledger.ledger import Ledger
 from pairsmith.llms.echo import Echo
 from pairsmith.llms.recorded import Recorded
-from pairsmith.planning import plan_run
+from pairsmith.planning.dry_run import plan_run
 from pairsmith.protocol import Finished, Identity, Reply, Request
 from pairsmith.storage.schemas import frame, rows
 from tests.generation.test_pool import prompt
@@ -244,7 +236,7 @@ def test_own_aspects_have_their_own_words_and_scale(readout: Any, rubric: dict[s
 def test_aspects_that_nobody_defined_and_scales_that_a_readout_cannot_read_are_refused() -> None:
     long = {"mine": {"criterion": "x", "high": 10}}
     for wrong, told in (
-        ({"aspects": ["mine"]}, "unknown"),
+        ({"aspects": ["mine"]}, "there is no mine"),
         ({"rubrics": {"overall": {"criterion": "x"}}}, "pairsmith's own"),
         ({"rubrics": {"mine": {"criterion": "x", "low": 5, "high": 5}}}, "low must be less"),
         ({"rubrics": long, "aspects": ["mine"], "readout": "logprobs"}, "goes beyond 9"),

@@ -115,6 +115,24 @@ def test_a_pair_for_each_aspect() -> None:
     assert {row["margin"] for row in selection.pairs} == {4.0}
 
 
+def test_per_aspect_leaves_out_a_text_with_a_null_everywhere_and_one_to_which_an_aspect_does_not_apply_there() -> None:
+    made, _ = pool(1.0, 1.0, 1.0, 1.0)
+    helpful, honest = (1, 2, 3, 4), (1, 2, 5, 5)
+    table = [
+        rating(f"c{n}", score, aspect)
+        for aspect, found in (("helpfulness", helpful), ("honesty", honest))
+        for n, score in enumerate(found)
+    ]
+    whole, per_aspect = Pairing(), Pairing(strategy="per-aspect")
+    table[7] = rating("c3", None, "honesty", error="not_applicable")
+    table[6] = rating("c2", None, "honesty")  # failed to be rated
+    selection = selected(made, scores(table, whole), per_aspect, True)
+    assert ids(selection) == [("c3", "c0"), ("c1", "c0")]
+    assert [(row["completion_id"], row["reason"]) for row in selection.rejections] == [("c2", "unrated")]
+    weighed = Pairing(strategy="per-aspect", aspect_weights={"honesty": 0})
+    assert ids(selected(made, scores(table, weighed), weighed, True)) == [("c3", "c0"), ("c1", "c0")]
+
+
 def test_length_costs_what_the_recipe_says() -> None:
     made = [completion("long", text=WORDS[0] * 400), completion("short", text=WORDS[1]), completion("bad", text="no")]
     table = {"long": Scores(5.0), "short": Scores(4.0), "bad": Scores(1.0)}

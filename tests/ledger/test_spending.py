@@ -24,3 +24,12 @@ def test_who_asked_is_noted_and_paid_for_by_data_set(ledger_url: str) -> None:
     assert sum(row["n_prompt_tokens"] + row["n_tokens"] for row in paid.values()) == tokens
     assert paid["member a"]["cost"] == pytest.approx(cost)
     assert paid["judge j"]["cost"] is None
+
+
+def test_what_some_requests_cost_whoever_paid(ledger_url: str) -> None:
+    book, price = Ledger(ledger_url), Price(prompt=1.0, completion=2.0)
+    llm = Recorded(Echo(ModelSpec(backend="echo", model="m")), book, "one", price)
+    generate(llm, [request("x"), request("y")])
+    assert book.spending.cost_of(llm.used) == pytest.approx(llm.cost)
+    assert 0 < book.spending.cost_of(sorted(llm.used)[:1]) < llm.cost
+    assert book.spending.cost_of(["absent"]) == 0

@@ -17,7 +17,7 @@ from pairsmith.errors import BudgetSpent, ConfigError
 from pairsmith.ledger.ledger import open_ledger
 from pairsmith.llms.budget import Budgeted
 from pairsmith.llms.purse import Purse
-from pairsmith.planning import plan_run
+from pairsmith.planning.dry_run import plan_run
 from pairsmith.protocol import Finished, Identity, Reply, Request
 from pairsmith.session import process_session
 from tests.runs import generate, run
@@ -108,7 +108,7 @@ def test_a_run_stops_within_its_budget_and_goes_on_when_it_is_raised(echo_recipe
 
 
 def test_a_budget_of_cost_needs_prices(echo_recipe: Build) -> None:
-    with pytest.raises(ConfigError, match=r"budget.cost needs a price for every model .*echo-brief"):
+    with pytest.raises(ConfigError, match=r"budget.cost: needs a price for every model .*echo-brief"):
         echo_recipe(3, budget={"cost": 1})
 
 

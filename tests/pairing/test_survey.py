@@ -318,7 +318,7 @@ def test_a_recipe_without_a_survey_writes_none(build: Build) -> None:
 
 def test_length_control_needs_scores(echo_recipe: Build) -> None:
     pairing = {"strategy": "member-order", "member_order": ["long", "brief"], "length_control": True}
-    with pytest.raises(ConfigError, match="length_control needs scores"):
+    with pytest.raises(ConfigError, match="length_control: needs scores"):
         echo_recipe(2, pairing=pairing)
     with pytest.raises(ConfigError, match="repeated"):
         echo_recipe(2, pairing={"guard": {"repeated": 1}})

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from pairsmith.config import Recipe
+from pairsmith.publishing.data_files import write_data
 from pairsmith.publishing.pair_rows import to_table
-from pairsmith.publishing.publish import write_data
 
 Build = Callable[..., Recipe]
 FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"]

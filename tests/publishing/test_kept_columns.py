@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from pairsmith.building.runs import preview
+from pairsmith.building.previewing import preview
 from pairsmith.config import Recipe
 from pairsmith.ledger.ledger import Ledger
 from pairsmith.publishing.kept_columns import kinds_of, united

@@ -13,8 +13,8 @@ import yaml
 from pairsmith.config import Publishing, Recipe
 from pairsmith.errors import ConfigError
 from pairsmith.ledger.ledger import open_ledger
+from pairsmith.publishing.data_files import by_split
 from pairsmith.publishing.exports import kto_rows
-from pairsmith.publishing.publish import by_split
 from pairsmith.reporting.card import recipe_yaml, score_meaning
 from pairsmith.reporting.summary_tables import member_table
 from pairsmith.session import process_session

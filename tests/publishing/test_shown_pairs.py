@@ -3,8 +3,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from pairsmith.publishing.data_files import SHOWN, first_drawn
 from pairsmith.publishing.pair_rows import to_table
-from pairsmith.publishing.publish import SHOWN, first_drawn
 
 
 def test_shown_pairs_are_drawn_over_all_tables_whatever_their_order() -> None:

@@ -20,7 +20,7 @@ from pairsmith.errors import DataError
 from pairsmith.publishing.pair_rows import to_table
 from pairsmith.reporting.comparison import Comparison, compare
 from pairsmith.storage import datafiles
-from tests.flows.cli.test_commands import cli
+from tests.command_line import cli
 from tests.runs import run
 
 Build = Callable[..., Recipe]

@@ -20,7 +20,7 @@ SEED = '{"error": {"message": "no field \\"seed\\"", "type": "invalid_request_er
         ("failed: 5 attempts failed; the last: status 503: busy", "5 attempts failed; the last: status 503: busy",
          "may help"),
         ("refused: the model refuses: I can't.", "refused: the model refuses: I can't.", "will not help"),
-        ("empty", "empty", "will not help"),
+        ("empty", "the answer is empty", "will not help"),
         ("no rating", "no rating", "will not help"),
         ('failed: refused: status 400: {"error": {"message": "cut off \\u', "refused: status 400: cut off \\u",
          "will not help"),
@@ -30,7 +30,7 @@ SEED = '{"error": {"message": "no field \\"seed\\"", "type": "invalid_request_er
 )  # fmt: skip
 def test_a_cause_is_told_in_the_endpoints_words(error: str, cause: str, helps: str) -> None:
     (row,) = failure_table({"member a": counted([error, None])})
-    assert (row["commonest cause"], row["run again"]) == (cause, helps)
+    assert (row["commonest causes"], row["run again"]) == (cause, helps)
     assert (row["failed"], row["of"]) == (1, 2)
     assert silent([row]) == []
 
@@ -40,7 +40,7 @@ def test_the_commonest_cause_counts_errors_that_differ_in_names_alone() -> None:
     errors += ["failed: status 500: down"] * 2 + [None, float("nan"), "not_applicable", "superseded"]
     (row,) = failure_table({"judge j": counted(errors)})
     assert (row["failed"], row["of"], row["run again"]) == (5, 9, "may help 2 of them")
-    assert row["commonest cause"] == "refused: context: … + 64 tokens > …"
+    assert row["commonest causes"] == "3 × refused: context: … + 64 tokens > …; 2 × status 500: down"
 
 
 def test_who_gave_nothing_is_silent_and_who_failed_never_is_not_told() -> None:

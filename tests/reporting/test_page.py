@@ -6,11 +6,17 @@ import html
 import re
 import time
 
+import pytest
+
+from pairsmith.config import Recipe
 from pairsmith.ids import short_id
+from pairsmith.publishing.data_files import SHOWN
 from pairsmith.publishing.pair_rows import published_rows
-from pairsmith.publishing.publish import SHOWN
-from pairsmith.reporting.page import render_report
+from pairsmith.reporting import charts
+from pairsmith.reporting.markdown import markdown_table
+from pairsmith.reporting.page import models_table, render_report
 from pairsmith.reporting.summary import Summary
+from pairsmith.reporting.verdict import Finding
 from tests.reporting.shards import RECIPE, counted, page_of, some, tables
 
 
@@ -58,3 +64,47 @@ def test_two_hundred_pairs_are_rendered_in_bounded_time_and_small() -> None:
     page = render_report(RECIPE, summary, shown, [])
     assert time.process_time() - started < 2
     assert len(page.encode()) < 5_000_000
+
+
+def test_the_head_says_what_it_is_and_the_verdict_comes_before_all_numbers() -> None:
+    about = {"version": "v0007", "made_at": "2026-03-04T05:06:59+00:00", "pairsmith": "0.2.0"}
+    models = models_table(
+        RECIPE, [{"role": "member", "name": "amber", "model": "/tmp/here/amber", "revision": "c" * 40}]
+    )
+    found = [Finding("longer", "bad", "The <b>chosen</b> is longer in 95%.", "Told from 80% on.", "Mostly: a & b")]
+    page = page_of(tables(some(4)), recipe_text="name: report\n", version=about, models=models, findings=found)
+    assert "Version <b>v0007</b>, made 2026-03-04 05:06 UTC with pairsmith 0.2.0" in page
+    assert '<a href="recipe.yaml">' in page
+    assert models == [
+        {"role": "member", "name": "amber", "model": "amber", "revision": "c" * 12, "asked at": "this process (echo)"}
+    ]
+    assert "The &lt;b&gt;chosen&lt;/b&gt; is longer in 95%." in page
+    assert page.index("Told from 80% on.") < page.index('<section id="funnel">')
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("https://api.mistral.ai/v1", "openai, api.mistral.ai"),
+        ("http://vllm.example.org:8000/v1", "openai, vllm.example.org"),
+        ("http://localhost:8000/v1", "openai, a server of one’s own"),
+        ("http://10.1.2.3:8000/v1", "openai, a server of one’s own"),
+        ("http://gpu-7.internal/v1", "openai, a server of one’s own"),
+    ],
+)
+def test_a_report_names_a_providers_host_and_no_machine_of_ones_own(address: str, told: str) -> None:
+    judge = {"name": "j", "backend": "openai", "model": "m", "endpoint": {"base_url": address}}
+    recipe = Recipe.model_validate(RECIPE.model_dump(exclude_defaults=True) | {"rating": {"judges": [judge]}})
+    models = [{"role": "x", "name": spec.name, "model": spec.model, "revision": None} for spec in recipe.specs]
+    assert models_table(recipe, models)[-1]["asked at"] == told
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(-0.0, "0.00"), (-1e-9, "0"), (-0.00002, "-0.00002"), (-0.15, "-0.15"), (float("nan"), "–"), (None, "–")],
+)
+def test_no_number_is_shown_as_minus_zero_or_nan(value: float | None, shown: str) -> None:
+    assert charts.number(value) == shown
+    assert charts.fixed(-0.004) == "0.00"
+    assert "-0" not in markdown_table([{"a": -0.0}, {"a": -1e-9}]).replace("---", "")
+    assert "nan" not in markdown_table([{"a": float("nan")}])

@@ -15,10 +15,11 @@ from markdown_it import MarkdownIt
 
 from pairsmith.config import Recipe
 from pairsmith.judging.guard import KINDS
+from pairsmith.publishing.data_files import SHOWN
 from pairsmith.publishing.pair_rows import published_rows
-from pairsmith.publishing.publish import SHOWN
 from pairsmith.reporting.card import render_card
 from pairsmith.reporting.page import render_report
+from pairsmith.reporting.reason_words import WORDS
 from pairsmith.reporting.summary import Summary
 from tests.conftest import shared
 from tests.faults.test_s5_markup import HOSTILE
@@ -46,12 +47,12 @@ PAYLOADS = [
     "</style></title></textarea></details><body onload=\"window.ran.push('body')\">",
     "<form action=javascript:alert(1)><button autofocus>x</button></form>",
 ]
-ACTIVE = """() => [...document.querySelectorAll("*")].filter((element) =>
+ACTIVE = r"""() => [...document.querySelectorAll("*")].filter((element) =>
   /^(script|iframe|object|embed|img|video|audio|form|base|link|textarea|foreignobject|animate|set|math|template)$/i
     .test(element.tagName)
   || [...element.attributes].some((one) => /^on/i.test(one.name)
     || /^(src|action|formaction|srcdoc|style|data)$/i.test(one.name)
-    || (/href$/i.test(one.name) && !/^#[a-z]+$/.test(one.value)))
+    || (/href$/i.test(one.name) && !/^(#[a-z]+|recipe\.yaml)$/.test(one.value)))
 ).map((element) => element.outerHTML.slice(0, 200))"""
 JUDGING = {
     "Agreement of judges": [
@@ -223,6 +224,17 @@ def test_no_page_scrolls_sideways(visit: Open, width: int) -> None:
         .filter(has_text="column number 3")
         .first.evaluate("e => e.scrollWidth > e.clientWidth")
     )
+
+
+@pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
+def test_no_reason_runs_into_its_bar_and_no_link_to_a_section_is_cut(visit: Open, width: int) -> None:
+    shard = tables(some(9))
+    summary = counted(shard)
+    summary.prompt_reasons.update(dict.fromkeys(WORDS, 1))
+    page = visit(render_report(RECIPE, summary, [], []), viewport={"width": width, "height": 800}).page
+    assert page.get_by_text("fewer than two answers to choose from").is_visible()
+    cut = "all => all.filter((one) => one.scrollWidth > one.clientWidth).map((one) => one.textContent)"
+    assert page.locator(".ladder th, nav ul").evaluate_all(cut) == []
 
 
 CONTRAST = """() => {

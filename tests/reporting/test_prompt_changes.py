@@ -22,7 +22,7 @@ from pairsmith.reporting.prompt_changes import changes
 from pairsmith.stages.base import open_store
 from pairsmith.storage import versions
 from pairsmith.storage.datafiles import published_files
-from tests.flows.cli.test_commands import cli
+from tests.command_line import cli
 from tests.reporting.test_comparison import row
 from tests.runs import run
 
@@ -85,7 +85,8 @@ def rows_file(tmp_path: Path, texts: list[str]) -> dict[str, Any]:
 
 def test_a_version_tells_what_it_changed_and_what_that_cost(echo_recipe: Build, tmp_path: Path) -> None:
     def publish(texts: list[str], **changed: Any) -> dict[str, Any]:
-        recipe = echo_recipe(1, prompts=rows_file(tmp_path, texts), **changed).model_dump()
+        few = {"publishing": {"max_shrink": None}}  # a prompt less of four is a quarter
+        recipe = echo_recipe(1, prompts=rows_file(tmp_path, texts), **few, **changed).model_dump()
         for spec in [*recipe["pool"]["members"], *recipe["rating"]["judges"]]:
             spec["price"] = {"prompt": 100.0, "completion": 200.0}
         published = run(Recipe.model_validate(recipe))[0]

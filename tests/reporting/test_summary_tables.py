@@ -39,10 +39,10 @@ def test_the_funnel_says_where_prompts_were_left() -> None:
     summary.load_reasons.update({"duplicate": 1, "blank": 1})
     summary.prompt_reasons.update({"tie": 3})
     assert funnel_table(summary) == [
-        {"stage": "rows read", "prompts": 9, "left": ""},
-        {"stage": "loaded", "prompts": 7, "left": "1 blank, 1 duplicate"},
-        {"stage": "completed", "prompts": 6, "left": ""},
-        {"stage": "paired", "prompts": 4, "left": "3 tie"},
+        {"stage": "rows read", "prompts": 9, "left out": ""},
+        {"stage": "loaded", "prompts": 7, "left out": "the prompt is blank (1), the same prompt again (1)"},
+        {"stage": "completed", "prompts": 6, "left out": ""},
+        {"stage": "paired", "prompts": 4, "left out": "the best answers are tied (3)"},
     ]
     summary.evolved, summary.aspects = 5, {"overall by j": {"ratings": 1}}
     assert [stage for stage, _ in funnel(summary)][3:] == ["evolved", "rated", "paired"]

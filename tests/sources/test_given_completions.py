@@ -18,7 +18,7 @@ from pairsmith.config.loading import load_recipe, parse_recipe
 from pairsmith.errors import ConfigError, DataError, RunError
 from pairsmith.ledger.ledger import open_ledger
 from pairsmith.llms.registry import NoModel
-from pairsmith.planning import plan_run
+from pairsmith.planning.dry_run import plan_run
 from pairsmith.session import process_session
 from pairsmith.sources.chats import Turns
 from pairsmith.sources.given_completions import carried, completions_of, ratings_of, read_completions, united
@@ -375,25 +375,28 @@ def recipe_of(
     [
         ("prompts.sources.0.completions=null", "needs a member with backend given"),
         ("pool.members=[{name: a, backend: echo, model: m}]", "needs a member with backend given"),
-        ("pool.members.0.samples=3", r"backend given asks no model; leave out \['samples'\]"),
+        ("pool.members.0.samples=3", r"backend: given asks no model; leave out \['samples'\]"),
         ("pool.members.0.model=m", r"leave out \['model'\]"),
         ("pool.members=[{name: a, backend: given}, {name: b, backend: given}]", "one member with backend given"),
-        ("rating.judges=[{name: a, backend: given}, {name: b, backend: given}]", "one judge with backend given"),
+        ("rating.judges=[{name: a, backend: given}, {name: b, backend: given}]", "bring the same ratings"),
         ("rating.judges.0.readout=json", r"leave out \['readout'\]"),
         ("rating.judges.0.model=m", r"leave out \['model'\]"),
-        ("rating.aspects=[overall-score, overall]", r"rating.judges.given.aspects: unknown \['overall'\]"),
-        ("rating.judges.0.aspects=[helpful]", r"unknown \['helpful'\]"),
+        ("rating.aspects=[overall-score, overall]", "rating.judges.0.aspects: there is no overall"),
+        ("rating.judges.0.aspects=[helpful]", "rating.judges.0.aspects: there is no helpful; did you mean helpfulness"),
         ("rating.judges=[{name: a, backend: echo, model: m, aspects: [honesty]}]", "no judge rates"),
-        ("prompts.sources.0.completions.scores.overal=x", r"ratings and scores: unknown \['overal'\]"),
+        (
+            "prompts.sources.0.completions.scores.overal=x",
+            "ratings and scores: there is no overal; did you mean overall",
+        ),
         ("prompts.sources.0.completions.scores.honesty=x", r"\['honesty'\] stand in more than one of"),
-        ("prompts.sources.0.completions.rationales.overall=x", r"completions.rationales: unknown \['overall'\]"),
+        ("prompts.sources.0.completions.rationales.overall=x", "completions.rationales: there is no overall"),
         ("prompts.sources.0.completions={items: x, columns: {a: b}}", r"\['items'\] go into its entries"),
         ("prompts.sources.0.completions={columns: {a: {model: b}}}", "name the text of each"),
         ("prompts.sources.0.completions={member: x}", "name the text of each"),
         ("prompts.sources.0.completions.text='{{ x'", "completions"),
         ("evolution={evolver: {backend: given}}", "cannot rewrite any"),
         ("prompts.decontaminate={against: [{path: prompts/rated.jsonl, completions: {text: x}}]}", "not looked at"),
-        ("pool.draw=1", "pool.draw is 1 but there are 0 members"),
+        ("pool.draw=1", "pool.draw: is 1 but there are 0 members"),
     ],
 )
 def test_recipes_whose_given_parts_would_come_to_nothing_are_refused(change: str, message: str) -> None:
@@ -436,7 +439,7 @@ def test_labels_in_the_recipe_are_known_to_it(tmp_path: Path, file: Callable[...
     _, summary, calls = run(recipe_of(tmp_path, path, WIDE, rating=None, pairing=order))
     assert dict(summary.wins) == {("chosen", "rejected"): 1}
     assert not calls
-    with pytest.raises(ConfigError, match="unknown"):
+    with pytest.raises(ConfigError, match="there is no rejcted"):
         recipe_of(tmp_path, path, WIDE, rating=None, pairing=order | {"member_order": ["chosen", "rejcted"]})
 
 

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from pairsmith.config import Recipe, Source
 from pairsmith.errors import ConfigError, DataError, RunError
-from pairsmith.planning import plan_run
+from pairsmith.planning.dry_run import plan_run
 from pairsmith.sources import http
 from pairsmith.sources.http import fetch
 from pairsmith.stages.base import open_store

@@ -40,7 +40,7 @@ def test_no_more_rows_are_read_than_asked_for(file: Any) -> None:
 
 
 def test_a_layout_or_a_path_that_cannot_be(file: Any) -> None:
-    with pytest.raises(ConfigError, match="Input should be 'auto', 'messages'"):
+    with pytest.raises(ConfigError, match="must be 'auto', 'messages'"):
         inspect(str(file("a.jsonl", "")), layout="alpacca")
     with pytest.raises(ConfigError, match="what format is it"):
         inspect("https://localhost/rows")
@@ -50,8 +50,8 @@ def test_the_command_says_what_it_found(file: Any) -> None:
     path = file("a.jsonl", "\n".join(map(json.dumps, ROWS)))
     shown = CliRunner().invoke(main, ["inspect", str(path)])
     assert shown.exit_code == 0
-    for part in ("6 rows, 3 prompts", "layout alpaca: 3 rows", "not read", "Sum up.", "rejected, bad_chat: 1 rows",
-                 "is assistant", "`keep: [id]`"):  # fmt: skip
+    for part in ("6 rows, 3 prompts", "layout alpaca: 3 rows", "not read", "Sum up.",
+                 "1 row rejected: the chat is not a proper one", "is assistant", "`keep: [id]`"):  # fmt: skip
         assert part in shown.output, part
 
 
@@ -66,4 +66,4 @@ def test_validate_names_what_is_not_read(file: Any) -> None:
 
 def test_a_file_without_a_prompt_is_told_by_the_exit_code(file: Any) -> None:
     shown = CliRunner().invoke(main, ["inspect", str(file("a.jsonl", '{"x": 1}'))])
-    assert (shown.exit_code, "rejected, missing" in shown.output) == (1, True)
+    assert (shown.exit_code, "rejected: the prompt is missing" in shown.output) == (1, True)

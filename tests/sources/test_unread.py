@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pairsmith.config import Prompts, Recipe
-from pairsmith.planning import plan_run
+from pairsmith.planning.dry_run import plan_run
 from pairsmith.session import Session
 from pairsmith.sources.inspection import unread_in
 from pairsmith.sources.prompts import read_prompts

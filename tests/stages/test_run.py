@@ -13,7 +13,7 @@ import pytest
 from pairsmith.config import Recipe
 from pairsmith.config.loading import load_recipe
 from pairsmith.errors import RunError
-from pairsmith.planning import plan_run
+from pairsmith.planning.dry_run import plan_run
 from pairsmith.stages.base import open_store
 from pairsmith.storage.tables import completion_refs, rating_refs
 from pairsmith.testing import FakeEndpoint
@@ -98,11 +98,13 @@ def test_failures_are_counted_kept_apart_and_asked_again(tmp_path: Path, echo_re
 
 
 def test_no_pair_is_an_error_with_the_reasons(tmp_path: Path, echo_recipe: Build) -> None:
-    with pytest.raises(RunError, match="no pair to publish: 12 prompts, 12 margin"):
+    with pytest.raises(RunError, match=r"no pair to publish: 12 prompts, the margin is too small \(12\)"):
         run(echo_recipe(12, pairing={"min_margin": 9.0}))
     short = {"sampling": {"max_tokens": 1}}
     members = [{"name": name, "backend": "echo", "model": name, **short} for name in "ab"]
-    with pytest.raises(RunError, match="12 too_few; completions and pairs passed over: 24 truncated"):
+    with pytest.raises(
+        RunError, match=r"choose from \(12\); answers and pairs passed over: the answer was cut off \(24\)"
+    ):
         run(echo_recipe(12, name="short", pool={"members": members}, evolution=None))
 
 
@@ -143,6 +145,15 @@ def test_a_dry_run_counts_and_writes_nothing(echo_recipe: Build, tmp_path: Path)
     assert not (tmp_path / "data").exists()
     run(recipe)
     assert [line.known for line in plan_run(recipe).lines if line.stage == "generate"] == [12, 12]
+
+
+def test_a_dry_run_counts_members_that_always_answer(echo_recipe: Build) -> None:
+    members = [{"name": name, "backend": "echo", "model": name} for name in ("a", "b", "weak")]
+    recipe = echo_recipe(12, pool={"members": members, "draw": 1, "always": ["weak"]}, evolution=None)
+    planned = {line.who: line.calls for line in plan_run(recipe).lines if line.stage == "generate"}
+    assert (planned["weak"], planned["a"] + planned["b"]) == (12, 12)
+    _, _, calls = run(recipe)
+    assert calls["generate"] == sum(planned.values())
 
 
 @pytest.mark.parametrize(

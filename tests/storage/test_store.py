@@ -114,7 +114,7 @@ def test_installing_moves_the_pointer(tmp_path: Path) -> None:
 
 def test_a_workspace_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="cannot be written"), Store(str(tmp_path / "file" / "x")).lock():
+    with pytest.raises(ConfigError, match="file is a file, not a folder"), Store(str(tmp_path / "file" / "x")).lock():
         pass
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +19,12 @@ from pairsmith.storage import versions
 from pairsmith.storage.decisions import deciding
 from pairsmith.storage.store import Store
 from pairsmith.storage.versions import State
-from tests.flows.cli.test_commands import cli
+from tests.command_line import cli
 from tests.runs import run
 
 Build = Callable[..., Recipe]
 Publish = Callable[..., Published]
 WHO = {"by": "ann", "reason": "looked at it"}
-
-
-@pytest.fixture(params=["folder", "object storage"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, str]]:
-    """Fields of a recipe whose data set is local or not."""
-    if request.param == "folder":
-        yield {}
-        return
-    yield {"workspace": f"memory://{tmp_path.name}", "ledger": f"sqlite:///{tmp_path}/ledger.sqlite"}
-    fsspec.filesystem("memory").rm(f"/{tmp_path.name}", recursive=True)
 
 
 @pytest.fixture

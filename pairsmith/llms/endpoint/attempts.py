@@ -19,11 +19,15 @@ from pairsmith.errors import ConfigError
 from pairsmith.llms.bills import bill_of, most_of, said
 from pairsmith.llms.endpoint.holds import Hold
 from pairsmith.llms.endpoint.limits import Limits
+from pairsmith.llms.endpoint.reach import NotReached, Reach
 from pairsmith.llms.endpoint.told_errors import error_in, is_final, is_without_money
 from pairsmith.llms.endpoint.wire import (
+    PASSING,
     STOPPING,
     BrokenAnswer,
+    Unreached,
     body_of,
+    mend_hint,
     moved_hint,
     readout_hint,
     reply_of,
@@ -32,7 +36,6 @@ from pairsmith.llms.endpoint.wire import (
 )
 from pairsmith.protocol import Bill, Reply, Request
 
-PASSING = {408, 409, 425, 429}  # statuses, with all of 500 and above
 OVERLOADED = {429, 503, 529}
 LONGEST_WAIT = 5.0  # seconds until the next attempt, unless the endpoint asks for more
 
@@ -70,7 +73,8 @@ def _too_long(seconds: float) -> str:
 
 @dataclass
 class Waste:
-    """What answers to one request cost in which there was no reply. Each is passed to `note` at once.
+    """What answers to one request cost in which there was no reply. Each is passed to `note` at once. `sent`: how
+    often the request was sent.
 
     A budget reserves twice what a request can cost. Where one holds (`is_bounded`), the request is sent again as long
     as these answers cost no more together than one answer can.
@@ -80,10 +84,16 @@ class Waste:
     is_bounded: bool
     note: Callable[[Bill], None]
     tokens: tuple[int, int] = (0, 0)  # of the prompt and of the answers
+    sent: int = 0
 
     def add(self, bill: Bill) -> None:
         self.tokens = (self.tokens[0] + bill.n_prompt_tokens, self.tokens[1] + bill.n_tokens)
         self.note(bill)
+
+    @property
+    def retries(self) -> int:
+        """How often the request was sent again."""
+        return max(self.sent - 1, 0)
 
     @property
     def is_too_much(self) -> bool:
@@ -124,7 +134,7 @@ class Attempts:
         self._concurrency, self._breaker, self._rates = limits.concurrency, limits.breaker, limits.rates
         self._hold = limits.hold
         self._wait, self._start_jobs = wait, start_jobs
-        self._has_answered = False
+        self._has_answered, self._reach = False, Reach(endpoint, model)
         self._reopened: asyncio.Future[None] = loop.create_future()  # done when the breaker's pause ends
 
     async def close(self) -> None:
@@ -133,9 +143,24 @@ class Attempts:
 
     def down(self) -> Reply:
         """The reply to a request that is not sent, since the endpoint was given up."""
+        if not self._reach.has_answered and self._reach.problem:
+            return self._reach.gave_up()
         return Reply("", error=f"not asked, the endpoint is down: {self._breaker.problem}")
 
     async def ask(self, request: Request, probe: bool, waste: Waste) -> Reply:
+        """One reply; waits first for an endpoint that has never answered, as long as the recipe says."""
+        while True:
+            try:
+                return await self._ask(request, probe, waste)
+            except NotReached as failure:
+                now = self._loop.time()
+                if self._breaker.given_up or not self._reach.goes_on(str(failure), now):
+                    self._breaker.give_up(self._reach.problem)
+                    self._reopen()
+                    return self._reach.gave_up()
+            await self._wait(backoff(self._reach.waited(now)), self._reopened)
+
+    async def _ask(self, request: Request, probe: bool, waste: Waste) -> Reply:
         """One reply within the deadline, after as many attempts as the recipe and the budget allow."""
         await self._rates.take(request)  # before the deadline begins: this is no wait for the endpoint
         deadline, begun = self._endpoint.deadline, self._loop.time()
@@ -171,9 +196,10 @@ class Attempts:
             return self.down()
         sent = SentCall(self._loop.time(), probe or self._breaker.let_out(self._loop.time()))
         body = body_of(request, self._model, self._endpoint.max_tokens_name)
-        content = b""
+        content, waste.sent = b"", waste.sent + 1
         try:
             status, headers, content = await self._client.post(body)
+            self._note_reached(status)
             if not 200 <= status < 300:
                 return self._refused(status, headers, content, request, sent)
             answer = json.loads(content)
@@ -185,6 +211,8 @@ class Attempts:
         except (ConnectionError, ValueError, RecursionError) as error:  # a broken connection, or a body that is no JSON
             name = "ConnectionError" if isinstance(error, ConnectionError) else type(error).__name__
             problem = f"{name}: {self._clean(error)}"
+            if isinstance(error, Unreached) and not self._reach.has_answered:
+                raise NotReached(problem) from None
             if isinstance(error, BrokenAnswer):
                 waste.add(bill_of(request, None, error.size, problem=problem))
             elif not isinstance(error, ConnectionError):
@@ -230,7 +258,7 @@ class Attempts:
         if (
             status in STOPPING or is_spent or (status == 403 and not self._has_answered)
         ):  # some use 403 for a prompt they dislike
-            hint = self._clean(moved_hint(headers))
+            hint = self._clean(moved_hint(headers) + mend_hint(status, self._endpoint))
             raise ConfigError(f"endpoint {self._endpoint.base_url}, model {self._model}: {problem}{hint}")
         self._note_answer()
         return Reply("", error=f"refused: {problem}{readout_hint(request)}", final=is_final(status, problem))
@@ -238,6 +266,13 @@ class Attempts:
     def _failing_for(self, now: float) -> float:
         """Seconds for which the endpoint has answered nobody, or refused many calls for overload."""
         return max(self._breaker.failing(now), self._concurrency.refusing(now))
+
+    def _note_reached(self, status: int) -> None:
+        """Send at once what waited for the endpoint, which is there. Raises NotReached where it is starting."""
+        if self._reach.is_starting(status):
+            raise NotReached(f"status {status}")
+        if self._reach.answered(self._loop.time()):
+            self._reopen()
 
     def _note_answer(self) -> None:
         """Count an answer in the limits."""

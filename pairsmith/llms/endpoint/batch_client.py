@@ -10,25 +10,38 @@ from contextlib import contextmanager
 from typing import IO, Any
 
 from pairsmith.config import Endpoint
-from pairsmith.errors import ConfigError
+from pairsmith.errors import ConfigError, RunError
 from pairsmith.llms.endpoint.keys import without
-from pairsmith.llms.endpoint.wire import STOPPING, moved_hint
+from pairsmith.llms.endpoint.reach import mend, unconnected
+from pairsmith.llms.endpoint.told_errors import is_without_money
+from pairsmith.llms.endpoint.wire import PASSING, STOPPING, mend_hint, moved_hint
+from pairsmith.protocol import UNREACHED
 
 log = logging.getLogger(__name__)
 ENDED = {"completed", "failed", "expired", "cancelled"}
 _TOKEN = "pairsmith"  # noqa: S105 - the name of the token in a batch's metadata
+_AGAIN = "running again may help: batches that were submitted are collected then"
 _SHOWN = 3  # of a failed batch's errors
 
 Answer = dict[str, Any] | str  # a line of a batch's output, or why there is none
 
 
+class _MayPass(RunError):
+    """A failure that may be over when the endpoint is asked again."""
+
+
+class _Nobody(ConfigError):
+    """No connection came to be. A server that has a batch already may be starting again."""
+
+
 class BatchClient:
-    """The batch API of one address. Raises ConfigError where a refusal says that no other request can do better."""
+    """The batch API of one address. Raises ConfigError where nobody is there, or where a refusal says that no other
+    request can do better; RunError for what another run may get over."""
 
     def __init__(self, endpoint: Endpoint, key: str) -> None:
         import openai
 
-        self._address, self._key = endpoint.base_url, key
+        self._endpoint, self._key = endpoint, key
         self._client = openai.OpenAI(
             base_url=endpoint.base_url,
             api_key=key,
@@ -75,8 +88,8 @@ class BatchClient:
                     answers.keep(_lines(self._client.files.content(file).iter_bytes()), wanted)
         except openai.NotFoundError as error:
             return f"the batch {batch_id} is gone: {self._clean(error)}"
-        except (openai.APIConnectionError, openai.InternalServerError) as error:
-            log.warning("batch %s: %s", batch_id, self._clean(error))
+        except (_MayPass, _Nobody) as error:
+            log.warning("batch %s: %s", batch_id, error)
             return None
         told = [str(error.message) for error in (state.errors.data if state.errors else None) or ()]
         more = f" and {len(told) - _SHOWN} more" if len(told) > _SHOWN else ""
@@ -85,15 +98,27 @@ class BatchClient:
 
     @contextmanager
     def _clear_errors(self, *passed_on: int) -> Iterator[None]:
+        """Raises ConfigError for what waiting does not mend, _MayPass for what it may, RunError for other refusals."""
         import openai
 
+        where = f"endpoint {self._endpoint.base_url}, batches"
         try:
             yield
         except openai.APIStatusError as error:
-            if error.status_code in passed_on or error.status_code not in STOPPING | {403}:
+            status = error.status_code
+            if status in passed_on:
                 raise
-            problem = self._clean(f"{error}{moved_hint(error.response.headers)}")
-            raise ConfigError(f"endpoint {self._address}, batches: {problem}") from None
+            if status in STOPPING | {403} or (status == 429 and is_without_money(str(error))):
+                hints = moved_hint(error.response.headers) + mend_hint(status, self._endpoint)
+                raise ConfigError(f"{where}: {self._clean(f'{error}{hints}')}") from None
+            if status >= 500 or status in PASSING:
+                raise _MayPass(f"{where}: {self._clean(error)}; {_AGAIN}") from None
+            raise RunError(f"{where}: {self._clean(error)}") from None
+        except openai.APIConnectionError as error:
+            if words := unconnected(error):
+                raise _Nobody(f"{where}: {UNREACHED}: {self._clean(words)}; {mend(self._endpoint)}") from None
+            why = self._clean(error.__cause__ or error)
+            raise _MayPass(f"{where}: no connection: {type(error).__name__}: {why}; {_AGAIN}") from None
 
     def _clean(self, error: object) -> str:
         return without(self._key, error)[:500]

@@ -9,8 +9,10 @@ endpoint, would be the limit. Imported with the first request, since both packag
 
 from __future__ import annotations
 
+import errno
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 from urllib.request import getproxies
 
@@ -24,7 +26,8 @@ from pairsmith.config import Endpoint
 from pairsmith.llms.endpoint.apis import Api, api_of, same
 from pairsmith.llms.endpoint.credentials import credentials_of
 from pairsmith.llms.endpoint.keys import without
-from pairsmith.llms.endpoint.wire import BrokenAnswer, retry_after
+from pairsmith.llms.endpoint.reach import unconnected
+from pairsmith.llms.endpoint.wire import PATH, BrokenAnswer, Unreached, retry_after
 
 KEY_HEADERS = {"authorization", "api-key", "x-api-key"}
 MAX_BODY = 16 * 1024 * 1024  # bytes of a response
@@ -82,24 +85,44 @@ class Client:
             self._session = aiohttp.ClientSession(
                 connector=connector, timeout=timeout, cookie_jar=cookies, trust_env=proxies
             )
-        try:
+        with _as_connection_errors():
             async with self._session.post(self._url, data=content, headers=headers, allow_redirects=False) as response:
                 return response.status, response.headers, await _read(response)
-        except BrokenAnswer:
-            raise
-        except (aiohttp.ClientError, OSError) as error:
-            raise ConnectionError(f"{type(error).__name__}: {error}") from None
+
+    async def list_models(self) -> Answer:
+        """The answer to the question which models there are. Raises ConnectionError as `post` does."""
+        address = str(self._url).removesuffix(PATH) + "/models"
+        with _as_connection_errors():
+            async with aiohttp.ClientSession() as session, session.get(address, headers=self._headers) as response:
+                return response.status, response.headers, await _read(response)
 
     async def close(self) -> None:
         if self._session:
             await self._session.close()
 
 
+@contextmanager
+def _as_connection_errors() -> Iterator[None]:
+    """Raises ConnectionError, or Unreached where no connection came to be, for what goes wrong within the block."""
+    try:
+        yield
+    except BrokenAnswer:
+        raise
+    except aiohttp.ClientConnectorError as error:
+        words = "no such host" if isinstance(error, aiohttp.ClientConnectorDNSError) else unconnected(error)
+        if words is None and error.errno == errno.ECONNREFUSED:  # several addresses refused: aiohttp names the number
+            words = unconnected(ConnectionRefusedError())
+        raise Unreached(words) if words else ConnectionError(f"{type(error).__name__}: {error}") from None
+    except (aiohttp.ClientError, OSError) as error:
+        raise ConnectionError(f"{type(error).__name__}: {error}") from None
+
+
 def _common(api: str, key: str) -> dict[str, str]:
     """The headers of every call: for chat completions those of OpenAI's SDK, which names organisations and projects."""
     if api != "openai":
         return {"Accept": "application/json", "Content-Type": "application/json", "User-Agent": f"pairsmith/{VERSION}"}
-    with openai.OpenAI(api_key=key, max_retries=0) as sdk:
+    unused = openai.DefaultHttpxClient(verify=False, trust_env=False)  # loading certificates would take 40 ms
+    with openai.OpenAI(api_key=key, http_client=unused) as sdk:
         return {name: value for name, value in sdk.default_headers.items() if isinstance(value, str)}
 
 

@@ -126,7 +126,9 @@ class EndpointEngine:
         try:
             waste = Waste(job.request, job.sink.is_bounded, lambda bill: job.sink.put((job.index, bill)))
             reply = await self._attempts.ask(job.request, probe, waste)
-            job.sink.put((job.index, replace(reply, wasted=waste.tokens) if any(waste.tokens) else reply))
+            if waste.retries or any(waste.tokens):
+                reply = replace(reply, wasted=waste.tokens, retries=waste.retries)
+            job.sink.put((job.index, reply))
         except asyncio.CancelledError:
             raise
         except BaseException as error:

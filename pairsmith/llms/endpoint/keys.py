@@ -52,5 +52,8 @@ def key_of(endpoint: Endpoint, session: Session) -> str:
         return key
     key = os.environ.get(endpoint.api_key_env) if endpoint.api_key_env else NO_KEY
     if not key:
-        raise ConfigError(f"endpoint {endpoint.base_url}: the environment variable {endpoint.api_key_env} holds no key")
+        raise ConfigError(
+            f"the environment variable {endpoint.api_key_env} holds no key for {endpoint.base_url}: set it, as by "
+            f"export {endpoint.api_key_env}=..., or name another in api_key_env (null where none is needed)"
+        )
     return key

@@ -116,6 +116,10 @@ class Breaker:
         if probe or (self._is_open and not was_open):
             self._until = now + self._seconds
 
+    def give_up(self, problem: str) -> None:
+        """Take the endpoint for given up at once."""
+        self._in_a_row, self._probes, self.problem = self._most, _PROBES, problem
+
     def try_again(self) -> None:
         """Allow one more probe to an endpoint that was given up."""
         if self.given_up:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from pairsmith.config import Endpoint
 from pairsmith.llms.bills import bill_of, said
 from pairsmith.llms.endpoint.message_parts import Said, said_in
 from pairsmith.llms.endpoint.strict_schema import strict
@@ -24,6 +25,7 @@ from pairsmith.text.templating import without_system
 from pairsmith.text.thoughts import ends_a_thought
 
 PATH = "/chat/completions"
+PASSING = {408, 409, 425, 429}  # statuses after which the same request may succeed, with all of 500 and above
 STOPPING = {301, 302, 303, 307, 308, 401, 402, 404, 405}  # statuses after which no other request can do better
 _NO_PROBABILITY = -1e4  # log probability of a choice that is not among the most likely tokens
 # What endpoints call the end of an answer, in snake case, by the word of the field. An end that no one knows is `stop`
@@ -47,6 +49,10 @@ _LIMIT = re.compile(r"length|limit|max|exceed|budget")
 
 class NoReply(ValueError):
     """A response without a reply in it: no JSON object, no choice, no text."""
+
+
+class Unreached(ConnectionError):
+    """No connection came to be: nothing listens there, the host has no address, or it speaks no TLS."""
 
 
 class BrokenAnswer(ConnectionError):
@@ -205,6 +211,18 @@ def moved_hint(headers: Mapping[str, str]) -> str:
     """Where a response redirects to, as the end of an error."""
     moved = headers.get("location")
     return f"; it redirects to {moved}, which is not followed: name that address" if moved else ""
+
+
+def mend_hint(status: int, endpoint: Endpoint) -> str:
+    """What to change in a recipe after a status that stops a run, as the end of an error; empty where unknown."""
+    if status in (401, 403):
+        if endpoint.credentials or endpoint.api_key_block:
+            return f"; look at endpoint.{'credentials' if endpoint.credentials else 'api_key_block'}"
+        known = f"is {endpoint.api_key_env}" if endpoint.api_key_env else "is null, so none is sent"
+        return f"; look at the key: endpoint.api_key_env {known}"
+    if status == 404:
+        return "; look at the model's id and at endpoint.base_url, which mostly ends in /v1"
+    return "; the account has no money left, or the wrong key is used" if status in (402, 429) else ""
 
 
 def retry_after(headers: Mapping[str, str]) -> float:

@@ -2,11 +2,12 @@
 
 It offers:
 
-- `transformers.Transformers`, `vllm.VLLM`: backends that write texts; `reward.Reward`: one that scores them
+- `transformers.Transformers`, `vllm.VLLM`: backends that write texts; `reward.Reward`: one that scores them;
+  `pair_reward.PairReward`: one that compares two, such as PairRM, whose head is in `pairrm`
 - `encoder.SentenceEncoder`: vectors of texts; `pairing.candidates.cosine` compares two
 - `named_weights.located`: which weights a name means, and where they are; `hub_models`: the local store of models
 - `weights.shelf_of`: the weights that a session has loaded
-- `trial.TrialProcess`: a process in which a model is tried, for `pairsmith.tuning`
+- `trial.TrialProcess`: a process in which a model is tried, for `pairsmith.planning.tuning`
 
 Below these: `machine` (cores and memory), `chat_tokens` (a chat as tokens), `scheduling` (which rows run when and
 where), `decoding` (the rows of one pass after the other), `slots` (the key-value cache), `prefixes` (what rows share),

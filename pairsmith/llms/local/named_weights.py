@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 LOCAL = ("transformers", "vllm", "reward", "encoder")  # backends whose weights come from the hub or a folder
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SECONDS = 20  # to wait for the hub
+_ABSENT = "and it is not on this machine: name a model that is, or its folder, or go online to fetch it"
 _DIGITS = 40  # of a folder's hash
 
 
@@ -79,15 +80,31 @@ def is_commit(revision: str | None) -> bool:
 
 
 def load_revision(path: str, revision: str | None) -> str | None:
-    """The revision to load from the hub; none for a folder. Raises ModelNotFound where it is no commit: two calls could
-    then load different weights."""
+    """The revision to load from the hub; none for a folder. Raises ModelNotFound where it is no commit, since two calls
+    could then load different weights, and where the hub is needed and cannot be reached."""
     if Path(path).is_dir():
         return None
-    if not is_commit(revision):
-        hint = " `pairsmith models` fetches it without a hub." if path in CARRIED else ""
-        why = commit_of(path, revision)[1]
-        raise ModelNotFound(f"{path}: cannot be loaded: revision {revision or 'main'} leads to no commit: {why}.{hint}")
+    why = _out_of_reach(path, str(revision)) if is_commit(revision) else commit_of(path, revision)[1]
+    if why or not is_commit(revision):
+        hint = "; `pairsmith models` fetches it without a hub" if path in CARRIED else ""
+        raise ModelNotFound(f"{path}: revision {revision or 'main'} cannot be loaded: {why}{hint}")
     return revision
+
+
+def _out_of_reach(model: str, commit: str) -> str:
+    """Why weights that the hub's cache lacks cannot be fetched now. Where the hub cannot be reached its library would
+    find that out file by file, in a minute."""
+    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        if not isinstance(try_to_load_from_cache(model, "config.json", revision=commit), str):
+            HfApi().model_info(model, revision=commit, timeout=_SECONDS)
+    except (HfHubHTTPError, HFValidationError):  # the hub can be reached: what it lacks is told when it is loaded
+        return ""
+    except Exception as error:
+        return f"{_no_answer(error)}, {_ABSENT}"
+    return ""
 
 
 def commit_of(model: str, revision: str | None, anew: bool = False) -> tuple[str | None, str]:
@@ -103,7 +120,12 @@ def commit_of(model: str, revision: str | None, anew: bool = False) -> tuple[str
 
 def _resolved(model: str, revision: str | None) -> tuple[str | None, str]:
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     try:
         found: Any = HfApi().model_info(model, revision=revision, timeout=_SECONDS)
@@ -111,16 +133,20 @@ def _resolved(model: str, revision: str | None) -> tuple[str | None, str]:
         return str(found.sha), ""
     except HFValidationError:
         return None, "it is neither a folder nor the id of a model on the hub"
+    except RepositoryNotFoundError:
+        return None, "the hub has no model of this id, or it is private: look at how it is written, or set HF_TOKEN"
+    except RevisionNotFoundError:
+        return None, "the hub has the model, but no such revision"
     except HfHubHTTPError as error:
         if error.response.status_code < 500:
             return None, f"the hub answered {error.response.status_code}, {_line(error)}"
         why = f"the hub answered {error.response.status_code}"
     except Exception as error:  # no network, offline mode: each library below the hub's raises its own
-        why = f"the hub cannot be reached ({_line(error)})"
+        why = _no_answer(error)
     cached = _cached(model, revision or "main")
     if cached:
         log.info("%s: %s; the cache has commit %s", model, why, cached)
-    return cached, f"{why}, and its cache knows none"
+    return cached, f"{why}, {_ABSENT}"
 
 
 def _cached(model: str, name: str) -> str | None:
@@ -145,6 +171,13 @@ def _ref_file(model: str, name: str) -> Path:
     from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE, f"models--{model.replace('/', '--')}", "refs", name)
+
+
+def _no_answer(error: Exception) -> str:
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    reason = "HF_HUB_OFFLINE is set" if isinstance(error, OfflineModeIsEnabled) else _line(error)
+    return f"the hub cannot be reached ({reason})"
 
 
 def _line(error: Exception) -> str:

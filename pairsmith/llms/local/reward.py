@@ -1,5 +1,7 @@
 """The `reward` backend: a sequence-classification model in this process that gives a conversation a score.
 
+One that compares two texts is in `pair_reward`.
+
 The conversation is written by the model's own chat template, without a generation prompt. A tokenizer that has no
 template but marks pairs of texts, as BERT's does, gets two texts: the conversation before the last answer, and that
 answer. Rows of similar length run together, padded on the right: transformers takes the score from the last token that
@@ -11,7 +13,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,12 +40,17 @@ class Reward:
         self._spec = spec.model_copy(update={"revision": found.revision})
 
     def stream(self, requests: Sequence[Request]) -> Iterator[Finished]:
-        model = shelf_of(self._session).take(RewardModel, self._path, self._spec)
-        labels, label = model.model.config.num_labels, self._spec.label
-        if (label is None and labels > 1) or (label or 0) >= labels:
-            found = f"{self._spec.model} has {labels} labels, {model.model.config.id2label}"
-            raise ConfigError(f"judge {self._spec.name}: {found}; name the one that is the score, as in label: 0")
-        yield from model.stream(requests, self._spec.local.batch_size)
+        spec, (kind, problem) = self._spec, self._form()
+        model = shelf_of(self._session).take(kind, self._path, spec)
+        labels = model.model.config.num_labels
+        if told := problem(labels, spec.label):
+            names = model.model.config.id2label
+            raise ConfigError(f"judge {spec.name}: {spec.model} has {labels} labels, {names}; {told}")
+        yield from model.stream(requests, spec.local.batch_size)
+
+    def _form(self) -> tuple[type[RewardModel], Callable[[int, int | None], str | None]]:
+        """The kind of weights, and what says of so many labels and the one that is named why they do not do."""
+        return RewardModel, _problem_of_labels
 
 
 @dataclass
@@ -63,13 +70,7 @@ class RewardModel(Weights):
 
     def _prepare(self) -> None:
         config, tokenizer = self.model.config, self.tokenizer
-        self._pairs = tokenizer.chat_template is None
-        if self._pairs and (tokenizer.cls_token_id is None or tokenizer.sep_token_id is None):
-            raise ConfigError(f"{config.name_or_path}: its tokenizer has no chat template; put one into its folder")
-        if (
-            self._pairs
-        ):  # models like RoBERTa count positions from 2, and only the tokenizer's limit takes that into account
-            self.context = min(self.context, tokenizer.model_max_length)
+        self._prepare_input()
         config.use_cache = False
         text = config.get_text_config()
         self._pads_unnamed = text.pad_token_id is None
@@ -77,6 +78,16 @@ class RewardModel(Weights):
             text.pad_token_id = _pad_for(tokenizer, text.vocab_size)
         self.pad = text.pad_token_id
         _compute_head_in_float32(self.model)
+
+    def _prepare_input(self) -> None:
+        """Set up how a request becomes a row. Raises ConfigError where the tokenizer does not say it."""
+        tokenizer = self.tokenizer
+        self._pairs = tokenizer.chat_template is None
+        if self._pairs and (tokenizer.cls_token_id is None or tokenizer.sep_token_id is None):
+            name = self.model.config.name_or_path
+            raise ConfigError(f"{name}: its tokenizer has no chat template; put one into its folder")
+        if self._pairs:  # models like RoBERTa count positions from 2; the tokenizer's limit takes that into account
+            self.context = min(self.context, tokenizer.model_max_length)
 
     def stream(self, requests: Sequence[Request], batch_size: int | None) -> Iterator[Finished]:
         with self.in_use():
@@ -119,6 +130,11 @@ class RewardModel(Weights):
             tokens = padded([row.tokens for row in batch], self.pad)
             scores = self.model(input_ids=tokens, attention_mask=mask, **more).logits.float().tolist()
         return [(row.index, _reply(row, values)) for row, values in zip(batch, scores, strict=True)]
+
+
+def _problem_of_labels(labels: int, label: int | None) -> str | None:
+    lacks = (label is None and labels > 1) or (label or 0) >= labels
+    return "name the one that is the score, as in label: 0" if lacks else None
 
 
 def _reply(row: Row, values: list[float]) -> Reply:

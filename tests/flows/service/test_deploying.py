@@ -47,7 +47,8 @@ def test_a_deployment_names_a_flow_by_its_module_and_gives_it_parameters_that_it
     assert "/" not in deployment["entrypoint"]
     flow = load_flow_from_entrypoint(deployment["entrypoint"])
     given = apply_values(deployment["parameters"], {"file": read_recipe(str(ROOT / step["path"]))})
-    assert flow.validate_parameters(given)["recipe"].name == "echo"
+    made = flow.validate_parameters(given)
+    assert made["recipe"].name == "echo" if "recipe" in made else made["recipe_file"] == "echo.yaml"
     assert deployment["enforce_parameter_schema"] is True
     assert "pairsmith" in deployment["tags"]
     limits = deployment.get("concurrency_limit")
@@ -99,7 +100,7 @@ def test_prefect_reads_the_deployments_as_they_are_meant() -> None:
     from prefect.cli.deploy._models import PrefectYamlModel
 
     read = PrefectYamlModel.model_validate(yaml.safe_load(PREFECT.read_text()))
-    assert [one.name for one in read.deployments] == ["ad-hoc", "nightly", "weekly"]
+    assert [one.name for one in read.deployments] == ["ad-hoc", "short", "nightly", "weekly"]
     assert {one.concurrency_limit.limit for one in read.deployments if one.concurrency_limit} == {1}
 
 

@@ -13,6 +13,8 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +26,18 @@ from pairsmith.stages.base import open_store
 from pairsmith.storage import versions
 from pairsmith.testing import FakeEndpoint
 from tests.conftest import ROOT
-from tests.reporting.test_page_browser import browser  # noqa: F401 - a fixture
+from tests.reporting.test_page_browser import WIDTHS, browser  # noqa: F401 - a fixture
 from tests.service import Service, wait_for, write_deployments
 
 pytestmark = [pytest.mark.prefect, pytest.mark.browser, pytest.mark.postgres]
 SIZE = {"width": 1280, "height": 860}
 NAME = "support-answers"
+# The UI is in the theme that it was last in, and follows the browser's only when that changes: so its class is set.
+PICTURES = os.environ.get("PAIRSMITH_PICTURES")
+THEME = """scheme => {
+  document.documentElement.classList.remove("light", "dark");
+  document.documentElement.classList.add(scheme);
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +80,8 @@ def service(folder: Path, recipe: Recipe, postgres: str) -> Iterator[Service]:
         connection.execute(f"CREATE DATABASE {name}")
     url = f"{postgres.rpartition('/')[0]}/{name}".replace("postgresql://", "postgresql+asyncpg://")
     deployments = write_deployments(folder, recipe)
-    with Service(folder / "service", deployments, PREFECT_API_DATABASE_CONNECTION_URL=url) as started:
+    told = {"PREFECT_API_DATABASE_CONNECTION_URL": url, "PAIRSMITH_RECIPES": str(folder)}
+    with Service(folder / "service", deployments, **told) as started:
         yield started
 
 
@@ -87,10 +96,9 @@ def page(browser: Any) -> Iterator[Any]:  # noqa: F811
 
 def picture(page: Any, name: str) -> None:
     """Take a picture where pictures are wanted, once the page is at rest."""
-    wanted = os.environ.get("PAIRSMITH_PICTURES")
-    if wanted:
+    if PICTURES:
         page.wait_for_timeout(1500)
-        page.screenshot(path=Path(wanted) / f"service-{name}.png")
+        page.screenshot(path=Path(PICTURES) / f"service-{name}.png")
 
 
 def log_in(page: Any, service: Service) -> None:
@@ -163,8 +171,11 @@ def watch(page: Any, service: Service, run: str) -> list[str]:
 def test_a_person_starts_a_run_watches_it_and_releases_its_version(page: Any, service: Service, recipe: Recipe) -> None:
     log_in(page, service)
     run = start_by_the_form(page, service)
+    given = service.flow_run(run)["name"]
     assert len(watch(page, service, run)) > 1
-    assert service.wait(run, "Suspended")["name"].startswith(f"{NAME} 20")
+    suspended = service.wait(run, "Suspended")
+    assert suspended["name"] == given
+    assert NAME in suspended["tags"]
     page.goto(f"{service.url}/v2/runs/flow-run/{run}")
     page.get_by_text("Suspended").first.wait_for()
     page.get_by_role("tab", name="Artifacts").click()
@@ -184,12 +195,13 @@ def test_a_person_starts_a_run_watches_it_and_releases_its_version(page: Any, se
     page.get_by_role("option", name="release").click()
     form.get_by_label("Reason").fill("Read twenty pairs; the gates are passed.")
     form.get_by_label("Name").fill("Ada")
-    if os.environ.get("PAIRSMITH_PICTURES"):
+    if PICTURES:
         page.set_viewport_size({"width": SIZE["width"], "height": 1100})
         page.get_by_text("'decision' is a required property").wait_for(state="detached")
     picture(page, "release")
     form.get_by_role("button", name="Resume").click()
-    assert service.wait(run)["state_type"] == "COMPLETED"
+    done = service.wait(run)
+    assert (done["state_type"], done["name"]) == ("COMPLETED", given)
     past = versions.history(store)
     assert past.latest == "v0001"
     assert [(one.by, one.reason) for one in past.decisions] == [("Ada", "Read twenty pairs; the gates are passed.")]
@@ -201,3 +213,76 @@ def test_a_person_starts_a_run_watches_it_and_releases_its_version(page: Any, se
     picture(page, "automations")
     told = json.dumps(service.artifacts(run))
     assert service.login not in told
+
+
+def test_a_person_pastes_a_recipe_into_the_short_form_and_reads_the_report_by_its_link(
+    browser: Any,  # noqa: F811
+    service: Service,
+    folder: Path,
+) -> None:
+    deployment = service.deployment("short")["id"]
+    form = f"{service.url}/deployments/deployment/{deployment}/run"
+    shown = product(WIDTHS, ("light", "dark")) if PICTURES else zip(WIDTHS, ("light", "dark"), strict=True)
+    for device, scheme in shown:
+        page = opened(browser, device, scheme)
+        log_in(page, service)
+        page.goto(form)
+        page.get_by_text("recipe_file").wait_for()
+        page.evaluate(THEME, scheme)
+        assert page.evaluate("document.documentElement.scrollWidth") <= WIDTHS[device]
+        height = page.get_by_role("button", name="Submit").bounding_box()["y"]
+        assert height < 2000, height  # the form with a field for each of the recipe's has it below 20,000
+        picture(page, f"short-form-{device}-{scheme}")
+        page.context.close()
+
+    page = opened(browser, "desktop", "light")
+    log_in(page, service)
+    text = (folder / "recipe.yaml").read_text()
+    ends = {}
+    for pasted in (text.replace("shard_size", "shard_siz"), text.replace(NAME, "pasted")):
+        page = page.context.new_page()
+        page.goto(form)
+        page.get_by_text("recipe_file").wait_for()
+        page.locator("textarea").last.fill(pasted)
+        before = {one["id"] for one in service.runs("short")}
+        page.get_by_role("button", name="Submit").click()
+        (run,) = wait_for(partial(begun, service, before), "the run is there")
+        ends[run] = service.wait(run, "Failed", "Suspended")
+    (_, failed), (run, waiting) = ends.items()
+    assert "the pasted recipe" in failed["state"]["message"]
+    assert "shard_siz" in failed["state"]["message"]
+    assert waiting["state_name"] == "Suspended"
+    wanted = {"logs": {"flow_run_id": {"any_": [run]}, "task_run_id": {"is_null_": True}}, "sort": "TIMESTAMP_ASC"}
+
+    def said() -> list[str]:
+        return [line["message"] for line in service.ask("POST", "/logs/filter", wanted)]
+
+    # A flow's lines reach the server in batches, the last of them after its state.
+    for line in ("generate shard 1 by brief: 8 rows", "rate shard 2 by judge: 32 rows"):
+        wait_for(lambda line=line: line in said(), line)
+    wait_for(lambda: len([line for line in said() if line.startswith("pair shard ")]) > 2, "lines of pairs")
+
+    link = service.artifacts(run)["pasted-report"]["data"]
+    address = re.search(r"\((http[^)]+)\)", link)
+    assert address is not None
+    assert address[1].startswith(f"http://127.0.0.1:{service.port + 1}/reports/")
+    user, _, password = service.login.partition(":")
+    context = browser.new_context(http_credentials={"username": user, "password": password})
+    report = context.new_page()
+    assert report.goto(address[1]).status == 200
+    report.get_by_text("There is one judge, so nobody knows").wait_for()
+    report.get_by_role("button", name="Open all").click()  # the page's own script runs
+    report.get_by_role("link", name="the recipe").click()
+    report.get_by_text("name: pasted").wait_for()
+    context.close()
+    page.context.close()
+
+
+def begun(service: Service, before: set[str]) -> set[str]:
+    return {str(one["id"]) for one in service.runs("short")} - before
+
+
+def opened(browser: Any, device: str, scheme: str) -> Any:  # noqa: F811
+    page = browser.new_context(viewport=SIZE | {"width": WIDTHS[device]}, color_scheme=scheme).new_page()
+    page.set_default_timeout(20_000)
+    return page

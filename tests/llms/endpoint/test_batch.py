@@ -4,21 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import httpx
+import openai
 import pytest
 
 from pairsmith import testing
 from pairsmith.config import Endpoint, ModelSpec, Recipe, Sampling
+from pairsmith.errors import ConfigError, RunError
 from pairsmith.ledger.batches import Batch
 from pairsmith.ledger.ledger import Ledger
 from pairsmith.llms.endpoint import batch_gathering
 from pairsmith.llms.endpoint.batch import Batched
+from pairsmith.llms.endpoint.batch_client import Answers, BatchClient
 from pairsmith.llms.recorded import Recorded
 from pairsmith.protocol import Reply, Request
 from pairsmith.session import Session
 from pairsmith.testing import FakeEndpoint
 from tests.runs import generate, run
+
+ASKED = httpx.Request("GET", "http://127.0.0.1:9/v1/batches")
+
+
+def refused(status: int, words: str) -> openai.APIStatusError:
+    return openai.APIStatusError(words, response=httpx.Response(status, request=ASKED), body=None)
 
 
 @pytest.fixture
@@ -119,3 +130,46 @@ def test_a_run_of_batches(endpoint: FakeEndpoint, echo_recipe: Callable[..., Rec
     _, summary, calls = run(recipe)
     assert summary.paired + sum(summary.prompt_reasons.values()) == 6
     assert sum(endpoint.asked.values()) == sum(calls.values()) == 12 + 12
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [("127.0.0.1:9", "connection refused, nothing listens there"), ("no-such-host.invalid", "no such host")],
+)
+def test_a_batch_for_an_endpoint_where_nobody_is_stops_and_says_where_and_why(
+    address: str, why: str, ledger: Ledger
+) -> None:
+    where = Endpoint(base_url=f"http://{address}/v1", api_key_env=None, mode="batch", attempts=1)
+    with Session() as session, pytest.raises(ConfigError) as error:
+        llm = Batched(ModelSpec(backend="openai", model="m", endpoint=where), ledger, session)
+        generate(Recorded(llm, ledger), [Request(({"role": "user", "content": "Hi"},), Sampling(), 1)])
+    mend = "start the server, or correct endpoint.base_url"
+    assert str(error.value) == f"endpoint http://{address}/v1, batches: not reached: {why}; {mend}"
+
+
+def test_a_batch_that_is_under_way_outlives_a_server_that_is_gone_for_a_while(caplog: pytest.LogCaptureFixture) -> None:
+    client = BatchClient(Endpoint(base_url="http://127.0.0.1:9/v1", mode="batch", attempts=1), "sk-of-the-test")
+    assert client.collect("batch-1", Answers(), ()) is None
+    assert "batch batch-1: endpoint http://127.0.0.1:9/v1, batches: not reached: connection refused" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "words"),
+    [
+        (openai.APITimeoutError(ASKED), RunError, "no connection: APITimeoutError: .*; running again may help"),
+        (refused(503, "loading"), RunError, "loading; running again may help"),
+        (refused(400, "no batches here"), RunError, "no batches here$"),
+        (refused(429, "insufficient_quota"), ConfigError, "insufficient_quota; the account has no money left"),
+        (refused(401, "no such key"), ConfigError, "no such key; look at the key"),
+    ],
+)
+def test_why_a_batch_was_not_taken_is_told_with_the_address_and_whether_again_helps(
+    error: Exception, kind: type[Exception], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    client = BatchClient(Endpoint(base_url="http://127.0.0.1:9/v1", mode="batch", attempts=1), "sk-of-the-test")
+    monkeypatch.setattr(client, "_client", SimpleNamespace(batches=SimpleNamespace(list=fail)))
+    with pytest.raises(kind, match=f"endpoint http://127.0.0.1:9/v1, batches: .*{words}"):
+        client.find("token")

@@ -23,7 +23,7 @@ from pairsmith.llms.endpoint import credentials
 from pairsmith.llms.endpoint.credentials import Tokens, credentials_of
 from pairsmith.llms.endpoint.engines import MANY_CALLS
 from pairsmith.llms.registry import open_llm
-from pairsmith.planning import plan_run
+from pairsmith.planning.dry_run import plan_run
 from pairsmith.protocol import Reply, Request
 from pairsmith.session import process_session
 from pairsmith.testing import FakeEndpoint, Fault

@@ -15,20 +15,21 @@ from hypothesis import strategies as st
 from pairsmith.config import Judge, LocalOptions, Pairing, Rating, Recipe, Sampling
 from pairsmith.config.loading import load_recipe
 from pairsmith.errors import ConfigError, TableError
-from pairsmith.judging.rating import judge_requests, rate
+from pairsmith.judging.asking import judge_requests
+from pairsmith.judging.rating import rate
 from pairsmith.judging.readout_reward import read_reward
 from pairsmith.judging.readouts import Read
 from pairsmith.judging.scoring import scores
 from pairsmith.llms.registry import open_llm
-from pairsmith.planning import plan_run
+from pairsmith.planning.dry_run import plan_run
 from pairsmith.protocol import Identity, Message, Reply, Request
 from pairsmith.reporting import charts
 from pairsmith.reporting.agreement import Trust
 from pairsmith.reporting.summary_tables import aspect_table, member_table
 from pairsmith.session import process_session
 from pairsmith.storage.schemas import frame, rows, validated
+from tests.command_line import cli
 from tests.conftest import ROOT, model_id
-from tests.flows.cli.test_commands import cli
 from tests.generation.test_pool import prompt
 from tests.reporting.shards import counted
 from tests.reporting.test_agreement import shard
@@ -329,7 +330,7 @@ def test_z_scores_need_no_scale_and_know_no_units() -> None:
     ("fields", "told"),
     [
         ({"judges": [{}]}, "the scores of ['rm'] have no scale"),
-        ({"judges": [{}], "aggregation": "median"}, "give scale: [low, high], or aggregation: z-scored"),
+        ({"judges": [{}], "aggregation": "median"}, "give scale: [low, high], aggregation: z-scored, or calibration"),
         ({"judges": [{}, {"name": "rm2"}], "llms": 0}, "the scores of ['rm', 'rm2'] have no scale"),
         ({"judges": [{}], "llms": 0, "checks": [{"kind": "exact-match", "name": "right"}]}, "have no scale"),
         ({"judges": [{"scale": [5, 5]}]}, "scale: 5 must be less than 5"),

@@ -12,6 +12,7 @@ import pytest
 
 from pairsmith.config import LocalOptions, ModelSpec, Sampling
 from pairsmith.errors import ConfigError, ModelNotFound
+from pairsmith.llms.local import named_weights
 from pairsmith.llms.local.named_weights import _commits
 from pairsmith.llms.registry import open_llm
 from pairsmith.protocol import Message, Reply, Request
@@ -115,6 +116,7 @@ SAID = {"Hi": "Hello there.", "digit": "3, it is fine.", "other": "yes", "CRASH"
 def vllm(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """The stand-in, in place of the package; holds the engines that were made, and what they were made with."""
     made = SimpleNamespace(engines=[], options=[], error=None)
+    monkeypatch.setattr(named_weights, "_out_of_reach", lambda *_: "")  # as where the hub has them
 
     def load(**options: Any) -> Any:
         if made.error:

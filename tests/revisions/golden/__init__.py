@@ -11,13 +11,14 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from tests.revisions.golden import evolve, generate, load, pair, publish, rate
+from tests.revisions.golden import criteria, evolve, generate, load, pair, publish, rate
 from tests.revisions.golden.rows import Row
 
 TABLES: dict[str, Callable[[], dict[str, list[Row]]]] = {
     "load": load.tables,
     "generate": generate.tables,
     "evolve": evolve.tables,
+    "criteria": criteria.tables,
     "rate": rate.tables,
     "survey": pair.survey_tables,
     "pair": pair.tables,

@@ -1,16 +1,20 @@
-"""Golden tables of survey and pair: every strategy, with and without scores, gates, flags, ties, conflicts, lengths."""
+"""Golden tables of survey and pair: every strategy, with and without scores, gates, flags, ties, conflicts, lengths,
+signals, raters who must agree."""
 
 from __future__ import annotations
 
 import base64
 import json
 import tempfile
+from dataclasses import replace
 from functools import cache
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 
 from pairsmith.config import Pairing, Rating, Recipe
+from pairsmith.judging.criteria_sifting import sifted
 from pairsmith.pairing import survey_merge
 from pairsmith.pairing.candidates import cosine
 from pairsmith.pairing.survey import SurveyResult, survey
@@ -31,7 +35,9 @@ JUDGES = (
     {"name": "two", "weight": 2.0, **MODEL, "model": "qwen-judge", "sampling": {"seed": 1}},
     {"name": "reward", "backend": "reward", "model": "r", "scale": (-2.0, 2.0)},
 )
+CRITERIA = {"author": {"backend": "echo", "model": "author"}}
 GATE = {"name": "gate", "kind": "regex", "pattern": "x", "gate": True}
+VERSUS = {"name": "versus", "protocol": "pairwise", **MODEL}
 ASPECTS = ("overall", "helpfulness", "style")
 RATING = {
     "aspects": ASPECTS,
@@ -40,6 +46,10 @@ RATING = {
 BARE = {"aspects": ASPECTS, "judges": JUDGES[:2], "aggregation": "z-scored", **RATING}
 WARY = {"on_flag": "not-chosen", "repeated": 3}
 ORDER = ("delta", "beta", "alpha", "gamma")
+SIGNALS = (
+    {"name": "delta", "strategy": "member-order", "member_order": ORDER, "max_length_difference": 80},
+    {"name": "judged", "share": 2.0, "agree": ["one"]},
+)
 PLANS: dict[str, tuple[Row, Row | None]] = {
     "worst": ({"strategy": "best-vs-worst", "length_penalty": 0.5}, {}),
     "random": ({"strategy": "best-vs-random", "seed": 3, "min_margin": 0.5}, {"aggregation": "median"}),
@@ -52,6 +62,10 @@ PLANS: dict[str, tuple[Row, Row | None]] = {
     "all": ({"strategy": "all-above-margin", "length_control": True, "aspect_weights": {"style": 0.0, "overall": 2.0}},
             {"aggregation": f"{OWN}:least"}),
     "few": ({"strategy": "all-above-margin", "max_pairs": 2, "min_margin": 0.2, "guard": WARY}, {}),
+    "near": ({"strategy": "best-vs-second", "min_difference": 0.4, "agree": ["one", "reward"]}, {}),
+    "usual": ({"strategy": "best-vs-second", "min_difference": None, "length_control": True}, {}),
+    "signals": ({"signals": SIGNALS, "max_length_difference": 200, "seed": 5}, {}),
+    "verdicts": ({"strategy": "all-above-margin"}, {"judges": (VERSUS, JUDGES[0])}),
     "own": ({"strategy": f"{OWN}:by_length", "checked": False, "max_pairs": 2}, None),
 }  # fmt: skip
 
@@ -96,9 +110,39 @@ def tables() -> dict[str, list[Row]]:
             SurveyResult({"": 0.31, "overall": 0.2, "style": -0.1}, repeated) if plan.needs_survey else SurveyResult()
         )
         rated = frame("ratings", ratings(plan.rating))
-        shard, flags = paired(plan, prompts, written, rated, result, Session())
+        shard, flags, _ = paired(plan, prompts, written, rated, result, Session())
         made |= {f"{name} {part}": found for part, found in _outcome(plan, shard, flags).items()}
-    return made
+    return made | _by_criteria(prompts, written)
+
+
+def _by_criteria(prompts: Any, written: Any) -> dict[str, list[Row]]:
+    """What becomes of readings of criteria: items that tell nothing, contradict, were not read; scores and pairs."""
+    plan = recipe({"strategy": "best-vs-worst"}, {"judges": JUDGES[:2], "criteria": CRITERIA, "aspects": ["criteria"]})
+    items = [_item(place, number) for place in range(COUNT) for number in range(1, place % 5)]
+    readings = [_reading(row, judge["name"], one) for row in rows(written) for judge in JUDGES[:2] for one in items
+                if one["prompt_id"] == row["prompt_id"] and row["error"] is None and one["error"] is None]  # fmt: skip
+    ratings, criteria = sifted(frame("ratings", readings), frame("criteria", items), plan.criteria)
+    shard, flags, _ = paired(plan, prompts, written, ratings, SurveyResult(), Session())
+    found = _outcome(plan, replace(shard, criteria=criteria), flags)
+    return {f"criteria {part}": some for part, some in found.items()} | {"criteria": rows(criteria)}
+
+
+def _item(place: int, item: int) -> Row:
+    asked = (
+        f"Does it name the {words(1 if place % 3 else 3, 'item', place, 0 if place % 3 == 1 else item)} well {item}?"
+    )
+    row = {"prompt_id": f"p{place:03}", "item": item, "question": asked, "weight": (1.0, 0.3, 2.0, 0.7)[item - 1]}
+    row |= {"check": None, "author": "author", "reply": "", "request": f"r{place}"}
+    return row | {"error": "repeats item 1" if place % 7 == 0 and item == 2 else None}
+
+
+def _reading(row: Row, judge: str, item: Row) -> Row:
+    met = number("met", row["completion_id"]) % 2
+    drawn = number("reading", row["completion_id"], judge, item["item"]) % 100
+    score = {1: met, 2: 1 - met, 3: 0.5 + drawn / 2000}.get(item["item"], drawn / 100)
+    named = {"completion_id": row["completion_id"], "prompt_id": row["prompt_id"], "judge": judge, "aspect": "criteria"}
+    given: Row = {"rating": None, "score": None, "error": "no answer"} if drawn == 7 else {"rating": 1, "score": score}
+    return named | {"protocol": "criteria", "order": item["item"], "reply": "", "request": ""} | given
 
 
 def _counting() -> Pairing:
@@ -108,7 +152,7 @@ def _counting() -> Pairing:
 def _outcome(plan: Recipe, shard: ShardTables, flags: Any) -> dict[str, list[Row]]:
     """All that is stored of a shard whose pairs are selected."""
     summary, trust, published = Summary(), Trust(), published_rows(shard)
-    summary.add(shard, flags)
+    summary.add(shard, flags, plan.pairing)
     trust.add(shard, plan.families_with_judges, plan.rating)
     counts = {
         name: sorted(found, key=str) if isinstance(found, list) else found for name, found in summary.to_json().items()
@@ -129,7 +173,8 @@ def recipe(pairing: Row, rating: Row | None) -> Recipe:
     judged = None if rating is None else {"judges": JUDGES, "checks": [GATE], **RATING} | rating
     whole = {
         "name": "golden", "prompts": {"sources": [{"path": "x.jsonl"}]}, "pool": {"members": members},
-        "evolution": {"evolver": {"backend": "echo", "model": "evolver-m"}}, "pairing": pairing,
+        "evolution": {"evolver": {"backend": "echo", "model": "evolver-m"}},
+        "pairing": {"min_difference": 0.0} | pairing,
     }  # fmt: skip
     return _parsed(json.dumps(whole | ({"rating": judged} if judged else {})))
 
@@ -190,10 +235,32 @@ def ratings(plan: Rating | None) -> list[Row]:
             made += [
                 _rated(row, judge.name, aspect, judge.is_reward)
                 for judge in plan.judges
+                if not judge.is_pairwise
                 for aspect in plan.aspects_of(judge)
             ]
             made += [_checked(row)] if plan.checks else []
             made += [_rated(row, "one", "critique", False)]
+    if plan and any(judge.is_pairwise for judge in plan.judges):
+        made += [row for aspect in plan.aspects for row in _compared(aspect)]
+    return made
+
+
+def _compared(aspect: str) -> list[Row]:
+    """The verdicts of a pairwise judge in an aspect: each two of a prompt's texts in both orders, some unreadable."""
+    made = []
+    twos = [two for two in combinations(completions(), 2) if len({row["prompt_id"] for row in two}) == 1]
+    for two in twos:
+        for order, shown in enumerate((two, two[::-1])):
+            drawn = number(aspect, order, *(row["completion_id"] for row in two))
+            scores = ((1.0, 0.0), (0.0, 1.0), (0.0, 0.0), (0.6, 0.3), (None, None))[drawn % 5]
+            for position, score in enumerate(scores):
+                row = _rated(shown[position], VERSUS["name"], aspect, False)
+                made.append(row | {
+                    "protocol": "pairwise", "order": order, "position": position, "score": score,
+                    "rating": None if score is None else round(score), "rationale": f"verdict {drawn % 7}",
+                    "error": None if score is not None else "no verdict",
+                    "against": shown[1 - position]["completion_id"],
+                })  # fmt: skip
     return made
 
 

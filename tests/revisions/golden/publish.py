@@ -8,8 +8,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from pairsmith.config import Publishing
+from pairsmith.publishing.data_files import write_data
 from pairsmith.publishing.pair_rows import to_table
-from pairsmith.publishing.publish import version_digest, write_data
+from pairsmith.publishing.publish import version_digest
 from tests.revisions.golden.pair import recipe
 from tests.revisions.golden.rows import COUNT, Row, number, words
 

@@ -10,6 +10,8 @@ from pairsmith.config import Member, Rating
 from pairsmith.judging.rating import check, rate
 from pairsmith.protocol import Reply, Request
 from pairsmith.sources.given_completions import completions_of, ratings_of
+from pairsmith.sources.given_votes import key_of
+from pairsmith.storage.row_types import CriterionRow, rows_as
 from pairsmith.storage.schemas import frame, rows
 from tests.revisions.golden.rows import COUNT, Row, Scripted, completion, number, prompt, words
 
@@ -38,7 +40,40 @@ JUDGES = (
     {"name": "reward", "backend": "reward", "label": 1, "scale": (-2.0, 2.0), "aspects": ("overall",)},
     {"name": "plain-reward", "backend": "reward", "scale": (-1.0, 1.0)},
     {"name": "people", "backend": "given", "model": "", "aspects": ("honesty", "style")},
+    {
+        "name": "trained",
+        "protocol": "pointwise",
+        "aspects": ("overall", "style"),
+        "format": {
+            "system": "FORM {{ criterion }}",
+            "user": "FORM {{ prompt }} {{ reference }} {{ text }} {{ low }} {{ high }}",
+            "answer": r"Result: (?P<rating>\S{1,4})",
+        },
+    },
 )
+FORM = "FORM {{ prompt }} 1: {{ first }} 2: {{ second }}"
+COMPARING = (
+    {"name": "words", "comparisons": {"rounds": 3}, "seed": 2},
+    {"name": "fields", "readout": "json", "comparisons": {"against": "alpha"}},
+    {"name": "letters", "readout": "logprobs", "rationale": False, "critique": True},
+    {"name": "critic", "format": {"user": FORM, "answer": r"\[\[((?P<first>1)|(?P<second>2)|(?P<tie>t))\]\]"}},
+    {"name": "form-letters", "format": {"user": FORM}, "readout": "logprobs", "aspects": ("overall",)},
+    {"name": "pair", "backend": "reward", "aspects": ("overall",), "comparisons": {"rounds": 2}},
+    {
+        "name": "written",
+        "backend": "reward",
+        "label": 1,
+        "aspects": ("style",),
+        "input": "Q {{ second }} or {{ first }}, {{ prompt }}",
+    },
+)
+READERS = (
+    {"name": "words", "aspects": ("criteria",)},
+    {"name": "fields", "readout": "json", "protocol": "pairwise"},
+    {"name": "likelier", "readout": "logprobs", "protocol": "pointwise"},
+)
+ASKED = {"author": {"backend": "echo", "model": "author"}}
+FORMS = (None, "words at most 9", None, 'lacks "amber"', None, None)
 CHECKS = (
     {"name": "exact", "kind": "exact-match"},
     {"name": "folded", "kind": "exact-match", "casefold": True, "strip_punctuation": True},
@@ -57,6 +92,7 @@ GIVEN = {
     "honesty": [{"value": 4, "rationale": "by a person"}], "style": [{"value": "7/9"}, {"value": 7}],
     "helpfulness": [{"value": 2}, {"value": 3}], "overall": [{"value": None}],
 }  # fmt: skip
+VOTES = {"honesty": "better", "style": "tie", "helpfulness": "unsure"}
 ODD = {"honesty": [{"value": "n/a"}], "style": [{"value": 3.5, "fractions": True}, {"value": [], "rationale": "none"}]}
 
 
@@ -79,10 +115,23 @@ def tables() -> dict[str, list[Row]]:
                 made[f"{own_family} {judge.name}"] = rows(
                     rate(prompts, completions, plan, judge, Scripted(answer), families)
                 )
+    versus = settings(judges=[{**MODEL, "protocol": "pairwise", **one} for one in COMPARING])
+    for judge in versus.judges:
+        made[f"pairwise {judge.name}"] = rows(rate(prompts, completions, versus, judge, Scripted(answer)))
     plan, member = settings(), Member(name="given", backend="given")
     brought = frame("prompts", [prompt(n, extras=json.dumps({"completions": _brought(n)})) for n in range(COUNT)])
     given = ratings_of(brought, completions_of(brought, member), plan, plan.judge("people"), member)
-    return made | {"checks": rows(check(prompts, completions, plan)), "given": rows(given)}
+    voters = {"backend": "given", "protocol": "pairwise", "name": "voters", "brings": {"overall": "helpfulness"}}
+    voted = settings(judges=[voters | {"aspects": ("honesty", "style", "overall")}], aspects=ASPECTS[1:4])
+    votes = ratings_of(brought, completions_of(brought, member), voted, voted.judge("voters"), member)
+    found = {"checks": check(prompts, completions, plan), "given": given, "votes": votes}
+    readers = settings(judges=[{**MODEL, **one} for one in READERS], criteria=ASKED, aspects=("overall", "criteria"))
+    items = rows_as(CriterionRow, frame("criteria", questions()))
+    for judge in readers.judges:
+        made[f"criteria {judge.name}"] = rows(
+            rate(prompts, completions, readers, judge, Scripted(answer), criteria=items)
+        )
+    return made | {name: rows(table) for name, table in found.items()}
 
 
 def _alike() -> Rating:
@@ -92,6 +141,18 @@ def _alike() -> Rating:
         {**MODEL, "name": "two", "model": "other", "protocol": "pointwise"},
     ]
     return settings(own_family="skip", judges=judges, aspects=("overall", "honesty"))
+
+
+def questions() -> list[Row]:
+    """Criteria: for each prompt none, one that failed, or up to three of which some do not count."""
+    made: list[Row] = []
+    for place in range(COUNT):
+        for item in range(1, place % 5) or [0]:
+            error = {0: "failed: busy", 3: "repeats item 1"}.get(item)
+            row = {"prompt_id": f"p{place:03}", "item": item, "question": words(4, "criterion", place, item)}
+            row |= {"weight": 1.0, "check": FORMS[(place + item) % 6], "author": "author", "reply": "", "request": "r"}
+            made.append(row | {"error": error})
+    return [row for row in made if row["item"] or row["prompt_id"] > "p030"]
 
 
 def asked() -> list[Row]:
@@ -138,6 +199,10 @@ def _brought(place: int) -> list[Row]:
         {"text": words(4, "none", place)},
         {"member": "bad", "text": "", "error": "empty"},
     ]
+    turned = {"better": "worse"}
+    for one, other, said in ((0, 1, VOTES), (1, 0, {name: turned.get(value, value) for name, value in VOTES.items()})):
+        against = key_of(items[other])
+        items[one]["votes"] = {name: [{"against": against, "value": value}] for name, value in said.items()}
     return items[: place % 5]
 
 
@@ -146,6 +211,8 @@ def answer(request: Request, drawn: int) -> Reply:
         return Reply(
             json.dumps([[0.5, drawn % 7 - 3.0], [1.5], drawn % 5 / 4, "x", [drawn / 1e14, 2]][drawn % 5]), "stop"
         )
+    if any(message["role"] == "second" for message in request.messages):
+        return Reply(json.dumps([[0.5, drawn % 7 - 3.0], [1.5], drawn % 5 / 4, [1, 2], [0.0, 0.0]][drawn % 5]), "stop")
     if drawn % 29 == 0:
         return Reply("", error="busy" if drawn % 2 else "too long", final=drawn % 2 == 0)
     if request.choices:
@@ -154,7 +221,12 @@ def answer(request: Request, drawn: int) -> Reply:
     if original.startswith("OWN"):
         forms = ["4 2 x 1", "na half big 3", "text 5 4 3", "1 stray", "z", "4 4\n1", "1 2 3 4"]
         return Reply(forms[drawn % 7], "length" if drawn % 7 == 5 else "stop")
+    if original.startswith("FORM"):
+        forms = ["So. Result: 4", "Result: 3.5", "Result: 2, Result: 4", "[[1]]", "[[2]] it is.", "[[t]]", "neither"]
+        return Reply(forms[drawn % 7], "length" if drawn % 17 == 0 else "stop")
     marks = re.findall(r"^\[TEXT ([0-9a-f]{6})\]$", original, re.MULTILINE)
+    if "Which of the two texts" in original:
+        return _verdict(marks, drawn, request.schema is not None)
     return _objects(marks, drawn) if request.schema else _lines(marks, drawn)
 
 
@@ -166,6 +238,16 @@ def _digits(choices: tuple[str, ...], drawn: int) -> Reply:
     if drawn % 11 == 1 and "N" in logprobs:
         logprobs["N"] = 0.0
     return Reply(f"{choices[0]} - {words(4, drawn)}", "stop", 3, 5, logprobs)
+
+
+def _verdict(marks: list[str], drawn: int, as_object: bool) -> Reply:
+    named = [*marks, "tie"][drawn % 3]
+    if as_object:
+        whole = json.dumps({"rationale": "so", "better": named})
+        return Reply([whole, whole, '{"better": "first"}', "{"][drawn % 8 // 2], "stop")
+    line = f"Rationale: {words(3, drawn)}\nBetter: {named}"
+    forms = [line.replace("Better", "**Better**"), f"{line}\nCorrection: {marks[0]}", "The first.\nIt is.", named]
+    return Reply([*forms, *[line] * 7][drawn % 11], "length" if drawn % 23 == 0 else "stop")
 
 
 def _objects(marks: list[str], drawn: int) -> Reply:

@@ -17,12 +17,13 @@ from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from typing import Any, cast
 
-from pairsmith.config import Evolver, Judge, LocalOptions, Member, ModelSpec, Recipe, Sampling
+from pairsmith.config import Author, Evolver, Judge, LocalOptions, Member, ModelSpec, Recipe, Sampling
 from pairsmith.errors import ConfigError
 from pairsmith.generation import evolution
 from pairsmith.generation import pool as generation
-from pairsmith.judging import rating
+from pairsmith.judging.criteria import author_requests
 from pairsmith.llms.local.trial import Ended, Took, TrialProcess, Trier
+from pairsmith.planning.dry_run import foreseen
 from pairsmith.protocol import Request
 from pairsmith.sources.http import fetched
 from pairsmith.sources.prompts import read_prompts
@@ -91,7 +92,7 @@ def _shortened(sampling: Sampling) -> Sampling:
     return sampling.model_copy(update={"max_tokens": min(sampling.max_tokens, NEW_TOKENS)})
 
 
-def requests_of(recipe: Recipe, spec: Member | Evolver | Judge, prompts: Sequence[PromptRow]) -> list[Request]:
+def requests_of(recipe: Recipe, spec: Member | Evolver | Author | Judge, prompts: Sequence[PromptRow]) -> list[Request]:
     """Requests as a run makes them; the prompts' own text replaces completions, which do not exist yet."""
     if isinstance(spec, Member):
         everyone = recipe.pool.model_copy(update={"members": (spec,), "draw": None})
@@ -99,7 +100,10 @@ def requests_of(recipe: Recipe, spec: Member | Evolver | Judge, prompts: Sequenc
     if isinstance(spec, Judge) and recipe.rating:
         made = [row for prompt in prompts for row in _stand_ins(prompt, max(2, len(recipe.pool.members)))]
         alone = recipe.rating.model_copy(update={"judges": (spec,)})
-        return [item.request for item in rating.judge_requests(prompts, made, alone, spec)]
+        return [item.request for item in foreseen(prompts, made, alone, spec)]
+    if isinstance(spec, Author) and recipe.criteria:
+        made = [row for prompt in prompts for row in _stand_ins(prompt, 2)]
+        return [item.request for item in author_requests(prompts, made, recipe.criteria, spec)]
     assert recipe.evolution is not None
     settings = recipe.evolution.model_copy(update={"evolver": spec})
     return [

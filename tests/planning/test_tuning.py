@@ -12,16 +12,18 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from pairsmith.config import Judge, LocalOptions, ModelSpec, Recipe
+from pairsmith.config import Judge, LocalOptions, Member, ModelSpec, Recipe
 from pairsmith.config.loading import parse_recipe
 from pairsmith.errors import ConfigError
 from pairsmith.llms.local import trial
 from pairsmith.llms.local.trial import Device, Ended, Took, TrialProcess
+from pairsmith.planning.tuning import LARGEST, NEW_TOKENS, PROMPTS, Trial, Work, best, lines, tune, works
 from pairsmith.protocol import Request
-from pairsmith.tuning import LARGEST, NEW_TOKENS, PROMPTS, Trial, best, lines, tune, works
+from tests.command_line import cli
 from tests.conftest import model_id
-from tests.flows.cli.test_commands import cli
 
 Speed = Callable[[ModelSpec], float]  # tokens a second; 0 where it ends
 
@@ -174,6 +176,36 @@ def test_settings_that_a_recipe_has_are_kept(recipe: Callable[..., Recipe]) -> N
     assert LocalOptions(**local) == LocalOptions(
         device="cuda:1", dtype="bfloat16", batch_size=64, trust_remote_code=True
     )
+
+
+@settings(max_examples=30)
+@given(data=st.data())
+def test_what_is_recommended_was_tried_and_worked(data: st.DataObject) -> None:
+    """And is the fastest batch size of its work and dtype, in one dtype for the same weights."""
+    specs = [Member(name=name, model=f"org/{name[0]}") for name in ("a1", "a2", "b1")]
+    every_work = [Work((spec.name, f"{spec.name}-too"), spec, ()) for spec in specs]
+    tried = st.builds(
+        Trial, st.sampled_from(every_work), st.sampled_from(["float32", "bfloat16"]), st.sampled_from([4, 8, 16]),
+        took=st.builds(Took, st.floats(0.1, 9), st.integers(1, 99), st.floats(1, 9)),
+    )  # fmt: skip
+    failed = st.builds(Trial, st.sampled_from(every_work), st.just("float32"), st.just(4), error=st.just("no memory"))
+    trials = data.draw(st.lists(tried | failed, max_size=12))
+    worked = [trial for trial in trials if trial.error is None]
+    chosen = best(trials)
+    assert all(any(one is trial for trial in worked) for one in chosen)
+    assert all(
+        one.rate >= other.rate for one in chosen for other in worked
+        if (one.work, one.dtype) == (other.work, other.dtype)
+    )  # fmt: skip
+    assert bool(chosen) == bool(worked)
+    assert len({id(one.work) for one in chosen}) == len(chosen)
+    assert len({(one.work.weights, one.dtype) for one in chosen}) == len({one.work.weights for one in chosen})
+    for line in lines(chosen):
+        told, name = yaml.safe_load(line)["local"], line.rpartition("# ")[2]
+        assert any(
+            (trial.dtype, trial.batch_size) == (told["dtype"], told["batch_size"]) and name in trial.work.names
+            for trial in worked
+        )
 
 
 def end(*_: Any) -> Took:
