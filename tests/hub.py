@@ -16,16 +16,23 @@ MODEL = "org/model"
 
 @dataclass
 class Hub:
-    """`refs`: branch or tag -> its commit, or the status to answer. `commits`: commit -> the folder with its files."""
+    """`refs`: branch or tag -> its commit, or the status to answer. `commits`: commit -> the folder with its files.
+
+    `always`: the status, and the error code of the hub's own, with which everything is answered.
+    """
 
     url: str = ""
     refs: dict[str, str | int] = field(default_factory=dict)
     commits: Mapping[str, Path] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    always: tuple[int, str] | None = None
 
     def found(self, path: str) -> tuple[int, dict[str, str], bytes]:
         """Status, headers and body of the answer to a path."""
         self.asked.append(path)
+        if self.always:
+            status, code = self.always
+            return status, {"X-Error-Code": code}, json.dumps({"id": MODEL}).encode()
         if "/tree/" in path:  # a folder of the repository: there is none
             return 404, {"X-Error-Code": "EntryNotFound"}, b""
         if path.startswith(f"/api/models/{MODEL}"):

@@ -6,7 +6,7 @@ It offers:
 - `layouts`: what a row asks, by the layouts of known data sets; `chats`: chats in all forms that these have
 - `unread`: columns that are filled and not read; `inspection`: a look at a file; `keeping`: columns that go along
 - `readers`: the rows of files and data sets; `sql`: those of a database; `http`: files fetched from the web;
-  `row_fields`: the value at a column, path or template, and `Refused`
+  `hub`: whether the hub has a data set; `row_fields`: the value at a column, path or template, and `Refused`
 - `given_completions`: completions and ratings that rows bring, as rows of the tables; `merging`: the rows of one prompt
   become one
 - `overlap`: prompts that come from benchmarks, and near duplicates

@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from pairsmith.config import Source, format_of, is_local
 from pairsmith.errors import DataError
 from pairsmith.ids import draw, strict_json
-from pairsmith.sources import sql
+from pairsmith.sources import hub, sql
 from pairsmith.sources.json_rows import json_rows
 from pairsmith.sources.row_fields import Refused, meets
 from pairsmith.storage.schemas import Reason
@@ -290,8 +290,10 @@ def _parquet_row(batch: pa.RecordBatch, place: int) -> Any:
 def _read_dataset(source: Source) -> Iterator[Located]:
     import datasets
 
+    folder = Path(source.path)
+    if not folder.exists():
+        hub.must_have(source.path, source.revision)
     try:
-        folder = Path(source.path)
         if (folder / "dataset_info.json").exists() or (folder / "dataset_dict.json").exists():
             data = datasets.load_from_disk(source.path)
             data = data[source.split] if isinstance(data, datasets.DatasetDict) else data
@@ -302,11 +304,10 @@ def _read_dataset(source: Source) -> Iterator[Located]:
         for number, row in enumerate(data, start=1):
             yield _row(f"{source.path}:row {number}", _as_it_is, row)
     except Exception as error:  # the library raises many kinds of errors: connection, config, split, format
-        missing = "" if Path(source.path).exists() else "; there is no file or folder of that name either"
         said = str(error).strip().splitlines() or [""]  # the rest lists all columns, or the library's own frames
         different = "CastError" in type(error).__name__
         hint = "; its files have different columns: name each as a source, or all by a glob" if different else ""
-        problem = f"data set {source.path}, split {source.split}: {type(error).__name__}: {said[0]}{hint}{missing}"
+        problem = f"data set {source.path}, split {source.split}: {type(error).__name__}: {said[0]}{hint}"
         raise DataError(problem) from error
 
 

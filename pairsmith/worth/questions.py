@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, ValidationError
 
 from pairsmith.config import ExactMatch, IfEval, JsonSchema, Regex, Source
+from pairsmith.config.base import Config
+from pairsmith.config.complaints import mistakes
 from pairsmith.errors import DataError
 from pairsmith.generation.pool import with_system
 from pairsmith.ids import draw, fingerprint
@@ -26,7 +28,12 @@ from pairsmith.storage.schemas import Reason
 
 LONGEST = 100_000  # characters of a prompt
 RowCheck = ExactMatch | Regex | JsonSchema | IfEval  # not `python`: a row of data names no code
-_CHECK: TypeAdapter[RowCheck] = TypeAdapter(Annotated[RowCheck, Field(discriminator="kind")])
+
+
+class _Checked(Config):
+    """What a row says of how its answers are checked."""
+
+    check: RowCheck = Field(discriminator="kind")
 
 
 @dataclass(frozen=True)
@@ -92,12 +99,12 @@ def _question(located: Located, source: Source) -> Question:
 
 def _check(given: Any, extras: Mapping[str, Any], reference: str | None) -> RowCheck:
     if given is not None:
+        asked = {"check": {"name": "check", **given} if isinstance(given, Mapping) else given}
         try:
-            return _CHECK.validate_python({"name": "check", **given} if isinstance(given, Mapping) else given)
+            return _Checked.model_validate(asked).check
         except ValidationError as error:
-            wrong = error.errors()[0]
-            where = ".".join(map(str, wrong["loc"])) or "check"
-            raise Refused(Reason.WRONG_TYPE, f"check: {where}: {wrong['msg']}") from None
+            told = "; ".join(f"{'.'.join(map(str, place))}: {why}" for place, why in mistakes(error, asked, _Checked))
+            raise Refused(Reason.WRONG_TYPE, told) from None
     if extras.get("instructions"):
         return IfEval(kind="ifeval", name="instructions")
     if reference:

@@ -36,8 +36,11 @@ def test_a_row_is_checked_by_its_own_check_or_by_its_reference(tmp_path: Path) -
     ("row", "told"),
     [
         ({"prompt": "Hi"}, "nothing to check by"),
-        ({"prompt": "Hi", "check": {"kind": "regex"}}, "pattern: Field required"),
-        ({"prompt": "Hi", "check": {"kind": "python", "callable": "os:system"}}, "check:"),
+        ({"prompt": "Hi", "check": {"kind": "regex"}}, "check.pattern: this field is required"),
+        (
+            {"prompt": "Hi", "check": {"kind": "python", "callable": "os:system"}},
+            "check.kind: must be one of 'exact-match', 'regex'",
+        ),
         ({"prompt": "", "reference": "x"}, ""),
     ],
 )
