@@ -8,13 +8,16 @@ from collections.abc import Iterable
 from typing import Annotated
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from pairsmith.errors import ConfigError
 from pairsmith.text.templating import compile_text
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+Reasks = Annotated[
+    int, Field(ge=0, le=5, description="times to ask again, with what was wrong, for what could not be read")
+]
 
 
 class Config(BaseModel):

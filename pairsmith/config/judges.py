@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from pairsmith.config.base import Config, Name, compiles, known, names_a_file
+from pairsmith.config.base import Config, Name, Reasks, compiles, known, names_a_file
 from pairsmith.config.check_kinds import is_pattern
 from pairsmith.config.models import ModelSpec, Sampling
 from pairsmith.config.plugins import Kind
@@ -97,9 +97,7 @@ class Judge(ModelSpec):
     comparisons: Literal["all"] | Comparisons = Field(
         "all", description="pairwise: each text with each other, or fewer of them: {rounds: n} or {against: member}"
     )
-    reasks: int = Field(
-        1, ge=0, le=5, description="times to ask again, with what was wrong, for what could not be read"
-    )
+    reasks: Reasks = 1
     seed: int = Field(0, description="seed of the order in which a listwise judge sees the texts")
     label: int | None = Field(
         None,

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field, model_validator
 
-from pairsmith.config.base import Config, Name, unique
+from pairsmith.config.base import Config, Name, Reasks, unique
 from pairsmith.config.models import ModelSpec, Sampling
 
 CRITERIA = "criteria"  # the aspect under which judges rate by criteria
@@ -45,6 +45,7 @@ class Author(ModelSpec):
     sampling: Sampling = Field(
         Sampling(temperature=0.0, max_tokens=1024), description="how its replies are sampled; greedy by default"
     )
+    reasks: Reasks = 1
 
 
 class Criteria(Config):

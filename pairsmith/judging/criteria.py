@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -23,7 +23,7 @@ from pairsmith.judging.criteria_sifting import told_apart
 from pairsmith.progress import Tell, ask, nobody
 from pairsmith.protocol import LLM, Identity, Reply, Request
 from pairsmith.storage.row_types import CompletionRow, CriterionRow, PromptRow, rows_as
-from pairsmith.storage.schemas import frame
+from pairsmith.storage.schemas import Reason, frame
 from pairsmith.text.templating import nonces, render, transcript
 
 STAGE = "criteria"
@@ -63,13 +63,41 @@ def write(
     """
     answers = rows_as(CompletionRow, completions)
     asked = author_requests(rows_as(PromptRow, prompts), answers, criteria, author, order)
-    replies = ask(llm, [one.request for one in asked], STAGE, len(prompts), tell)
-    both = zip(asked, replies, strict=True)
-    made = [row for one, reply in both for row in rows_of(one, reply, criteria, author, llm.identity)]
+    made = [row for found in _replied(asked, criteria, author, llm, len(prompts), tell) for row in found]
     answered = {row["prompt_id"] for row in answers if row["error"] is None} - {one.prompt_id for one in asked}
     whole = {"author": author.name, "strong_id": None, "weak_id": None, "reply": "", "request": ""}
     left = [criterion_row(0, Item(error=ALIKE), {**whole, "prompt_id": name}) for name in sorted(answered)]
     return frame("criteria", [*made, *left])
+
+
+def _replied(
+    asked: Sequence[AuthorRequest], criteria: Criteria, author: Author, llm: LLM, share: float, tell: Tell
+) -> list[list[CriterionRow]]:
+    """The rows of each request, asked again where nothing could be read; `share`: how many prompts' worth it is."""
+    replies = ask(llm, [one.request for one in asked], STAGE, share, tell)
+    made = [rows_of(one, reply, criteria, author, llm.identity) for one, reply in zip(asked, replies, strict=True)]
+    latest = list(made)
+    for number in range(author.reasks):
+        again = {
+            place: asked_again(one, latest[place][0], number)
+            for place, one in enumerate(asked)
+            if _is_unread_whole(made[place])
+        }
+        if not again:
+            break
+        replies = ask(llm, [one.request for one in again.values()], STAGE, 0, tell)
+        for (place, one), reply in zip(again.items(), replies, strict=True):
+            latest[place] = rows_of(one, reply, criteria, author, llm.identity)
+            if not _is_unread_whole(latest[place]):
+                made[place] = latest[place]
+    return made
+
+
+def asked_again(one: AuthorRequest, latest: CriterionRow, number: int) -> AuthorRequest:
+    """The same request, followed by the author's latest reply and what is wrong with it."""
+    complaint = render(WING, "_again.jinja", wrong=[("", latest["error"])], example=None)
+    more = ({"role": "assistant", "content": latest["reply"]}, {"role": "user", "content": complaint})
+    return replace(one, request=replace(one.request, messages=(*one.request.messages, *more), sample=number))
 
 
 def author_requests(
@@ -172,7 +200,12 @@ def rows_of(
 
 
 def _is_unread(item: Item) -> bool:
-    return item.note is not None or (item.error or "").startswith("unreadable")
+    return item.note is not None or (item.error or "").startswith(Reason.UNREADABLE)
+
+
+def _is_unread_whole(found: Sequence[CriterionRow]) -> bool:
+    """Whether a reply is there of which nothing could be read. One that failed or was refused is asked for no more."""
+    return found[0]["item"] == 0 and (found[0]["error"] or "").startswith(Reason.UNREADABLE)
 
 
 def criterion_row(number: int, item: Item, whole: Mapping[str, str | None]) -> CriterionRow:

@@ -13,6 +13,7 @@ from typing import Any
 
 from pairsmith.judging.criteria_checks import check_of
 from pairsmith.judging.wrapping import only_object, without_thoughts
+from pairsmith.storage.schemas import Reason
 
 WEIGHTS = {"essential": 1.0, "important": 0.7, "optional": 0.3}  # Rubrics as Rewards has 1, 0.7, 0.3 for these
 LONGEST = 500  # characters of a question
@@ -57,26 +58,26 @@ def read_items(text: str, cut: bool = False) -> tuple[list[Item], str | None]:
         value, _ = only_object(start if start.startswith("{") else without_thoughts(text))
     except (ValueError, RecursionError) as wrong:
         why = "it was cut at max_tokens: raise sampling.max_tokens of the author" if cut else str(wrong)
-        return [], f"unreadable: {why}"
+        return [], f"{Reason.UNREADABLE}: {why}"
     items = value.get("items")
     if not isinstance(items, list):
-        return [], 'unreadable: the object has no list "items"'
+        return [], f'{Reason.UNREADABLE}: the object has no list "items"'
     if not items:
-        return [], "unreadable: the list has no items"
+        return [], f"{Reason.UNREADABLE}: the list has no items"
     return [read_item(item) for item in items], None
 
 
 def read_item(item: Any) -> Item:
     """One item: a mapping with `question`, and perhaps `weight` and `check`."""
     if not isinstance(item, Mapping):
-        return Item(error=f"unreadable: a {type(item).__name__} where an item should be")
+        return Item(error=f"{Reason.UNREADABLE}: a {type(item).__name__} where an item should be")
     asked, weight = item.get("question"), weight_of(item.get("weight", "important"))
     if not isinstance(asked, str) or not (question := _plain(asked)):
-        return Item(error="unreadable: no question")
+        return Item(error=f"{Reason.UNREADABLE}: no question")
     if len(question) > LONGEST:
-        return Item(question[:LONGEST], error=f"unreadable: longer than {LONGEST} characters")
+        return Item(question[:LONGEST], error=f"{Reason.UNREADABLE}: longer than {LONGEST} characters")
     if weight is None:
-        return Item(question, error=f"unreadable: weight is {_plain(repr(item.get('weight')))[:60]}")
+        return Item(question, error=f"{Reason.UNREADABLE}: weight is {_plain(repr(item.get('weight')))[:60]}")
     check, form = None, item.get("check")
     if form is None or (isinstance(form, str) and not form.strip()):
         return Item(question, weight)

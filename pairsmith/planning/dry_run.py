@@ -162,7 +162,7 @@ def _shape(recipe: Recipe, prompt: PromptRow, brought: Sequence[Mapping[str, Any
 
 
 def _lines(recipe: Recipe, counts: _Counts, size: Size, reasks: bool) -> list[PlanLine]:
-    """The lines of all who are asked, with answers of `size`; `reasks`: judges are asked again as often as they may."""
+    """The lines of all who are asked, with answers of `size`; `reasks`: all who may be asked again are."""
     members = zip(recipe.pool.members, counts.known, strict=True)
     lines = [_pool_line(member, *asked, size) for member, asked in members]
     question, groups = counts.question, {shape: shape.of(()) for shape in counts.shapes}
@@ -177,7 +177,7 @@ def _lines(recipe: Recipe, counts: _Counts, size: Size, reasks: bool) -> list[Pl
     judged = {shape: many for shape, many in counts.shapes.items() if shape.is_judged}
     prompts, candidates = sum(judged.values()), sum(groups[shape] * many for shape, many in judged.items())
     if recipe.criteria and (author := recipe.criteria.author):
-        calls = sum(many for shape, many in judged.items() if groups[shape] > 1)
+        calls = sum(many for shape, many in judged.items() if groups[shape] > 1) * (1 + author.reasks * reasks)
         tokens = calls * (question + 2 * answer + AUTHORING)
         lines.append(_line(criteria.STAGE, author.name, author, calls, tokens, size(author)))
     if recipe.rating:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pairsmith.config import Recipe
 
-REVISIONS = {"load": 3, "generate": 2, "evolve": 3, "criteria": 1, "rate": 3, "survey": 3, "pair": 3, "publish": 2}
+REVISIONS = {"load": 3, "generate": 2, "evolve": 3, "criteria": 2, "rate": 3, "survey": 3, "pair": 3, "publish": 2}
 _SHARDS = ("generate", "evolve", "criteria", "rate", "survey", "pair")  # the steps of a shard, in their order
 
 

@@ -1,7 +1,7 @@
 """Models made up for tests of criteria: a writer whose answers name its own worth, an author, a judge that can read.
 
 The author's questions are the same for all prompts, but that the second names the prompt's own case; a prompt with
-`odd` in it gets a reply that is no JSON.
+`odd` in it gets a reply that is no JSON, until the author is told so.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Writer(Model):
 
 class Author(Model):
     def answer(self, request: Request, asked: str) -> Reply:
-        if "odd" in asked:
+        if "odd" in request.messages[0]["content"] and "- unreadable: no JSON object" not in asked:
             return Reply("I would rather not.", "stop")
         (case,) = set(re.findall(r"case (\d+)", asked)) or {"none"}
         items = [

@@ -60,7 +60,7 @@ def table(settings: Recipe) -> list[dict[str, Any]]:
 def test_answers_are_rated_by_questions_that_tell_them_apart(tmp_path: Path) -> None:
     settings = recipe(tmp_path)
     plan = {line.who: line.calls for line in plan_run(settings).lines if line.stage in ("criteria", "rate")}
-    assert plan == {"author": COUNT, "reader": COUNT * 3 * 6}  # at most six questions
+    assert plan == {"author": COUNT * 2, "reader": COUNT * 3 * 6}  # asked again at most once, for at most six questions
     published, summary, calls = run(settings)
     assert calls == Counter(generate=COUNT * 3, criteria=COUNT, rate=COUNT * 3 * 3)  # one of four is a program's
     found = {(row["question"].translate({ord(d): "N" for d in "0123456789"}), row["error"]) for row in table(settings)}
@@ -91,8 +91,17 @@ def test_one_digest_for_any_order_of_the_prompts_and_any_shards(tmp_path: Path) 
     assert len(found) == 1
 
 
+@pytest.mark.parametrize("reasks", [0, 1])
+def test_an_author_is_asked_again_with_what_was_wrong(tmp_path: Path, reasks: int) -> None:
+    settings = recipe(tmp_path, lines=["Say 1", "Say odd 2"], criteria={"author": AUTHOR | {"reasks": reasks}})
+    calls = run(settings)[2]
+    assert calls["criteria"] == 2 + reasks
+    assert len({row["prompt_id"] for row in table(settings) if row["item"]}) == 1 + reasks
+    assert run(settings)[2].total() == 0
+
+
 def test_a_reply_that_cannot_be_read_is_a_row_and_its_prompt_has_no_pair(tmp_path: Path) -> None:
-    settings = recipe(tmp_path, lines=["Say 1", "Say odd 2"])
+    settings = recipe(tmp_path, lines=["Say 1", "Say odd 2"], criteria={"author": AUTHOR | {"reasks": 0}})
     _, summary, _ = run(settings)
     (row,) = [row for row in table(settings) if row["item"] == 0]
     assert (row["error"], row["reply"]) == ("unreadable: no JSON object", "I would rather not.")
