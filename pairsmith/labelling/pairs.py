@@ -12,7 +12,7 @@ from pairsmith.ids import short_id
 from pairsmith.judging.asking import CRITIQUE
 from pairsmith.labelling.drawing import Candidate, Drawn, drawn
 from pairsmith.labelling.journal import Label
-from pairsmith.pairing.agreeing import EPSILON
+from pairsmith.pairing.agreeing import higher
 from pairsmith.storage.addresses import addressed
 from pairsmith.storage.datafiles import MARGIN, File, at, column_batches, data_files
 from pairsmith.worth.gold import OTHER, Better, GoldPair, gold_pair
@@ -20,6 +20,7 @@ from pairsmith.worth.gold import OTHER, Better, GoldPair, gold_pair
 _DECIDED_BY = ("chosen_id", "rejected_id", MARGIN, "chosen_ratings", "rejected_ratings")
 _SHOWN = ("prompt", "chosen", "rejected", "chosen_id", "rejected_id", "chosen_ratings", "rejected_ratings")
 Ratings = Sequence[Mapping[str, Any]]
+_BETTER: Mapping[int, Better] = {1: "a", -1: "b", 0: "tie"}
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def verdicts(a: Ratings, b: Ratings) -> dict[str, Better]:
     for judge, aspect in sorted(of_a.keys() & of_b.keys()):
         gaps[judge].append(of_a[judge, aspect] - of_b[judge, aspect])
     sums = {judge: sum(found) for judge, found in gaps.items()}
-    return {judge: "tie" if abs(gap) < EPSILON else "a" if gap > 0 else "b" for judge, gap in sums.items()}
+    return {judge: _BETTER[higher(gap, 0)] for judge, gap in sums.items()}
 
 
 def _scores(ratings: Ratings) -> dict[tuple[str, str], float]:

@@ -36,6 +36,11 @@ def raters_of(ratings: Sequence[RatingRow], pairing: Pairing, rating: Rating | N
     return {name: rater_of(name, ratings, pairing, rating) for name in sorted(named)} if rating else {}
 
 
+def higher(one: float, other: float) -> int:
+    """1 where the first score is the higher, -1 where the second is, 0 for a tie."""
+    return 0 if abs(one - other) <= EPSILON else 1 if one > other else -1
+
+
 def dissent(raters: Sequence[Rater], chosen: str, rejected: str) -> str | None:
     """Who does not score the completion `chosen` higher than the other one, and how it scores them; None if all do."""
     for rater in raters:

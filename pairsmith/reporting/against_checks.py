@@ -12,7 +12,7 @@ from fractions import Fraction
 from itertools import combinations
 
 from pairsmith.config import CHECKS, Pairing, Rating
-from pairsmith.pairing.agreeing import EPSILON, Rater, rater_of
+from pairsmith.pairing.agreeing import Rater, higher, rater_of
 from pairsmith.reporting.calibrated import share_text
 from pairsmith.reporting.markdown import Table
 from pairsmith.reporting.ratios import Share
@@ -57,7 +57,7 @@ def _sign(rater: Rater, one: str, other: str) -> int | None:
     high, low = rater.totals.get(one), rater.totals.get(other)
     if high is None or low is None:
         return None
-    return 0 if abs(high - low) <= EPSILON else 1 if high > low else -1
+    return higher(high, low)
 
 
 def agreement_with_checks(sums: Mapping[Key, int], judge: str) -> Share:
