@@ -7,7 +7,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 PORT ?= 4200
 export PAIRSMITH_MODELS ?= $(CURDIR)/.cache/models
 # Tests start hundreds of processes; without stored bytecode each of them would compile our code again.
@@ -23,7 +23,8 @@ serve: install
 
 # Three at a time: many tests wait for processes that they start. Those of one file follow one another, and the files stay
 # in the order that tests/conftest.py gives them.
-test: lint models
+test: install
+	$(MAKE) -j 2 lint models
 	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 fast: install
@@ -61,6 +62,7 @@ install: .venv/.ready
 	$(PYTHON) -m venv .venv
 	$(PIP) pip torch
 	$(PIP) --editable '.[local,dev]'
+	@$(BIN)/python -m compileall -qq -j 0 .venv || true  # as pip does, but on all cores; some files are of other Pythons
 	@touch $@
 
 clean:

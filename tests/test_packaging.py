@@ -128,8 +128,12 @@ def test_an_installation_offers_three_names_alone(installed: Install, tmp_path: 
     assert set(run(installed(how) / "python", "-c", code, cwd=tmp_path).split()) == NAMES
 
 
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("how", INSTALLS)
+@pytest.mark.parametrize(
+    ("how", "place"),
+    [("wheel", place) for place in PLACES]
+    + [("checkout", PLACES[0])]
+    + [pytest.param("checkout", place, marks=pytest.mark.slow) for place in PLACES[1:]],
+)
 def test_beside_a_users_own_packages_everything_starts_and_theirs_stay_theirs(
     installed: Install, own_wheel: Path, tmp_path: Path, how: str, place: str
 ) -> None:
@@ -175,8 +179,9 @@ def test_a_run_from_a_wheel_beside_a_users_own_packages(
     assert not (own_wheel.parent / "imported").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.prefect
-@pytest.mark.parametrize("how", ["wheel", pytest.param("checkout", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("how", INSTALLS)
 def test_a_service_and_a_worker_by_hand_beside_a_users_own_packages(
     installed: Install, own_wheel: Path, made_home: Path, tmp_path: Path, how: str
 ) -> None:
