@@ -175,7 +175,7 @@ def _leaks(text: str, parent: str, asked: str, question: str) -> bool:
 def _runs(text: str) -> set[tuple[str, ...]]:
     """All runs of `RUN_OF_WORDS` consecutive words in a text, without case and punctuation."""
     words = re.findall(r"\w+", text.casefold())
-    return {tuple(words[start : start + RUN_OF_WORDS]) for start in range(len(words) - RUN_OF_WORDS + 1)}
+    return set(zip(*(words[start:] for start in range(RUN_OF_WORDS)), strict=False))
 
 
 def _squeezed(text: str) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from pairsmith.generation.frame_words import TONGUES, Tongue
 
@@ -169,11 +170,12 @@ def _announces(text: str) -> bool:
     return any(_opening(paragraph) for paragraph in _BLANK.split(text))
 
 
+@lru_cache(maxsize=256)  # a rewrite is looked at several times, its parent with each of its rewrites
 def _opening(text: str) -> int:
     """How many characters at the start of a text announce a rewrite."""
     beginning = text[:_LONGEST] + "\n\n" * (len(text) <= _LONGEST)
     folded = beginning.casefold()
-    if not any(stem in folded for stem in _STEMS) or not _SPEAKS_OF_ONE.search(beginning):
+    if not any(map(folded.__contains__, _STEMS)) or not _SPEAKS_OF_ONE.search(beginning):
         return 0
     found = (match for tongue in _ALL for pattern in tongue.openings if (match := pattern.match(beginning)))
     return max((min(match.end(), len(text)) for match in found), default=0)

@@ -10,7 +10,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 
 from pairsmith.config import CRITERIA, Judge, Rating, Rubric, Sampling, family_of
 from pairsmith.config.judges import SLOTS, input_parts
@@ -187,18 +187,18 @@ def _sheet(
     question = transcript(json.loads(prompt["messages"]), prompt["system_prompt"])
     reference, ids = prompt["reference"], [row["completion_id"] for row in group]
     verdict = _is_compared(judge, aspect)
-    could_be_taken = could_be_a_tie if verdict else could_be_quoted
     everything = [question, reference or "", *(row["text"] for row in group)]
     # The same for all requests about a prompt: so they begin alike, and that part is computed once (see
     # `llms.local.prefixes`).
     (prompt_mark,) = nonces(1, everything, "judge", prompt["prompt_id"])
     marks = nonces(len(group), [*everything, prompt_mark], "judge", aspect, prompt["prompt_id"], ids)
+    looks = [_looks(text, verdict) for text in everything]
     sheet = JudgeSheet(
         texts=tuple(Text(row["completion_id"], mark, row["text"]) for row, mark in zip(group, marks, strict=True)),
         scale=scale(aspect, rubric),
         may_be_na=may_be_na(aspect, rubric) and not verdict,
-        unbound=not any(could_be_taken(text) for text in everything),
-        thoughts=not any(ends_a_thought(text) for text in everything),
+        unbound=not any(like_a_rating for like_a_rating, _ in looks),
+        thoughts=not any(like_an_end for _, like_an_end in looks),
         prompt=question,
         reference=reference,
         aspect=aspect,
@@ -206,6 +206,12 @@ def _sheet(
         rationale=judge.rationale or aspect == CRITIQUE,
     )
     return sheet, prompt_mark
+
+
+@lru_cache(maxsize=256)  # the texts of a prompt come again with each aspect
+def _looks(text: str, verdict: bool) -> tuple[bool, bool]:
+    """Whether a text, quoted by a judge, could look like the judge's own rating, and like the end of its thoughts."""
+    return (could_be_a_tie if verdict else could_be_quoted)(text), ends_a_thought(text)
 
 
 def _messages(sheet: JudgeSheet, prompt_mark: str, readout: str, verdict: bool) -> tuple[Message, ...]:

@@ -232,7 +232,7 @@ def flags_of(text: str) -> tuple[Flag, ...]:
     for kind, words, pattern in _RULES:
         if (
             kind not in found
-            and any(word in lower for word in words)
+            and any(map(lower.__contains__, words))
             and (match := pattern.search(plain if kind == TURNS else lower))
         ):
             found[kind] = Flag(kind, excerpt(plain, *match.span()))

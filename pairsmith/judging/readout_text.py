@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -177,10 +177,6 @@ def _read_text(
         return Read(error="no section for this text")
     beside = next((line.rationale for line in found if line.rationale), None)
     rationale = _rationale(section or [], plain if not found else [], sheet) or beside
-    searched = [line if mark in line else "" for line in lines] if found else section or []
-    placed = {line.number for line in found or plain}
-    unmarked = [line.replace(mark, "") for line in searched]
-    unplaced = any(number not in placed and could_be_quoted(line) for number, line in enumerate(unmarked))
     values = {written_rating(line.value, sheet) for line in found or plain}
     if not values:
         return Read(rationale=rationale, error="no rating")
@@ -188,9 +184,16 @@ def _read_text(
         labelled = [number for number, line in enumerate(lines) if _PLAIN.match(line) or _BOUND.match(line)]
         start = max(labelled, default=len(lines)) + 1
         values |= values_beside(lines[start:], sheet) if found else values_beside(lines, sheet, start)
-    if len(values) > 1 or unplaced:
+    searched = [line if mark in line else "" for line in lines] if found else section or []
+    if len(values) > 1 or _has_another(searched, {line.number for line in found or plain}, mark):
         return Read(rationale=rationale, error="ratings that contradict each other")
     return as_read(values.pop(), rationale)
+
+
+def _has_another(lines: Sequence[str], placed: Container[int], mark: str) -> bool:
+    """Whether any line but those `placed` may hold a rating. All are searched at once first: most replies have none."""
+    others = [line.replace(mark, "") for number, line in enumerate(lines) if number not in placed]
+    return could_be_quoted("\n".join(others)) and any(map(could_be_quoted, others))
 
 
 def _rating_lines(lines: Sequence[str], pattern: re.Pattern[str]) -> list[_RatingLine]:

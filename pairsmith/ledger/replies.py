@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import math
+import time
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -231,8 +232,8 @@ def _charge(entry: Entry) -> Charge | None:
 
 
 def _spending(charges: Sequence[Charge]) -> list[dict[str, Any]]:
-    """Rows of the spending table. Their names go up within a commit, so they are inserted side by side."""
-    prefix = uuid.uuid4().hex
+    """Rows of the spending table. Their names go up with time, so that new rows lie beside the last on the disk."""
+    prefix = f"{time.time_ns():016x}{uuid.uuid4().hex[:16]}"
     return [
         {
             "dataset": charge.account.dataset,

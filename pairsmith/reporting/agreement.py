@@ -14,6 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, combinations
+from operator import mul
 from typing import Any
 
 from pairsmith.config import Rating
@@ -249,6 +250,12 @@ def _agreements(rated: Iterable[Row]) -> Tally:
                 yield (side, judge), (len(others) * score - sum(others)) // len(others)
 
 
+def _products(one: list[int], two: list[int]) -> int:
+    """The sum of the products of two lists' distances from their means."""
+    products: int = sum(map(mul, one, two))
+    return (len(one) * products - sum(one) * sum(two)) // len(one)
+
+
 def _leanings(rated: Iterable[Row]) -> Tally:
     """What a judge's scores for the texts of one prompt, in one aspect and order, add to the sums of its biases."""
     for group in _grouped(rated, "judge", "aspect", "prompt_id", "order"):
@@ -257,11 +264,12 @@ def _leanings(rated: Iterable[Row]) -> Tally:
         yield ("twos", judge), math.comb(count, 2)
         yield ("ties", judge), sum(math.comb(same, 2) for same in Counter(scores).values())
         placed = count > 1 and all(row["protocol"] == "listwise" and row["position"] is not None for row in group)
+        spread = _products(scores, scores)
         for what in ("length", "marks", "position") if placed else ("length", "marks"):
             x = [round(row[what] * STEP) for row in group]
-            for part, one, two in (("xx", x, x), ("yy", scores, scores), ("xy", x, scores)):
-                products = sum(a * b for a, b in zip(one, two, strict=True))
-                yield (what, judge, part), (count * products - sum(one) * sum(two)) // count
+            yield (what, judge, "xx"), _products(x, x)
+            yield (what, judge, "yy"), spread
+            yield (what, judge, "xy"), _products(x, scores)
         for row, score in zip(group, scores, strict=True) if placed else ():
             yield ("place n", judge, str(row["position"])), 1
             yield ("place", judge, str(row["position"])), (count * score - sum(scores)) // count

@@ -1,4 +1,4 @@
-"""Jinja templates: sandboxed, strict, and bounded in size.
+"""Jinja templates: strict; those of recipes also sandboxed, and bounded in size and time.
 
 The text of a prompt or a completion is only ever a value, never a template. In a request, each such text stands between
 two lines with a nonce that does not occur in it. So no text can pretend that it ends and that what follows comes from
@@ -13,7 +13,6 @@ from typing import Any
 
 import jinja2
 from jinja2 import meta, nodes
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from pairsmith.errors import ConfigError, NoText
 from pairsmith.ids import fingerprint
@@ -24,8 +23,10 @@ _NONCE_LENGTH = 6
 
 
 @lru_cache
-def _environment(wing: str) -> ImmutableSandboxedEnvironment:
-    return ImmutableSandboxedEnvironment(
+def _environment(wing: str) -> jinja2.Environment:
+    """For templates of ours alone: a sandbox asks at each attribute whether it is safe, which took as long as the rest
+    of rendering."""
+    return jinja2.Environment(
         loader=jinja2.PackageLoader(wing),
         undefined=jinja2.StrictUndefined,
         autoescape=jinja2.select_autoescape(enabled_extensions=("html.jinja",), default_for_string=False),

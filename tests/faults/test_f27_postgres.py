@@ -81,6 +81,8 @@ def test_f27_inserts_of_the_same_rows_in_any_order_do_not_wait_for_each_other(le
 
 
 def test_f27_what_postgresql_ends_to_resolve_a_deadlock_is_done_again(ledger_url: str, tally: Tally) -> None:
+    with psycopg.connect(ledger_url, autocommit=True) as setting:  # a busy machine may take more than the usual second
+        setting.execute(f"ALTER DATABASE {setting.info.dbname} SET deadlock_timeout = '4s'")
     book = Ledger(ledger_url)
     insert = "INSERT INTO replies (key, backend, model, dataset, reply, checksum, n_prompt_tokens, n_tokens) "
     insert += "VALUES (%s, 'echo', 'm', 'd', '{}', 'c', 1, 1)"
