@@ -16,11 +16,11 @@ from stat import S_ISREG
 from typing import IO, cast
 
 from pairsmith.errors import ConfigError
-from pairsmith.storage.disk import file_digest, naming, replace_file, sync_folder, unwritable
+from pairsmith.storage.disk import file_digest, naming, replace_file, sync_folder
 from pairsmith.storage.files import FileState
 from pairsmith.storage.local_swaps import compare_and_swap, put_if_absent
 from pairsmith.storage.locks import hold_folder
-from pairsmith.storage.reads import RetriedFile, may_pass, retried
+from pairsmith.storage.reads import RetriedFile, make_folder, retried, writing_in
 
 SCRATCH = ".scratch"  # unfinished files; what a crash left is deleted when the folder is locked
 
@@ -87,7 +87,7 @@ class LocalFiles:
     def write(self, name: str, content: bytes) -> None:
         target = self.local_path(name)
         with naming(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(target.parent)
             replace_file(target, content, self._scratch())
 
     def put_if_absent(self, name: str, content: bytes) -> bool:
@@ -121,7 +121,7 @@ class LocalFiles:
             for path in [file for file in folder.rglob("*") if file.is_file() and file.stat().st_nlink == 1]:
                 with open(path, "rb+") as file:  # Windows syncs only files opened for writing
                     os.fsync(file.fileno())
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(target.parent)
             os.replace(folder, target)
             sync_folder(target.parent)
 
@@ -149,7 +149,7 @@ class LocalFiles:
     @contextmanager
     def lock(self, busy: str, wait: float | None = None) -> Iterator[None]:
         root = Path(self.root)
-        retried(self.root, lambda: _make_folder(root))
+        writing_in(root, lambda: root.mkdir(parents=True, exist_ok=True))
         for folder in retried(self.root, lambda: [root, *root.glob("*"), *root.glob("tables/*")]):
             if folder.is_symlink() and folder.name not in ("latest", ".latest"):
                 raise ConfigError(f"workspace: {folder} is a link; only the workspace itself may be one")
@@ -170,15 +170,5 @@ class LocalFiles:
 
     def _scratch(self) -> Path:
         folder = self.local_path(SCRATCH)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         return folder
-
-
-def _make_folder(folder: Path) -> None:
-    """Make a workspace's folder where it is not there. Raises ConfigError where trying again cannot help."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        if may_pass(error):
-            raise
-        raise ConfigError(f"workspace: {unwritable(folder, error)}") from error

@@ -15,6 +15,7 @@ from pathlib import Path
 from pairsmith.errors import NoConditionalWrites
 from pairsmith.storage.disk import file_digest, naming, sync_folder, write_synced
 from pairsmith.storage.locks import kernel_lock
+from pairsmith.storage.reads import make_folder
 
 SWAP = ".swap"  # the file that is being written; not in the scratch folder, which a run may clear meanwhile
 _NO_HARD_LINKS = (EPERM, ENOTSUP, ENOSYS, EMLINK)
@@ -54,7 +55,7 @@ def _swapping(root: Path, target: Path) -> Iterator[Path]:
     """Hold the lock of conditional writes; yields the temporary file to write, which then becomes `target`."""
     temporary = root / SWAP
     with naming(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         with kernel_lock(root / f"{SWAP}.lock"):
             temporary.unlink(missing_ok=True)  # one that a crash left may be a second name of a file in use
             try:

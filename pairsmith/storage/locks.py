@@ -13,9 +13,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from pairsmith.errors import ConfigError, RunError
-from pairsmith.storage.disk import naming, unwritable
+from pairsmith.errors import RunError
+from pairsmith.storage.disk import naming
 from pairsmith.storage.lock_wait import holder_after
+from pairsmith.storage.reads import writing_in
 
 LOCK, HOLDER = ".lock", ".holder"
 NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)  # Windows has no such flag
@@ -34,13 +35,10 @@ def hold_folder(folder: Path, busy: str, wait: float | None = None) -> Iterator[
     """Hold an existing folder, waiting up to `wait` seconds for it.
 
     Without `wait`, `lock_wait.patient` says how long to wait. Raises RunError with `busy` and the holder's name;
-    ConfigError where the folder cannot be written.
+    ConfigError where the folder cannot be written, StorageUnreachable where it cannot be reached.
     """
     lock, note = kernel_lock(folder / LOCK), folder / HOLDER
-    try:
-        holder = holder_after(lambda: _holder(lock, note), str(folder), wait)
-    except OSError as error:
-        raise ConfigError(f"workspace: {unwritable(folder, error)}") from error
+    holder = writing_in(folder, lambda: holder_after(lambda: _holder(lock, note), str(folder), wait))
     if holder:
         raise RunError(f"{folder}: {busy} ({holder})")
     try:

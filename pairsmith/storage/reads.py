@@ -14,11 +14,13 @@ import errno
 import io
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import IO, TypeVar
 
 import tenacity
 
-from pairsmith.errors import DataError, PairsmithError, StorageUnreachable
+from pairsmith.errors import ConfigError, DataError, PairsmithError, StorageUnreachable
+from pairsmith.storage.disk import unwritable
 from pairsmith.storage.files import Files
 
 T = TypeVar("T")
@@ -31,20 +33,48 @@ _LASTING = {
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 
 
-def retried(place: str, action: Callable[[], T]) -> T:
-    """What `action` returns; it is called again while it fails for a reason that may pass.
-
-    `place`: the file, for the message. Raises FileNotFoundError where that is absent, StorageUnreachable for any other
-    failure that lasts.
-    """
+def tried_again(action: Callable[[], T]) -> T:
+    """What `action` returns; it is called again while it fails for a reason that may pass. Raises its last error."""
     tries = tenacity.Retrying(
         stop=tenacity.stop_after_attempt(TRIES),
         wait=_WAIT,
         retry=tenacity.retry_if_exception(may_pass),
         reraise=True,
     )
+    return tries(action)
+
+
+def writing_in(folder: Path, action: Callable[[], T]) -> T:
+    """What `action` returns, which writes in a workspace's folder; it is called again while it fails for a reason that
+    may pass.
+
+    Raises ConfigError where trying again cannot help, StorageUnreachable where it did not.
+    """
+
+    def told() -> T:
+        try:
+            return action()
+        except OSError as error:
+            if may_pass(error):
+                raise
+            raise ConfigError(f"workspace: {unwritable(folder, error)}") from error
+
+    return retried(str(folder), told)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder where it is not there. Whether it is takes a look, which may fail and pass as any read does."""
+    tried_again(lambda: folder.mkdir(parents=True, exist_ok=True))
+
+
+def retried(place: str, action: Callable[[], T]) -> T:
+    """What `action` returns; it is called again while it fails for a reason that may pass.
+
+    `place`: the file, for the message. Raises FileNotFoundError where that is absent, StorageUnreachable for any other
+    failure that lasts.
+    """
     try:
-        return tries(action)
+        return tried_again(action)
     except _ABSENT:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), place) from None
     except (PairsmithError, MemoryError):

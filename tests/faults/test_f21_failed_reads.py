@@ -24,6 +24,7 @@ from pairsmith.errors import RunError, StorageUnreachable, TableError
 from pairsmith.stages.base import open_store
 from pairsmith.status import versions_of
 from pairsmith.storage import versions
+from pairsmith.storage.locks import hold_folder
 from pairsmith.storage.store import Store
 from pairsmith.storage.tables import pairs_ref
 from tests.command_line import cli
@@ -222,3 +223,20 @@ def test_f21_the_command_line_names_the_file_and_ends_with_1(echo_recipe: Build)
     ended = cli("versions", str(root))
     assert (ended.returncode, ended.stdout) == (1, "")
     assert f"{file}: cannot be reached" in ended.stderr
+
+
+@pytest.mark.parametrize("lasting", [False, True])
+def test_f21_a_folder_that_cannot_be_looked_at_for_a_moment_is_held_all_the_same(tmp_path: Path, lasting: bool) -> None:
+    folder, counted = tmp_path / "echo", Faults()
+    folder.mkdir()
+    with local_reads(tmp_path, counted), hold_folder(folder, "busy"):
+        pass
+    assert counted.count
+    for nth in range(1, counted.count + 1):
+        with local_reads(tmp_path, Faults(nth, lasting)):
+            if lasting:
+                with pytest.raises(StorageUnreachable, match="cannot be reached"), hold_folder(folder, "busy"):
+                    pass
+            else:
+                with hold_folder(folder, "busy"):
+                    pass
