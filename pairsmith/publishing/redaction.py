@@ -12,9 +12,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pairsmith.errors import DataError
+from pairsmith.errors import DamagedFile, DataError
 from pairsmith.ids import fingerprint
 from pairsmith.storage.commits import new_upload
+from pairsmith.storage.reads import whole
 from pairsmith.storage.store import Store
 from pairsmith.storage.versions import Version, version_at
 
@@ -66,8 +67,8 @@ def _replace(store: Store, version: Version, texts: Mapping[str, bytes], about: 
 
 def _searched(store: Store, version: Version, file: str, is_meant: Callable[[Row], bool]) -> tuple[bytes, int]:
     try:
-        return _without(file, store.files.read(version.place(file)), is_meant)
-    except (FileNotFoundError, ValueError, KeyError, csv.Error, pa.ArrowException) as error:
+        return _without(file, whole(store.files, version.place(file), version.files[file]), is_meant)
+    except (FileNotFoundError, DamagedFile, ValueError, KeyError, csv.Error, pa.ArrowException) as error:
         place = store.url(version.place(file))
         raise DataError(
             f"{place}: cannot be searched ({type(error).__name__}: {error}); remove {version.name} first"

@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, replace
 from pairsmith.errors import DataError
 from pairsmith.storage.fence import Fence, beside, take_among_machines, taken_over_by
 from pairsmith.storage.files import Files, refuse_unconditional
+from pairsmith.storage.reads import parsed_with_etag
 
 log = logging.getLogger(__name__)
 FILE = "lease.json"
@@ -122,10 +123,13 @@ class HeldLease(Fence):
     def _read(self) -> tuple[Lease, str | None]:
         """The lease and its ETag; a free one without an ETag where there is no file."""
         try:
-            content, etag = self._files.read_with_etag(FILE)
-            return Lease(**json.loads(content)), etag
+            return parsed_with_etag(self._files, FILE, self._parse)
         except FileNotFoundError:
             return Lease(), None
+
+    def _parse(self, content: bytes) -> Lease:
+        try:
+            return Lease(**json.loads(content))
         except (ValueError, TypeError) as error:
             hint = "delete it while no run works on this data set"
             raise DataError(f"{self._files.url(FILE)}: damaged ({error}); {hint}") from None

@@ -15,6 +15,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, TypeVar, cast
 
@@ -22,7 +23,7 @@ from fsspec import AbstractFileSystem
 
 from pairsmith.errors import DamagedFile, NoConditionalWrites
 from pairsmith.storage.files import FileState
-from pairsmith.storage.reads import RetriedFile, parsed, retried
+from pairsmith.storage.reads import RetriedFile, parsed, parsed_with_etag, retried
 
 T = TypeVar("T")
 COPIED = 1 << 20  # bytes that are copied at once
@@ -119,7 +120,7 @@ class ObjectFiles:
             return self._is_memory
         if not self.exists(CONDITIONS):
             self.write(CONDITIONS, json.dumps({"kept": _refuses_second_write(self)}).encode())
-        return bool(json.loads(self.read(CONDITIONS))["kept"])
+        return parsed(self, CONDITIONS, partial(_kept, self.url(CONDITIONS)))
 
     def remove(self, name: str) -> None:
         self._fs.rm_file(self.path(name))
@@ -147,14 +148,14 @@ class ObjectFiles:
             self.write(file, content)
             return True
         try:
-            found, etag = self.read_with_etag(file)
+            found, etag = parsed_with_etag(self, file, partial(_pointer, self.url(pointer)))
         except FileNotFoundError:
             return seen is None and self.put_if_absent(file, content)
-        return _pointer(self.url(pointer), found) == seen and self.compare_and_swap(file, content, etag)
+        return found == seen and self.compare_and_swap(file, content, etag)
 
     def points_to(self, pointer: str) -> str | None:
         try:
-            return parsed(self, f"{pointer}.json", lambda content: _pointer(self.url(pointer), content))
+            return parsed(self, f"{pointer}.json", partial(_pointer, self.url(pointer)))
         except FileNotFoundError:
             return None
 
@@ -203,6 +204,15 @@ def _pointer(place: str, content: bytes) -> str:
         return str(json.loads(content)["name"])
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedFile(f"{place}.json: damaged pointer to a version: {type(error).__name__}: {error}") from None
+
+
+def _kept(place: str, content: bytes) -> bool:
+    try:
+        return bool(json.loads(content)["kept"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedFile(
+            f"{place}: damaged ({type(error).__name__}: {error}); delete it, and it is made anew"
+        ) from None
 
 
 def _refuses_second_write(files: ObjectFiles) -> bool:

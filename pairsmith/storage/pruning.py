@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import yaml
 
-from pairsmith.errors import ConfigError
+from pairsmith.errors import ConfigError, DataError
 from pairsmith.storage.commits import STAMP, UPLOADS
 from pairsmith.storage.decisions import WAIT_SECONDS, deciding
+from pairsmith.storage.reads import parsed
 from pairsmith.storage.store import Store
 from pairsmith.storage.versions import PRUNED, history, settled, version_at
 
@@ -31,11 +33,17 @@ def kept_by_recipe(store: Store) -> int:
     """How many versions the recipe of the newest one keeps. Raises ConfigError where it does not say."""
     newest = history(store).newest
     version = version_at(store, newest) if newest else None
-    recipe = yaml.safe_load(store.files.read(version.place("recipe.yaml"))) if version else {}
+    recipe = parsed(store.files, version.place("recipe.yaml"), _recipe) if version else {}
     keep = recipe.get("publishing", {}).get("keep")
     if keep is None:
         raise ConfigError("--keep: say how many versions to keep, since publishing.keep of the recipe does not")
     return int(keep)
+
+
+def _recipe(content: bytes) -> Any:
+    if not content.endswith(b"\n"):
+        raise DataError("recipe.yaml is cut")  # of `keep: 12` a cut file may say `keep: 1`
+    return yaml.safe_load(content)
 
 
 def prune_held(store: Store, keep: int) -> list[str]:

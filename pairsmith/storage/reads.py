@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import os
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from typing import IO, TypeVar
 
 import tenacity
 
-from pairsmith.errors import ConfigError, DataError, PairsmithError, StorageUnreachable
+from pairsmith.errors import ConfigError, DamagedFile, DataError, PairsmithError, StorageUnreachable
 from pairsmith.storage.disk import unwritable
 from pairsmith.storage.files import Files
 
@@ -101,6 +102,26 @@ def parsed(files: Files, name: str, parse: Callable[[bytes], T]) -> T:
                 raise
             content = again
     raise StorageUnreachable(f"{files.url(name)}: every read gives other bytes; run again once the storage is well")
+
+
+def parsed_with_etag(files: Files, name: str, parse: Callable[[bytes], T]) -> tuple[T, str]:
+    """The same, and the ETag on which a write can depend: where another process wrote in between, the ETag is older."""
+    content, etag = files.read_with_etag(name)
+    try:
+        return parse(content), etag
+    except DataError:
+        return parsed(files, name, parse), etag
+
+
+def whole(files: Files, name: str, digest: str) -> bytes:
+    """A file of which the sha256 is known. Raises DamagedFile where two reads alike give something else."""
+
+    def checked(content: bytes) -> bytes:
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise DamagedFile(f"{files.url(name)}: damaged (its content has changed since it was written)")
+        return content
+
+    return parsed(files, name, checked)
 
 
 class RetriedFile(io.RawIOBase):

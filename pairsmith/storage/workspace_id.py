@@ -11,6 +11,7 @@ import uuid
 
 from pairsmith.errors import DataError, NoConditionalWrites
 from pairsmith.storage.files import Files, refuse_unconditional
+from pairsmith.storage.reads import parsed
 
 FILE = "id.json"
 
@@ -26,8 +27,12 @@ def workspace_id(files: Files) -> str:
             files.put_if_absent(FILE, json.dumps({"id": uuid.uuid4().hex}).encode())
         except NoConditionalWrites:
             return files.url("")
+    return parsed(files, FILE, lambda content: _id(files.url(FILE), content))
+
+
+def _id(place: str, content: bytes) -> str:
     try:
-        return str(json.loads(files.read(FILE))["id"])
+        return str(json.loads(content)["id"])
     except (ValueError, KeyError, TypeError) as error:
         hint = "delete it while no run works on this data set, and it is made anew"
-        raise DataError(f"{files.url(FILE)}: damaged ({type(error).__name__}: {error}); {hint}") from None
+        raise DataError(f"{place}: damaged ({type(error).__name__}: {error}); {hint}") from None

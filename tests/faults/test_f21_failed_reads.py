@@ -8,6 +8,7 @@ what was there before, and the same step then leads to the same end.
 from __future__ import annotations
 
 import copy
+import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from typing import Any
 
 import pytest
 import tenacity
+from fsspec.implementations.memory import MemoryFileSystem
 
 from pairsmith import build
 from pairsmith.config import Recipe
@@ -24,9 +26,13 @@ from pairsmith.errors import RunError, StorageUnreachable, TableError
 from pairsmith.stages.base import open_store
 from pairsmith.status import versions_of
 from pairsmith.storage import versions
+from pairsmith.storage.lease import HeldLease
 from pairsmith.storage.locks import hold_folder
+from pairsmith.storage.object_files import ObjectFiles
+from pairsmith.storage.reads import whole
 from pairsmith.storage.store import Store
 from pairsmith.storage.tables import pairs_ref
+from pairsmith.storage.workspace_id import workspace_id
 from tests.command_line import cli
 from tests.faults.failing_reads import Bucket, Faults, local_reads
 from tests.faults.harness import spread
@@ -240,3 +246,41 @@ def test_f21_a_folder_that_cannot_be_looked_at_for_a_moment_is_held_all_the_same
             else:
                 with hold_folder(folder, "busy"):
                     pass
+
+
+def _lease(files: ObjectFiles) -> Any:
+    lease = HeldLease(files, "me", 0.2)
+    lease.take()
+    lease._release()
+    return HeldLease(files, "you", 0.2).take()
+
+
+def _pointer(files: ObjectFiles) -> Any:
+    files.point("latest", "v0001", None)
+    return files.point("latest", "v0002", "v0001")
+
+
+def _id(files: ObjectFiles) -> Any:
+    return workspace_id(files) == workspace_id(files)
+
+
+def _whole(files: ObjectFiles) -> Any:
+    files.write("data.jsonl", b"{}\n{}\n")
+    return whole(files, "data.jsonl", hashlib.sha256(b"{}\n{}\n").hexdigest())
+
+
+@pytest.mark.parametrize(("work", "given"), [(_lease, None), (_pointer, True), (_id, True), (_whole, b"{}\n{}\n")])
+def test_f21_bytes_that_came_short_are_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: Callable[[ObjectFiles], Any], given: Any
+) -> None:
+    files, real, short = ObjectFiles(MemoryFileSystem(), f"/{tmp_path.name}-{work.__name__}"), ObjectFiles.read, [0]
+
+    def cut(self: ObjectFiles, name: str) -> bytes:
+        """Every second read of a file gives half of it."""
+        short[0] += 1
+        content = real(self, name)
+        return content[: len(content) // 2] if short[0] % 2 else content
+
+    monkeypatch.setattr(ObjectFiles, "read", cut)
+    assert work(files) == given
+    assert short[0]
