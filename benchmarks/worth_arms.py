@@ -255,8 +255,9 @@ def ask_peer(bench: Bench) -> None:
     command = [str(python), str(ROOT / "benchmarks" / "worth_distilabel.py"), f"http://127.0.0.1:{PORT}/v1"]
     quiet = os.environ | {"OPENAI_API_KEY": "none", "HF_HUB_OFFLINE": "1", "TELEMETRY_ENABLED": "0", "PYTHONPATH": ""}
     with (
+        (bench.work / "peer.log").open("w") as errors,
         subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=quiet
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=quiet
         ) as peer,
         peer_file(bench).open("a") as kept,
     ):
@@ -267,7 +268,9 @@ def ask_peer(bench: Bench) -> None:
                 bench.in_time()
                 peer.stdin.write(json.dumps(group) + "\n")
                 peer.stdin.flush()
-                kept.write(peer.stdout.readline())
+                if not (line := peer.stdout.readline()):
+                    raise RuntimeError(f"distilabel ended: see {errors.name}")
+                kept.write(line)
                 kept.flush()
         finally:
             peer.kill()

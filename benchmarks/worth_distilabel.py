@@ -12,6 +12,8 @@ import json
 import sys
 from typing import Any
 
+SECONDS = 900  # for one reply: a busy machine may take long
+
 
 def main() -> None:
     from distilabel.models import OpenAILLM
@@ -19,7 +21,7 @@ def main() -> None:
     from distilabel.steps.tasks import UltraFeedback
 
     how = {"temperature": 0.0, "max_new_tokens": 512}
-    llm = OpenAILLM(model="judge", base_url=sys.argv[1], api_key="none", generation_kwargs=how)
+    llm = OpenAILLM(model="judge", base_url=sys.argv[1], api_key="none", generation_kwargs=how, timeout=SECONDS)
     task, choice = UltraFeedback(name="judge", llm=llm, aspect="overall-rating"), FormatTextGenerationDPO(name="pairs")
     task.load()
     choice.load()
