@@ -25,9 +25,11 @@ def require(engine: str) -> None:
 def dask_cluster() -> Iterator[Any]:
     """A client of a Dask cluster with two worker processes."""
     require("dask")
+    import dask
     from distributed import Client, LocalCluster
 
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # workers that are killed
+    dask.config.set({"distributed.worker.profile.enabled": False})  # it can stop a worker of Python 3.11.7 for ever
     shape: dict[str, Any] = {"n_workers": PROCESSES, "threads_per_worker": 8, "dashboard_address": "127.0.0.1:0"}
     with LocalCluster(**shape) as cluster, Client(cluster, set_as_default=False) as client:
         yield client

@@ -15,6 +15,7 @@ import pytest
 from pairsmith.config import Recipe
 from pairsmith.errors import ConfigError, RunError
 from pairsmith.ledger.ledger import Ledger
+from pairsmith.llms.endpoint.engines import MANY_CALLS
 from pairsmith.progress import Progress
 from pairsmith.testing import FakeEndpoint
 from tests.engines import PROCESSES, THREADS, address_of, dask_cluster, require, run_on
@@ -35,17 +36,17 @@ def usage_in(result: dict[str, Any]) -> list[dict[str, Any]]:
     return sorted(result["usage"], key=lambda row: (row["stage"], row["who"]))
 
 
-def check_same(on: str, base_recipe: Build, tmp_path: Path, count: int, shard_size: int) -> int:
+def check_same(on: str, base_recipe: Build, tmp_path: Path, count: int, **more: Any) -> int:
     """A run on an engine is as one in threads: digest, calls, usage, progress. Returns the repeated calls."""
     with FakeEndpoint() as alone, FakeEndpoint() as together:
         other = f"sqlite:///{tmp_path}/other.sqlite"
-        expected = run_on(THREADS, base_recipe(alone, count, name="threads", ledger=other, shard_size=shard_size))
+        expected = run_on(THREADS, base_recipe(alone, count, name="threads", ledger=other, **more))
         done: Counter[str] = Counter()
 
         def note(event: Progress) -> None:
             done.update({event.stage: round(event.prompts, 6)})  # type: ignore[dict-item]
 
-        recipe = base_recipe(together, count, name="engine", shard_size=shard_size)
+        recipe = base_recipe(together, count, name="engine", **more)
         result = run_on(on, recipe, note)
         assert result["digest"] == expected["digest"]
         assert together.asked.total() == alone.asked.total() == len(together.asked)
@@ -63,20 +64,24 @@ def check_same(on: str, base_recipe: Build, tmp_path: Path, count: int, shard_si
 def test_f32_two_processes_make_the_data_set_of_threads(
     cluster: Any, base_recipe: Build, tmp_path: Path, tally: Tally
 ) -> None:
-    tally(repeated=check_same(address_of(cluster), base_recipe, tmp_path, 200, 25))
+    tally(repeated=check_same(address_of(cluster), base_recipe, tmp_path, 200, shard_size=25))
 
 
 @pytest.mark.slow
 def test_f32_two_processes_make_a_large_data_set_of_threads(
     cluster: Any, base_recipe: Build, tmp_path: Path, tally: Tally
 ) -> None:
-    tally(repeated=check_same(address_of(cluster), base_recipe, tmp_path, 2000, 100))
+    tally(
+        repeated=check_same(
+            address_of(cluster), base_recipe, tmp_path, 2000, shard_size=100, concurrency=2 * MANY_CALLS
+        )
+    )
 
 
 @pytest.mark.slow
 def test_f32_ray_makes_a_large_data_set_of_threads(base_recipe: Build, tmp_path: Path, tally: Tally) -> None:
     require("ray")
-    tally(repeated=check_same("ray", base_recipe, tmp_path, 2000, 100))
+    tally(repeated=check_same("ray", base_recipe, tmp_path, 2000, shard_size=100, concurrency=2 * MANY_CALLS))
 
 
 def test_f32_the_budget_holds_over_all_processes(cluster: Any, base_recipe: Build, ledger_url: str) -> None:

@@ -1,6 +1,7 @@
 """F33: a worker process of an engine that is killed costs a run no more than the calls that were in flight there.
 
-Dask starts another in its place and does its tasks again; what those had asked is in the ledger.
+Dask and Ray start another in its place and do its tasks again; what those had asked is in the ledger. Where the run
+itself is killed, the processes that it started for its engine end with it.
 """
 
 from __future__ import annotations
@@ -11,59 +12,100 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 from pairsmith.config import Recipe
 from pairsmith.testing import FakeEndpoint, Weather
-from tests.engines import THREADS, address_of, dask_cluster, require, run_on
+from tests.command_line import cli
+from tests.engines import PROCESSES, THREADS, address_of, dask_cluster, require, run_on
 from tests.faults.conftest import CONCURRENCY
-from tests.faults.harness import quiet, repeated
+from tests.faults.harness import SECONDS, quiet, repeated, started, wait_for
 
 pytestmark = [pytest.mark.prefect, pytest.mark.usefixtures("prefect_server")]
 Build = Callable[..., Recipe]
 Tally = Callable[..., None]
+RAYS_TASKS = {"ray::generate", "ray::rate", "ray::pair"}  # names of processes; others are of Ray itself
 ENGINES = 5  # of endpoints, in each process: four members and a judge
 
 
-def kill_at(calls: int, endpoint: FakeEndpoint, process: int) -> threading.Thread:
-    """A thread that kills a process when so many calls have arrived."""
+def kill_at(
+    calls: int, endpoint: FakeEndpoint, workers: Callable[[], list[int]], choose: Callable[[list[int]], int]
+) -> threading.Thread:
+    """A thread that kills one of some processes when so many calls have arrived."""
 
     def kill() -> None:
-        while len(endpoint.journal) < calls:
+        while len(endpoint.journal) < calls or not (found := workers()):
             time.sleep(0.001)
-        os.kill(process, signal.SIGKILL)
+        os.kill(choose(found), signal.SIGKILL)
 
     thread = threading.Thread(target=kill, daemon=True)
     thread.start()
     return thread
 
 
-def test_f33_a_killed_worker_of_dask_costs_only_what_was_in_flight(
-    base_recipe: Build, tmp_path: Path, kills: int, tally: Tally
+def workers_of(on: str, cluster: Any) -> list[int]:
+    """The processes in which an engine does tasks."""
+    if on == "dask":
+        return list(cluster.run(os.getpid).values())
+    return [one.pid for one in psutil.Process().children(recursive=True) if one.name() in RAYS_TASKS]
+
+
+@pytest.mark.parametrize("on", ["dask", pytest.param("ray", marks=pytest.mark.slow)])
+def test_f33_a_killed_worker_costs_only_what_was_in_flight(
+    base_recipe: Build, tmp_path: Path, kills: int, tally: Tally, on: str
 ) -> None:
-    require("dask")
+    require(on)
     rng, trials = random.Random(kills), max(1, kills // 10)
     with FakeEndpoint() as alone:
         expected = run_on(THREADS, base_recipe(alone, name="threads", ledger=f"sqlite:///{tmp_path}/other.sqlite"))
         whole = alone.asked.total()
     for number in range(trials):
-        with FakeEndpoint(weather=Weather(latency=0.05, spread=1)) as endpoint, dask_cluster() as cluster:
+        opened = dask_cluster() if on == "dask" else nullcontext()
+        with FakeEndpoint(weather=Weather(latency=0.05, spread=1)) as endpoint, opened as cluster:
+            where = address_of(cluster) if cluster else on
             recipe = base_recipe(
                 endpoint, name=f"killed-{number}", shard_size=25, workspace=str(tmp_path / f"{number}")
             )
-            killing = kill_at(
-                rng.randrange(20, whole * 3 // 4), endpoint, rng.choice([*cluster.run(os.getpid).values()])
-            )
-            result = run_on(address_of(cluster), recipe)
+            calls = rng.randrange(20, whole * 3 // 4)
+            killing = kill_at(calls, endpoint, partial(workers_of, on, cluster), rng.choice)
+            result = run_on(where, recipe)
             assert not killing.is_alive()
             assert result["digest"] == expected["digest"]
             twice = repeated(endpoint)
             assert twice <= ENGINES * CONCURRENCY
-            asked_for = sum(row["calls"] for row in result["usage"])
-            assert whole <= asked_for <= endpoint.asked.total()
+            assert whole <= sum(row["calls"] for row in result["usage"]) <= endpoint.asked.total()
             with quiet(endpoint) as asked:
-                again = run_on(address_of(cluster), recipe)
+                again = run_on(where, recipe)
             assert (again["new"], asked.total()) == (False, 0)
         tally(repeated=twice)
+
+
+def at_work(process: psutil.Process) -> bool:
+    """Whether a process has not ended."""
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("on", ["dask", "ray"])
+def test_f33_a_killed_run_leaves_no_process_of_its_engine(
+    base_recipe: Build, slow: FakeEndpoint, tmp_path: Path, tally: Tally, on: str, prefect_home: str
+) -> None:
+    require(on)
+    recipe = base_recipe(slow, shard_size=25)
+    with started(recipe, tmp_path, PAIRSMITH_ON=on) as process:
+        wait_for(lambda: len(slow.journal) > 100 or process.poll() is not None, 2 * SECONDS)
+        found = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        wait_for(lambda: not [one for one in found if at_work(one)], 3 * SECONDS)
+    before = slow.asked.total()
+    told = cli("run", str(tmp_path / "recipe.yaml"), "--no-check", cwd=tmp_path, PREFECT_HOME=prefect_home)
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert len(slow.asked) == 200 * ENGINES > before > 100
+    assert repeated(slow) <= PROCESSES * ENGINES * CONCURRENCY
+    tally(repeated=repeated(slow))
