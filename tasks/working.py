@@ -17,6 +17,7 @@ from pairsmith.session import Session
 from pairsmith.stages.base import StageResult
 from pairsmith_tasks.endpoints import at_endpoint
 from pairsmith_tasks.sessions import is_elsewhere, task_session
+from pairsmith_tasks.wanted import stop_if_unwanted
 
 _TOLD = "told"  # beside the fields of a result: the progress of a task of another process, by stage
 
@@ -36,7 +37,7 @@ def worked(work: Callable[[Session], StageResult], spec: ModelSpec | None = None
             told.setdefault(counts.pop("stage"), Counter()).update(counts)
 
         apart = session.beside()
-        with apart.listening(note):
+        with apart.listening(note), apart.listening(stop_if_unwanted):
             result = work(apart)
     return asdict(result) | {_TOLD: {stage: dict(counts) for stage, counts in told.items()}}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -35,13 +36,15 @@ def opened(address: str | None, api: str, at_a_time: int) -> Iterator[Engine]:
 
     `api` is the Prefect server that the tasks report to.
     """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     variables = {"env_vars": {"PREFECT_API_URL": api}}
     where = {"address": f"ray://{address}"} if address else {"include_dashboard": False}
     try:
         context = ray.init(**where, runtime_env=variables, log_to_driver=False, configure_logging=False)
     except (ConnectionError, OSError) as error:
+        *_, reason = str(error).strip(" \n);").splitlines() or [type(error).__name__]
         hint = "start one with `ray start --head --ray-client-server-port 10001`"
-        raise ConfigError(f"no Ray cluster answers at {address} ({error}); {hint}") from None
+        raise ConfigError(f"no Ray cluster answers at {address} ({reason}); {hint}") from None
     with context:
         yield Engine(Runner(), _processes, _ask)
 

@@ -109,3 +109,25 @@ def test_f33_a_killed_run_leaves_no_process_of_its_engine(
     assert len(slow.asked) == 200 * ENGINES > before > 100
     assert repeated(slow) <= PROCESSES * ENGINES * CONCURRENCY
     tally(repeated=repeated(slow))
+
+
+@pytest.mark.slow
+def test_f33_the_tasks_of_a_killed_run_ask_no_more_on_a_cluster_that_lives_on(
+    base_recipe: Build, tmp_path: Path, tally: Tally, prefect_home: str
+) -> None:
+    most = 4  # calls at a time, of each engine
+    with FakeEndpoint(weather=Weather(latency=0.5)) as endpoint, dask_cluster() as cluster:
+        recipe = base_recipe(endpoint, shard_size=100, concurrency=most)
+        with started(recipe, tmp_path, PAIRSMITH_ON=address_of(cluster)) as process:
+            wait_for(lambda: len(endpoint.journal) > 50 or process.poll() is not None, 2 * SECONDS)
+            process.kill()
+        calls = 0
+        while calls < (calls := len(endpoint.journal)):
+            time.sleep(3)
+        assert 50 < calls < 400  # the tasks that were under way had 800 to make
+        where = {"PREFECT_HOME": prefect_home, "PAIRSMITH_ON": address_of(cluster)}
+        told = cli("run", str(tmp_path / "recipe.yaml"), "--no-check", cwd=tmp_path, **where)
+        assert told.returncode == 0, told.stdout + told.stderr
+        assert len(endpoint.asked) == 200 * ENGINES
+        assert repeated(endpoint) <= PROCESSES * ENGINES * most
+        tally(repeated=repeated(endpoint))
