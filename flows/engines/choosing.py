@@ -4,33 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
-from importlib import import_module, util
-from typing import TYPE_CHECKING, Any
+from importlib import util
 
 from pairsmith.building.runs import waves_of
 from pairsmith.config import Recipe
 from pairsmith.errors import ConfigError
 from pairsmith.stages.wiring import is_in_batches
+from pairsmith_flows.engines.engine import Engine
 from pairsmith_flows.engines.sharing import sharing_among
-
-if TYPE_CHECKING:
-    from prefect.task_runners import TaskRunner
-
-    from pairsmith_flows.engines.probing import Ask
 
 THREADS = "threads"
 KINDS = (THREADS, "dask", "dask://HOST:PORT", "ray", "ray://HOST:PORT")
 _NEEDS = {"dask": "prefect_dask", "ray": "prefect_ray"}  # engine, and its extra -> what it needs
-
-
-@dataclass(frozen=True)
-class Engine:
-    """An engine that was reached. `processes`: how many of its processes work; `ask`: see `probing.require_ready`."""
-
-    runner: TaskRunner[Any]
-    processes: Callable[[], int]
-    ask: Ask
 
 
 def kind_of(name: str) -> tuple[str, str | None]:
@@ -76,8 +61,18 @@ def engine_for(name: str, recipe: Recipe) -> Iterator[Engine | None]:
     from pairsmith_flows.service.server import api_url
 
     at_a_time = recipe.shards_in_flight * max(map(len, waves_of(recipe)))
-    opened: Callable[..., AbstractContextManager[Engine]] = import_module(f"pairsmith_flows.engines.{kind}").opened
-    with temporary_settings({PREFECT_API_URL: api_url()}), opened(address, api_url(), at_a_time) as engine:
+    with temporary_settings({PREFECT_API_URL: api_url()}), _opened(kind)(address, api_url(), at_a_time) as engine:
         require_ready(engine.ask, recipe, api_url())
         with sharing_among(engine.processes):
             yield engine
+
+
+def _opened(kind: str) -> Callable[[str | None, str, int], AbstractContextManager[Engine]]:
+    """The function that reaches or starts an engine; only here is the engine's own library imported."""
+    if kind == "dask":
+        from pairsmith_flows.engines import dask
+
+        return dask.opened
+    from pairsmith_flows.engines import ray
+
+    return ray.opened

@@ -15,7 +15,7 @@ from distributed import Client, LocalCluster
 from prefect_dask import DaskTaskRunner
 
 from pairsmith.errors import ConfigError
-from pairsmith_flows.engines.choosing import Engine
+from pairsmith_flows.engines.engine import Engine
 
 _SECONDS = 10.0  # that a scheduler, and its first worker, may take to answer
 _PROFILE = "distributed.worker.profile.enabled"

@@ -25,9 +25,9 @@ from pairsmith.llms.endpoint.keys import key_of
 from pairsmith.planning.preflight import require_all
 from pairsmith.session import Session
 from pairsmith.stages.base import open_store
+from pairsmith_flows.engines.engine import Ask
 from pairsmith_tasks.recipes import recipe_of, text_of
 
-Ask = Callable[..., Mapping[str, Any]]  # a function and its arguments -> what came of it, by worker
 _SAME = ("pairsmith", "prefect")  # packages of which a worker must have this version
 _SECONDS = 10.0  # that a server may take to answer
 

@@ -12,7 +12,7 @@ from prefect_ray import RayTaskRunner
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pairsmith.errors import ConfigError
-from pairsmith_flows.engines.choosing import Engine
+from pairsmith_flows.engines.engine import Engine
 
 
 class Runner(RayTaskRunner):  # type: ignore[misc]
