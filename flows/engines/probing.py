@@ -6,6 +6,7 @@ leaves a mark in both, and the workers look for it.
 
 from __future__ import annotations
 
+import os
 import platform
 import socket
 import uuid
@@ -19,11 +20,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from pairsmith.config import Recipe
+from pairsmith.config.plugins import references, verify_plugins
 from pairsmith.errors import ConfigError, PairsmithError
 from pairsmith.ledger.ledger import Ledger
-from pairsmith.llms.endpoint.keys import key_of
 from pairsmith.planning.preflight import require_all
-from pairsmith.session import Session
 from pairsmith.stages.base import open_store
 from pairsmith_flows.engines.engine import Ask
 from pairsmith_tasks.recipes import recipe_of, text_of
@@ -34,12 +34,16 @@ _SECONDS = 10.0  # that a server may take to answer
 
 @dataclass(frozen=True)
 class Mark:
-    """What a run leaves for workers to find, and what they must reach. `host`: the run's machine."""
+    """What a run leaves for workers to find, and what they must have.
+
+    `host`: the run's machine; `keys`: the environment variables in which it has keys of endpoints.
+    """
 
     name: str
     host: str
     recipe: str
     api: str
+    keys: tuple[str, ...] = ()
 
     @property
     def file(self) -> str:
@@ -75,7 +79,9 @@ def _different(ask: Ask) -> dict[str, list[str]]:
 @contextmanager
 def _marked(recipe: Recipe, api: str) -> Iterator[Mark]:
     """Marks in the data set and the ledger for as long as the block runs."""
-    mark = Mark(uuid.uuid4().hex, socket.gethostname(), text_of(recipe), api)
+    named = {spec.endpoint.api_key_env for spec in recipe.specs if spec.endpoint}
+    keys = tuple(sorted(name for name in named if name and os.environ.get(name)))
+    mark = Mark(uuid.uuid4().hex, socket.gethostname(), text_of(recipe), api, keys)
     files, ledger = open_store(recipe).files, Ledger(recipe.ledger_url)
     try:
         files.write(mark.file, b"")
@@ -87,13 +93,13 @@ def _marked(recipe: Recipe, api: str) -> Iterator[Mark]:
         files.remove(mark.file)
 
 
-def problems_here(mark: Mapping[str, str]) -> list[str]:
+def problems_here(mark: Mapping[str, Any]) -> list[str]:
     """What keeps this process from working for the run that left a mark."""
     return list(_problems(Mark(**mark)))
 
 
 def _problems(mark: Mark) -> Iterator[str]:
-    looks: list[Callable[[Mark], str | None]] = [_server, _recipe, _store, _ledger]
+    looks: list[Callable[[Mark], str | None]] = [_server, _recipe, _keys, _store, _ledger]
     for look in looks:
         try:
             problem = look(mark)
@@ -117,13 +123,16 @@ def _server(mark: Mark) -> str | None:
 
 
 def _recipe(mark: Mark) -> None:
-    """Raises ConfigError where code, a library or a key is absent."""
+    """Raises ConfigError where code or a library is absent."""
     recipe = recipe_of(mark.recipe)
     require_all(recipe, asks=False)
-    with Session() as session:
-        for endpoint in (spec.endpoint for spec in recipe.specs if spec.endpoint):
-            if not endpoint.api_key_block:
-                key_of(endpoint, session)
+    for _, reference in references(recipe):
+        verify_plugins(reference)
+
+
+def _keys(mark: Mark) -> str | None:
+    absent = ", ".join(name for name in mark.keys if not os.environ.get(name))
+    return f"{absent} in the environment has no key there: export it before workers are started" if absent else None
 
 
 def _store(mark: Mark) -> str | None:

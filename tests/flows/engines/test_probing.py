@@ -117,12 +117,31 @@ def test_a_workspace_and_a_ledger_that_are_others_there_are_named(echo_recipe: B
     assert ledger.endswith("is another one there than the run's; name one that all can reach")
 
 
-def test_a_key_that_a_worker_lacks_is_named(echo_recipe: Build, api: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_that_a_worker_lacks_is_named_and_one_that_the_run_lacks_too_is_not(
+    echo_recipe: Build, api: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     where = {"base_url": "http://127.0.0.1:9/v1", "api_key_env": "A_KEY_OF_TESTS"}
     member = {"name": "a", "backend": "openai", "model": "a", "samples": 2, "endpoint": where}
     recipe = echo_recipe(2, pool={"members": [member]}, evolution=None)
+    monkeypatch.delenv("A_KEY_OF_TESTS", raising=False)
+    require_ready(here, recipe, api)
     monkeypatch.setenv("A_KEY_OF_TESTS", "key")
     require_ready(here, recipe, api)
-    monkeypatch.delenv("A_KEY_OF_TESTS")
-    with pytest.raises(ConfigError, match="one, two: the environment variable A_KEY_OF_TESTS holds no key"):
+
+    def without_it(function: Any, *words: Any) -> Mapping[str, Any]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.delenv("A_KEY_OF_TESTS")
+            return here(function, *words)
+
+    with pytest.raises(ConfigError, match="\n  one, two: A_KEY_OF_TESTS in the environment has no key there"):
+        require_ready(without_it, recipe, api)
+
+
+def test_code_that_a_worker_lacks_is_named(echo_recipe: Build, api: str, tmp_path: Path) -> None:
+    code = tmp_path / "mine.py"
+    code.write_text("def best(candidates, pairing):\n    return iter(())\n")
+    recipe = echo_recipe(2, pairing={"strategy": "mine:best"})
+    require_ready(here, recipe, api)
+    code.unlink()
+    with pytest.raises(ConfigError, match="\n  one, two: .*mine"):
         require_ready(here, recipe, api)
