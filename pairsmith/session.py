@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import ExitStack, contextmanager
+from copy import copy
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, TypeVar
@@ -85,6 +86,12 @@ class Session:
         """Call all listeners with a piece of progress."""
         for listener in list(self.listeners):
             listener(event)
+
+    def beside(self) -> Session:
+        """The same that is open, with listeners of its own: what one of several pieces of work tells is heard apart."""
+        other = copy(self)
+        other.listeners = []
+        return other
 
     @contextmanager
     def listening(self, listener: Listener) -> Iterator[None]:

@@ -3,6 +3,8 @@
 Several workers that share an endpoint name one of Prefect's global concurrency limits in `endpoint.shared_limit`. A
 shard's task holds one of its slots while it works, and the process uses that share of the calls and tokens per minute:
 with a limit of 4 and 3 shards under way, three quarters. This costs one call to the server per shard, not per request.
+
+Without such a limit, the processes of one run have equal shares of an endpoint's rates.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from pairsmith.config import ModelSpec
 from pairsmith.errors import ConfigError
 from pairsmith.llms.endpoint.engines import engine_for
 from pairsmith.session import Session
+from pairsmith_tasks.sessions import is_elsewhere
 
 
 class HeldSlots:
@@ -40,8 +43,11 @@ class HeldSlots:
 
 
 @contextmanager
-def at_endpoint(spec: ModelSpec, session: Session) -> Iterator[None]:
-    """Within the block, the model's endpoint has its key and its share of the rates."""
+def at_endpoint(spec: ModelSpec, session: Session, processes: int = 1) -> Iterator[None]:
+    """Within the block, the model's endpoint has its key and its share of the rates.
+
+    `processes`: how many work for the run, where this is another one than the run's own.
+    """
     endpoint = spec.endpoint
     if endpoint is None:
         yield
@@ -49,6 +55,8 @@ def at_endpoint(spec: ModelSpec, session: Session) -> Iterator[None]:
     if endpoint.api_key_block:
         session.secrets[endpoint.api_key_block] = secret(endpoint.api_key_block)
     if endpoint.shared_limit is None:
+        if is_elsewhere() and (endpoint.requests_per_minute or endpoint.tokens_per_minute):
+            engine_for(endpoint, spec.model, session).divide(1 / processes)
         yield
         return
     slots, held = slots_of(endpoint.shared_limit), session.share("held slots", HeldSlots)

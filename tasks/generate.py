@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from prefect import task
 
-from pairsmith.config import Recipe
 from pairsmith.stages.generate import generate_shard
-from pairsmith_tasks.endpoints import at_endpoint
 from pairsmith_tasks.options import STAGE
-from pairsmith_tasks.sessions import task_session
+from pairsmith_tasks.recipes import recipe_of
+from pairsmith_tasks.working import worked
 
 
 @task(name="generate", task_run_name="generate {member} {shard}", **STAGE)
-def generate_completions(recipe: Recipe, shard: str, member: str) -> dict[str, Any]:
-    session = task_session()
-    with at_endpoint(recipe.pool.member(member), session):
-        return asdict(generate_shard(recipe, shard, member, session))
+def generate_completions(recipe: str, shard: str, member: str, processes: int = 1) -> dict[str, Any]:
+    known = recipe_of(recipe)
+    spec = known.pool.member(member)
+    return worked(lambda session: generate_shard(known, shard, member, session), spec, processes)

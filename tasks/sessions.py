@@ -29,3 +29,8 @@ def run_session() -> Iterator[Session]:
 def task_session() -> Session:
     """The session of a task's run; in a process other than the run's, that process's own session."""
     return _of_run.get() or process_session()
+
+
+def is_elsewhere() -> bool:
+    """Whether this task is of another process than its run."""
+    return _of_run.get() is None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from prefect import task
@@ -10,12 +9,14 @@ from prefect import task
 from pairsmith.config import Recipe
 from pairsmith.stages.survey import merge_surveys, survey_shard
 from pairsmith_tasks.options import STAGE
+from pairsmith_tasks.recipes import recipe_of
 from pairsmith_tasks.sessions import task_session
+from pairsmith_tasks.working import worked
 
 
 @task(name="survey", task_run_name="survey {shard}", **STAGE)
-def survey_completions(recipe: Recipe, shard: str) -> dict[str, Any]:
-    return asdict(survey_shard(recipe, shard, task_session()))
+def survey_completions(recipe: str, shard: str) -> dict[str, Any]:
+    return worked(lambda session: survey_shard(recipe_of(recipe), shard, session))
 
 
 @task(name="merge surveys", task_run_name="merge surveys", **STAGE)

@@ -42,6 +42,18 @@ def nothing_shared() -> None:
     process_session().close()
 
 
+def test_a_session_beside_another_shares_all_but_its_listeners() -> None:
+    heard: list[str] = []
+    with Session() as session, session.listening(lambda event: heard.append(f"one: {event}")):
+        kept, apart = session.keep("a", Opened), session.beside()
+        assert apart.keep("a", Opened) is kept
+        with apart.listening(lambda event: heard.append(f"other: {event}")):
+            apart.tell("there")
+        session.tell("here")
+        assert session.keep("b", Opened) is apart.find("b")
+    assert heard == ["other: there", "one: here"]
+
+
 def test_what_is_kept_is_made_once_and_closed_with_the_session_the_last_first() -> None:
     order: list[str] = []
     with Session() as session:

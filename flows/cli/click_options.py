@@ -67,6 +67,15 @@ limit_option = click.option(
 publish_option = click.option("--publish", is_flag=True, help="With --limit: make a version all the same.")
 no_check_option = click.option("--no-check", is_flag=True, help="Begin without a look at keys, endpoints and the disk.")
 verbose_option = click.option("--verbose", "-v", is_flag=True, help="Show Prefect's log.")
+on_option = click.option(
+    "--on",
+    metavar="ENGINE",
+    default="threads",
+    envvar="PAIRSMITH_ON",
+    show_default=True,
+    show_envvar=True,
+    help="Where tasks work: threads, dask, dask://HOST:PORT, ray or ray://HOST:PORT (docs/scale.md).",
+)
 wait_option = click.option(
     "--wait",
     metavar="SECONDS",

@@ -11,6 +11,7 @@ from pairsmith_flows.cli.click_options import (
     WholeNumber,
     limit_option,
     no_check_option,
+    on_option,
     publish_option,
     recipe_argument,
     set_option,
@@ -28,6 +29,7 @@ from pairsmith_flows.cli.running import check_first, open_console, recipe_from, 
 @publish_option
 @click.option("--dry-run", is_flag=True, help="Show what would be asked, and ask nothing.")
 @no_check_option
+@on_option
 @wait_option
 @verbose_option
 def run_command(
@@ -37,6 +39,7 @@ def run_command(
     publish: bool,
     dry_run: bool,
     no_check: bool,
+    on: str,
     wait: float,
     verbose: bool,
 ) -> None:
@@ -52,7 +55,7 @@ def run_command(
 
             show_plan(open_console(), plan_run(recipe))
             return
-        run_flow(recipe, verbose, wait, as_preview=limit is not None and not publish, check=not no_check)
+        run_flow(recipe, verbose, wait, as_preview=limit is not None and not publish, check=not no_check, on=on)
 
 
 @click.command("rate")
@@ -60,10 +63,17 @@ def run_command(
 @set_option
 @limit_option
 @no_check_option
+@on_option
 @wait_option
 @verbose_option
 def rate_command(
-    recipe_path: Path, overrides: tuple[str, ...], limit: int | None, no_check: bool, wait: float, verbose: bool
+    recipe_path: Path,
+    overrides: tuple[str, ...],
+    limit: int | None,
+    no_check: bool,
+    on: str,
+    wait: float,
+    verbose: bool,
 ) -> None:
     """Rate the completions that exist, and generate none."""
     with exit_codes():
@@ -72,7 +82,7 @@ def rate_command(
             from pairsmith.errors import ConfigError
 
             raise ConfigError(f"{recipe_path}: no rating section, so there is nothing to rate by")
-        run_flow(recipe, verbose, wait, "rate", check=not no_check)
+        run_flow(recipe, verbose, wait, "rate", check=not no_check, on=on)
 
 
 @click.command("pair")
@@ -81,6 +91,7 @@ def rate_command(
 @limit_option
 @publish_option
 @no_check_option
+@on_option
 @wait_option
 @verbose_option
 def pair_command(
@@ -89,6 +100,7 @@ def pair_command(
     limit: int | None,
     publish: bool,
     no_check: bool,
+    on: str,
     wait: float,
     verbose: bool,
 ) -> None:
@@ -98,7 +110,7 @@ def pair_command(
     """
     with exit_codes():
         as_preview = limit is not None and not publish
-        run_flow(recipe_from(recipe_path, overrides, limit), verbose, wait, "pair", as_preview, not no_check)
+        run_flow(recipe_from(recipe_path, overrides, limit), verbose, wait, "pair", as_preview, not no_check, on)
 
 
 @click.command("criteria")

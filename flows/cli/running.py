@@ -85,8 +85,9 @@ def run_flow(
     what: str = "build",
     as_preview: bool = False,
     check: bool = True,
+    on: str = "threads",
 ) -> None:
-    """Build a recipe's data set, or only rate or pair (`what`), and print the result.
+    """Build a recipe's data set, or only rate or pair (`what`), and print the result. `on`: the engine of its tasks.
 
     What can be known without Prefect is said before it starts: what stands in the way (`check`), that another run works
     on the data set, that there is nothing to do. Raises ManyFailed, after the result is printed, where a member,
@@ -98,12 +99,14 @@ def run_flow(
     from pairsmith_flows.cli.result import show_published, show_rated
     from pairsmith_flows.cli.tables import say
     from pairsmith_flows.cli.terminal import showing_progress
+    from pairsmith_flows.engines.choosing import engine_for, require_engine
     from pairsmith_tasks.sessions import run_session
 
     console = open_console()
     if what == "build" and not as_preview and (idle := nothing_to_do(recipe, wait)):
         show_published(console, recipe, idle)
         return
+    require_engine(on, recipe)
     if check:
         check_first(recipe, what)
     prepare_prefect(verbose)
@@ -122,9 +125,15 @@ def run_flow(
     start_temporary_server()
     shown = [stage for stage in stages_of(recipe) if (what, stage) != ("rate", "pair")]
     failed: ManyFailed | None = None
-    with run_session() as session, patient(wait), showing_progress(console, shown, session):
+    with (
+        engine_for(on, recipe) as engine,
+        run_session() as session,
+        patient(wait),
+        showing_progress(console, shown, session),
+    ):
+        flow = flows[what].with_options(task_runner=engine.runner) if engine else flows[what]
         try:
-            result: dict[str, Any] = flows[what](recipe, **({"as_preview": True} if as_preview else {}))
+            result: dict[str, Any] = flow(recipe, **({"as_preview": True} if as_preview else {}))
         except ManyFailed as error:
             result, failed = error.result, error
         except RuntimeError as error:

@@ -35,6 +35,14 @@ def warn_of_open_server() -> str | None:
     return warning_for(api.url, bool(api.auth_string or api.key))
 
 
+def api_url() -> str:
+    """The URL of the API that this process uses: the one in its settings, or that of its temporary server."""
+    from prefect.server.api.server import SubprocessASGIServer
+    from prefect.settings import get_current_settings
+
+    return get_current_settings().api.url or SubprocessASGIServer().api_url
+
+
 def start_temporary_server() -> None:
     """Start Prefect's temporary server where none is configured, with a watchdog so that it ends with this process.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -15,6 +15,15 @@ CHECK = "check-"  # begins the id of an answer that a preflight asked for
 _KEYS_A_QUERY = 500  # well under SQLite's limit on bound parameters
 _CALLS = sa.func.count().label("calls")
 _SUMS = tuple(sa.func.sum(spending.c[name]).label(name) for name in ("n_prompt_tokens", "n_tokens", "cost"))
+
+
+class Asked(NamedTuple):
+    """What a data set has asked of one asker's model: requests that were answered, tokens, cost."""
+
+    calls: int = 0
+    prompt_tokens: int = 0
+    tokens: int = 0
+    cost: float = 0.0
 
 
 class Spending:
@@ -32,6 +41,12 @@ class Spending:
         """Calls, tokens and cost of all that `dataset` paid for, by asker and model."""
         names = (spending.c.asker, spending.c.model)
         return self._rows(sa.select(*names, _CALLS, *_SUMS).where(spending.c.dataset == dataset).group_by(*names))
+
+    def asked(self, dataset: str) -> dict[str, Asked]:
+        """The requests of `dataset` that were answered, however often each, with their tokens and cost, by asker."""
+        columns = (spending.c.asker, sa.func.count(spending.c.key.distinct()), *_SUMS)
+        query = sa.select(*columns).where(spending.c.dataset == dataset).group_by(spending.c.asker)
+        return {str(asker): Asked(*(count or 0 for count in counts)) for asker, *counts in self._database.fetch(query)}
 
     def spent(self, dataset: str) -> Amount:
         """Tokens and cost of all that `dataset` paid for."""

@@ -45,8 +45,7 @@ def generate_shard(recipe: Recipe, shard: str, member_name: str, session: Sessio
         session.tell,
         lambda tell: generate(source.data, recipe.pool, member, llm, tell, recipe.pairing),
     )
-    others = [other.name for other in recipe.pool.members]
-    stop_if_nobody_is_there(recipe, store, pool.STAGE, member.name, result.unreached, others, session)
+    stop_if_nobody_is_there(recipe, store, pool.STAGE, member.name, result.unreached, session)
     return result
 
 

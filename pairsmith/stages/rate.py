@@ -60,7 +60,7 @@ def rate_shard(recipe: Recipe, shard: str, judge_name: str, session: Session) ->
         session.tell,
         lambda tell: rate(source.data, judged, settings, judge, llm, families, tell, items),
     )
-    stop_if_nobody_is_there(recipe, store, rating.STAGE, judge.name, result.unreached, settings.raters, session)
+    stop_if_nobody_is_there(recipe, store, rating.STAGE, judge.name, result.unreached, session)
     return result
 
 

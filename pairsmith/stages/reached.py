@@ -5,12 +5,12 @@ Where some of them are alive the run goes on, and says who failed.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import pandas as pd
 
 from pairsmith.config import Recipe
 from pairsmith.errors import ConfigError
+from pairsmith.generation.pool import STAGE as GENERATE
+from pairsmith.judging.rating import STAGE as RATE
 from pairsmith.llms.endpoint.reach import mend
 from pairsmith.protocol import UNREACHED
 from pairsmith.session import Session
@@ -27,20 +27,26 @@ def unreached(data: pd.DataFrame) -> str:
     return "" if failed.empty or data["error"].isna().any() else str(failed.iloc[0]).partition(": ")[2]
 
 
-def stop_if_nobody_is_there(
-    recipe: Recipe, store: Store, stage: str, who: str, why: str, others: Collection[str], session: Session
-) -> None:
-    """Note that nobody answered for `who` in this run, and `why`. Raises ConfigError where that is so of all `others`.
+def stop_if_nobody_is_there(recipe: Recipe, store: Store, stage: str, who: str, why: str, session: Session) -> None:
+    """Note that nobody answered for `who` in this run, and `why`. Raises ConfigError where that is so of all members,
+    or of all raters.
 
-    A worker in a process other than the run's knows too little of the others to stop.
+    A process other than the run's knows too little of the others to stop: the run does this with what it gets back.
     """
-    fence = session.find(fence_key(store.root))
-    if fence is None or not why:
+    fence, others = session.find(fence_key(store.root)), _asked_in(recipe, stage)
+    if fence is None or not why or not others:
         return
     known: dict[str, str] = session.keep(("unreached", fence, stage), dict)
     known[who] = why
-    if set(known) >= set(others):
+    if set(known) >= others:
         raise ConfigError(_nobody(recipe, dict(sorted(known.items()))))
+
+
+def _asked_in(recipe: Recipe, stage: str) -> set[str]:
+    """Who is asked in a stage, where that cannot go on without any of them."""
+    if stage == GENERATE:
+        return {member.name for member in recipe.pool.members}
+    return set(recipe.rating.raters) if stage == RATE and recipe.rating else set()
 
 
 def _nobody(recipe: Recipe, known: dict[str, str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -32,6 +33,26 @@ def test_the_next_run_has_a_session_of_its_own() -> None:
     with run_session() as other:
         assert other.keep("weights", lambda: "anew") == "anew"
     assert closed == ["loaded"]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "shares"),
+    [({"requests_per_minute": 60}, [0.25]), ({"tokens_per_minute": 60}, [0.25]), ({}, [])],
+)
+def test_a_process_of_four_has_a_quarter_of_the_rates_and_that_of_a_run_all(
+    echo_recipe: Build, monkeypatch: pytest.MonkeyPatch, endpoint: dict[str, Any], shares: list[float]
+) -> None:
+    from pairsmith_tasks.endpoints import at_endpoint
+
+    where = {"base_url": "http://127.0.0.1:9/v1", "api_key_env": None, **endpoint}
+    member = {"name": "a", "backend": "openai", "model": "a", "samples": 2, "endpoint": where}
+    (spec,) = echo_recipe(2, pool={"members": [member]}, evolution=None).pool.members
+    divided: list[float] = []
+    monkeypatch.setattr("pairsmith_tasks.endpoints.engine_for", lambda *_: SimpleNamespace(divide=divided.append))
+    with run_session() as session, at_endpoint(spec, session, 1):
+        assert divided == []
+    with Session() as session, at_endpoint(spec, session, 4):
+        assert divided == shares
 
 
 @pytest.mark.prefect

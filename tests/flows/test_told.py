@@ -7,14 +7,18 @@ from collections.abc import Callable
 from dataclasses import asdict
 from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from rich.console import Console
 
 from pairsmith.config import Recipe
 from pairsmith.errors import WrongFields
+from pairsmith.progress import Progress
+from pairsmith.session import Session
 from pairsmith.stages.base import StageResult, open_store
 from pairsmith.storage import versions
+from pairsmith_tasks.sessions import run_session
 from tests.runs import run
 
 Build = Callable[..., Recipe]
@@ -44,30 +48,50 @@ def test_a_line_says_which_task_is_done_and_with_how_many_rows(result: StageResu
 
 
 class Future:
-    """As Prefect's: before it is waited for, its state is what the server knows, which is written in batches."""
+    """As Prefect's: its state is what the server knows, which is written in batches."""
 
-    def __init__(self, result: StageResult) -> None:
-        self._result, self._is_known = result, False
-
-    def wait(self) -> None:
-        self._is_known = True
+    def __init__(self, returned: dict[str, Any]) -> None:
+        self.task_run_id, self._returned = uuid4(), returned
 
     @property
     def state(self) -> SimpleNamespace:
-        return SimpleNamespace(is_completed=lambda: self._is_known)
+        raise AssertionError("the server is asked, who may not know it yet")
 
-    def result(self) -> dict[str, Any]:
-        return asdict(self._result)
+    def result(self, raise_on_failure: bool = True) -> dict[str, Any]:
+        return self._returned
 
 
 @pytest.mark.prefect
-def test_a_task_that_is_done_is_told_also_where_the_server_does_not_know_it_yet() -> None:
-    from pairsmith_flows.task_runs import _say
+def test_a_task_that_is_done_is_told_also_where_the_server_does_not_know_it_yet(echo_recipe: Build) -> None:
+    from pairsmith_flows.task_runs import TaskRuns
 
     said: list[str] = []
     log = SimpleNamespace(info=lambda form, *words: said.append(form % words))
-    _say(log, "rate shard 3", Future(StageResult("rate", "x", "judge", 4)))
+    future: Any = Future(asdict(StageResult("rate", "x", "judge", 4)))
+    TaskRuns(echo_recipe(2), Session())._say(log, "rate shard 3", future)
     assert said == ["rate shard 3 by judge: 4 rows"]
+
+
+@pytest.mark.prefect
+def test_the_progress_of_a_task_of_another_process_is_told_once(echo_recipe: Build) -> None:
+    from pairsmith_flows.task_runs import TaskRuns
+    from pairsmith_tasks.working import worked
+
+    def work(session: Session) -> StageResult:
+        for tokens in (3, 4):
+            session.tell(Progress("rate", 2.0, tokens=tokens, replies=1))
+        return StageResult("rate", "x", "judge", 4, calls=2)
+
+    future: Any = Future(worked(work))  # no run is under way here
+    heard: list[Progress] = []
+    with Session() as session, session.listening(heard.append), run_session() as run:
+        tasks, done = TaskRuns(echo_recipe(2), session), list[StageResult]()
+        tasks._say(SimpleNamespace(info=print), "rate shard 1", future)
+        tasks._finish([future], done, [])
+        assert "told" not in worked(work)  # of the run's own process: its session hears of it at once
+    assert run is not session
+    assert heard == [Progress("rate", 4.0, tokens=7, replies=2)]
+    assert done == [StageResult("rate", "x", "judge", 4, calls=2)]
 
 
 @pytest.mark.prefect
