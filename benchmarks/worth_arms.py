@@ -143,10 +143,15 @@ def answers(bench: Bench, which: str) -> list[Row]:
     return in_parts(bench.half(which), bench, lambda rows: pairsmith.evolve(pairsmith.generate(rows, recipe), recipe))
 
 
+def usable(bench: Bench, which: str) -> list[Row]:
+    """The answers without an error; a rewrite that failed is none."""
+    return [row for row in answers(bench, which) if not row["error"]]
+
+
 def gold_of(bench: Bench) -> Gold:
     """Pairs of answers to the gold prompts, of which the checks say which is better."""
     groups: dict[str, list[Row]] = {}
-    for row in answers(bench, "gold"):
+    for row in usable(bench, "gold"):
         groups.setdefault(row["prompt"], []).append(row)
     pairs = []
     for prompt, rows in groups.items():
@@ -248,7 +253,7 @@ def ask_peer(bench: Bench) -> None:
     if python is None:
         return
     known, groups = peer_rows(bench), dict[str, Row]()
-    for row in answers(bench, "pairs"):
+    for row in usable(bench, "pairs"):
         group = groups.setdefault(row["prompt_id"], {"prompt_id": row["prompt_id"], "instruction": row["prompt"]})
         group.setdefault("generations", []).append(row["completion"])
     todo = [group for name, group in groups.items() if name not in known]
@@ -298,7 +303,7 @@ def reread_pairs(bench: Bench) -> list[Row]:
     """Pairs by the peer's replies as pairsmith reads them, the best against the worst."""
     read = {name: peer_scores(row) for name, row in peer_rows(bench).items()}
     rows, seen = [], dict.fromkeys(read, 0)
-    for row in answers(bench, "pairs"):
+    for row in usable(bench, "pairs"):
         if (name := row["prompt_id"]) in read:
             rows.append(row | {"score": read[name][seen[name]]})
             seen[name] += 1
