@@ -28,6 +28,7 @@ from pairsmith.protocol import Bill, Identity, Reply
 log = logging.getLogger(__name__)
 _KEYS_A_QUERY = 500  # well under SQLite's limit on bound parameters
 _STORED = tuple(name for name in Reply.__dataclass_fields__ if name not in ("bill", "wasted", "retries"))
+_JSON = json.JSONEncoder(allow_nan=False)
 _ROWS_A_PAGE = 10_000  # in memory at once when reading the whole ledger
 
 
@@ -210,7 +211,7 @@ def storable(reply: Reply) -> Reply:
 
 def _row(entry: Entry) -> dict[str, Any]:
     account, reply = entry.account, entry.reply
-    stored = json.dumps({name: vars(reply)[name] for name in _STORED}, ensure_ascii=True, allow_nan=False)
+    stored = _JSON.encode({name: vars(reply)[name] for name in _STORED})
     return {
         "key": entry.key,
         **vars(account.identity),
