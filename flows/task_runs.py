@@ -36,7 +36,7 @@ from pairsmith.pairing.survey import STAGE as SURVEY
 from pairsmith.publishing.publish import Published
 from pairsmith.session import Session
 from pairsmith.sources.sharding import Loaded
-from pairsmith.stages.base import StageResult, open_store, stages_of
+from pairsmith.stages.base import ASKS_NOTHING, StageResult, open_store, stages_of
 from pairsmith.stages.reached import stop_if_nobody_is_there
 from pairsmith.storage.versions import State
 from pairsmith_flows.artifacts import progress_artifacts
@@ -65,7 +65,6 @@ _TASKS: dict[str, Task[..., Any]] = {
     PAIR: select_pairs,
 }
 _ONE_AT_A_TIME = {GENERATE, RATE}  # their tasks take the name of one member or judge
-_ASKING = {GENERATE, EVOLVE, CRITERIA, RATE}  # theirs are told how many processes share the rates of endpoints
 
 
 class TaskRuns:
@@ -127,12 +126,12 @@ class TaskRuns:
     def _submitted(self, shard: str, waves: Waves) -> Futures:
         """The task runs of all steps of a shard, each wave waiting for those before it."""
         futures, log, number = Futures(), get_run_logger(), self._numbers.get(shard, shard)
-        sharing = {"processes": processes_at_work() or 1}
+        sharing: dict[str, int] = {"processes": processes_at_work() or 1}
         for wave in waves:
             before = list(futures)
             for step in wave:
                 who = [step.who] if step.stage in _ONE_AT_A_TIME else []
-                more = sharing if step.stage in _ASKING else {}
+                more = {} if step.stage in ASKS_NOTHING else sharing
                 future = _TASKS[step.stage].submit(self._text, shard, *who, **more, wait_for=before)
                 future.add_done_callback(partial(self._say, log, f"{step.stage} shard {number}"))
                 futures.append(future)

@@ -190,14 +190,17 @@ class Service:
     def input_schema(self, run: dict[str, Any]) -> dict[str, Any]:
         """What a suspended run asks for. Prefect stores it a moment after it has told the run's state."""
         key = run["state"]["state_details"]["run_input_keyset"]["schema"]
-        end = time.monotonic() + PATIENCE
-        while True:
+
+        def there() -> dict[str, Any] | None:
             try:
                 return dict(self.ask("GET", f"/flow_runs/{run['id']}/input/{key}"))
             except urllib.error.HTTPError as error:
-                if error.code != 404 or time.monotonic() > end:
+                if error.code != 404:
                     raise
-                time.sleep(0.2)
+                return None
+
+        found: dict[str, Any] = wait_for(there, f"the form of run {run['id']}", PATIENCE)
+        return found
 
     def runs(self, deployment: str | None = None, **filters: Any) -> list[dict[str, Any]]:
         """All runs, or those of one deployment: of others the scheduler makes some at any time."""

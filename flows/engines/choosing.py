@@ -60,9 +60,9 @@ def engine_for(name: str, recipe: Recipe) -> Iterator[Engine | None]:
     from pairsmith_flows.engines.probing import require_ready
     from pairsmith_flows.service.server import api_url
 
-    at_a_time = recipe.shards_in_flight * max(map(len, waves_of(recipe)))
-    with temporary_settings({PREFECT_API_URL: api_url()}), _opened(kind)(address, api_url(), at_a_time) as engine:
-        require_ready(engine.ask, recipe, api_url())
+    api, at_a_time = api_url(), recipe.shards_in_flight * max(map(len, waves_of(recipe)))
+    with temporary_settings({PREFECT_API_URL: api}), _opened(kind)(address, api, at_a_time) as engine:
+        require_ready(engine.ask, recipe, api)
         with sharing_among(engine.processes):
             yield engine
 

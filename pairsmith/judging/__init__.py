@@ -3,6 +3,7 @@
 It offers:
 
 - `rating.rate`: one judge rates completions aspect by aspect; `rating.check`: the checks rate them
+- `reasking.replied`: replies as rows, asked for again where nothing could be read
 - `readouts`: the sheet that a judge fills in. A module for each form of reply reads it: `readout_text`, `readout_json`,
   `readout_logprobs` and `readout_reward`. They share `readout_values`, which reads a single rating, and `wrapping`,
   which removes what models put around an answer

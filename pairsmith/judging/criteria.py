@@ -18,16 +18,17 @@ import pandas as pd
 from pairsmith.config import Author, Criteria
 from pairsmith.generation.pool import trouble
 from pairsmith.ids import draw, fingerprint, normalised, seed_of
+from pairsmith.judging.asking import WING
 from pairsmith.judging.criteria_reply import SCHEMA, Item, read_items
 from pairsmith.judging.criteria_sifting import told_apart
-from pairsmith.progress import Tell, ask, nobody
+from pairsmith.judging.reasking import Reading, replied, with_complaint
+from pairsmith.progress import Tell, nobody
 from pairsmith.protocol import LLM, Identity, Reply, Request
 from pairsmith.storage.row_types import CompletionRow, CriterionRow, PromptRow, rows_as
 from pairsmith.storage.schemas import Reason, frame
 from pairsmith.text.templating import nonces, render, transcript
 
 STAGE = "criteria"
-WING = "pairsmith.judging"
 ALIKE = "no two answers that differ"
 
 
@@ -74,30 +75,22 @@ def _replied(
     asked: Sequence[AuthorRequest], criteria: Criteria, author: Author, llm: LLM, share: float, tell: Tell
 ) -> list[list[CriterionRow]]:
     """The rows of each request, asked again where nothing could be read; `share`: how many prompts' worth it is."""
-    replies = ask(llm, [one.request for one in asked], STAGE, share, tell)
-    made = [rows_of(one, reply, criteria, author, llm.identity) for one, reply in zip(asked, replies, strict=True)]
-    latest = list(made)
-    for number in range(author.reasks):
-        again = {
-            place: asked_again(one, latest[place][0], number)
-            for place, one in enumerate(asked)
-            if _is_unread_whole(made[place])
-        }
-        if not again:
-            break
-        replies = ask(llm, [one.request for one in again.values()], STAGE, 0, tell)
-        for (place, one), reply in zip(again.items(), replies, strict=True):
-            latest[place] = rows_of(one, reply, criteria, author, llm.identity)
-            if not _is_unread_whole(latest[place]):
-                made[place] = latest[place]
-    return made
+
+    def read(one: AuthorRequest, reply: Reply) -> list[CriterionRow]:
+        return rows_of(one, reply, criteria, author, llm.identity)
+
+    reading = Reading(
+        read=read,
+        is_unread=lambda _, rows: _is_unread_whole(rows),
+        again=lambda one, _, latest, number: asked_again(one, latest[0], number),
+        better=lambda kept, latest: kept if _is_unread_whole(latest) else latest,
+    )
+    return replied(asked, reading, author.reasks, llm, STAGE, share, tell)
 
 
 def asked_again(one: AuthorRequest, latest: CriterionRow, number: int) -> AuthorRequest:
     """The same request, followed by the author's latest reply and what is wrong with it."""
-    complaint = render(WING, "_again.jinja", wrong=[("", latest["error"])], example=None)
-    more = ({"role": "assistant", "content": latest["reply"]}, {"role": "user", "content": complaint})
-    return replace(one, request=replace(one.request, messages=(*one.request.messages, *more), sample=number))
+    return replace(one, request=with_complaint(one.request, latest["reply"], [("", latest["error"])], number))
 
 
 def author_requests(

@@ -26,7 +26,8 @@ from pairsmith.judging.readout_logprobs import read_logprobs
 from pairsmith.judging.readout_reward import read_reward
 from pairsmith.judging.readout_text import read_text
 from pairsmith.judging.readouts import NOT_APPLICABLE, Read
-from pairsmith.progress import Tell, ask, nobody
+from pairsmith.judging.reasking import Reading, replied, with_complaint
+from pairsmith.progress import Tell, nobody
 from pairsmith.protocol import LLM, Identity, Reply
 from pairsmith.storage.row_types import CompletionRow, CriterionRow, PromptRow, RatingRow, rows_as
 from pairsmith.storage.schemas import Reason, frame
@@ -72,25 +73,16 @@ def rate(
 
 def _replied(asked: Sequence[JudgeRequest], judge: Judge, llm: LLM, share: float, tell: Tell) -> list[list[RatingRow]]:
     """The rows of each request, asked again where nothing could be read; `share`: how many prompts' worth it is."""
-    replies = ask(llm, [item.request for item in asked], STAGE, share, tell)
-    made = [to_rows(item, reply, judge, llm.identity) for item, reply in zip(asked, replies, strict=True)]
-    latest = list(made)
-    for number in range(judge.reasks):
-        again = {
-            place: asked_again(item, made[place], latest[place], number)
-            for place, item in enumerate(asked)
-            if unread(item, made[place])
-        }
-        if not again:
-            break
-        replies = ask(llm, [item.request for item in again.values()], STAGE, 0, tell)
-        for (place, item), reply in zip(again.items(), replies, strict=True):
-            latest[place] = to_rows(item, reply, judge, llm.identity)
-            made[place] = [
-                new if is_open(old) and not is_open(new) else old
-                for old, new in zip(made[place], latest[place], strict=True)
-            ]
-    return made
+
+    def read(item: JudgeRequest, reply: Reply) -> list[RatingRow]:
+        return to_rows(item, reply, judge, llm.identity)
+
+    return replied(asked, Reading(read, unread, asked_again, _better), judge.reasks, llm, STAGE, share, tell)
+
+
+def _better(kept: Sequence[RatingRow], latest: Sequence[RatingRow]) -> list[RatingRow]:
+    """Each text's row of the latest reply where only that could be read."""
+    return [new if is_open(old) and not is_open(new) else old for old, new in zip(kept, latest, strict=True)]
 
 
 def check(prompts: pd.DataFrame, completions: pd.DataFrame, rating: Rating) -> pd.DataFrame:
@@ -146,20 +138,17 @@ def asked_again(
     wrong = [(text.mark, new["error"] or old["error"]) for text, old, new in rows_of if is_open(old)]
     if not item.marked:
         wrong = [("", error) for error in dict.fromkeys(error for _, error in wrong)]
-    replied = latest[0]["reply"] or made[0]["reply"]
-    complaint = render(WING, "_again.jinja", wrong=wrong, example=_example(item, replied))
-    more = ({"role": "assistant", "content": replied}, {"role": "user", "content": complaint})
-    request = replace(item.request, messages=(*item.request.messages, *more), sample=number)
-    return replace(item, request=request)
+    said = latest[0]["reply"] or made[0]["reply"]
+    return replace(item, request=with_complaint(item.request, said, wrong, number, _example(item, said)))
 
 
-def _example(item: JudgeRequest, replied: str) -> str | None:
+def _example(item: JudgeRequest, said: str) -> str | None:
     """A filled form for a judge that gave back the blanks of the one that it was to fill in; None for any other.
 
     It is about no text of the sheet, so a judge that copies it rates nothing.
     """
     sheet = item.sheet
-    if item.readout != "text" or item.reader or f"<{sheet.scale.low} to {sheet.scale.high}" not in replied:
+    if item.readout != "text" or item.reader or f"<{sheet.scale.low} to {sheet.scale.high}" not in said:
         return None
     (mark,) = nonces(1, [message["content"] for message in item.request.messages], "example", item.prompt_id)
     reason = isinstance(sheet, JudgeSheet) and sheet.rationale

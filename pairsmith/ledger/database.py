@@ -6,7 +6,7 @@ SQLite runs in WAL mode with a sync at each commit: readers never wait, and a co
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ from pairsmith.storage.drivers import with_driver
 from pairsmith.storage.reads import may_pass
 
 T = TypeVar("T")
+KEYS_A_QUERY = 500  # well under SQLite's limit on bound parameters
 
 _MENDS = {  # signs of what is wrong with a SQLite file -> what to do
     "not a database": "; it is damaged or of another program: move it away",
@@ -37,6 +38,12 @@ _TIMEOUTS = {
     "keepalives_count": 3,
     "tcp_user_timeout": 60_000,
 }
+
+
+def in_portions(keys: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Keys in their order, as many at a time as a query can name."""
+    for start in range(0, len(keys), KEYS_A_QUERY):
+        yield keys[start : start + KEYS_A_QUERY]
 
 
 class Database:

@@ -15,6 +15,7 @@ from functools import cache
 import sqlalchemy as sa
 
 from pairsmith.errors import DataError
+from pairsmith.ledger.database import in_portions
 from pairsmith.ledger.ledger import Ledger
 from pairsmith.ledger.schema import awaited, replies
 from pairsmith.ledger.uses import RUN, Table, drop_tables, tables_in, unused_of, used_in
@@ -22,7 +23,6 @@ from pairsmith.storage.opening import datasets_in
 from pairsmith.storage.store import Store, TableRef
 
 BUSY = "a run works on this data set; prune when it has ended"
-_KEYS_A_QUERY = 500
 _KEYS_A_PAGE = 10_000
 
 
@@ -53,8 +53,7 @@ def prune(ledger: Ledger, workspaces: Sequence[str], gone: Sequence[str] = (), d
         if drop:
             drop_tables(connection, past)
             connection.execute(sa.delete(awaited).where(awaited.c.dataset.in_(given_up)))
-            for start in range(0, len(unused), _KEYS_A_QUERY):
-                some = unused[start : start + _KEYS_A_QUERY]
+            for some in in_portions(unused):
                 connection.execute(sa.delete(replies).where(replies.c.key.in_(some)))
     return Pruning(unused, unknown)
 

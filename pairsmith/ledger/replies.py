@@ -19,14 +19,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from pairsmith.config import Price
-from pairsmith.ledger.database import Database
+from pairsmith.ledger.database import KEYS_A_QUERY, Database, in_portions
 from pairsmith.ledger.group_commit import GroupCommit
 from pairsmith.ledger.schema import replies as _replies
 from pairsmith.ledger.schema import spending
 from pairsmith.protocol import Bill, Identity, Reply
 
 log = logging.getLogger(__name__)
-_KEYS_A_QUERY = 500  # well under SQLite's limit on bound parameters
 _STORED = tuple(name for name in Reply.__dataclass_fields__ if name not in ("bill", "wasted", "retries"))
 _JSON = json.JSONEncoder(allow_nan=False)
 _ROWS_A_PAGE = 10_000  # in memory at once when reading the whole ledger
@@ -80,8 +79,7 @@ class Replies:
         wanted, found = list(dict.fromkeys(keys)), dict[str, Reply]()
         columns = (_replies.c.key, _replies.c.reply, _replies.c.checksum)
         damaged = []
-        for start in range(0, len(wanted), _KEYS_A_QUERY):
-            chunk = wanted[start : start + _KEYS_A_QUERY]
+        for chunk in in_portions(wanted):
             for key, reply, checksum in self._database.fetch(sa.select(*columns).where(_replies.c.key.in_(chunk))):
                 if checksum_of(key, reply) == checksum:
                     found[key] = Reply(**json.loads(reply))
@@ -128,7 +126,7 @@ class Replies:
                 of_spending = "id" in row
                 (paid if of_spending else page).append(row | {"recorded_at": self._moment(row["recorded_at"])})
                 read += not of_spending
-                if len(page) + len(paid) >= _KEYS_A_QUERY:
+                if len(page) + len(paid) >= KEYS_A_QUERY:
                     self._commits.insert(page, paid)
                     page, paid = [], []
         finally:
@@ -141,8 +139,8 @@ class Replies:
         wanted = sorted(keys)
 
         def drop(connection: sa.Connection) -> None:
-            for start in range(0, len(wanted), _KEYS_A_QUERY):
-                connection.execute(sa.delete(_replies).where(_replies.c.key.in_(wanted[start : start + _KEYS_A_QUERY])))
+            for some in in_portions(wanted):
+                connection.execute(sa.delete(_replies).where(_replies.c.key.in_(some)))
 
         self._database.write(drop)
 
@@ -160,8 +158,8 @@ class Replies:
         old = list(keys)
 
         def move(connection: sa.Connection) -> None:
-            for start in range(0, len(old), _KEYS_A_QUERY):
-                found = connection.execute(query.where(_replies.c.key.in_(old[start : start + _KEYS_A_QUERY]))).all()
+            for some in in_portions(old):
+                found = connection.execute(query.where(_replies.c.key.in_(some))).all()
                 moved = [
                     {"old": row.key, "new": keys[row.key], "sum": checksum_of(keys[row.key], row.reply)}
                     for row in found

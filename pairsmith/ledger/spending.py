@@ -8,11 +8,10 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from pairsmith.ledger.amounts import Amount, amount_in
-from pairsmith.ledger.database import Database
+from pairsmith.ledger.database import Database, in_portions
 from pairsmith.ledger.schema import spending
 
 CHECK = "check-"  # begins the id of an answer that a preflight asked for
-_KEYS_A_QUERY = 500  # well under SQLite's limit on bound parameters
 _CALLS = sa.func.count().label("calls")
 _SUMS = tuple(sa.func.sum(spending.c[name]).label(name) for name in ("n_prompt_tokens", "n_tokens", "cost"))
 
@@ -58,9 +57,8 @@ class Spending:
 
     def cost_of(self, keys: Collection[str]) -> float:
         """What all answers to these requests cost together, whoever paid for them; 0 where they have no price."""
-        wanted, total = sorted(keys), 0.0
-        for start in range(0, len(wanted), _KEYS_A_QUERY):
-            chunk = wanted[start : start + _KEYS_A_QUERY]
+        total = 0.0
+        for chunk in in_portions(sorted(keys)):
             query = sa.select(sa.func.sum(spending.c.cost)).where(spending.c.key.in_(chunk))
             total += self._database.fetch(query)[0][0] or 0.0
         return total

@@ -6,10 +6,20 @@ from __future__ import annotations
 import tenacity
 
 from pairsmith.errors import DataError, RunError
+from pairsmith.storage.hub_answers import Lack, why_not
 
 _SECONDS = 10.0  # for one answer
 _TRIES = 3
 _WAIT = tenacity.wait_exponential(1)
+_NOT_HERE = "no file or folder is called so"
+_LASTING = {
+    Lack.NO_ID: f"{_NOT_HERE}, and no data set of the hub can be",
+    Lack.NO_REPOSITORY: f"{_NOT_HERE}, and the hub has no such data set, or it is private: look at how it is written, "
+    "or set HF_TOKEN",
+    Lack.NO_REVISION: "the hub has it, but no revision {revision}",
+    Lack.STATUS: "the hub answered {status}, {words}",
+    Lack.OFFLINE: f"{_NOT_HERE}, and {{words}}",
+}
 
 
 class _Passing(Exception):
@@ -27,41 +37,19 @@ def must_have(name: str, revision: str | None) -> None:
     try:
         tries(_ask, name, revision)
     except _Passing as error:
-        raise RunError(
-            f"data set {name}: no file or folder is called so, and the hub cannot be reached ({error})"
-        ) from None
+        raise RunError(f"data set {name}: {_NOT_HERE}, and the hub cannot be reached ({error})") from None
 
 
 def _ask(name: str, revision: str | None) -> None:
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        HFValidationError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
 
     try:
         HfApi().dataset_info(name, revision=revision, timeout=_SECONDS)
-    except HFValidationError:
-        raise DataError(f"data set {name}: no file or folder is called so, and no data set of the hub can be") from None
-    except RepositoryNotFoundError:
-        raise DataError(
-            f"data set {name}: no file or folder is called so, and the hub has no such data set, or it is private: "
-            "look at how it is written, or set HF_TOKEN"
-        ) from None
-    except RevisionNotFoundError:
-        raise DataError(f"data set {name}: the hub has it, but no revision {revision}") from None
-    except OfflineModeIsEnabled:
-        raise DataError(f"data set {name}: no file or folder is called so, and HF_HUB_OFFLINE is set") from None
-    except HfHubHTTPError as error:
-        if error.response.status_code < 500 and error.response.status_code != 429:
-            raise DataError(f"data set {name}: the hub answered {error.response.status_code}, {_line(error)}") from None
-        raise _Passing(f"it answered {error.response.status_code}") from None
-    except Exception as error:  # no network: each library below the hub's raises its own
-        raise _Passing(_line(error)) from None
-
-
-def _line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).strip().splitlines()[0][:200].rstrip(".")
+    except Exception as error:
+        why = why_not(error)
+        if why.lack is Lack.UNREACHED:
+            raise _Passing(why.words) from None
+        if why.lack is Lack.STATUS and (why.status >= 500 or why.status == 429):
+            raise _Passing(f"it answered {why.status}") from None
+        told = _LASTING[why.lack].format(revision=revision, status=why.status, words=why.words)
+        raise DataError(f"data set {name}: {told}") from None

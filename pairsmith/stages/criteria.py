@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pandas as pd
 
-from pairsmith.config import Author, Criteria, Recipe
+from pairsmith.config import Criteria, Recipe
 from pairsmith.ids import fingerprint
 from pairsmith.judging import criteria
 from pairsmith.judging.criteria_file import BY_HAND, ByPrompt, digest_of_file, read_criteria, rows_by_hand
@@ -35,13 +35,12 @@ def write_shard(recipe: Recipe, shard: str, session: Session) -> StageResult:
     named = in_file(settings, session)
     ref, expected = written_ref(shard), criteria_fingerprint(recipe, settings, source, completions, named)
     whole, tell = Progress(criteria.STAGE, len(source.data)), session.tell
-    if author is None:
-        by_hand = rows_by_hand(named, source.data["prompt_id"], settings.per_prompt)
-        return unasked_table(store, ref, expected, BY_HAND, whole, tell, lambda: frame("criteria", by_hand))
-    llm = recorded_model(recipe, author, session)
     judged = answers_where(completions.data, source.data, recipe.pairing.is_judged)
-    data = source.data, judged, settings, author, llm, recipe.pairing.member_order
-    return asked_table(store, ref, expected, author.name, llm, whole, tell, lambda tell: _written(named, *data, tell))
+    write = partial(_written, recipe, settings, named, source.data, judged)
+    if author is None:
+        return unasked_table(store, ref, expected, BY_HAND, whole, tell, lambda: write(None, tell))
+    llm = recorded_model(recipe, author, session)
+    return asked_table(store, ref, expected, author.name, llm, whole, tell, partial(write, llm))
 
 
 def criteria_of(
@@ -51,28 +50,26 @@ def criteria_of(
     settings = recipe.criteria
     if settings is None:
         return frame("criteria", []), None
-    named, author = in_file(settings, session), settings.author
-    if author is None:
-        return frame("criteria", rows_by_hand(named, prompts["prompt_id"], settings.per_prompt)), None
-    llm = recorded_model(recipe, author, session)
-    order = recipe.pairing.member_order
-    return _written(named, prompts, completions, settings, author, llm, order, tell), llm
+    llm = recorded_model(recipe, settings.author, session) if settings.author else None
+    return _written(recipe, settings, in_file(settings, session), prompts, completions, llm, tell), llm
 
 
 def _written(
+    recipe: Recipe,
+    settings: Criteria,
     named: ByPrompt,
     prompts: pd.DataFrame,
     completions: pd.DataFrame,
-    settings: Criteria,
-    author: Author,
-    llm: LLM,
-    order: Sequence[str],
+    llm: LLM | None,
     tell: Tell,
 ) -> pd.DataFrame:
-    """The criteria of a file, and by the author those of the prompts that it does not name."""
+    """The criteria of a file and, by the author where there is one, those of the prompts that it does not name."""
+    found = rows_by_hand(named, prompts["prompt_id"], settings.per_prompt)
+    if not (settings.author and llm):
+        return frame("criteria", found)
     others = completions[~completions["prompt_id"].isin([*named])]
-    written = criteria.write(prompts, others, settings, author, llm, order, tell)
-    return frame("criteria", [*rows_by_hand(named, prompts["prompt_id"], settings.per_prompt), *rows(written)])
+    written = criteria.write(prompts, others, settings, settings.author, llm, recipe.pairing.member_order, tell)
+    return frame("criteria", [*found, *rows(written)])
 
 
 def criteria_fingerprint(

@@ -13,7 +13,7 @@ It offers:
 - `locks`: a folder held by one process; `lock_wait`: how long to wait for a lock, the ledger's included
 - `lease`: a data set on object storage held by one run, where that keeps to the condition of a write; `fence`: a hold
   that may be lost; `workspace_id`: what names a data set among machines
-- `drivers`: names of database drivers
+- `drivers`: names of database drivers; `hub_answers`: why the Hugging Face hub did not give what it was asked for
 
 It may import about, ids, errors, memory, text, config and protocol.
 """

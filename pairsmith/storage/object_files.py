@@ -23,7 +23,7 @@ from fsspec import AbstractFileSystem
 
 from pairsmith.errors import DamagedFile, NoConditionalWrites
 from pairsmith.storage.files import FileState
-from pairsmith.storage.reads import RetriedFile, parsed, parsed_with_etag, retried
+from pairsmith.storage.reads import RetriedFile, field_of, parsed, parsed_with_etag, retried
 
 T = TypeVar("T")
 COPIED = 1 << 20  # bytes that are copied at once
@@ -120,7 +120,7 @@ class ObjectFiles:
             return self._is_memory
         if not self.exists(CONDITIONS):
             self.write(CONDITIONS, json.dumps({"kept": _refuses_second_write(self)}).encode())
-        return parsed(self, CONDITIONS, partial(_kept, self.url(CONDITIONS)))
+        return bool(field_of(self, CONDITIONS, "kept", "delete it, and it is made again"))
 
     def remove(self, name: str) -> None:
         self._fs.rm_file(self.path(name))
@@ -204,15 +204,6 @@ def _pointer(place: str, content: bytes) -> str:
         return str(json.loads(content)["name"])
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedFile(f"{place}.json: damaged pointer to a version: {type(error).__name__}: {error}") from None
-
-
-def _kept(place: str, content: bytes) -> bool:
-    try:
-        return bool(json.loads(content)["kept"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise DamagedFile(
-            f"{place}: damaged ({type(error).__name__}: {error}); delete it, and it is made anew"
-        ) from None
 
 
 def _refuses_second_write(files: ObjectFiles) -> bool:

@@ -13,10 +13,11 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 
 import tenacity
 
@@ -111,6 +112,18 @@ def parsed_with_etag(files: Files, name: str, parse: Callable[[bytes], T]) -> tu
         return parse(content), etag
     except DataError:
         return parsed(files, name, parse), etag
+
+
+def field_of(files: Files, name: str, field: str, hint: str) -> Any:
+    """A field of a JSON file. Raises DataError, with what to do, where the file is damaged."""
+
+    def read(content: bytes) -> Any:
+        try:
+            return json.loads(content)[field]
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{files.url(name)}: damaged ({type(error).__name__}: {error}); {hint}") from None
+
+    return parsed(files, name, read)
 
 
 def whole(files: Files, name: str, digest: str) -> bytes:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import uuid
 
-from pairsmith.errors import DataError, NoConditionalWrites
+from pairsmith.errors import NoConditionalWrites
 from pairsmith.storage.files import Files, refuse_unconditional
-from pairsmith.storage.reads import parsed
+from pairsmith.storage.reads import field_of
 
 FILE = "id.json"
 
@@ -27,12 +27,4 @@ def workspace_id(files: Files) -> str:
             files.put_if_absent(FILE, json.dumps({"id": uuid.uuid4().hex}).encode())
         except NoConditionalWrites:
             return files.url("")
-    return parsed(files, FILE, lambda content: _id(files.url(FILE), content))
-
-
-def _id(place: str, content: bytes) -> str:
-    try:
-        return str(json.loads(content)["id"])
-    except (ValueError, KeyError, TypeError) as error:
-        hint = "delete it while no run works on this data set, and it is made anew"
-        raise DataError(f"{place}: damaged ({type(error).__name__}: {error}); {hint}") from None
+    return str(field_of(files, FILE, "id", "delete it while no run works on this data set, and it is made anew"))

@@ -195,6 +195,7 @@ def test_asking_again_has_an_end(reasks: int) -> None:
     config = Rating(judges=(one,), aspects=("overall",))
     table = rows(rate(frame("prompts", [PROMPT]), frame("completions", TEXTS), config, one, llm))
     assert len(llm.asked) == 1 + reasks
+    assert len({request.key(WHO) for request in llm.asked}) == 1 + reasks  # else the ledger would give the same reply
     assert [row["rating"] for row in table] == [None] * 4
     assert {row["reply"] for row in table} == {"no format at all"}
 

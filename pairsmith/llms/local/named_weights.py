@@ -22,6 +22,7 @@ from pairsmith.ids import fingerprint
 from pairsmith.llms.local.folder_content import content_of
 from pairsmith.llms.local.hub_models import CARRIED, RECORD, stored_at
 from pairsmith.protocol import BY_CONTENT
+from pairsmith.storage.hub_answers import Lack, Why, why_not
 
 log = logging.getLogger(__name__)
 LOCAL = ("transformers", "vllm", "reward", "encoder")  # backends whose weights come from the hub or a folder
@@ -29,6 +30,11 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SECONDS = 20  # to wait for the hub
 _ABSENT = "and it is not on this machine: name a model that is, or its folder, or go online to fetch it"
 _DIGITS = 40  # of a folder's hash
+_LASTING = {
+    Lack.NO_ID: "it is neither a folder nor the id of a model on the hub",
+    Lack.NO_REPOSITORY: "the hub has no model of this id, or it is private: look at how it is written, or set HF_TOKEN",
+    Lack.NO_REVISION: "the hub has the model, but no such revision",
+}
 
 
 @dataclass(frozen=True)
@@ -95,16 +101,15 @@ def _out_of_reach(model: str, commit: str) -> str:
     """Why weights that the hub's cache lacks cannot be fetched now. Where the hub cannot be reached its library would
     find that out file by file, in a minute."""
     from huggingface_hub import HfApi, try_to_load_from_cache
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
         if not isinstance(try_to_load_from_cache(model, "config.json", revision=commit), str):
             HfApi().model_info(model, revision=commit, timeout=_SECONDS)
-    except (HfHubHTTPError, HFValidationError):  # the hub can be reached: what it lacks is told when it is loaded
-        return ""
     except Exception as error:
-        return f"{_no_answer(error)}, {_ABSENT}"
-    return ""
+        why = why_not(error)
+        if why.lack in (Lack.OFFLINE, Lack.UNREACHED):
+            return f"{_no_answer(why)}, {_ABSENT}"
+    return ""  # the hub can be reached: what it lacks is told when it is loaded
 
 
 def commit_of(model: str, revision: str | None, anew: bool = False) -> tuple[str | None, str]:
@@ -120,33 +125,22 @@ def commit_of(model: str, revision: str | None, anew: bool = False) -> tuple[str
 
 def _resolved(model: str, revision: str | None) -> tuple[str | None, str]:
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        HFValidationError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
 
     try:
         found: Any = HfApi().model_info(model, revision=revision, timeout=_SECONDS)
         _note(model, revision or "main", str(found.sha))
         return str(found.sha), ""
-    except HFValidationError:
-        return None, "it is neither a folder nor the id of a model on the hub"
-    except RepositoryNotFoundError:
-        return None, "the hub has no model of this id, or it is private: look at how it is written, or set HF_TOKEN"
-    except RevisionNotFoundError:
-        return None, "the hub has the model, but no such revision"
-    except HfHubHTTPError as error:
-        if error.response.status_code < 500:
-            return None, f"the hub answered {error.response.status_code}, {_line(error)}"
-        why = f"the hub answered {error.response.status_code}"
-    except Exception as error:  # no network, offline mode: each library below the hub's raises its own
-        why = _no_answer(error)
+    except Exception as error:
+        why = why_not(error)
+    if why.lack in _LASTING:
+        return None, _LASTING[why.lack]
+    if why.lack is Lack.STATUS and why.status < 500:
+        return None, f"the hub answered {why.status}, {why.words}"
+    told = f"the hub answered {why.status}" if why.lack is Lack.STATUS else _no_answer(why)
     cached = _cached(model, revision or "main")
     if cached:
-        log.info("%s: %s; the cache has commit %s", model, why, cached)
-    return cached, f"{why}, {_ABSENT}"
+        log.info("%s: %s; the cache has commit %s", model, told, cached)
+    return cached, f"{told}, {_ABSENT}"
 
 
 def _cached(model: str, name: str) -> str | None:
@@ -173,15 +167,8 @@ def _ref_file(model: str, name: str) -> Path:
     return Path(constants.HF_HUB_CACHE, f"models--{model.replace('/', '--')}", "refs", name)
 
 
-def _no_answer(error: Exception) -> str:
-    from huggingface_hub.errors import OfflineModeIsEnabled
-
-    reason = "HF_HUB_OFFLINE is set" if isinstance(error, OfflineModeIsEnabled) else _line(error)
-    return f"the hub cannot be reached ({reason})"
-
-
-def _line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).strip().splitlines()[0][:200].rstrip(".")
+def _no_answer(why: Why) -> str:
+    return f"the hub cannot be reached ({why.words})"
 
 
 def _by_stat(folder: Path) -> str:
